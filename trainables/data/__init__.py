@@ -1,0 +1,1 @@
+"""Data sets, their splits and roles, outliers, and device-resident loading."""

@@ -1,0 +1,42 @@
+"""The closed list of splits, which stage may open which, and how a data set says what it has. No torch."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Split(str, Enum):
+    """A named part of a benchmark. Search reads the first three; the others are sealed until it has ended."""
+
+    TRAIN = "train"
+    VAL_ID = "val_id"
+    VAL_OOD = "val_ood"
+    TEST_ID = "test_id"
+    TEST_OOD_NEAR = "test_ood_near"
+    TEST_OOD_FAR = "test_ood_far"
+    TEST_OOD_OTHER = "test_ood_other"  # reported alone, in no mean
+    VAL_CORRUPTED = "val_corrupted"  # hold-out corruptions of validation images
+    CORRUPTED = "corrupted"
+
+
+SEARCH_SPLITS = frozenset({Split.TRAIN, Split.VAL_ID, Split.VAL_OOD, Split.VAL_CORRUPTED})
+TEST_SPLITS = frozenset(Split) - SEARCH_SPLITS
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What is known of a data set without opening it.
+
+    Attributes:
+        shape: (channels, height, width) of one image.
+        mean, std: per channel, of inputs in [0, 1]; the first layer of every network normalises with them.
+        builtin: needs no files and no download.
+        files: what to put into `--data-dir` when it is not built in, in one sentence.
+    """
+
+    name: str
+    num_classes: int
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    builtin: bool = False
+    files: str = ""

@@ -1,0 +1,108 @@
+"""Option groups that several methods share. Epsilon is in [0, 1] pixel units everywhere."""
+
+from dataclasses import dataclass
+
+from trainables.options.schema import group, option
+
+ATTACKS = ("none", "fgsm", "pgd", "mifgsm", "eba", "eba_pgd", "gauss", "signnoise")
+INLIER_ATTACKS = ("none", "ce", "energy")
+NETWORKS = (
+    "small_cnn",
+    "wrn_40_2",
+    "wrn_28_10",
+    "wrn_28_10_silu",
+    "preact_resnet18",
+    "resnet50",
+    "mobilenet_v3_small",
+    "mobilenet_v3_large",
+)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What every trainable needs to know besides its method."""
+
+    dataset: str = option("digits", "name of the data set, see `trainables.data.catalog`")
+    data_dir: str = option("", "folder that holds (or receives) the data set's files; built-in sets need none")
+    cache_dir: str = option("", "folder of pretrained weights and generators; default: the user's cache folder")
+    network: str = option("small_cnn", "architecture of the classifier", choices=NETWORKS)
+    epochs: int = option(10, "length of the training schedule; early stopping may end sooner", low=1)
+    seed: int = option(0, "every random stream of the trial is derived from it", low=0)
+    device: str = option("auto", "auto takes a GPU if the trial was given one", choices=("auto", "cpu", "cuda"))
+    threads: int = option(1, "CPU threads of the trial; results are reproducible only at an equal number", low=1)
+
+
+@dataclass(frozen=True)
+class TrainingOptions(RunOptions):
+    """Optimiser, schedule and batch of one training; every method's options extend this."""
+
+    lr: float = option(3e-3, "largest learning rate of the schedule", low=0.0)
+    optimizer: str = option("adam", "sgd is with Nesterov momentum", choices=("adam", "sgd"))
+    momentum: float = option(0.9, "momentum of sgd, beta1 of adam", low=0.0, high=0.999)
+    weight_decay: float = option(0.0, "L2 penalty", low=0.0)
+    schedule: str = option(
+        "one_cycle", "learning rate per step over all epochs", choices=("one_cycle", "cosine", "step", "constant")
+    )
+    step_size: int = option(60, "schedule=step: epochs between two drops", low=1)
+    gamma: float = option(0.1, "schedule=step: factor of each drop", low=0.0, high=1.0)
+    grad_clip: float = option(0.0, "largest global gradient norm; 0 = no clipping", low=0.0)
+    batch_size: int = option(64, "inliers per step", low=1)
+    augment: str = option("none", "crop pads by an eighth; per image", choices=("none", "flip", "crop", "crop_flip"))
+    ema: float = option(0.0, "decay of the weight average that is evaluated; 0 = none", low=0.0, high=0.99999)
+    dropout: float = option(0.0, "share of dropped units in networks that have dropout", low=0.0, high=0.9)
+
+
+@dataclass(frozen=True)
+class AttackOptions:
+    """A perturbation within an Linf ball (gauss: a standard deviation)."""
+
+    name: str = option("none", "which attack", choices=ATTACKS)
+    epsilon: float = option(0.1, "radius in [0, 1] pixel units", low=0.0, high=1.0)
+    steps: int = option(10, "gradient steps of the iterative attacks", low=1, high=1000)
+    step_scale: float = option(2.5, "step length = step_scale * epsilon / steps", low=0.0)
+    momentum: float = option(1.0, "mifgsm: share of the previous direction that is kept", low=0.0, high=1.0)
+    schedule: str = option(
+        "constant", "epsilon over the epochs", choices=("constant", "up", "down", "oscillate")
+    )
+
+
+@dataclass(frozen=True)
+class PretrainOptions:
+    """The clean classifier that fine-tuning starts from: trained once per data set, network and seed."""
+
+    epochs: int = option(20, "epochs of standard training", low=0)
+    lr: float = option(3e-3, "largest learning rate", low=0.0)
+    optimizer: str = option("adam", "sgd is with Nesterov momentum", choices=("adam", "sgd"))
+    weight_decay: float = option(0.0, "L2 penalty", low=0.0)
+    schedule: str = option("one_cycle", "per step", choices=("one_cycle", "cosine", "step", "constant"))
+    batch_size: int = option(64, "images per step", low=1)
+    augment: str = option("none", "as in training", choices=("none", "flip", "crop", "crop_flip"))
+    checkpoint: str = option("", "start from this state dict instead of training one")
+
+
+@dataclass(frozen=True)
+class OutlierOptions:
+    """The auxiliary outliers: sampled once per trial from a generator at latent scale sigma."""
+
+    generator: str = option(
+        "pca", "where outliers come from", choices=("pca", "vae", "robgan", "uniform", "npz", "images300k")
+    )
+    sigma: float = option(1.0, "standard deviation of the latent; 1 is the training prior", low=0.0, high=100.0)
+    path: str = option("", "npz: folder with samples-<sigma>.npz, or one file; images300k: the npy file")
+    count: int = option(1000, "how many outliers a trial samples", low=1)
+    weight: float = option(0.5, "weight of the outlier term", low=0.0)
+    ratio: float = option(1.0, "outliers per inlier in a batch", low=0.05, high=16.0)
+
+
+__all__ = [
+    "ATTACKS",
+    "INLIER_ATTACKS",
+    "NETWORKS",
+    "AttackOptions",
+    "OutlierOptions",
+    "PretrainOptions",
+    "RunOptions",
+    "TrainingOptions",
+    "group",
+    "option",
+]
