@@ -1,0 +1,1 @@
+"""Outlier scores, metrics, robustness, corruptions and the protocol that puts them together."""
