@@ -36,7 +36,7 @@ def _entry(file: str, stem: str, options: str) -> Entry:
     return Entry(
         method=f"trainables.methods.{file}:{stem}",
         options=f"trainables.options.{options}",
-        trainable=f"trainables.base:{stem}Trainable",
+        trainable=f"trainables.shells:{stem}Trainable",
     )
 
 
@@ -52,3 +52,11 @@ def get(name: str) -> Entry:
     if name not in METHODS:
         raise InputError(unknown("method", name, METHODS))
     return METHODS[name]
+
+
+def __getattr__(name: str) -> Any:
+    """Give `from trainables import AOETrainable` without importing Ray until somebody asks."""
+    for entry in METHODS.values():
+        if entry.trainable.endswith(f":{name}"):
+            return entry.load_trainable()
+    raise AttributeError(f"module 'trainables' has no attribute {name!r}")

@@ -10,7 +10,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from trainables import networks
 from trainables.data.benchmark import Benchmark
+from trainables.data.splits import DatasetInfo
 from trainables.errors import TrainingFailed
 from trainables.options.common import TrainingOptions
 from trainables.streams import Streams
@@ -79,6 +81,13 @@ class Method(ABC):
     @abstractmethod
     def load_state_dict(self, state: StateDict) -> None:
         """Continue from what `state_dict` returned."""
+
+    @classmethod
+    def build_classifier(cls, options: Any, info: DatasetInfo) -> nn.Module:
+        """Return an untrained classifier of the kind that `classifier` returns, for loading weights into."""
+        return networks.build(
+            options.network, info.num_classes, info.shape, info.mean, info.std, dropout=options.dropout
+        )
 
     def classifier(self) -> nn.Module:
         """Return the network to evaluate: the weight average where there is one."""

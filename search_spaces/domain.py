@@ -1,0 +1,131 @@
+"""Domains of searched parameters: pure values, no sampler behind them."""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+Value = bool | int | float | str
+
+
+class SpaceError(ValueError):
+    """A domain or a study that makes no sense; the message says which value and what would be right."""
+
+
+@dataclass(frozen=True)
+class Float:
+    """A real number in [low, high], uniform or log-uniform."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        _check_range(self.low, self.high, self.log)
+
+    def __str__(self) -> str:
+        return f"{'loguniform' if self.log else 'uniform'}({self.low!r}, {self.high!r})"
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Int:
+    """A whole number in [low, high], both included, uniform or log-uniform."""
+
+    low: int
+    high: int
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        _check_range(self.low, self.high, self.log)
+
+    def __str__(self) -> str:
+        return f"{'logint' if self.log else 'int'}({self.low}, {self.high})"
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a closed list of values."""
+
+    options: tuple[Value, ...]
+
+    def __post_init__(self) -> None:
+        if not self.options:
+            raise SpaceError("choice() is empty; give at least one value")
+        if len(set(map(repr, self.options))) < len(self.options):
+            raise SpaceError(f"choice{self.options} lists a value twice")
+
+    def __str__(self) -> str:
+        return f"choice({', '.join(map(str, self.options))})"
+
+    def __contains__(self, value: object) -> bool:
+        return value in self.options
+
+
+Domain = Float | Int | Choice
+Setting = Domain | Value
+
+
+def _check_range(low: float, high: float, log: bool) -> None:
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise SpaceError(f"range ({low}, {high}) must be finite")
+    if low > high:
+        raise SpaceError(f"range ({low:g}, {high:g}) is inverted; write ({high:g}, {low:g})")
+    if low == high:
+        raise SpaceError(f"range ({low:g}, {high:g}) is empty; to fix the value write {low:g}")
+    if log and low <= 0:
+        raise SpaceError(f"a logarithmic range must start above 0, not at {low:g}")
+
+
+_CALL = re.compile(r"^\s*(\w+)\s*\((.*)\)\s*$", re.DOTALL)
+_FORMS = "uniform(a, b), loguniform(a, b), int(a, b), logint(a, b), choice(a, b, ...)"
+
+
+def parse_setting(text: str) -> Setting:
+    """Read the right-hand side of `--set KEY=VALUE`: a plain value fixes, a call re-ranges.
+
+    Example:
+        "0.03" -> 0.03; "true" -> True; "eba" -> "eba"; "loguniform(1e-4,1e-1)" -> Float(1e-4, 0.1, log=True)
+
+    Raises:
+        SpaceError: an unknown form, a wrong number of arguments, a range that is inverted or empty.
+    """
+    call = _CALL.match(text)
+    if not call:
+        return parse_value(text)
+    name, inside = call.group(1), [part for part in call.group(2).split(",") if part.strip()]
+    if name == "choice":
+        return Choice(tuple(parse_value(part) for part in inside))
+    if name not in ("uniform", "loguniform", "int", "logint"):
+        raise SpaceError(f"{name}(...) is not a domain; use {_FORMS}")
+    bounds = [parse_value(part) for part in inside]
+    if len(bounds) != 2 or any(isinstance(b, (str, bool)) for b in bounds):
+        raise SpaceError(f"{text.strip()} needs two numbers; use {_FORMS}")
+    if name in ("uniform", "loguniform"):
+        return Float(float(bounds[0]), float(bounds[1]), log=name == "loguniform")
+    if any(float(b) != int(b) for b in bounds):
+        raise SpaceError(f"{text.strip()} needs whole numbers")
+    return Int(int(bounds[0]), int(bounds[1]), log=name == "logint")
+
+
+def parse_value(text: str) -> Value:
+    """Return a literal as bool, int, float or text, whichever it reads as first."""
+    word = text.strip().strip("\"'")
+    if word.lower() in ("true", "false"):
+        return word.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(word)
+        except ValueError:
+            continue
+    return word
+
+
+def to_json(setting: Setting) -> Any:
+    """Return a setting as it is written into `plan.json`: a plain value, or a domain's text."""
+    return str(setting) if isinstance(setting, (Float, Int, Choice)) else setting

@@ -1,0 +1,164 @@
+"""A study: one question, as data. No torch, ray, optuna or mlflow here, and no logic beyond its own checks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from search_spaces.domain import Choice, Float, Int, Setting, SpaceError, Value
+
+Space = Mapping[str, Setting]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A validation metric to maximise or minimise.
+
+    Attributes:
+        metric: "val/..." only; search never sees a test metric.
+        direction: "maximize" or "minimize".
+    """
+
+    metric: str
+    direction: str = "maximize"
+
+    def __post_init__(self) -> None:
+        if not self.metric.startswith("val/"):
+            raise SpaceError(f"objective {self.metric} must be a validation metric (val/...)")
+        if self.direction not in ("maximize", "minimize"):
+            raise SpaceError(f"direction is {self.direction!r}; it must be maximize or minimize")
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A validation metric that a trial must reach to be feasible, so that no objective is won by nonsense.
+
+    Attributes:
+        metric: "val/...".
+        at_least: the bound; with `below_reference`, how far under the pretrained classifier's own value.
+        below_reference: measure the bound from the pretrained classifier.
+    """
+
+    metric: str
+    at_least: float = 0.0
+    below_reference: float | None = None
+
+    def bound(self, reference: float | None) -> float:
+        """Return the smallest feasible value."""
+        if self.below_reference is None:
+            return self.at_least
+        if reference is None:
+            raise SpaceError(f"floor on {self.metric} needs the pretrained classifier's value")
+        return reference - self.below_reference
+
+    def __str__(self) -> str:
+        if self.below_reference is None:
+            return f"{self.metric} >= {self.at_least:g}"
+        return f"{self.metric} >= pretrained - {self.below_reference:g}"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What the winner is compared with in the confirm stage, on the same fresh seeds.
+
+    Attributes:
+        name: short, unique within the study.
+        role: "baseline" (another method or setting that claims the same) or "control" (what the effect
+            must not be explained by).
+        overrides: settings put over the winner's configuration, or over the study's space if `search`.
+        method: another training method, or "" for the study's own.
+        search: give the arm its own search, with as many trials as the study's; a tuned baseline.
+        drop: keys of the study that this arm does not have.
+        about: one sentence for the report.
+    """
+
+    name: str
+    role: str
+    overrides: Space = field(default_factory=dict)
+    method: str = ""
+    search: bool = False
+    drop: tuple[str, ...] = ()
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The study's settings for one data set: what changes against the study's own space and budget.
+
+    Attributes:
+        dataset: a name of the data catalogue.
+        settings: put over the study's space.
+        max_epochs, trials: 0 keeps the study's.
+        protocol: evaluation settings that differ, by field name.
+    """
+
+    dataset: str
+    settings: Space = field(default_factory=dict)
+    max_epochs: int = 0
+    trials: int = 0
+    protocol: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """One question about robust or out-of-distribution-aware classifiers.
+
+    Attributes:
+        name: also the MLflow experiment and the registered model.
+        question: one sentence that the report answers.
+        method: a name of `trainables.METHODS`.
+        space: {dotted option: domain or fixed value}.
+        objectives: the first decides; several make a Pareto front.
+        floors: constraints that the winner must meet.
+        arms: baselines and controls.
+        headline: test metrics that the answer shows, the first one is the claim's.
+        effects: searched parameters whose effect the report plots.
+        trials, max_epochs, first_rung, reduction: budget of the search; a trial is stopped at rungs
+            first_rung * reduction**k unless it is among the best 1/reduction there.
+        confirm_seeds: fresh seeds of the confirm stage.
+        validation, protocol: fields of the evaluation protocol during search and at the end.
+        profiles: other data sets.
+    """
+
+    name: str
+    question: str
+    claim: str
+    source: str
+    method: str
+    dataset: str
+    space: Space
+    objectives: tuple[Objective, ...]
+    floors: tuple[Floor, ...] = ()
+    arms: tuple[Arm, ...] = ()
+    headline: tuple[str, ...] = ()
+    effects: tuple[str, ...] = ()
+    trials: int = 20
+    max_epochs: int = 9
+    first_rung: int = 1
+    reduction: int = 3
+    confirm_seeds: int = 5
+    validation: Mapping[str, object] = field(default_factory=dict)
+    protocol: Mapping[str, object] = field(default_factory=dict)
+    profiles: tuple[Profile, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.objectives:
+            raise SpaceError(f"study {self.name} has no objective")
+        names = [arm.name for arm in self.arms]
+        if len(set(names)) < len(names):
+            raise SpaceError(f"study {self.name} names an arm twice")
+
+    def profile(self, dataset: str) -> Profile:
+        """Return the profile of a data set; an empty one for the study's own or an unlisted one."""
+        for profile in self.profiles:
+            if profile.dataset == dataset:
+                return profile
+        return Profile(dataset)
+
+
+def searched(space: Space) -> dict[str, Float | Int | Choice]:
+    """Return the part of a space that the searcher chooses."""
+    return {key: value for key, value in space.items() if isinstance(value, (Float, Int, Choice))}
+
+
+def fixed(space: Space) -> dict[str, Value]:
+    """Return the part of a space that is settled."""
+    return {key: value for key, value in space.items() if not isinstance(value, (Float, Int, Choice))}

@@ -1,0 +1,57 @@
+"""Adversarial outlier exposure: outlier exposure on outliers that were first made to look like inliers."""
+
+from torch import Tensor
+
+from trainables.attacks import epsilon_at, gradient_steps, perturb_inliers, perturb_outliers
+from trainables.methods.outlier_exposure import OE
+from trainables.options.classifiers import AOEOptions
+
+#: Forward and backward to the inputs.
+ATTACK_PASSES = 2.0
+
+
+class AOE(OE):
+    """Outlier exposure with attacked outliers and, if asked, attacked inliers.
+
+    Source:
+        The AOE code (synthetic outliers, attack EBA: one step down the energy, pytorch-ood's outlier-exposure
+        loss). Its `attack_bn=train`, `outlier_norm=raw01`, `oe_reduction=joint_mean` and `shared_noise` are
+        options; the default attack iterates EBA with projection, in eval mode.
+    """
+
+    options: AOEOptions
+
+    def perturb(self, images: Tensor, labels: Tensor, outliers: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        """Return attacked inliers and outliers, both in [0, 1]."""
+        options = self.options
+        images = perturb_inliers(
+            self.network,
+            images,
+            labels,
+            options.inlier_attack,
+            self.streams.get("inlier_attack"),
+            mode=options.attack_bn,
+        )
+        raw = options.outlier_norm == "raw01"  # then epsilon is a distance at the body's input
+        outliers = perturb_outliers(
+            self.network.body if raw else self.network,
+            self.network.normalize(images) if raw else images,
+            labels,
+            outliers,
+            options.attack,
+            self.streams.get("attack"),
+            oe_weight=options.outliers.weight,
+            epsilon=epsilon_at(options.attack, epoch, options.epochs),
+            shared_noise=options.shared_noise,
+            mode=options.attack_bn,
+        )
+        return images, outliers
+
+    def passes_per_inlier(self) -> float:
+        """Return what one epoch costs per inlier; in train mode the loss attacks forward the inliers too."""
+        attack = self.options.attack
+        attacked = self.outlier_ratio()
+        if self.options.attack_bn == "train" and attack.name in ("fgsm", "pgd", "mifgsm"):
+            attacked += 1
+        steps = attacked * gradient_steps(attack) + gradient_steps(self.options.inlier_attack)
+        return super().passes_per_inlier() + ATTACK_PASSES * steps

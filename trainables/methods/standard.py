@@ -1,0 +1,76 @@
+"""Standard training: cross-entropy alone; also the baseline and the pretraining of the other methods."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from trainables.data.loader import DeviceLoader
+from trainables.data.splits import Split
+from trainables.method import Context, Method, StateDict, Trainer
+from trainables.networks import Classifier, build
+from trainables.options.classifiers import StandardOptions
+from trainables.options.common import TrainingOptions
+from trainables.seeds import derive_seed
+
+#: Forward, backward to the inputs, backward to the weights.
+TRAINING_PASSES = 3.0
+
+
+def initial_network(options: TrainingOptions, context: Context) -> Classifier:
+    """Return the options' classifier on the trial's device, its weights drawn from a seed of their own.
+
+    The weights depend on (seed, "weights") only, not on what was drawn before: arms of a comparison start
+    from the same network whatever else they prepare.
+    """
+    info = context.data.info
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive_seed(context.streams.seed, "weights"))
+        network = build(
+            options.network, info.num_classes, info.shape, info.mean, info.std, dropout=options.dropout
+        )
+    return network.to(context.device)
+
+
+class Standard(Method):
+    """Cross-entropy on the training split, from scratch or from the pretrained classifier."""
+
+    score = "energy"
+
+    options: StandardOptions
+    network: Classifier
+
+    def __init__(self, options: StandardOptions, context: Context) -> None:
+        super().__init__(options, context)
+        self.network = initial_network(options, context)
+        if options.from_pretrained:
+            self.network.load_state_dict(context.pretrained())
+        self.loader = DeviceLoader(
+            context.data.labelled(Split.TRAIN),
+            options.batch_size,
+            self.device,
+            self.streams.get("shuffle"),
+            options.augment,
+        )
+        self.trainer = Trainer(self.network, options, len(self.loader))
+
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        """Train one epoch and return {"loss"}."""
+        # streams that were restored after this object was built hand out another generator
+        self.loader.generator = self.streams.get("shuffle")
+        self.network.train()
+        for images, labels in self.loader:
+            self.trainer.step(F.cross_entropy(self.network(images), labels))
+        self.passes += TRAINING_PASSES
+        return self.trainer.epoch_means()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"trainer": self.trainer.state_dict(), "passes": self.passes}
+
+    def load_state_dict(self, state: StateDict) -> None:
+        self.trainer.load_state_dict(state["trainer"])
+        self.passes = state["passes"]
+
+    def classifier(self) -> nn.Module:
+        return self.network if self.trainer.average is None else self.trainer.average

@@ -1,0 +1,76 @@
+"""What every architecture provides, the input normalisation in front of it, and both together."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Body(nn.Module):
+    """A network on normalised inputs: features, then one linear layer.
+
+    Attributes:
+        head: the last linear layer, features to logits.
+    """
+
+    head: nn.Linear
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return (n, d) penultimate features of (n, c, h, w) normalised inputs."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.features(x))
+        return logits
+
+
+class Normalize(nn.Module):
+    """Subtract the mean and divide by the standard deviation of each channel.
+
+    The constants belong to the data set, not to the weights, so no state dict holds them.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("scale", 1 / torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) * self.scale
+
+
+class Classifier(nn.Module):
+    """A body behind its normalisation: images in [0, 1] in, logits out.
+
+    `body(x)` alone skips the normalisation, which the `raw01` treatment of outliers needs.
+    """
+
+    def __init__(self, normalize: Normalize, body: Body) -> None:
+        super().__init__()
+        self.normalize = normalize
+        self.body = body
+
+    @property
+    def head(self) -> nn.Linear:
+        """The last linear layer."""
+        return self.body.head
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return (n, d) penultimate features of (n, c, h, w) images in [0, 1]."""
+        return self.body.features(self.normalize(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.body(self.normalize(x))
+        return logits
+
+
+def initialise(network: nn.Module) -> None:
+    """Draw convolutions from He's normal law (fan-out) and set biases of linear layers to 0."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)

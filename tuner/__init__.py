@@ -1,0 +1,1 @@
+"""Who runs a study: plan, searcher, scheduler, controller, tracking, report."""

@@ -1,0 +1,17 @@
+"""The errors users meet; each message is one line: what is wrong, which value, what would be right."""
+
+
+class UsageError(Exception):
+    """Bad usage or bad input; exit status 2, nothing was started or written."""
+
+
+class StudyFailed(Exception):
+    """The study could not reach an answer (every trial failed, a stage failed); exit status 1."""
+
+
+class Interrupted(Exception):
+    """A signal asked the study to stop; everything is saved, `exit_code` is 130 or 143."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(f"interrupted ({exit_code})")
+        self.exit_code = exit_code

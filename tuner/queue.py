@@ -1,0 +1,283 @@
+"""Which trial runs next and what becomes of it. Knows no Ray: the bridge calls it, tests drive it directly."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from search_spaces.study import Floor, Objective
+from trainables.seeds import derive_seed
+from tuner.records import Decision, Role, State, TrialRecord
+from tuner.scheduler import Point, decide
+from tuner.searcher import LaneStore
+
+MAX_ATTEMPTS = 4  # a worker that dies so often takes its trial with it
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One trial to be run now.
+
+    Attributes:
+        key: the trial's name within the run.
+        method: of `trainables.METHODS`.
+        configuration: {dotted option: value}.
+        seed, pretrain_seed: of the trial's random streams, of the classifier it starts from.
+        checkpoint: the file to continue from, relative to the run folder; "" to start.
+        epochs: how many epochs are already behind it.
+    """
+
+    key: str
+    lane: str
+    number: int
+    method: str
+    configuration: Mapping[str, Any]
+    seed: int
+    pretrain_seed: int
+    checkpoint: str
+    epochs: int
+    attempt: int
+
+
+class Listener(Protocol):
+    """Who wants to know: tracking and the console. Called after the storage has it, on the driver's thread."""
+
+    def started(self, record: TrialRecord) -> None: ...
+    def epoch(self, record: TrialRecord, epoch: int) -> None: ...
+    def ended(self, record: TrialRecord) -> None: ...
+
+
+@dataclass
+class Planned:
+    """A trial whose configuration is settled beforehand: the confirm stage."""
+
+    configuration: Mapping[str, Any]
+    method: str
+    seed: int
+    pretrain_seed: int
+    attrs: Mapping[str, Any]
+
+
+@dataclass
+class Lane:
+    """One source of trials: a search (the store asks) or a list (`planned`)."""
+
+    store: LaneStore
+    method: str
+    fixed: Mapping[str, Any]
+    target: int
+    pretrain_seed: int
+    early_stopping: bool = True
+    planned: Sequence[Planned] = ()
+    exhausted: bool = False
+    waiting: list[int] = field(default_factory=list)
+    running: set[int] = field(default_factory=set)
+
+    @property
+    def asked(self) -> int:
+        return len(self.store.records())
+
+
+class TrialQueue:
+    """The state machine of one stage over its lanes.
+
+    `next` hands out trials; `report`, `failed` and `died` say what became of them. All state is in the stores:
+    a queue built anew over the same stores goes on where the last one was.
+    """
+
+    def __init__(
+        self,
+        lanes: Sequence[Lane],
+        objectives: Sequence[Objective],
+        *,
+        seed: int,
+        max_epochs: int,
+        rungs: Sequence[int],
+        reduction: int,
+        floors: Sequence[Floor] = (),
+        reference: Mapping[str, float] | None = None,
+        listeners: Sequence[Listener] = (),
+        deadline: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.lanes = {lane.store.lane: lane for lane in lanes}
+        self.objectives = tuple(objectives)
+        self.seed, self.max_epochs = seed, max_epochs
+        self.rungs, self.reduction = tuple(rungs), reduction
+        self.floors, self.reference = tuple(floors), dict(reference or {})
+        self.listeners = tuple(listeners)
+        self.deadline, self.clock = deadline, clock
+        for lane in lanes:
+            self._recover(lane)
+
+    def _recover(self, lane: Lane) -> None:
+        """Take up what was running when the last driver ended; a decision already taken is carried out."""
+        for record in lane.store.records():
+            if record.state is not State.RUNNING:
+                continue
+            decision = record.history[record.epochs].decision if record.history else Decision.CONTINUE
+            if decision is Decision.CONTINUE:
+                lane.waiting.append(record.number)
+            else:
+                self._end(lane, record.number, decision)
+
+    # -- handing out -----------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> int:
+        return sum(len(lane.running) for lane in self.lanes.values())
+
+    @property
+    def finished(self) -> bool:
+        """Return whether nothing runs and nothing will be handed out any more."""
+        return not self.running and not any(lane.waiting or self._may_ask(lane) for lane in self.lanes.values())
+
+    def _may_ask(self, lane: Lane) -> bool:
+        return lane.asked < lane.target and not lane.exhausted and self.clock() < self.deadline
+
+    def next(self) -> Assignment | None:
+        """Return the next trial to run, or None if there is none at the moment (see `finished`)."""
+        for lane in self.lanes.values():
+            if lane.waiting:
+                return self._assign(lane, lane.waiting.pop(0))
+        while True:
+            open_lanes = [lane for lane in self.lanes.values() if self._may_ask(lane)]
+            if not open_lanes:
+                return None
+            # the lane that is furthest behind its share: searches advance side by side
+            lane = min(open_lanes, key=lambda lane: lane.asked / lane.target)
+            number = lane.asked
+            if lane.store.ask() is None:
+                lane.exhausted = True
+                continue
+            return self._assign(lane, number)
+
+    def _assign(self, lane: Lane, number: int) -> Assignment:
+        store = lane.store
+        record = store.record(number)
+        if not record.configuration:  # new, or killed between ask and start
+            record = self._start(lane, record)
+        record = store.begin_attempt(number)
+        lane.running.add(number)
+        for listener in self.listeners:
+            listener.started(record)
+        planned = lane.planned[number] if lane.planned else None
+        return Assignment(
+            key=record.key,
+            lane=store.lane,
+            number=number,
+            method=planned.method if planned else lane.method,
+            configuration=record.configuration,
+            seed=record.seed,
+            pretrain_seed=planned.pretrain_seed if planned else lane.pretrain_seed,
+            checkpoint=record.checkpoint,
+            epochs=record.epochs,
+            attempt=record.attempt,
+        )
+
+    def _start(self, lane: Lane, record: TrialRecord) -> TrialRecord:
+        if lane.planned:
+            item = lane.planned[record.number]
+            return lane.store.start(record.number, item.configuration, item.seed, **item.attrs)
+        seed = derive_seed(self.seed, lane.store.lane, "trial", record.number)
+        return lane.store.start(record.number, {**lane.fixed, **record.params}, seed)
+
+    # -- what became of them ---------------------------------------------------------------------------
+
+    def report(self, key: str, epoch: int, metrics: Mapping[str, float], checkpoint: str) -> Decision:
+        """Record an epoch and decide; a trial whose life is over is ended in the storage before this returns."""
+        lane, number = self._find(key)
+        record = lane.store.record(number)
+        if epoch in record.history:  # trained again after a kill: same numbers, same decision
+            decision = record.history[epoch].decision
+        else:
+            problem = self._problem(epoch, metrics)
+            if problem:
+                self.failed(key, problem)
+                return Decision.DONE
+            decision = self._decide(lane, number, epoch, metrics)
+            lane.store.report(number, epoch, metrics, decision, checkpoint)
+            for listener in self.listeners:
+                listener.epoch(lane.store.record(number), epoch)
+        if decision is not Decision.CONTINUE:
+            lane.running.discard(number)
+            self._end(lane, number, decision)
+        return decision
+
+    def _problem(self, epoch: int, metrics: Mapping[str, float]) -> str:
+        for name in [o.metric for o in self.objectives] + [f.metric for f in self.floors]:
+            if name not in metrics:
+                return f"the report of epoch {epoch} lacks {name}"
+            if not math.isfinite(metrics[name]):
+                return f"{name} is {metrics[name]} after epoch {epoch}"
+        return ""
+
+    def _decide(self, lane: Lane, number: int, epoch: int, metrics: Mapping[str, float]) -> Decision:
+        others: dict[int, list[Point]] = {}
+        if lane.early_stopping and epoch in self.rungs:
+            others[epoch] = [
+                self.point(record.history[epoch].metrics)
+                for record in lane.store.records()
+                if record.number != number and epoch in record.history
+            ]
+        return decide(epoch, self.point(metrics), others, self.max_epochs, self.reduction)
+
+    def point(self, metrics: Mapping[str, float]) -> Point:
+        """Return the objectives with their signs turned so that larger is better."""
+        return tuple(
+            metrics[o.metric] if o.direction == "maximize" else -metrics[o.metric] for o in self.objectives
+        )
+
+    def violations(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Return {floor's metric: how far below its bound}; above 0 is infeasible."""
+        return {
+            f.metric: f.bound(self.reference.get(f.metric)) - metrics[f.metric]
+            for f in self.floors
+            if f.metric in metrics
+        }
+
+    def _end(self, lane: Lane, number: int, decision: Decision) -> None:
+        state = State.PRUNED if decision is Decision.PRUNE else State.COMPLETE
+        record = lane.store.record(number)
+        reason = f"stopped at epoch {record.epochs}" if state is State.PRUNED else ""
+        lane.store.finish(number, state, reason, self.violations(record.last))
+        self._announce_end(lane, number)
+
+    def failed(self, key: str, reason: str) -> None:
+        """End a trial as FAIL with its reason."""
+        lane, number = self._find(key)
+        lane.running.discard(number)
+        lane.store.finish(number, State.FAIL, reason)
+        self._announce_end(lane, number)
+
+    def died(self, key: str, reason: str) -> None:
+        """Put a trial whose worker vanished back in the queue, same number, from its last checkpoint."""
+        lane, number = self._find(key)
+        if lane.store.record(number).attempt >= MAX_ATTEMPTS:
+            self.failed(key, f"{reason} ({MAX_ATTEMPTS} times)")
+            return
+        lane.running.discard(number)
+        lane.waiting.append(number)
+
+    def _announce_end(self, lane: Lane, number: int) -> None:
+        for listener in self.listeners:
+            listener.ended(lane.store.record(number))
+
+    def _find(self, key: str) -> tuple[Lane, int]:
+        for lane in self.lanes.values():
+            for number in lane.running:
+                if lane.store.record(number).key == key:
+                    return lane, number
+        raise KeyError(key)
+
+
+def best(records: Sequence[TrialRecord], queue_point: Callable[[Mapping[str, float]], Point],
+         feasible: Callable[[Mapping[str, float]], bool]) -> TrialRecord | None:
+    """Return the finished, feasible trial whose first objective is largest; ties go to the earlier one."""
+    candidates = [r for r in records if r.state is State.COMPLETE and feasible(r.last)]
+    return max(candidates, key=lambda r: (queue_point(r.last)[0], -r.number), default=None)
+
+
+def role_of(lane: str) -> Role:
+    return {"search": Role.SEARCH, "confirm": Role.CONFIRM}.get(lane, Role.BASELINE)
