@@ -44,6 +44,14 @@ METHODS: dict[str, Entry] = {
     "standard": _entry("standard", "Standard", "classifiers:StandardOptions"),
     "oe": _entry("outlier_exposure", "OE", "classifiers:OEOptions"),
     "aoe": _entry("aoe", "AOE", "classifiers:AOEOptions"),
+    "energy": _entry("energy", "Energy", "energy:EnergyOptions"),
+    "ant": _entry("ant", "ANT", "ant:ANTOptions"),
+    "noise_augment": _entry("noise_augment", "NoiseAugment", "ant:NoiseAugmentOptions"),
+    "robgan": _entry("robgan", "RobGAN", "robgan:RobGANOptions"),
+    "dyart": _entry("dyart", "DyART", "dyart:DyARTOptions"),
+    "pgd_at": _entry("adversarial", "PGDAT", "adversarial:PGDATOptions"),
+    "trades": _entry("adversarial", "TRADES", "adversarial:TRADESOptions"),
+    "mart": _entry("adversarial", "MART", "adversarial:MARTOptions"),
 }
 
 

@@ -129,8 +129,8 @@ def epsilon_at(options: AttackOptions, epoch: int, epochs: int) -> float:
         epochs: E, the length of the whole schedule.
 
     Example:
-        epsilon 0.4 over 4 epochs: up 0.1, 0.2, 0.3, 0.4; down 0.4, 0.3, 0.2, 0.1; oscillate 0.1, 0.3, 0.3,
-        0.1.
+        epsilon 0.4 over 4 epochs: up 0.1, 0.2, 0.3, 0.4; down 0.4, 0.3, 0.2, 0.1; oscillate
+        0.1, 0.3, 0.3, 0.1.
     """
     rule = options.schedule
     if rule == "oscillate":
@@ -198,8 +198,8 @@ def perturb_outliers(
         signnoise and the random start of eba_pgd are new.
 
     Example:
-        Linear logits f = W x: eba lowers the energy -logsumexp(W x) by stepping along +sign(W^T softmax(W
-        x)).
+        Linear logits f = W x: eba lowers the energy -logsumexp(W x) by stepping along
+        +sign(W^T softmax(W x)).
     """
     radius = options.epsilon if epsilon is None else epsilon
     if options.name in ("gauss", "signnoise"):

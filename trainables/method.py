@@ -159,7 +159,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.lr * factor
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         if self.options.grad_clip:
             torch.nn.utils.clip_grad_norm_(self.trainable, self.options.grad_clip)
         self.optimizer.step()

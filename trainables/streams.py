@@ -39,7 +39,8 @@ class Streams:
 
     def state_dict(self) -> dict[str, Any]:
         """Return every state as tensors and plain numbers (loads with `weights_only=True`)."""
-        kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+        legacy: Any = np.random.get_state(legacy=True)
+        kind, keys, position, has_gauss, cached = legacy
         version, internal, gauss = random.getstate()
         state: dict[str, Any] = {
             "seed": self.seed,
@@ -53,9 +54,14 @@ class Streams:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned; streams not yet used then start from their seeds."""
+        """Restore what `state_dict` returned; streams not yet used then start from their seeds.
+
+        Generators are set in place: a loader may hold one already.
+        """
         self.seed = int(state["seed"])
-        self._generators.clear()
+        for name, generator in self._generators.items():
+            if name not in state["named"]:
+                generator.manual_seed(derive_seed(self.seed, name))
         for name, saved in state["named"].items():
             self.get(name).set_state(saved.cpu())
         torch.set_rng_state(state["torch"].cpu())

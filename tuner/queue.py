@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from search_spaces.study import Floor, Objective
 from trainables.seeds import derive_seed
-from tuner.records import Decision, Role, State, TrialRecord
+from tuner.records import Decision, State, TrialRecord
 from tuner.scheduler import Point, decide
 from tuner.searcher import LaneStore
 
@@ -260,6 +260,12 @@ class TrialQueue:
         lane.running.discard(number)
         lane.waiting.append(number)
 
+    def reclaim(self) -> None:
+        """Take back what an executor left running when it ended: same as a dead driver's trials."""
+        for lane in self.lanes.values():
+            lane.waiting.extend(sorted(lane.running))
+            lane.running.clear()
+
     def _announce_end(self, lane: Lane, number: int) -> None:
         for listener in self.listeners:
             listener.ended(lane.store.record(number))
@@ -272,12 +278,11 @@ class TrialQueue:
         raise KeyError(key)
 
 
-def best(records: Sequence[TrialRecord], queue_point: Callable[[Mapping[str, float]], Point],
-         feasible: Callable[[Mapping[str, float]], bool]) -> TrialRecord | None:
+def best(
+    records: Sequence[TrialRecord],
+    point: Callable[[Mapping[str, float]], Point],
+    feasible: Callable[[TrialRecord], bool],
+) -> TrialRecord | None:
     """Return the finished, feasible trial whose first objective is largest; ties go to the earlier one."""
-    candidates = [r for r in records if r.state is State.COMPLETE and feasible(r.last)]
-    return max(candidates, key=lambda r: (queue_point(r.last)[0], -r.number), default=None)
-
-
-def role_of(lane: str) -> Role:
-    return {"search": Role.SEARCH, "confirm": Role.CONFIRM}.get(lane, Role.BASELINE)
+    candidates = [r for r in records if r.state is State.COMPLETE and feasible(r)]
+    return max(candidates, key=lambda r: (point(r.last)[0], -r.number), default=None)

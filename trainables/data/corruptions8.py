@@ -1,9 +1,9 @@
 """Ten corruptions of 8x8 images at five severities, and two hold-out ones for tuning. No torch.
 
-The families follow Hendrycks & Dietterich 2019 (ImageNet-C); the strengths are our own, as theirs are made for 224
-pixels. Every function takes images (n, 1, 8, 8) in [0, 1], the strength and a random state, leaves its input as it
-is and returns float32 in [0, 1] of the same shape. Arithmetic is in float64 and rounded once at the end, so that a
-library's last bit does not show.
+The families follow Hendrycks & Dietterich 2019 (ImageNet-C); the strengths are our own, as theirs are made
+for 224 pixels. Every function takes images (n, 1, 8, 8) in [0, 1], the strength and a random state, leaves
+its input as it is and returns float32 in [0, 1] of the same shape. Arithmetic is in float64 and rounded
+once at the end, so that a library's last bit does not show.
 """
 
 from collections.abc import Callable, Mapping
@@ -119,7 +119,8 @@ HOLD_OUT: Mapping[str, tuple[Corruption, tuple[float, ...]]] = {
 
 
 def _finish(images: Array) -> Array:
-    return np.clip(images, 0.0, 1.0).astype(np.float32)
+    finished: Array = np.clip(images, 0.0, 1.0).astype(np.float32, order="C")
+    return finished
 
 
 def _warp(images: Array, rows: Array, columns: Array) -> Array:
@@ -129,8 +130,7 @@ def _warp(images: Array, rows: Array, columns: Array) -> Array:
         np.arange(n)[:, None, None], np.arange(h)[None, :, None] + rows, np.arange(w)[None, None] + columns
     )
     # rounding first: cos(45 degrees) and the like differ in the last bit between maths libraries
-    at = [np.round(np.broadcast_to(a, (n, h, w)), 9) for a in at]
     warped = ndimage.map_coordinates(
-        images[:, 0].astype(np.float64), np.stack(at), order=1, mode="constant", cval=0.0
+        images[:, 0].astype(np.float64), np.round(np.stack(at), 9), order=1, mode="constant", cval=0.0
     )
     return _finish(warped[:, None])

@@ -1,8 +1,9 @@
-"""The built-in benchmark: 1,797 real 8x8 handwritten digits and OOD sets made from bundled material. No download.
+"""The built-in benchmark: 1,797 real 8x8 handwritten digits, OOD sets from bundled material. No download.
 
-`digits` has ten classes. `digits-open` has the classes 0-5; 6-9 are in no training or validation image and make up
-the near OOD set `unknown`. Validation OOD is made of validation images, procedures and photographs that no test set
-uses; test OOD of test images. Everything comes from fixed seeds, and a test holds the checksum of every set.
+`digits` has ten classes. `digits-open` has the classes 0-5; 6-9 are in no training or validation image and
+make up the near OOD set `unknown`. Validation OOD is made of validation images, procedures and photographs
+that no test set uses; test OOD of test images. Everything comes from fixed seeds, and a test holds the
+checksum of every set.
 """
 
 from collections.abc import Mapping
@@ -104,15 +105,17 @@ def jigsaw(images: Array, rng: Random) -> Array:
     orders = np.array([np.unravel_index(i, (4, 4, 4, 4)) for i in range(256)])
     orders = orders[[len(set(o)) == 4 for o in orders.tolist()]][1:]  # 23: the first one is the identity
     chosen = orders[rng.randint(len(orders), size=len(images))]
-    tiles = tiles[np.arange(len(images))[:, None], chosen]
-    return tiles.reshape(-1, 2, 2, h, h).transpose(0, 1, 3, 2, 4).reshape(images.shape)
+    tiles = tiles[np.arange(len(images))[:, None], chosen].reshape(-1, 2, 2, h, h)
+    shuffled: Array = tiles.transpose(0, 1, 3, 2, 4).reshape(images.shape)
+    return shuffled
 
 
 def mixture(data: LabelledImages, count: int, rng: Random) -> Array:
     """Average pairs of images of different classes, half and half; `count` distinct draws."""
     pairs = rng.randint(len(data), size=(4 * count, 2))
     pairs = pairs[data.labels[pairs[:, 0]] != data.labels[pairs[:, 1]]][:count]
-    return (data.images[pairs[:, 0]] + data.images[pairs[:, 1]]) / 2
+    mixed: Array = (data.images[pairs[:, 0]] + data.images[pairs[:, 1]]) / 2
+    return mixed
 
 
 def blobs(count: int, rng: Random) -> Array:
@@ -127,7 +130,8 @@ def stretch(images: Array) -> Array:
     """Map each image linearly to [0, 1]; a constant image becomes 0."""
     low = images.min(axis=(1, 2, 3), keepdims=True)
     span = images.max(axis=(1, 2, 3), keepdims=True) - low
-    return (images - low) / np.where(span == 0, 1, span)
+    stretched: Array = (images - low) / np.where(span == 0, 1, span)
+    return stretched
 
 
 def crops(photograph: str, count: int, rng: Random) -> Array:

@@ -1,7 +1,8 @@
-"""Outlier generators that are fitted on the training images: what they must provide, the two simple ones, a cache.
+"""Outlier generators that are fitted on the training images: their contract, two simple ones, a cache.
 
-A generator draws from a latent normal law of standard deviation sigma: 1 is the law it was fitted with, more gives
-images that are ever less likely, which is what makes them outliers near the training data or far from it.
+A generator draws from a latent normal law of standard deviation sigma: 1 is the law it was fitted with,
+more gives images that are ever less likely, which is what makes them outliers near the training data or far
+from it.
 """
 
 import fcntl
@@ -50,8 +51,8 @@ class OutlierGenerator(Protocol):
 class PCAGaussian:
     """A Gaussian on the first principal components: x = mean + sigma W z, z ~ N(0, 1), clipped to [0, 1].
 
-    The columns of W are the principal axes times their standard deviations, so that sigma = 1 has the variance
-    of the training images along them. Needs no training.
+    The columns of W are the principal axes times their standard deviations, so that sigma = 1 has the
+    variance of the training images along them. Needs no training.
     """
 
     version = 1
@@ -72,7 +73,7 @@ class PCAGaussian:
         signs = np.sign(axes[np.arange(k), np.abs(axes).argmax(1)])
         self._state = {
             "mean": mean,
-            "axes": axes * (signs * values)[:, None],
+            "axes": np.ascontiguousarray(axes * (signs * values)[:, None]),
             "shape": np.array(train.images.shape[1:]),
         }
 
@@ -86,14 +87,15 @@ class PCAGaussian:
         axes = self._state["axes"]
         z = rng.standard_normal((count, len(axes)))
         images = self._state["mean"] + sigma * (z @ axes)
-        return np.clip(images, 0, 1).astype(np.float32).reshape(count, *self._state["shape"])
+        clipped: Array = np.clip(images, 0, 1).astype(np.float32).reshape(count, *self._state["shape"])
+        return clipped
 
 
 class VAE:
     """A small variational auto-encoder with 8 latents; sampled by decoding z ~ N(0, sigma^2).
 
-    One hidden layer on either side, Bernoulli likelihood on grey levels, Adam; 2,000 steps of 100 images, about
-    two seconds for 8x8 images. Trained on the CPU with one thread from a fixed seed.
+    One hidden layer on either side, Bernoulli likelihood on grey levels, Adam; 1,000 steps of 100 images,
+    about two seconds for 8x8 images. Trained on the CPU with one thread from a fixed seed.
 
     Source:
         Kingma & Welling 2014, appendix C; latent and hidden sizes are ours.
@@ -102,7 +104,7 @@ class VAE:
     version = 1
     latents = 8
     hidden = 128
-    steps: ClassVar[int] = 2000
+    steps: ClassVar[int] = 1000
     batch = 100
 
     def fit(self, train: LabelledImages) -> None:
@@ -152,7 +154,8 @@ class VAE:
         z = sigma * rng.standard_normal((count, self.latents))
         logits = np.maximum(z @ s["w1"].T + s["b1"], 0) @ s["w2"].T + s["b2"]
         images = 0.5 * (1 + np.tanh(0.5 * logits))  # the logistic function, without overflow
-        return images.astype(np.float32).reshape(count, *s["shape"])
+        shaped: Array = images.astype(np.float32).reshape(count, *s["shape"])
+        return shaped
 
 
 #: {name: how to make one}; a module that brings another generator adds it here when it is imported.
@@ -162,8 +165,9 @@ GENERATORS: dict[str, Callable[[], OutlierGenerator]] = {"pca": PCAGaussian, "va
 def fitted(kind: str, train: LabelledImages, cache_dir: Path) -> OutlierGenerator:
     """Return a generator of `GENERATORS`, from the cache or fitted now and put there.
 
-    Cached as `<cache_dir>/generators/<hash>.npz`, the hash over kind, version and the training arrays. Processes
-    that need the same one at the same time wait for the first. A file that cannot be read is fitted again.
+    Cached as `<cache_dir>/generators/<hash>.npz`, the hash over kind, version and the training arrays.
+    Processes that need the same one at the same time wait for the first. A file that cannot be read is
+    fitted again.
     """
     generator = GENERATORS[kind]()
     key = hashlib.sha256(f"{kind} {generator.version} {fingerprint_images(train)}".encode()).hexdigest()

@@ -30,7 +30,7 @@ def load(name: str, data_dir: str = "") -> Benchmark:
 
 
 def fingerprint_images(data: LabelledImages) -> str:
-    """Return the SHA-256 over shape, dtype and bytes of images and labels; equal arrays give equal digests."""
+    """Return the SHA-256 over shape, dtype and bytes of images and labels."""
     digest = hashlib.sha256()
     for array in (data.images, data.labels):
         array = np.ascontiguousarray(array)

@@ -42,7 +42,8 @@ def sample_outliers(options: OutlierOptions, train: LabelledImages, seed: int, c
     if kind == "npz":
         path = find_npz(options.path, options.sigma)
         rows = _rows(check_npz(path, shape), count, rng)
-        return _npz_images(path)[rows]
+        chosen: np.ndarray = _npz_images(path)[rows]
+        return chosen
     if kind == "images300k":
         path = Path(options.path).expanduser()
         rows = np.sort(_rows(check_npy(path, shape), count, rng))  # in file order: a disk reads ahead

@@ -1,7 +1,7 @@
 """OOD-detection metrics from two samples of outlier scores. Higher = more OOD; OOD is the positive class.
 
-Scores may be any real numbers, infinities included. Only their order counts, and ties are never broken by position:
-a constant score has an AUROC of 1/2 and the worst FPR95 of 1, so that it cannot win a search.
+Scores may be any real numbers, infinities included. Only their order counts, and ties are never broken by
+position: a constant score has an AUROC of 1/2 and the worst FPR95 of 1, so that it cannot win a search.
 
 Every function raises MetricInputError for an empty side, a shape other than (n,) or a NaN.
 """
@@ -59,12 +59,12 @@ def fpr95_id_pos(scores_id: ArrayLike, scores_ood: ArrayLike, name: str = "") ->
     An image is accepted if its score is at most the threshold, so ties count as accepted.
 
     Source:
-        The convention of ODIN and Liu et al. 2020 (energy); theirs takes the threshold of nearest recall, ours
-        the first that reaches 95 %.
+        The convention of ODIN and Liu et al. 2020 (energy); theirs takes the threshold of nearest recall,
+        ours the first that reaches 95 %.
 
     Example:
-        ID 1, 2, 3 and OOD 2, 3, 4: all of ID must be accepted (2 of 3 are fewer than 95 %), the threshold is 3,
-        and 2 of 3 OOD images pass it.
+        ID 1, 2, 3 and OOD 2, 3, 4: all of ID must be accepted (2 of 3 are fewer than 95 %), the threshold is
+        3, and 2 of 3 OOD images pass it.
     """
     inside, outside = _check(scores_id, scores_ood, name)
     return float(np.mean(outside <= np.sort(inside)[_count95(len(inside)) - 1]))
@@ -79,7 +79,8 @@ def fpr95_ood_pos(scores_id: ArrayLike, scores_ood: ArrayLike, name: str = "") -
         The convention of Hendrycks et al. 2019 (outlier exposure), pytorch-ood and OpenOOD.
 
     Example:
-        ID 1, 2, 3 and OOD 2, 3, 4: all of OOD must be flagged, the threshold is 2, and 2 of 3 ID images reach it.
+        ID 1, 2, 3 and OOD 2, 3, 4: all of OOD must be flagged, the threshold is 2, and 2 of 3 ID images
+        reach it.
     """
     inside, outside = _check(scores_id, scores_ood, name)
     return float(np.mean(inside >= np.sort(outside)[len(outside) - _count95(len(outside))]))
@@ -105,7 +106,7 @@ def accuracy(predictions: ArrayLike, labels: ArrayLike, name: str = "") -> float
     predicted, true = np.asarray(predictions), np.asarray(labels)
     if predicted.shape != true.shape or predicted.ndim != 1 or not len(true):
         raise MetricInputError(
-            f"accuracy{_of(name)}: {predicted.shape} predictions for {true.shape} labels; want (n,) twice, n > 0"
+            f"accuracy{_of(name)}: {predicted.shape} predictions for {true.shape} labels; want (n,), n > 0"
         )
     return float(np.mean(predicted == true))
 

@@ -1,10 +1,10 @@
 """The whole measurement of one classifier: `validate` while searching, `evaluate` once it has ended.
 
-Both return the metrics under the names that reports, MLflow and objectives use. A random stream is derived for
-each part, so that a number does not depend on which other groups were asked for.
+Both return the metrics under the names that reports, MLflow and objectives use. A random stream is derived
+for each part, so that a number does not depend on which other groups were asked for.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,8 +35,8 @@ class Evaluation:
     Attributes:
         metrics: {"test/<metric>": value}; percentages as fractions.
         scores: {OOD set name, or "id" for the test images: (n,) float64 primary outlier scores}.
-        attacked_scores: {epsilon as metric names write it: {OOD set name: (n,) primary scores under attack, and
-            "id": the clean scores they are compared with}}.
+        attacked_scores: {epsilon as metric names write it: {OOD set name: (n,) primary scores under attack,
+            and "id": the clean scores they are compared with}}.
     """
 
     metrics: Metrics
@@ -92,9 +92,9 @@ def evaluate(
 ) -> Evaluation:
     """Measure on the sealed test splits, once the search has ended.
 
-    Means over near and far OOD are means over their sets, each set weighing the same; what the benchmark calls
-    "other" is reported by set and is in no mean. Corrupted accuracy is the mean over corruptions and severities.
-    Arguments and errors are those of `validate`.
+    Means over near and far OOD are means over their sets, each set weighing the same; what the benchmark
+    calls "other" is reported by set and is in no mean. Corrupted accuracy is the mean over corruptions and
+    severities. Arguments and errors are those of `validate`.
 
     Raises:
         SealedSplitError: the benchmark is sealed.
@@ -186,8 +186,10 @@ class _Session:
             attack_mode(self.network),
             torch.autocast(self.device.type, enabled=False),
         ):
-            logits = torch.cat([self.network(to_unit(batch)) for batch in pool.split(size)]).double().cpu()
-        return dict(zip(sets, logits.split([len(data) for data in sets.values()]), strict=True))
+            logits = (
+                torch.cat([self.network(to_unit(batch)) for batch in torch.split(pool, size)]).double().cpu()
+            )
+        return dict(zip(sets, torch.split(logits, [len(data) for data in sets.values()]), strict=True))
 
     def under_attack(self, inliers: LabelledImages, outliers: Sets) -> dict[str, ScoresBySet]:
         """Return {epsilon: {set: scores of the attacked OOD images, "id": clean scores}}."""
@@ -223,7 +225,7 @@ def _scores(logits: Mapping[str, Tensor], score: str) -> ScoresBySet:
     return {name: SCORES[score](values).numpy() for name, values in logits.items()}
 
 
-def _per_set(scores: ScoresBySet, functions: Mapping) -> Metrics:
+def _per_set(scores: ScoresBySet, functions: Mapping[str, Callable[..., float]]) -> Metrics:
     """Return {"<metric>/<OOD set>": value}."""
     return {
         f"{metric}/{name}": function(scores["id"], values, name)

@@ -1,4 +1,4 @@
-"""White-box attacks for evaluation: on the class, and on the outlier score itself. Nothing adapts to a defence."""
+"""White-box attacks for evaluation: on the class, and on the outlier score itself."""
 
 from collections.abc import Callable
 
@@ -22,7 +22,7 @@ Judge = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def batch_size(device: torch.device | str) -> int:
-    """Return the images per forward pass: small networks fit the CPU's cache at 256, a GPU wants fewer launches."""
+    """Return the images per forward pass: 256 fit a CPU's cache, a GPU wants fewer launches."""
     return 256 if torch.device(device).type == "cpu" else 512
 
 
@@ -46,11 +46,12 @@ def robust_verdicts(
     generator: torch.Generator,
     device: torch.device | str,
 ) -> np.ndarray:
-    """Return which images stay right under every attack: PGD on the cross-entropy and, if asked, on the margin.
+    """Return which images stay right under every attack: PGD on the cross-entropy and on the margin.
 
-    An image counts as broken if any iterate of any restart is misclassified. Broken images are left out of the
-    attacks that follow; as each attack draws one random start per image of the whole set, beforehand, this changes
-    no verdict: image i gets the i-th start whoever else is still standing.
+    The margin is attacked if the protocol asks for it. An image counts as broken if any iterate of any
+    restart is misclassified. Broken images are left out of the attacks that follow; as each attack draws one
+    random start for every image of the set beforehand, this changes no verdict: image i gets the i-th start
+    whoever else is still standing.
 
     Args:
         network: (n, c, h, w) in [0, 1] -> logits; evaluated in eval mode, left as it was.
@@ -63,19 +64,19 @@ def robust_verdicts(
         (n,) bool.
 
     Source:
-        Madry et al. 2018 (PGD); margin loss max_{j != y} z_j - z_y of Carlini & Wagner 2017. Ours: any iterate
-        counts, not only the last.
+        Madry et al. 2018 (PGD); margin loss max_{j != y} z_j - z_y of Carlini & Wagner 2017. Ours: any
+        iterate counts, not only the last.
     """
     size = batch_size(device)
     images, labels = to_device(data.images, device), to_device(data.labels, device)
     with attack_mode(network), torch.autocast(torch.device(device).type, enabled=False):
         with torch.no_grad():
-            predicted = torch.cat([network(to_unit(x)).argmax(1) for x in images.split(size)])
+            predicted = torch.cat([network(to_unit(x)).argmax(1) for x in torch.split(images, size)])
         standing = predicted == labels
         for _ in range(protocol.restarts):
             for loss in (_cross_entropy, _margin) if protocol.margin else (_cross_entropy,):
                 starts = _starts(images, generator)
-                for rows in standing.nonzero()[:, 0].split(size):
+                for rows in torch.split(standing.nonzero()[:, 0], size):
                     x, y = to_unit(images[rows]), labels[rows]
                     judge = _class_judge(network, loss, y)
                     standing[rows] = _climb(judge, x, starts[rows], epsilon, protocol.steps) == 0
@@ -96,8 +97,9 @@ def attacked_scores(
 ) -> np.ndarray:
     """Return the outlier scores after PGD on the score itself, the worst one seen for each image.
 
-    The clean image counts as seen, and so does every iterate of every restart: an attacked score is never better
-    for the defender than the clean one, and more steps of the same path or more restarts only make it worse.
+    The clean image counts as seen, and so does every iterate of every restart: an attacked score is never
+    better for the defender than the clean one, and more steps of the same path or more
+    restarts only make it worse.
 
     Args:
         images: (n, c, h, w) uint8, or float in [0, 1].
@@ -129,7 +131,7 @@ def attacked_scores(
     with attack_mode(network), torch.autocast(torch.device(device).type, enabled=False):
         for restart in range(restarts):
             starts = _starts(pool, generator)
-            for rows in torch.arange(len(pool), device=pool.device).split(size):
+            for rows in torch.split(torch.arange(len(pool), device=pool.device), size):
                 x = to_unit(pool[rows])
                 if restart == 0:
                     with torch.no_grad():

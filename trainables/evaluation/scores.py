@@ -9,9 +9,9 @@ from torch import Tensor
 def msp(logits: Tensor) -> Tensor:
     """Return the maximum softmax probability p as the log-odds against it, log((1 - p) / p).
 
-    This rises strictly with -p, so every ranking and metric is that of -p. In float32, p itself becomes exactly 1
-    from a margin of about 17 on: confident images would tie and have no gradient, which a threshold turns into
-    a jump and an attack into a false sense of safety. Log-odds stay exact.
+    This rises strictly with -p, so every ranking and metric is that of -p. In float32, p itself becomes
+    exactly 1 from a margin of about 17 on: confident images would tie and have no gradient, which a
+    threshold turns into a jump and an attack into a false sense of safety. Log-odds stay exact.
 
     Args:
         logits: (n, classes), at least two classes.

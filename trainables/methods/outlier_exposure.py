@@ -21,8 +21,7 @@ class OE(Method):
     Source:
         Hendrycks et al. 2019, Deep Anomaly Detection with Outlier Exposure. What differs from the AOE code,
         which trains the same loss: outliers are normalised and augmented like inliers (`outlier_norm=raw01`
-            undoes the
-        first), reshuffled every round, and never end an epoch early.
+        undoes the first), reshuffled every round, and never end an epoch early.
     """
 
     score = "msp"

@@ -1,0 +1,371 @@
+"""Runs the stages of a study on Ray: search, evaluate, confirm. All state is in the storage; any moment may be the last."""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import ray
+
+from search_spaces.study import Arm, fixed
+from trainables.base import Assets
+from trainables.seeds import derive_seed
+from tuner import jobs
+from tuner.bridge import run_queue
+from tuner.errors import Interrupted, StudyFailed
+from tuner.plan import LanePlan, Plan
+from tuner.queue import Lane, Listener, Planned, TrialQueue, best
+from tuner.records import Role, State, TrialRecord
+from tuner.resources import Resources
+from tuner.results import ArmResult
+from tuner.run_folder import RunFolder
+from tuner.scheduler import dominates
+from tuner.searcher import LaneStore, importances, open_storage
+
+
+class Signals:
+    """SIGINT and SIGTERM as a flag that every wait looks at; a second SIGINT ends the process at once."""
+
+    def __init__(self) -> None:
+        self.exit_code = 0
+
+    @contextmanager
+    def installed(self) -> Iterator["Signals"]:
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in before:
+            signal.signal(number, self._note)
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.exit_code and number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGINT)
+        self.exit_code = self.exit_code or 128 + number
+
+    def asked(self) -> bool:
+        return self.exit_code != 0
+
+    def check(self) -> None:
+        if self.exit_code:
+            raise Interrupted(self.exit_code)
+
+
+class Controller:
+    """One driver of one run.
+
+    Attributes:
+        lanes: the stores of the searches, "search" first; `confirm` that of the confirm stage.
+        reference: validation metrics of the pretrained classifier, {} where the method has none.
+        timings: {stage: seconds of wall time} of this driver.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        folder: RunFolder,
+        storage_url: str,
+        resources: Resources,
+        listeners: Sequence[Listener],
+        signals: Signals,
+        progress: Callable[[int, int, str], None],
+    ) -> None:
+        self.plan, self.folder, self.resources = plan, folder, resources
+        self.listeners, self.signals, self.progress = listeners, signals, progress
+        self.storage = open_storage(storage_url)
+        self.lanes = {lane.name: self._store(lane) for lane in plan.lanes}
+        self.search = self.lanes["search"]
+        self.confirm = LaneStore(
+            self.storage, f"{folder.name}/confirm", "confirm", Role.CONFIRM, {}, plan.objectives, plan.seed
+        )
+        self.timings: dict[str, float] = {}
+        self.problems: list[str] = []
+        self._assets: Assets | None = None
+        self._test_benchmark: Any = None
+
+    def _store(self, lane: LanePlan) -> LaneStore:
+        name = self.folder.name if lane.name == "search" else f"{self.folder.name}/{lane.name}"
+        return LaneStore(self.storage, name, lane.name, Role(lane.role), lane.space, self.plan.objectives, self.plan.seed)
+
+    # -- what is known ---------------------------------------------------------------------------------
+
+    def records(self) -> list[TrialRecord]:
+        """Return every trial of every lane."""
+        found = [record for store in self.lanes.values() for record in store.records()]
+        return found + self.confirm.records()
+
+    @property
+    def reference(self) -> dict[str, float]:
+        found: dict[str, float] = self.search.notes().get("reference", {})
+        return found
+
+    def tests(self) -> dict[str, dict[str, float]]:
+        """Return {trial key: test metrics} of what was evaluated."""
+        return {
+            key.removeprefix("evaluation/"): value
+            for key, value in self.search.notes().items()
+            if key.startswith("evaluation/")
+        }
+
+    def point(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
+        return tuple(
+            metrics[o.metric] if o.direction == "maximize" else -metrics[o.metric] for o in self.plan.objectives
+        )
+
+    def feasible(self, record: TrialRecord) -> bool:
+        """Return whether a complete trial meets every floor."""
+        if record.state is not State.COMPLETE:
+            return False
+        return all(
+            record.last[f.metric] >= f.bound(self.reference.get(f.metric)) - 1e-9 for f in self.plan.floors
+        )
+
+    def best(self, lane: str = "search") -> TrialRecord | None:
+        return best(self.lanes[lane].records(), self.point, self.feasible)
+
+    def pareto(self) -> list[str]:
+        """Return the keys of the feasible trials that no other dominates in objectives and floors' metrics."""
+        records = [r for r in self.search.records() if self.feasible(r)]
+        axes = {r.key: (*self.point(r.last), *(r.last[f.metric] for f in self.plan.floors)) for r in records}
+        return [key for key, point in axes.items() if not any(dominates(other, point) for other in axes.values())]
+
+    def importances(self) -> dict[str, float]:
+        return importances(self.storage, self.folder.name)
+
+    # -- preparing -------------------------------------------------------------------------------------
+
+    def _remote(self, function: Callable[..., Any], gpu: bool = True) -> Any:
+        gpus = self.resources.gpus_per_trial if gpu else 0
+        return ray.remote(function).options(num_cpus=self.resources.cpus_per_trial, num_gpus=gpus, max_retries=3)
+
+    def _wait(self, refs: Sequence[Any]) -> list[Any]:
+        """Return the results of jobs in their order, looking out for signals."""
+        left = list(refs)
+        while left:
+            self.signals.check()
+            _, left = ray.wait(left, num_returns=len(left), timeout=0.2)
+        return list(ray.get(list(refs)))
+
+    def prepare(self, seeds: Sequence[int]) -> Assets:
+        """Load the sealed benchmark once and see that the pretrained classifiers of these seeds exist."""
+        started = time.monotonic()
+        if self._assets is None:
+            job = self._remote(jobs.load_benchmark, gpu=False)
+            (benchmark,) = self._wait([job.remote(self.plan.dataset, self.plan.data_dir, "search")])
+            self._assets = Assets(benchmark)
+        source = self._pretrain_source()
+        if source is not None:
+            missing = [seed for seed in seeds if seed not in self._assets.pretrained]
+            shared = ray.put(self._assets.benchmark)
+            job = self._remote(jobs.pretrain)
+            protocol = self.plan.validation_protocol()
+            found = self._wait([job.remote(*source, seed, shared, protocol) for seed in missing])
+            for seed, (state, metrics) in zip(missing, found, strict=True):
+                self._assets.pretrained[seed] = state
+                if seed == self.plan.seed and not self.reference:
+                    self.search.note("reference", metrics)
+        self._clock("prepare", started)
+        return self._assets
+
+    def _pretrain_source(self) -> tuple[str, dict[str, Any]] | None:
+        """Return the method and settled options that define the pretraining, or None if nothing starts from it."""
+        from trainables import get
+        from trainables.options import fields_of
+
+        for lane in self.plan.lanes:
+            keys = fields_of(get(lane.method).load_options())
+            if "pretrain.epochs" in keys:
+                return lane.method, dict(lane.fixed)
+        return None
+
+    def _clock(self, what: str, started: float) -> None:
+        self.timings[what] = self.timings.get(what, 0.0) + time.monotonic() - started
+
+    # -- stages ----------------------------------------------------------------------------------------
+
+    def run_search(self) -> None:
+        """Run every search to its number of trials.
+
+        Raises:
+            Interrupted: a signal came.
+            StudyFailed: not one trial of the study's own search is left standing.
+        """
+        assets = self.prepare([self.plan.seed])
+        lanes = [
+            Lane(self.lanes[p.name], p.method, p.fixed, p.trials, self.plan.seed) for p in self.plan.lanes
+        ]
+        deadline = math.inf
+        if self.plan.time_budget_s is not None:
+            deadline = time.monotonic() + self.plan.time_budget_s
+        self._run(lanes, assets, deadline, "search")
+        records = self.search.records()
+        if records and all(r.state is State.FAIL for r in records):
+            raise StudyFailed(f"every trial failed; most often: {commonest([r.reason for r in records])}")
+
+    def _run(self, lanes: list[Lane], assets: Assets, deadline: float, what: str) -> None:
+        started = time.monotonic()
+        queue = TrialQueue(
+            lanes,
+            self.plan.objectives,
+            seed=self.plan.seed,
+            max_epochs=self.plan.max_epochs,
+            rungs=self.plan.rungs,
+            reduction=self.plan.reduction,
+            floors=self.plan.floors,
+            reference=self.reference,
+            listeners=self.listeners,
+            deadline=deadline,
+        )
+        if not queue.finished:
+            opened = run_queue(
+                queue,
+                assets=assets,
+                run_uri=self.folder.uri,
+                validation=self.plan.validation,
+                resources=self.resources.as_request(),
+                concurrency=self.resources.concurrency,
+                log=self.folder.log,
+                asked_to_stop=self.signals.asked,
+            )
+            if what == "search":
+                known = set(self.folder.read()[1].get("read_by_search", []))
+                self.folder.update(read_by_search=sorted(known | opened))
+        self._clock(what, started)
+        self.signals.check()
+
+    def run_evaluate(self, records: Sequence[TrialRecord]) -> None:
+        """Score the checkpoints of complete trials on the sealed test splits; what has a score is skipped."""
+        started = time.monotonic()
+        done = self.tests()
+        todo = [r for r in records if r.state is State.COMPLETE and r.key not in done]
+        if todo:
+            if self._test_benchmark is None:
+                job = self._remote(jobs.load_benchmark, gpu=False)
+                self._test_benchmark = job.remote(self.plan.dataset, self.plan.data_dir, "evaluate")
+            job = self._remote(jobs.evaluate_checkpoint)
+            protocol = self.plan.test_protocol()
+            waiting = {
+                job.remote(self.folder.uri, r.checkpoint, self._test_benchmark, protocol, self.plan.cpus_per_trial): r
+                for r in todo
+            }
+            while waiting:
+                self.signals.check()
+                ready, _ = ray.wait(list(waiting), timeout=0.2)
+                for ref in ready:
+                    self._evaluated(waiting.pop(ref), ref)
+                    self.progress(len(todo) - len(waiting), len(todo), "evaluated")
+        self._clock("evaluate", started)
+
+    def _evaluated(self, record: TrialRecord, ref: Any) -> None:
+        try:
+            metrics, scores = ray.get(ref)
+        except Exception as error:
+            reason = " ".join(str(error).split())[-300:]
+            self.folder.log(record.key, f"evaluation failed: {error}")
+            self.problems.append(f"evaluation of {record.key} failed: {reason}")
+            return
+        import io
+
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **{k: v.astype(np.float32) for k, v in scores.items()})
+        self.folder.files.write(f"evaluations/{record.key}.npz", buffer.getvalue())
+        self.search.note(f"evaluation/{record.key}", metrics)
+        for listener in self.listeners:
+            listener.ended(record)
+
+    def scores(self, key: str) -> dict[str, Any]:
+        """Return the stored outlier scores of an evaluated trial."""
+        import io
+
+        try:
+            data = self.folder.files.read(f"evaluations/{key}.npz")
+        except FileNotFoundError:
+            return {}
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+
+    def run_confirm(self) -> None:
+        """Retrain the winner and every arm with fresh seeds, and score them on the test splits."""
+        winner = self.best()
+        if winner is None:
+            raise StudyFailed(self._no_winner())
+        seeds = [derive_seed(self.plan.seed, "confirm", k) % 2**31 for k in range(self.plan.confirm_seeds)]
+        planned = []
+        arms = self.confirm_arms(winner)
+        for k, seed in enumerate(seeds):
+            for arm, (method, configuration) in arms.items():
+                role = "confirm" if arm == "best" else next(a.role for a in self.plan.arms if a.name == arm)
+                planned.append(Planned(configuration, method, seed, seed, {"arm": arm, "seed_index": k, "role": role}))
+        assets = self.prepare(seeds)
+        lane = Lane(self.confirm, "", {}, len(planned), 0, early_stopping=False, planned=planned)
+        self._run([lane], assets, math.inf, "confirm")
+        self.run_evaluate(self.confirm.records())
+
+    def confirm_arms(self, winner: TrialRecord) -> dict[str, tuple[str, dict[str, Any]]]:
+        """Return {arm: (method, configuration)}; an arm whose own search has no feasible winner is left out."""
+        found = {"best": (self.plan.method, dict(winner.configuration))}
+        for arm in self.plan.arms:
+            if arm.search:
+                own = self.best(arm.name)
+                if own is None:
+                    self.problems.append(f"arm {arm.name} has no feasible trial and is not confirmed")
+                    continue
+                found[arm.name] = (arm.method or self.plan.method, dict(own.configuration))
+            else:
+                found[arm.name] = self._derived(arm, winner)
+        return found
+
+    def _derived(self, arm: Arm, winner: TrialRecord) -> tuple[str, dict[str, Any]]:
+        from trainables import get
+        from trainables.options import fields_of
+
+        method = arm.method or self.plan.method
+        known = fields_of(get(method).load_options())
+        configuration = {k: v for k, v in winner.configuration.items() if k in known and k not in arm.drop}
+        return method, configuration | fixed(arm.overrides)
+
+    def _no_winner(self) -> str:
+        complete = [r for r in self.search.records() if r.state is State.COMPLETE]
+        if not complete:
+            return "no trial of the search is complete; nothing to confirm"
+        floors = "; ".join(map(str, self.plan.floors))
+        return f"none of {len(complete)} complete trials meets the floor ({floors}); nothing to confirm"
+
+    def arm_results(self) -> list[ArmResult]:
+        """Return the confirm stage by arm, over the seeds that every arm has finished: pairs stay pairs."""
+        tests = self.tests()
+        by_arm: dict[str, dict[int, TrialRecord]] = {}
+        for record in self.confirm.records():
+            if record.key in tests:
+                by_arm.setdefault(record.arm, {})[record.seed_index] = record
+        if "best" not in by_arm:
+            return []
+        about = {arm.name: (arm.role, arm.about) for arm in self.plan.arms} | {"best": ("confirm", "the winner")}
+        shared = sorted(set.intersection(*(set(found) for found in by_arm.values())))
+        results = []
+        for arm, found in by_arm.items():
+            rows = [tests[found[k].key] for k in shared]
+            values = {m: [row[m] for row in rows] for m in (rows[0] if rows else {})}
+            seconds = sum(found[k].seconds for k in shared) / max(1, len(shared))
+            role, text = about.get(arm, ("control", ""))
+            results.append(ArmResult(arm, role, text, next(iter(found.values())).configuration, values, seconds))
+        return sorted(results, key=lambda arm: arm.name != "best")
+
+
+def commonest(reasons: Sequence[str]) -> str:
+    """Return the reason that occurs most, with its count."""
+    if not reasons:
+        return "no reason recorded"
+    top = max(set(reasons), key=lambda reason: (reasons.count(reason), reason))
+    return f"{top} ({reasons.count(top)} of {len(reasons)})"
