@@ -1,5 +1,6 @@
 """Runs the stages of a study on Ray: search, evaluate, confirm. All state is in the storage; any moment may be the last."""
 
+import io
 import math
 import signal
 import threading
@@ -13,7 +14,9 @@ import numpy as np
 import ray
 
 from search_spaces.study import Arm, fixed
+from trainables import get
 from trainables.base import Assets
+from trainables.options import fields_of
 from trainables.seeds import derive_seed
 from tuner import jobs
 from tuner.bridge import run_queue
@@ -180,9 +183,6 @@ class Controller:
 
     def _pretrain_source(self) -> tuple[str, dict[str, Any]] | None:
         """Return the method and settled options that define the pretraining, or None if nothing starts from it."""
-        from trainables import get
-        from trainables.options import fields_of
-
         for lane in self.plan.lanes:
             keys = fields_of(get(lane.method).load_options())
             if "pretrain.epochs" in keys:
@@ -275,19 +275,28 @@ class Controller:
             self.folder.log(record.key, f"evaluation failed: {error}")
             self.problems.append(f"evaluation of {record.key} failed: {reason}")
             return
-        import io
-
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **{k: v.astype(np.float32) for k, v in scores.items()})
         self.folder.files.write(f"evaluations/{record.key}.npz", buffer.getvalue())
         self.search.note(f"evaluation/{record.key}", metrics)
         for listener in self.listeners:
-            listener.ended(record)
+            listener.evaluated(record, metrics)
+
+    def strip(self, winner: TrialRecord) -> dict[str, Any] | None:
+        """Return some of the winner's outliers before and after its attack, or None if it has none."""
+        assets = self.prepare([])
+        job = self._remote(jobs.outlier_strip)
+        (found,) = self._wait([job.remote(self.folder.uri, winner.checkpoint, assets.benchmark)])
+        strip: dict[str, Any] | None = found
+        return strip
+
+    def winner_network(self, winner: TrialRecord) -> tuple[Any, Any]:
+        """Return the winner's classifier and an example batch of validation images, for the model registry."""
+        assets = self.prepare([])
+        return jobs.winner_network(self.folder.uri, winner.checkpoint, assets.benchmark)
 
     def scores(self, key: str) -> dict[str, Any]:
         """Return the stored outlier scores of an evaluated trial."""
-        import io
-
         try:
             data = self.folder.files.read(f"evaluations/{key}.npz")
         except FileNotFoundError:
@@ -327,9 +336,6 @@ class Controller:
         return found
 
     def _derived(self, arm: Arm, winner: TrialRecord) -> tuple[str, dict[str, Any]]:
-        from trainables import get
-        from trainables.options import fields_of
-
         method = arm.method or self.plan.method
         known = fields_of(get(method).load_options())
         configuration = {k: v for k, v in winner.configuration.items() if k in known and k not in arm.drop}

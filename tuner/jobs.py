@@ -4,13 +4,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
 import trainables
 from trainables import checkpoints, networks
 from trainables.base import VALIDATION_SEED, choose_device
+from trainables.attacks import perturb_outliers
 from trainables.data.benchmark import Benchmark
 from trainables.data.load import load
+from trainables.data.loader import to_unit
+from trainables.data.outliers import sample_outliers
+from trainables.data.splits import Split
 from trainables.evaluation.protocol import evaluate, validate
 from trainables.evaluation.spec import Protocol
 from trainables.options import build
@@ -59,5 +65,42 @@ def evaluate_checkpoint(
     content = checkpoints.unpack(Folder(folder).read(checkpoint), checkpoint, device)
     network = checkpoints.classifier_of(content, device)
     found = evaluate(network, benchmark, protocol, torch.Generator(device).manual_seed(TEST_SEED), device)
-    scores = {**found.scores, **{f"{name} attacked": s for name, s in found.attacked_scores.items()}}
+    scores = dict(found.scores)
+    for sets in list(found.attacked_scores.values())[:1]:  # the first epsilon is the protocol's own
+        scores |= {f"{name} attacked": values for name, values in sets.items() if name != "id"}
     return dict(found.metrics), scores
+
+
+def outlier_strip(folder: str, checkpoint: str, benchmark: Benchmark, count: int = 12) -> dict[str, Any] | None:
+    """Return outliers before and after the attack of a finished trial, or None for a method without outliers.
+
+    Returns:
+        {"before", "after": (count, h, w, c) in [0, 1], "label": what was done}.
+    """
+    content = checkpoints.unpack(Folder(folder).read(checkpoint), checkpoint)
+    options = build(trainables.get(content["method"]).load_options(), content["options"])
+    attack, wanted = getattr(options, "attack", None), getattr(options, "outliers", None)
+    if attack is None or wanted is None:
+        return None
+    torch.set_num_threads(1)
+    cache = Path(options.cache_dir) if options.cache_dir else default_cache_dir()
+    images = sample_outliers(replace(wanted, count=count), benchmark.labelled(Split.TRAIN), 0, cache)
+    before = to_unit(torch.tensor(images))
+    network = checkpoints.classifier_of(content)
+    inliers = to_unit(torch.tensor(benchmark.labelled(Split.TRAIN).images[:count]))
+    labels = torch.tensor(benchmark.labelled(Split.TRAIN).labels[:count])
+    after = perturb_outliers(
+        network, inliers, labels, before, attack, torch.Generator().manual_seed(0), oe_weight=wanted.weight
+    )
+    return {
+        "before": before.permute(0, 2, 3, 1).numpy(),
+        "after": after.permute(0, 2, 3, 1).numpy(),
+        "label": f"{attack.name}, epsilon {attack.epsilon:.3g}, sigma {wanted.sigma:.3g}",
+    }
+
+
+def winner_network(folder: str, checkpoint: str, benchmark: Benchmark) -> tuple[nn.Module, np.ndarray]:
+    """Return a checkpoint's classifier on the CPU and a batch of validation images in [0, 1]."""
+    content = checkpoints.unpack(Folder(folder).read(checkpoint), checkpoint)
+    images = to_unit(torch.tensor(np.array(benchmark.labelled(Split.VAL_ID).images[:4])))
+    return checkpoints.classifier_of(content), images.numpy()

@@ -74,7 +74,7 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def ui_command(uri: str) -> str:
-    """Return the shell command that shows the store in a browser, on this machine only; "" for a running server.
+    """Return the command that shows the store in a browser of this machine; "" if a server does already.
 
     A bare `mlflow ui` opens mlflow.db in the current folder, unless something there or in the environment
     points it elsewhere.
@@ -86,7 +86,11 @@ def ui_command(uri: str) -> str:
     steered = any(
         name in os.environ for name in ("MLFLOW_BACKEND_STORE_URI", "MLFLOW_TRACKING_URI", "MLFLOW_HOST")
     )
-    if sqlite_file(uri) == Path.cwd() / "mlflow.db" and not steered and not any(Path().glob("mlruns/*/meta.yaml")):
+    if (
+        sqlite_file(uri) == Path.cwd() / "mlflow.db"
+        and not steered
+        and not any(Path().glob("mlruns/*/meta.yaml"))
+    ):
         return "mlflow ui"
     return f"mlflow ui --host 127.0.0.1 --backend-store-uri {shlex.quote(absolute(uri))}"
 
@@ -96,8 +100,8 @@ def ui_links(
 ) -> dict[str, str]:
     """Return links into MLflow's pages: `runs`, `compare` (with two runs or more) and `report`.
 
-    Plain links to an experiment open on an overview that shows no runs; these name the page. For a store without
-    a server they hold for the UI started by `ui_command`.
+    Plain links to an experiment open on an overview that shows no runs; these name the page. For a store
+    without a server they hold for the UI started by `ui_command`.
     """
     parts = urlsplit(uri)
     base = "http://127.0.0.1:5000"

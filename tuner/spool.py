@@ -178,7 +178,7 @@ class Courier:
         self._thread.start()
 
     def flush(self, timeout_s: float) -> int:
-        """Wait until nothing is undelivered, at most `timeout_s`; return the number of events that still are."""
+        """Wait until all is delivered, at most `timeout_s`; return the number of events that are not."""
         self._wake.set()
         if self.alive:
             with self._caught_up:

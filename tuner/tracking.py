@@ -2,35 +2,43 @@
 
 The only file that imports mlflow, and only inside functions: importing this module is cheap.
 
-Identity. The study's run is the MLflow run tagged `run` = its name; a trial is the child tagged `key` below it.
-Both are searched before they are created, so a resume continues them even if the spool is gone.
+Identity. The study's run is the MLflow run tagged `run` = its name; a trial is the child tagged `key` below
+it. Both are searched before they are created, so a resume continues them even if the spool is gone.
 
-Idempotence. Events go through the spool in order and are acknowledged once delivered. A process killed between
-the two delivers them again, which changes nothing: of each metric only steps after the run's own last one are
-written, each with the time stored in its event (MLflow drops exact duplicates); the rest overwrites itself.
+Idempotence. Events go through the spool in order and are acknowledged once delivered. A process killed
+between the two delivers them again, which changes nothing: of each metric only steps after the run's own last
+one are written, each with the time stored in its event (MLflow drops exact duplicates); the rest overwrites
+itself.
 """
 
-import getpass
+import copy
 import hashlib
 import logging
-import math
 import os
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tuner.delivery import Sender, one_line
 from tuner.links import DEFAULT_URI, absolute, check_uri, redact, sqlite_file, ui_command, ui_links
-from tuner.spool import Courier, Event, Page, Spool
+from tuner.spool import Courier, Page, Spool
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-__all__ = ["DEFAULT_URI", "STATUS_OF", "Tracker", "check_uri", "log_winner", "redact", "ui_command", "ui_links"]
+__all__ = [
+    "DEFAULT_URI",
+    "STATUS_OF",
+    "Tracker",
+    "check_uri",
+    "log_winner",
+    "redact",
+    "ui_command",
+    "ui_links",
+]
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +47,6 @@ STATUS_OF = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
 
 _MAX_PARAM, _MAX_TAG = 6000, 8000  # MLflow's limits, where it would cut without a word
 _MAX_PROBLEMS = 200
-_DUBIOUS = ("BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")  # also what a store in trouble answers
 
 
 class Tracker:
@@ -72,21 +79,28 @@ class Tracker:
         consumer = hashlib.sha256(f"{redact(store)}\n{experiment}\n{run}".encode()).hexdigest()[:16]
         self._tags = _texts(tags, _MAX_TAG)
         self._spool = Spool(spool, consumer)
-        self._sender = _Sender(store, experiment, run, self._problem)
+        self._sender = Sender(store, experiment, run, _open, self._problem)
         self._courier = Courier(self._spool, self._sender.connect, self._deliver, self._failed, interval_s)
         self._problems: dict[str, None] = {}
         self._errors, self._last_error = 0, ""
 
     def start(self) -> None:
-        """Start the writer; it first delivers what an earlier process left behind, then reopens the study's run."""
+        """Start the writer: what an earlier process left behind goes out, then the study's run reopens."""
         self._put(op="start", key="", tags=self._tags)
         self._courier.start()
 
     def child(
-        self, key: str, *, name: str, params: Mapping[str, Scalar] | None = None, tags: Mapping[str, str] | None = None
+        self,
+        key: str,
+        *,
+        name: str,
+        params: Mapping[str, Scalar] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         """Declare the run of a trial, or take it up again. A closed run reopens with its first new step."""
-        self._put(op="child", key=key, name=name, params=_texts(params, _MAX_PARAM), tags=_texts(tags, _MAX_TAG))
+        self._put(
+            op="child", key=key, name=name, params=_texts(params, _MAX_PARAM), tags=_texts(tags, _MAX_TAG)
+        )
 
     def metrics(self, key: str, step: int, values: Mapping[str, float], time_ms: int | None = None) -> None:
         """Record one epoch. Steps that a metric already has are skipped: a rolled-back trial may repeat them.
@@ -140,7 +154,9 @@ class Tracker:
         for problem in self.problems:
             log.warning("MLflow: %s", problem)
         if unsent:
-            log.warning("MLflow: %d events undelivered, kept in %s; %s", unsent, self._spool.path, self._last_error)
+            log.warning(
+                "MLflow: %d events undelivered, kept in %s; %s", unsent, self._spool.path, self._last_error
+            )
         return unsent
 
     def parent_id(self) -> str | None:
@@ -196,226 +212,127 @@ class Tracker:
     def _failed(self, error: Exception) -> None:
         self._sender.disconnect()
         self._errors += 1
-        self._last_error = _one_line(error)
+        self._last_error = one_line(error)
         if self._courier.failures == 1:
             log.warning("MLflow: %s; events are kept in %s", self._last_error, self._spool.path)
 
     def _problem(self, line: str) -> None:
         if len(self._problems) < _MAX_PROBLEMS:
-            self._problems[_one_line(line)] = None
+            self._problems[one_line(line)] = None
 
 
-@dataclass
-class _Run:
-    """What is known of one MLflow run: its status and the last step of each metric, as the store has them."""
+def log_winner(
+    uri: str, run_id: str, network: "torch.nn.Module", example: "np.ndarray[Any, Any]", name: str
+) -> str | None:
+    """Log a network as the study's model, register it under `name` and give it the alias `champion`.
 
-    id: str
-    status: str
-    steps: dict[str, int]
+    Stored as a traced graph (`torch.export`), which loads without the class and without unpickling code,
+    takes any batch size and is in evaluation mode. A network whose weights are already registered for this
+    run is not registered again. Contacts the store at once, so call it when the writer has caught up.
+
+    Args:
+        uri: tracking URI.
+        run_id: the run that the model belongs to; its status does not change.
+        network: on any device; logged from a copy on the CPU.
+        example: inputs of shape (n, ...), float32; two or more, because tracing with one would fix n at 1.
+        name: of the registered model.
+
+    Returns:
+        None, or one line that says why it did not work.
+    """
+    try:
+        if len(example) < 2:
+            raise ValueError("the example needs two inputs or more")
+        client, _ = _open(absolute(uri))
+        with _default_store(absolute(uri)):
+            _register(client, run_id, network, example, name)
+    except Exception as error:  # a finished study must not fail over its last upload
+        return f"model {name} not logged: {one_line(error)}"
+    return None
 
 
-@dataclass
-class _Pending:
-    """What waits to be written to one run. `steps` become the run's own only once they are."""
+def _register(
+    client: Any, run_id: str, network: "torch.nn.Module", example: "np.ndarray[Any, Any]", name: str
+) -> None:
+    import mlflow.pytorch
+    import torch
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
 
-    metrics: list[Any] = field(default_factory=list)
-    params: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-    steps: dict[str, int] = field(default_factory=dict)
-
-
-class _Sender:
-    """The side that speaks to MLflow; used by the writer's thread alone, except for looking up ids."""
-
-    def __init__(self, uri: str, experiment: str, run: str, problem: Callable[[str], None]) -> None:
-        self._uri, self._experiment, self._run, self._problem = uri, experiment, run, problem
-        self._client: Any = None
-        self._connected = False
-        self._tries = 0  # failures since the last page that went through
-        self._pending: dict[str, _Pending] = {}
-        self._refused: set[str] = set()  # metric names, so that a bad one costs its search once
-        self.experiment_id = ""
-        self.runs: dict[str, _Run] = {}
-
-    def connect(self) -> bool:
-        """Find or create the study's run and find its children; return whether it had to be created."""
-        if self._connected:
-            return False
-        self._client = self._client or _open(self._uri)
-        found = self._client.get_experiment_by_name(self._experiment)
-        if found is None:
-            self.experiment_id = self._client.create_experiment(self._experiment, _artifact_folder(self._uri))
-        else:
-            self.experiment_id = found.experiment_id
-            if found.lifecycle_stage != "active":
-                self._client.restore_experiment(self.experiment_id)
-        mine = f"tags.`run` = {_quoted(self._run)}"
-        known = self._search(mine)
-        if len(known) > 1:
-            self._problem(f"{len(known)} runs are tagged run={self._run}; the oldest is continued")
-        parent = known[0] if known else self._create(self._run, {"run": self._run}, None, mine)
-        self.runs = {"": _known(parent)}
-        for child in self._search(f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"):
-            self.runs.setdefault(child.data.tags.get("key", child.info.run_id), _known(child))
-        self._connected = True
-        return not known
-
-    def disconnect(self) -> None:
-        """Forget what was assumed: after a failure the store is asked again what it has."""
-        self._connected = False
-        self._pending = {}
-        self._tries += 1
-
-    def send(self, events: Sequence[Event]) -> None:
-        """Apply events in order; raises if the store is in trouble, and may then be given them again."""
-        for event in events:
-            try:
-                self._apply(event)
-            except Exception as error:
-                if not self._hopeless(error):
-                    raise
-                self._problem(f"{event.get('key') or 'study'}: {event.get('op')} left out: {_one_line(error)}")
-        self._flush_all()
-        self._tries = 0
-
-    def _apply(self, event: Event) -> None:
-        op, key = event["op"], event["key"]
-        run = self.runs.get(key) or self._new_child(event)
-        if op in ("text", "artifact"):
-            self._flush_all()  # numbers do not wait for a slow or failing upload
-            self._upload(run, event)
-            return
-        pending = self._pending.setdefault(key, _Pending())
-        pending.params.update(event.get("params", {}))
-        pending.tags.update(event.get("tags", {}))
-        if op in ("metrics", "final"):
-            self._stage(run, pending, event)
-        elif op == "start":
-            self._set_status(run, "RUNNING", 0)
-        elif op == "close":
-            self._flush(key)
-            self._set_status(run, event["status"], event["t"])
-
-    def _stage(self, run: _Run, pending: _Pending, event: Event) -> None:
-        """Queue the values the run does not have yet."""
-        from mlflow.entities import Metric
-
-        known = {**run.steps, **pending.steps}
-        final = event["op"] == "final"
-        step = max(known.values(), default=0) if final else event["step"]
-        for name, value in event["v"].items():
-            if name in self._refused or (name in known and (final or step <= known[name])):
-                continue
-            if math.isinf(value):
-                self._problem(f"{event['key'] or 'study'}: {name} is {value} at step {step}, left out")
-                continue
-            pending.metrics.append(Metric(name, value, event["t"], step))
-            pending.steps[name] = step
-        if pending.metrics and not final and event["key"]:
-            self._set_status(run, "RUNNING", 0)
-
-    def _set_status(self, run: _Run, status: str, end_ms: int) -> None:
-        if run.status == status:
-            return
-        if status == "RUNNING":
-            self._client.update_run(run.id, status=status)
-        else:
-            self._client.set_terminated(run.id, status, end_ms)
-        run.status = status
-
-    def _flush_all(self) -> None:
-        for key in list(self._pending):
-            self._flush(key)
-
-    def _flush(self, key: str) -> None:
-        """Write what waits for one run, within MLflow's limits on a batch."""
-        from mlflow.entities import Param, RunTag
-
-        pending, run = self._pending.pop(key), self.runs[key]
-        rows: dict[str, list[Any]] = {
-            "params": [Param(*item) for item in pending.params.items()],
-            "tags": [RunTag(*item) for item in pending.tags.items()],
-            "metrics": pending.metrics,
-        }
-        for kind, all_rows in rows.items():
-            size = 900 if kind == "metrics" else 100
-            for begin in range(0, len(all_rows), size):
-                self._write(key, run, kind, all_rows[begin : begin + size])
-        run.steps.update(pending.steps)
-
-    def _write(self, key: str, run: _Run, kind: str, rows: list[Any]) -> None:
-        """Write rows; of a batch that is refused, find the culprits by halving it."""
-        try:
-            self._client.log_batch(run.id, **{kind: rows})
-        except Exception as error:
-            if not self._hopeless(error):
-                raise
-            if len(rows) > 1 and not _is_gone(error):
-                self._write(key, run, kind, rows[: len(rows) // 2])
-                self._write(key, run, kind, rows[len(rows) // 2 :])
+    network = copy.deepcopy(network).cpu().eval()
+    digest = hashlib.sha256(b"".join(t.numpy().tobytes() for t in network.state_dict().values())).hexdigest()
+    tags = {"run": run_id, "weights": digest}
+    with suppress(mlflow.MlflowException):  # no such model yet
+        for version in client.search_model_versions(f"name = '{name}'"):
+            if tags.items() <= version.tags.items():
+                client.set_registered_model_alias(name, "champion", version.version)
                 return
-            if kind == "metrics" and not _is_gone(error):
-                self._refused.add(rows[0].key)
-            names = ", ".join(row.key for row in rows[:3])
-            self._problem(f"{key or 'study'}: {kind} {names} refused: {_one_line(error)}")
+    with torch.no_grad():
+        logits = network(torch.from_numpy(example[:2]))
+    signature = ModelSignature(
+        Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]))]),
+        Schema([TensorSpec(logits.numpy().dtype, (-1, *logits.shape[1:]))]),
+    )
+    status = client.get_run(run_id).info.status
+    with mlflow.start_run(run_id=run_id, nested=True):
+        logged = mlflow.pytorch.log_model(
+            network,
+            name="winner",
+            signature=signature,
+            input_example=example[:2],
+            serialization_format="pt2",
+            registered_model_name=name,
+            await_registration_for=60,
+            # Named, because MLflow would find them out by loading the model in a new process.
+            pip_requirements=[
+                f"mlflow=={mlflow.__version__}",
+                f"torch=={torch.__version__.partition('+')[0]}",
+            ],
+        )
+    client.update_run(run_id, status=status)
+    for key, value in tags.items():
+        client.set_model_version_tag(name, logged.registered_model_version, key, value)
+    client.set_registered_model_alias(name, "champion", logged.registered_model_version)
 
-    def _upload(self, run: _Run, event: Event) -> None:
-        """Store an artifact; one that keeps failing while the store answers is given up."""
-        try:
-            if event["op"] == "text":
-                self._client.log_text(run.id, event["text"], event["name"])
-            elif Path(event["path"]).is_file():
-                self._client.log_artifact(run.id, event["path"], event["folder"] or None)
-            else:
-                self._problem(f"{event['key'] or 'study'}: no file {event['path']} to upload")
-        except Exception as error:
-            if self._tries < 5 and not self._hopeless(error):
-                raise
-            self._client.get_experiment(self.experiment_id)  # raises while the store is away
-            name = event.get("name") or event["path"]
-            self._problem(f"{event['key'] or 'study'}: artifact {name} given up: {_one_line(error)}")
 
-    def _hopeless(self, error: Exception) -> bool:
-        """Whether trying again cannot help. Doubtful answers count only when they persist after reconnecting."""
-        if isinstance(error, OSError):
-            return False
-        if isinstance(error, (TypeError, ValueError, KeyError, AttributeError)):
-            return True
-        code = getattr(error, "error_code", "")
-        if code in _DUBIOUS or _is_gone(error):
-            return self._tries >= 3
-        return code == "INVALID_PARAMETER_VALUE"
+def _open(uri: str) -> tuple[Any, Any]:
+    """Return a client for the store and MLflow's entities."""
+    # MLflow repeats a request for four minutes by default; the writer repeats it better.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    import mlflow.entities
 
-    def _new_child(self, event: Event) -> _Run:
-        key, parent = event["key"], self.runs[""].id
-        tags = {"key": key, "mlflow.parentRunId": parent}
-        mine = f"tags.`mlflow.parentRunId` = '{parent}' and tags.`key` = {_quoted(key)}"
-        run = _known(self._create(event.get("name") or key, tags, event["t"], mine))
-        self.runs[key] = run
-        return run
+    database = sqlite_file(uri)
+    if database is not None:
+        database.parent.mkdir(parents=True, exist_ok=True)
+    for noisy in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    return mlflow.MlflowClient(tracking_uri=uri), mlflow.entities
 
-    def _create(self, name: str, tags: dict[str, str], start_ms: int | None, mine: str) -> Any:
-        """Create a run; `mine` finds it."""
-        tags = tags | {"mlflow.user": _user(), "mlflow.source.name": Path(sys.argv[0]).name or "python"}
-        tags["mlflow.source.type"] = "LOCAL"
-        run = self._client.create_run(self.experiment_id, start_ms, tags, redact(name)[:250])
-        if not self._uri.startswith("http"):
-            return run
-        # MLflow's client repeats a request whose answer was lost, and creating is not idempotent.
-        first, *twins = self._search(mine) or [run]
-        for twin in twins:
-            self._client.delete_run(twin.info.run_id)
-        return first
 
-    def _search(self, query: str) -> list[Any]:
-        """Return the matching runs, oldest first."""
-        runs: list[Any] = []
-        token = None
-        while True:
-            page = self._client.search_runs(
-                [self.experiment_id], query, max_results=500, order_by=["start_time ASC"], page_token=token
-            )
-            runs.extend(page)
-            token = page.token
-            if not token:
-                return runs
+@contextmanager
+def _default_store(uri: str) -> Iterator[None]:
+    """Make `uri` what MLflow's module-level functions use, and put back what was."""
+    import mlflow
+
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+def _texts(values: Mapping[str, Scalar] | None, limit: int) -> dict[str, str]:
+    """Return the values as text, shortened visibly to what MLflow stores, without credentials."""
+    texts = {}
+    for name, value in (values or {}).items():
+        text = redact(str(value))
+        if len(text) > limit:
+            note = f"... [cut, {len(text)} characters]"
+            text = text[: limit - len(note)] + note
+        texts[name] = text
+    return texts

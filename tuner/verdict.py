@@ -243,7 +243,7 @@ def _controls(
             explained.append(control.name)
             sentences.append(
                 f"The control {about} shows the same gain ({own} over {baseline.name}; the winner "
-                f"differs from it by {lead}): the gain counts as augmentation, not as an effect of the method."
+                f"differs from it by {lead}): it counts as augmentation, not as an effect of the method."
             )
         elif not ours.better:
             sentences.append(

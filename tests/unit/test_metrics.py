@@ -1,4 +1,4 @@
-"""OOD metrics: goldens by hand, scikit-learn as the reference, and what holds for every metric of an order."""
+"""OOD metrics: goldens by hand, scikit-learn as the reference, and what holds for all of them."""
 
 import numpy as np
 import pytest

@@ -96,12 +96,12 @@ def test_a_verdict_does_not_depend_on_the_other_images() -> None:
     network = small_network()
     data = labelled(network, images(600))
     protocol = replace(PROTOCOL, steps=3, restarts=2)
-    whole = robust_verdicts(network, data, 0.08, protocol, seeded(), "cpu")
+    whole = robust_verdicts(network, data, 0.015, protocol, seeded(), "cpu")
     assert 0.1 < whole.mean() < 0.9
     wrong = data.labels.copy()
     wrong[300:] = (wrong[300:] + 1) % 3
     among_broken = robust_verdicts(
-        network, LabelledImages(data.images, wrong), 0.08, protocol, seeded(), "cpu"
+        network, LabelledImages(data.images, wrong), 0.015, protocol, seeded(), "cpu"
     )
     np.testing.assert_array_equal(whole[:300], among_broken[:300])
 
@@ -109,8 +109,8 @@ def test_a_verdict_does_not_depend_on_the_other_images() -> None:
 def test_more_attacks_break_more() -> None:
     network = small_network()
     data = labelled(network, images())
-    one = robust_verdicts(network, data, 0.08, replace(PROTOCOL, margin=False), seeded(), "cpu")
-    both = robust_verdicts(network, data, 0.08, replace(PROTOCOL, margin=True), seeded(), "cpu")
+    one = robust_verdicts(network, data, 0.015, replace(PROTOCOL, margin=False), seeded(), "cpu")
+    both = robust_verdicts(network, data, 0.015, replace(PROTOCOL, margin=True), seeded(), "cpu")
     assert (both <= one).all()  # the first attack is the same, the second one is on the survivors
 
 
@@ -140,14 +140,14 @@ def test_linear_network_reaches_the_exact_score() -> None:
     network, x = Linear(), images()
     with torch.no_grad():
         score = network(torch.from_numpy(x)).double()[:, 0].abs().numpy()
-        reach = 0.05 * float(network.weight.abs().sum())
-    found = attacked_scores(network, x, "msp", 0.05, steps=10, generator=seeded())
+        reach = 0.02 * float(network.weight.abs().sum())
+    found = attacked_scores(network, x, "msp", 0.02, steps=10, generator=seeded())
     sure = (
         score > reach
     )  # the random start of the others may lie across the boundary, where the way up is another
     assert sure.sum() > 20
     np.testing.assert_allclose(found[sure], -(score + reach)[sure], rtol=1e-4)
-    hidden = attacked_scores(network, x, "msp", 0.05, steps=40, generator=seeded(), direction="maximise")
+    hidden = attacked_scores(network, x, "msp", 0.02, steps=40, generator=seeded(), direction="maximise")
     np.testing.assert_allclose(hidden[sure], -(score - reach)[sure], rtol=1e-3, atol=1e-3)
 
 

@@ -25,7 +25,7 @@ def check_outlier_files(options: OutlierOptions, shape: tuple[int, int, int]) ->
     if options.generator == "npz":
         check_npz(find_npz(options.path, options.sigma), shape)
     elif options.generator == "images300k":
-        check_npy(_given(options.path, "the npy file"), shape)
+        check_npy(find_npy(options.path), shape)
 
 
 def find_npz(path: str, sigma: float) -> Path:
@@ -45,6 +45,11 @@ def find_npz(path: str, sigma: float) -> Path:
     names = ", ".join(p.stem.removeprefix("samples-") for p in known)
     hint = f"available sigmas: {names}" if names else "it holds no samples-<sigma>.npz"
     raise DataFileError(f"{root} has no file for sigma {sigma:g}; {hint}")
+
+
+def find_npy(path: str) -> Path:
+    """Return the file that `outliers.path` names."""
+    return _given(path, "the npy file")
 
 
 def check_npz(path: Path, shape: tuple[int, int, int]) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 
 from trainables.data.benchmark import LabelledImages
 from trainables.data.generators import GENERATORS, OutlierGenerator, fitted
-from trainables.data.outlier_files import check_npy, check_npz, find_npz
+from trainables.data.outlier_files import check_npy, check_npz, find_npy, find_npz
 from trainables.errors import DataFileError, InputError
 from trainables.options.common import OutlierOptions
 from trainables.seeds import derive_seed
@@ -45,7 +45,7 @@ def sample_outliers(options: OutlierOptions, train: LabelledImages, seed: int, c
         chosen: np.ndarray = _npz_images(path)[rows]
         return chosen
     if kind == "images300k":
-        path = Path(options.path).expanduser()
+        path = find_npy(options.path)
         rows = np.sort(_rows(check_npy(path, shape), count, rng))  # in file order: a disk reads ahead
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
         return np.ascontiguousarray(mapped[rows].transpose(0, 3, 1, 2))

@@ -1,0 +1,146 @@
+"""Device-resident loading: every image its own draw, every seed its own order, every state resumable."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from trainables.data.benchmark import LabelledImages
+from trainables.data.loader import DeviceLoader, OutlierLoader, augment, to_device, to_unit
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def numbered(n: int) -> LabelledImages:
+    """Return n images that carry their number in every pixel, which is their label too."""
+    pixels = np.arange(n, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 4, 4), np.uint8)
+    return LabelledImages(pixels, np.arange(n))
+
+
+def numbers(images: Tensor) -> list[int]:
+    return (images[:, 0, 0, 0] * 255).round().int().tolist()
+
+
+def test_uint8_is_scaled_and_float_is_not() -> None:
+    assert to_unit(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist() == pytest.approx([0, 0.2, 1])
+    assert to_unit(torch.tensor([0.25, 1.0], dtype=torch.float64)).tolist() == [0.25, 1]
+
+
+def test_to_device_copies_read_only_and_strided_arrays() -> None:
+    array = np.arange(12).reshape(3, 4)[:, ::-1]
+    array.flags.writeable = False
+    tensor = to_device(array, "cpu")
+    tensor += 1
+    assert tensor[0].tolist() == [4, 3, 2, 1]
+    assert array[0].tolist() == [3, 2, 1, 0]
+
+
+def test_none_changes_nothing_and_draws_nothing() -> None:
+    generator = seeded()
+    before = generator.get_state()
+    x = torch.rand(5, 3, 8, 8)
+    assert augment(x, "none", generator) is x
+    assert torch.equal(generator.get_state(), before)
+
+
+def test_flip_is_drawn_per_image() -> None:
+    x = torch.rand(400, 3, 8, 8, generator=seeded(1))
+    out = augment(x, "flip", seeded())
+    kept = (out == x).flatten(1).all(1)
+    flipped = (out == x.flip(3)).flatten(1).all(1)
+    assert (kept ^ flipped).all()
+    assert 160 < int(flipped.sum()) < 240
+
+
+@pytest.mark.parametrize(("side", "pad"), [(8, 1), (32, 4), (4, 1)])
+def test_crop_is_a_window_of_the_padded_image_drawn_per_image(side: int, pad: int) -> None:
+    n = 300
+    x = torch.rand(n, 2, side, side, generator=seeded(1)) + 0.1
+    out = augment(x, "crop", seeded())
+    assert out.shape == x.shape
+    assert out.is_contiguous()
+    padded = torch.nn.functional.pad(x, (pad, pad, pad, pad))
+    offsets = []
+    for i in range(n):
+        matches = [
+            (top, left)
+            for top in range(2 * pad + 1)
+            for left in range(2 * pad + 1)
+            if torch.equal(out[i], padded[i, :, top : top + side, left : left + side])
+        ]
+        assert len(matches) == 1
+        offsets += matches
+    assert len(set(offsets)) > 0.8 * (2 * pad + 1) ** 2
+    assert {top for top, _ in offsets} == {left for _, left in offsets} == set(range(2 * pad + 1))
+
+
+def test_crop_flip_does_both_and_repeats_with_the_seed() -> None:
+    x = torch.rand(50, 1, 8, 8, generator=seeded(1))
+    out = augment(x, "crop_flip", seeded())
+    assert torch.equal(out, augment(x, "crop_flip", seeded()))
+    assert not torch.equal(out, augment(x, "crop_flip", seeded(1)))
+    flipped = torch.where(
+        (torch.rand(50, generator=seeded()) < 0.5)[:, None, None, None], x.flip(3), x
+    )  # the first draw of the stream
+    centre = (out == flipped).flatten(1).all(1)
+    assert 0 < int(centre.sum()) < 50
+
+
+def test_an_epoch_sees_every_image_once_and_drops_the_short_batch() -> None:
+    loader = DeviceLoader(numbered(50), 8, "cpu", seeded())
+    assert len(loader) == 6
+    batches = [(numbers(images), labels.tolist()) for images, labels in loader]
+    assert [len(labels) for _, labels in batches] == [8] * 6
+    assert all(found == labels for found, labels in batches)
+    seen = [label for _, labels in batches for label in labels]
+    assert len(set(seen)) == 48
+
+
+def test_every_epoch_and_seed_has_its_own_order() -> None:
+    def epochs(seed: int) -> list[list[int]]:
+        loader = DeviceLoader(numbered(40), 10, "cpu", seeded(seed))
+        return [[int(y) for _, labels in loader for y in labels] for _ in range(2)]
+
+    first, second = epochs(0)
+    assert sorted(first) == sorted(second) == list(range(40))
+    assert first != second
+    assert epochs(0) == [first, second]
+    assert epochs(1)[0] != first
+
+
+def test_a_set_smaller_than_a_batch_is_one_batch() -> None:
+    loader = DeviceLoader(numbered(5), 64, "cpu", seeded())
+    assert len(loader) == 1
+    ((images, labels),) = loader
+    assert sorted(numbers(images)) == sorted(labels.tolist()) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("count", [1, 3, 7, 10, 25])
+def test_outliers_come_in_whole_rounds(count: int) -> None:
+    """Whatever the count, also above the pool of 10, every ten images are all ten outliers."""
+    loader = OutlierLoader(numbered(10).images, "cpu", seeded())
+    stream: list[int] = []
+    while len(stream) < 100:
+        batch = loader.next(count)
+        assert batch.shape == (count, 1, 4, 4)
+        stream += numbers(batch)
+    rounds = [stream[i : i + 10] for i in range(0, 100, 10)]
+    assert all(sorted(r) == list(range(10)) for r in rounds)
+    assert len({tuple(r) for r in rounds}) == 10  # reshuffled every time
+
+
+def test_outlier_loader_resumes_in_mid_round() -> None:
+    generator = seeded()
+    loader = OutlierLoader(numbered(10).images, "cpu", generator, "crop_flip")
+    loader.next(13)
+    state, stream = loader.state_dict(), generator.get_state()
+    expected = [loader.next(4) for _ in range(5)]
+    other = seeded(99)
+    resumed = OutlierLoader(numbered(10).images, "cpu", other, "crop_flip")
+    other.set_state(stream)
+    resumed.load_state_dict(state)
+    for wanted in expected:
+        assert torch.equal(resumed.next(4), wanted)
+    assert state["order"].shape == (7,)  # the saved state did not move along

@@ -1,0 +1,243 @@
+"""The whole measurement: names, groups, means, seals, and numbers that depend on nothing they should not."""
+
+import re
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trainables.data.benchmark import Benchmark, LabelledImages
+from trainables.data.load import load
+from trainables.data.splits import Split
+from trainables.errors import InputError, SealedSplitError
+from trainables.evaluation import metrics as ood
+from trainables.evaluation.protocol import Evaluation, evaluate, validate
+from trainables.evaluation.robust import attacked_scores
+from trainables.evaluation.spec import GROUPS, Protocol
+
+FAR = ("uniform", "gaussian", "blobs", "china", "china_stretched")
+NEAR = ("permuted", "hflip", "mixture", "unknown")
+VAL = ("rademacher", "flower", "jigsaw", "inverted")
+OOD = ("auroc", "aupr_in", "aupr_out", "fpr95_id_pos", "fpr95_ood_pos")
+FAST = Protocol("test", steps=2, max_images=40, ood_epsilons=(0.05, 0.1))
+
+
+@cache
+def benchmark() -> Benchmark:
+    return load("digits-open")
+
+
+@cache
+def network() -> nn.Module:
+    """Return a classifier of digits-open that is right about most images: nearest class mean."""
+    train = benchmark().labelled(Split.TRAIN)
+    means = np.stack([train.images[train.labels == c].mean(0).ravel() for c in range(6)]).astype(np.float64)
+    linear = nn.Linear(64, 6)
+    with torch.no_grad():
+        linear.weight.copy_(torch.from_numpy(2 * means))
+        linear.bias.copy_(torch.from_numpy(-(means**2).sum(1)))
+    return nn.Sequential(nn.Flatten(), linear, nn.Dropout(0.5)).train()
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@cache
+def evaluated() -> Evaluation:
+    return evaluate(network(), benchmark(), FAST, seeded(), "cpu")
+
+
+def scores_of(images: np.ndarray, score: str = "msp") -> np.ndarray:
+    return attacked_scores(network(), images[:40], score, 0.0, steps=1, generator=seeded())
+
+
+def test_validation_names() -> None:
+    found = validate(network(), benchmark().for_search(), FAST, seeded(), "cpu")
+    assert set(found) == {
+        "val/accuracy/clean",
+        "val/accuracy/robust_0.15",
+        "val/accuracy/robust_0.2",
+        "val/accuracy/corrupted",
+        *(f"val/auroc/{name}" for name in VAL),
+        *(f"val/{metric}/all" for metric in OOD),
+        *(f"val/robust_auroc_{e}/{name}" for e in ("0.05", "0.1") for name in (*VAL, "all")),
+    }
+
+
+def test_evaluation_names() -> None:
+    assert set(evaluated().metrics) == {
+        "test/accuracy/clean",
+        "test/accuracy/robust_0.15",
+        "test/accuracy/robust_0.2",
+        "test/accuracy/corrupted",
+        *(
+            f"test/accuracy/corrupted/{c}"
+            for c in {name.split("/")[0] for name in benchmark().sets(Split.CORRUPTED)}
+        ),
+        *(f"test/{m}/{name}" for m in OOD for name in (*NEAR, *FAR, "rotated90", "near", "far")),
+        *(f"test/{s}/{m}/{name}" for s in FAST.scores for m in OOD for name in ("near", "far", "unknown")),
+        *(
+            f"test/robust_auroc_{e}/{name}"
+            for e in ("0.05", "0.1")
+            for name in (*NEAR, *FAR, "rotated90", "near", "far")
+        ),
+    }
+
+
+def test_names_suit_mlflow_and_values_are_shares() -> None:
+    for name, value in evaluated().metrics.items():
+        assert re.fullmatch(r"[\w\-. :/]+", name, re.ASCII), name
+        assert isinstance(value, float), name
+        assert 0 <= value <= 1, name
+
+
+def test_numbers_are_those_of_the_parts() -> None:
+    """Recompute a metric of each kind from the images, set by set."""
+    metrics, parts = evaluated().metrics, benchmark()
+    test = parts.labelled(Split.TEST_ID)
+    with torch.no_grad():
+        predicted = network().eval()(torch.from_numpy(test.images[:40])).argmax(1).numpy()
+    network().train()
+    assert metrics["test/accuracy/clean"] == (predicted == test.labels[:40]).mean()
+    china = parts.sets(Split.TEST_OOD_FAR)["china"].images
+    for name, function in ood.OOD_METRICS.items():
+        wanted = function(scores_of(test.images), scores_of(china))
+        assert metrics[f"test/{name}/china"] == pytest.approx(wanted)
+    unknown = parts.sets(Split.TEST_OOD_NEAR)["unknown"].images
+    wanted = ood.auroc(scores_of(test.images, "energy"), scores_of(unknown, "energy"))
+    assert metrics["test/energy/auroc/unknown"] == pytest.approx(wanted)
+    np.testing.assert_allclose(evaluated().scores["china"], scores_of(china))
+    attacked = evaluated().attacked_scores["0.1"]
+    assert metrics["test/robust_auroc_0.1/china"] == ood.auroc(attacked["id"], attacked["china"])
+
+
+def test_means_weigh_sets_alike_and_leave_rotations_out() -> None:
+    metrics = evaluated().metrics
+    for metric in (*OOD, "robust_auroc_0.1"):
+        for group, names in (("near", NEAR), ("far", FAR)):
+            mean = np.mean([metrics[f"test/{metric}/{name}"] for name in names])
+            assert metrics[f"test/{metric}/{group}"] == pytest.approx(mean)
+    corruptions = [v for k, v in metrics.items() if k.startswith("test/accuracy/corrupted/")]
+    assert len(corruptions) == 10
+    assert metrics["test/accuracy/corrupted"] == pytest.approx(np.mean(corruptions))
+
+
+def test_primary_score_is_also_reported_beside() -> None:
+    metrics = evaluated().metrics
+    for metric in OOD:
+        assert metrics[f"test/{metric}/near"] == metrics[f"test/msp/{metric}/near"]
+    energy = replace(FAST, score="energy", groups=("ood",))
+    found = evaluate(network(), benchmark(), energy, seeded(), "cpu").metrics
+    assert found["test/auroc/far"] == metrics["test/energy/auroc/far"]
+
+
+def test_scores_are_kept_for_the_report() -> None:
+    names = {"id", *NEAR, *FAR, "rotated90"}
+    assert set(evaluated().scores) == names
+    assert list(evaluated().attacked_scores) == ["0.05", "0.1"]
+    for epsilon, scores in evaluated().attacked_scores.items():
+        assert set(scores) == names
+        np.testing.assert_array_equal(scores["id"], evaluated().scores["id"])
+        for name, attacked in scores.items():
+            assert (attacked.shape, attacked.dtype) == ((40,), np.float64)
+            assert (attacked <= evaluated().scores[name] + 1e-6).all(), (epsilon, name)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_gives_the_same_numbers_alone(group: str) -> None:
+    alone = evaluate(network(), benchmark(), replace(FAST, groups=(group,)), seeded(), "cpu").metrics
+    assert alone
+    assert alone == {name: evaluated().metrics[name] for name in alone}
+    assert {name for name in alone if "clean" in name} == (
+        {"test/accuracy/clean"} if group == "clean" else set()
+    )
+
+
+def test_groups_share_the_metrics_among_them() -> None:
+    counts = [
+        len(validate(network(), benchmark(), replace(FAST, groups=(group,)), seeded(), "cpu"))
+        for group in GROUPS
+    ]
+    assert dict(zip(GROUPS, counts, strict=True)) == {
+        "clean": 1,
+        "ood": 9,
+        "robust": 2,
+        "robust_ood": 10,
+        "corrupted": 1,
+    }
+
+
+def test_repeats_with_the_generator_and_only_attacks_move_with_it() -> None:
+    again = evaluate(network(), benchmark(), FAST, seeded(), "cpu").metrics
+    assert again == evaluated().metrics
+    other = evaluate(network(), benchmark(), FAST, seeded(1), "cpu").metrics
+    assert {k for k in other if other[k] != again[k]} <= {k for k in other if "robust" in k}
+
+
+def test_search_reads_validation_only_and_evaluation_refuses_a_sealed_benchmark() -> None:
+    opened = Benchmark(benchmark().info, benchmark().parts, "search")
+    validate(network(), opened, FAST, seeded(), "cpu")
+    assert opened.opened == {Split.VAL_ID, Split.VAL_OOD, Split.VAL_CORRUPTED}
+    for sealed in (opened, benchmark().for_search()):
+        with pytest.raises(SealedSplitError, match="split test_id of digits-open is sealed"):
+            evaluate(network(), sealed, FAST, seeded(), "cpu")
+
+
+def test_what_a_benchmark_lacks_is_left_out() -> None:
+    whole = benchmark()
+    few = {split: whole.parts[split] for split in (Split.VAL_ID, Split.TEST_ID)}
+    found = validate(network(), Benchmark(whole.info, few), FAST, seeded(), "cpu")
+    assert set(found) == {f"val/accuracy/{name}" for name in ("clean", "robust_0.15", "robust_0.2")}
+    result = evaluate(network(), Benchmark(whole.info, few), FAST, seeded(), "cpu")
+    assert set(result.metrics) == {name.replace("val/", "test/") for name in found}
+    assert (result.scores, result.attacked_scores) == ({}, {})
+    few[Split.TEST_OOD_FAR] = whole.parts[Split.TEST_OOD_FAR]
+    result = evaluate(network(), Benchmark(whole.info, few), FAST, seeded(), "cpu")
+    assert result.metrics["test/auroc/far"] == evaluated().metrics["test/auroc/far"]
+    assert not any("near" in name or "unknown" in name for name in result.metrics)
+
+
+def test_the_network_is_left_in_its_mode() -> None:
+    model = network()
+    model[2].eval()
+    try:
+        validate(model, benchmark(), replace(FAST, groups=("clean", "robust_ood")), seeded(), "cpu")
+        assert [m.training for m in model] == [True, True, False]
+        assert all(p.requires_grad for p in model.parameters())
+    finally:
+        model.train()
+
+
+def test_mixed_dtypes_are_measured_alike() -> None:
+    whole = benchmark()
+    flower = whole.parts[Split.VAL_OOD]["flower"]
+    grey = LabelledImages((flower.images * 255).round().astype(np.uint8), flower.labels)
+    parts = dict(whole.parts)
+    parts[Split.VAL_OOD] = {**whole.parts[Split.VAL_OOD], "flower": grey}
+    protocol = replace(FAST, groups=("ood",))
+    a = validate(network(), whole, protocol, seeded(), "cpu")
+    b = validate(network(), Benchmark(whole.info, parts), protocol, seeded(), "cpu")
+    assert a == pytest.approx(b, abs=2e-3)
+
+
+def test_nan_logits_name_the_set() -> None:
+    class Broken(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1)[:, :6] * torch.nan
+
+    with pytest.raises(ood.MetricInputError, match="ID scores of rademacher: 40 of 40 are NaN"):
+        validate(Broken(), benchmark(), replace(FAST, groups=("ood",)), seeded(), "cpu")
+
+
+def test_unknown_names_are_refused() -> None:
+    for protocol, message in (
+        (replace(FAST, groups=("cleen",)), "unknown metric group 'cleen'; did you mean clean"),
+        (replace(FAST, score="odin"), "unknown outlier score 'odin'"),
+        (replace(FAST, scores=("msp", "enrgy")), "did you mean energy"),
+    ):
+        with pytest.raises(InputError, match=message):
+            validate(network(), benchmark(), protocol, seeded(), "cpu")
