@@ -110,6 +110,10 @@ class Boundary:
         """(n,) whether the search crossed the boundary."""
         return self.distances.isfinite()
 
+    def select(self, rows: Tensor) -> "Boundary":
+        """Return the boundary of some rows (m,)."""
+        return Boundary(self.points[rows], self.gradients[rows], self.margins[rows], self.distances[rows])
+
 
 def closest_boundary(
     margin: Margin,

@@ -21,7 +21,17 @@ from tuner.records import Decision
 Logger = Callable[[str, str], None]  # (trial key, text)
 
 
-class QueueSearcher(Searcher):
+class LivesInTheDriver:
+    """Keeps Tune's snapshots empty of us: they are never read, and a pickle of the queue would be a second truth."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self
+
+
+class QueueSearcher(LivesInTheDriver, Searcher):
     """Hands the queue's trials to Tune. Nothing of it is saved: the queue is rebuilt from the storage."""
 
     def __init__(self, queue: TrialQueue, folder: str, validation: Mapping[str, Any]) -> None:
@@ -60,7 +70,7 @@ class QueueSearcher(Searcher):
         """Do nothing: no state."""
 
 
-class QueueScheduler(FIFOScheduler):
+class QueueScheduler(LivesInTheDriver, FIFOScheduler):
     """Passes every report to the queue and stops the trial when the queue says so."""
 
     def __init__(self, queue: TrialQueue, log: Logger) -> None:
@@ -100,7 +110,7 @@ def is_metric(name: str, value: Any) -> bool:
     return ours and isinstance(value, (int, float))
 
 
-class StopFlag(Stopper):
+class StopFlag(LivesInTheDriver, Stopper):
     """Ends Tune's loop at its next turn once the flag is up; running trials stay RUNNING in the storage."""
 
     def __init__(self, asked: Callable[[], bool]) -> None:
@@ -111,9 +121,6 @@ class StopFlag(Stopper):
 
     def stop_all(self) -> bool:
         return self.asked()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
 
 
 def run_queue(

@@ -77,7 +77,7 @@ def learning_curves(result: StudyResult) -> Figure | None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _robust_limits(axes, np.array([y for r in records for _, y in _curve(r, metric)]))
     percent(axes, metric)
-    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    axes.legend(fontsize=8, framealpha=0.85, edgecolor="none", loc="lower right")
     return figure
 
 
@@ -253,7 +253,7 @@ def pareto(result: StudyResult) -> Figure | None:
     _robust_limits(axes, np.array([r.last[x_metric] for r in rows]), "x")
     percent(axes, y_metric)
     percent(axes, x_metric, "x")
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend(fontsize=8, framealpha=0.85, edgecolor="none")
     return figure
 
 

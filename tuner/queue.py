@@ -148,17 +148,13 @@ class TrialQueue:
                 return None
             # the lane that is furthest behind its share: searches advance side by side
             lane = min(open_lanes, key=lambda lane: lane.asked / lane.target)
-            number = lane.asked
-            if lane.store.ask() is None:
-                lane.exhausted = True
-                continue
-            return self._assign(lane, number)
+            record = lane.store.ask(lambda number, params, lane=lane: self._begin(lane, number, params))  # type: ignore[misc]
+            if record is not None:
+                return self._assign(lane, record.number)
+            lane.exhausted = True
 
     def _assign(self, lane: Lane, number: int) -> Assignment:
         store = lane.store
-        record = store.record(number)
-        if not record.configuration:  # new, or killed between ask and start
-            record = self._start(lane, record)
         record = store.begin_attempt(number)
         lane.running.add(number)
         for listener in self.listeners:
@@ -177,12 +173,13 @@ class TrialQueue:
             attempt=record.attempt,
         )
 
-    def _start(self, lane: Lane, record: TrialRecord) -> TrialRecord:
+    def _begin(self, lane: Lane, number: int, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a new trial is made of besides its searched parameters."""
         if lane.planned:
-            item = lane.planned[record.number]
-            return lane.store.start(record.number, item.configuration, item.seed, **item.attrs)
-        seed = derive_seed(self.seed, lane.store.lane, "trial", record.number)
-        return lane.store.start(record.number, {**lane.fixed, **record.params}, seed)
+            item = lane.planned[number]
+            return {"configuration": dict(item.configuration), "seed": item.seed, **item.attrs}
+        seed = derive_seed(self.seed, lane.store.lane, "trial", number)
+        return {"configuration": {**lane.fixed, **params}, "seed": seed}
 
     # -- what became of them ---------------------------------------------------------------------------
 

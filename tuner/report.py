@@ -1,4 +1,4 @@
-"""The report of a study: the answer first, then how it was found. Markdown, one HTML page and two CSV files."""
+"""The report of a study, the answer first: Markdown, one self-contained HTML page and two CSV files."""
 
 import re
 from collections import Counter
@@ -40,9 +40,10 @@ _KINDS = {
 
 
 def write_report(result: StudyResult, folder: Path) -> list[Path]:
-    """Write report.html, report.md, trials.csv and arms.csv, each whole or not at all, and return their paths.
+    """Write report.html, report.md, trials.csv and arms.csv, each whole or not at all.
 
-    What the result lacks (an evaluation, a confirm stage, a complete trial) is left out, and the answer says so.
+    What the result lacks (an evaluation, a confirm stage, a complete trial) is left out; the answer says
+    so. Return the paths.
     """
     title = f"{result.plan.study}: {result.plan.question}"
     blocks = report_blocks(result)
@@ -84,9 +85,10 @@ _IMPORTANCES = (
     "trials that were run: a hint where to look, not a test."
 )
 _HISTOGRAMS = (
-    "Outlier scores of the ID test images (grey) and of each OOD set, without attack (blue) and with the winner's "
-    "images attacked (red line)."
+    "Outlier scores of the ID test images (grey) and of each OOD set, without attack (blue) and with the "
+    "OOD images attacked (red line)."
 )
+_OTHERS = "Paired differences in the other headline metrics"
 Figures = Sequence[Callable[[StudyResult], Figure | None]]
 
 
@@ -104,8 +106,9 @@ def answer(result: StudyResult) -> list[Block]:
     plan, found = result.plan, verdict(result)
     blocks: list[Block] = [
         Text(f"Claim: {plan.claim}."),
-        Text(f"Claim {found.level.value} on {plan.dataset}. {found.text}", _KINDS[found.level]),
+        Text(f"Claim {found.level.value} on {plan.dataset}. {found.sentences[0]}", _KINDS[found.level]),
     ]
+    blocks += [Text(sentence) for sentence in found.sentences[1:]]
     blocks += [Text(problem, "warning") for problem in result.problems]
     if result.best is not None:
         best = result.best
@@ -135,13 +138,17 @@ def _arms(result: StudyResult) -> list[Block]:
     ]
     differences = _differences(result, metrics)
     if differences:
+        header = ("winner minus", "metric", "difference", "reading")
         blocks += [
             Text(
-                "The winner minus each arm, paired by seed (same seed, same initial network, same data order). "
-                "The verdict rests on the first metric alone, named beforehand; the others are shown without a "
+                "The winner minus each arm, paired by seed (same initial network, same data order). The "
+                "verdict rests on the first metric alone, named beforehand; the others are shown without a "
                 "correction for looking at several."
             ),
-            Table(("winner minus", "metric", "difference", "reading"), differences, text_columns=2),
+            Table(header, [row for row in differences if row[1] == plain(metrics[0])], text_columns=2),
+            Table(
+                header, [row for row in differences if row[1] != plain(metrics[0])], frozenset(), 2, _OTHERS
+            ),
         ]
     figure = plots_winner.forest(result)
     if figure is not None:
@@ -153,7 +160,7 @@ def _differences(result: StudyResult, metrics: Sequence[str]) -> list[tuple[str,
     winner = result.arm("best")
     if winner is None:
         return []
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for arm in result.arms:
         for metric in metrics:
             comparison = contrast(winner, arm, metric) if arm.name != "best" else None
@@ -279,9 +286,9 @@ def effects(result: StudyResult) -> list[Block]:
         figure = plots.effect(result, parameter)
         if figure is not None:
             caption = (
-                f"Effect of {parameter}: the objective (validation data), then the test metric of each OOD set. One "
-                "point per trial, the other parameters vary too; star: winner; line: median of complete trials. "
-                "Test values were measured after the search and did not steer it."
+                f"Effect of {parameter}: the objective (validation data), then the test metric of each OOD "
+                "set. One point per trial, the other parameters vary too; star: winner; line: median of "
+                "complete trials. Test values were measured after the search and did not steer it."
             )
             blocks += [Heading(f"Effect of {parameter}"), Picture(plots.png(figure), caption)]
     return blocks

@@ -4,7 +4,7 @@ import itertools
 import json
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -110,17 +110,19 @@ class LaneStore:
             sampler=optuna.samplers.RandomSampler(),
             load_if_exists=True,
         )
+        self._finite = bool(space) and not math.isinf(self.size)
         self._live: dict[int, Trial] = {}
-        self._waiting = False
         self._records: dict[int, TrialRecord] = {}
+        self._mirror = optuna.create_study(directions=[o.direction for o in self.objectives])
+        self._mirrored: dict[int, Trial] = {}
         for frozen in self._study.get_trials(deepcopy=False):
-            if frozen.state == TrialState.WAITING:  # killed between enqueue and ask: the next ask takes it
-                self._waiting = True
-                continue
-            self._records[frozen.number] = self._record(frozen)
+            self._mirror.add_trial(frozen)
             if frozen.state == TrialState.RUNNING:
-                # a public Trial object over an existing id: how an interrupted trial is taken up again
-                self._live[frozen.number] = Trial(self._study, frozen._trial_id)
+                self._adopt(frozen.number)
+                copy = self._mirror.get_trials(deepcopy=False)[frozen.number]
+                self._mirrored[frozen.number] = Trial(self._mirror, copy._trial_id)
+            else:
+                self._records[frozen.number] = self._record(frozen)
 
     # -- reading ---------------------------------------------------------------------------------------
 
@@ -163,61 +165,60 @@ class LaneStore:
 
     # -- writing ---------------------------------------------------------------------------------------
 
-    def ask(self) -> dict[str, Any] | None:
-        """Return the parameters of a new trial, created RUNNING in the storage; None if the space is exhausted.
+    def ask(self, begin: Callable[[int, Mapping[str, Any]], Mapping[str, Any]]) -> TrialRecord | None:
+        """Create the next trial, RUNNING, in one transaction; None if every configuration was tried.
 
         The sampler is seeded by (study seed, lane, trial number): the same history gives the same
-        suggestion, whether or not the driver was restarted in between. A configuration that was already tried is
-        not tried again: the sampler gets further draws, and a finite space is then walked through.
+        suggestion, whether or not the driver was restarted in between. It draws on a mirror in memory, so that a
+        kill leaves a whole trial in the storage or none. A configuration of a finite space is never tried twice.
+
+        Args:
+            begin: called with (number, searched parameters), returns what else the trial is made of:
+                configuration, seed and, where they differ from the lane's, role, arm, seed_index.
         """
         number = len(self._records)
-        tried = {_fingerprint(r.params) for r in self._records.values()}
-        if self.space and len(tried) >= self.size:
+        drawn = self._draw(number)
+        if drawn is None:
             return None
-        params = None if self._waiting else self._suggest(number, tried)
-        if params is not None:
-            self._study.enqueue_trial(params)
-        trial = self._study.ask(fixed_distributions=self.space)
-        self._waiting = False
-        self._live[trial.number] = trial
-        self._refresh(trial.number)
-        return dict(trial.params)
+        params = dict(drawn.params)
+        self._study.add_trial(
+            optuna.trial.create_trial(
+                state=TrialState.RUNNING,
+                params=params,
+                distributions=self.space,
+                user_attrs=dict(begin(number, params)),
+            )
+        )
+        self._mirrored[number] = drawn
+        return self._adopt(number)
 
-    def _suggest(self, number: int, tried: set[str]) -> dict[str, Any] | None:
-        """Return untried parameters for a finite space, or None where the sampler's own draw will do."""
-        self._study.sampler = self._sampler(number, 0)
-        if math.isinf(self.size) or not self.space:
+    def _adopt(self, number: int) -> TrialRecord:
+        frozen = self._study.get_trials(deepcopy=False)[number]
+        # a public Trial object over an existing id: how an interrupted trial is taken up again
+        self._live[number] = Trial(self._study, frozen._trial_id)
+        return self._refresh(number)
+
+    def _draw(self, number: int) -> Trial | None:
+        """Return a mirror trial with the next parameters, or None if the space is exhausted."""
+        tried = {_fingerprint(r.params) for r in self._records.values()} if self._finite else set()
+        if self._finite and len(tried) >= self.size:
             return None
         for attempt in range(_DUPLICATE_TRIES):
-            draw = self._draw(number, attempt)
-            if _fingerprint(draw) not in tried:
-                return draw
+            self._mirror.sampler = self._sampler(number, attempt)
+            drawn = self._mirror.ask(fixed_distributions=self.space)
+            if not self._finite or _fingerprint(drawn.params) not in tried:
+                return drawn
+            self._mirror.tell(drawn, state=TrialState.FAIL)  # failed trials teach the sampler nothing
         for combination in itertools.product(*(_values(d) for d in self.space.values())):
             walk = dict(zip(self.space, combination, strict=True))
             if _fingerprint(walk) not in tried:
-                return walk
+                self._mirror.enqueue_trial(walk)
+                return self._mirror.ask(fixed_distributions=self.space)
         raise AssertionError("a space with untried configurations has none")
-
-    def _draw(self, number: int, attempt: int) -> dict[str, Any]:
-        """Return one suggestion without creating a trial in the storage: ask a copy in memory."""
-        memory = optuna.create_study(directions=[o.direction for o in self.objectives])
-        finished = [t for t in self._study.get_trials(deepcopy=False) if t.state.is_finished()]
-        memory.add_trials(finished)
-        memory.sampler = self._sampler(number, attempt)
-        return dict(memory.ask(fixed_distributions=self.space).params)
 
     def _sampler(self, number: int, attempt: int) -> optuna.samplers.BaseSampler:
         seed = derive_seed(self.seed, "sampler", self.lane, number, attempt) % 2**32
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.samplers.TPESampler(seed=seed)
-
-    def start(self, number: int, configuration: Mapping[str, Any], seed: int, **attrs: Any) -> TrialRecord:
-        """Record what a new trial will run; `attrs` are role, arm, seed_index where they differ."""
-        trial = self._live[number]
-        for key, value in {"configuration": dict(configuration), "seed": seed, **attrs}.items():
-            trial.set_user_attr(key, value)
-        return self._refresh(number)
+        return optuna.samplers.TPESampler(seed=seed)
 
     def begin_attempt(self, number: int) -> TrialRecord:
         """Count one more start of a trial."""
@@ -248,15 +249,34 @@ class LaneStore:
         if reason:
             trial.set_user_attr("reason", reason[:2000])
         for name, amount in (violations or {}).items():
-            trial.set_constraint(name, amount)
+            self._constrain(trial, name, amount)
         values = [record.last[o.metric] for o in self.objectives] if state is State.COMPLETE else None
         stored = TrialState[state.value]
         if state is State.PRUNED and len(self.objectives) > 1:
             # Optuna forbids PRUNED with several objectives: keep the values, let the sampler see an infeasible trial
-            trial.set_constraint("pruned", 1.0)
+            self._constrain(trial, "pruned", 1.0)
             stored, values = TrialState.COMPLETE, [record.last[o.metric] for o in self.objectives]
         self._study.tell(trial, values, state=stored, skip_if_finished=True)
         self._refresh(number)
+        self._mirror_end(number, values, stored)
+
+    @staticmethod
+    def _constrain(trial: Trial, name: str, amount: float) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # set already by a driver that was killed before it told the state
+            trial.set_constraint(name, amount)
+
+    def _mirror_end(self, number: int, values: list[float] | None, state: TrialState) -> None:
+        """Let the sampler's mirror know what the storage knows of a finished trial."""
+        frozen = self._study.get_trials(deepcopy=False)[number]
+        copy = self._mirrored.pop(number)
+        for key, amount in frozen.constraints.items():
+            self._constrain(copy, key, amount)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a mirror built at a resume has the earlier steps already
+            for step, value in frozen.intermediate_values.items():
+                copy.report(value, step)
+        self._mirror.tell(copy, values, state=state)
 
     # -- facts of the whole run ------------------------------------------------------------------------
 

@@ -28,8 +28,8 @@ def trials_csv(result: StudyResult) -> str:
 def arms_csv(result: StudyResult) -> str:
     """Return one line per trial of the other lanes: the baselines' searches and the confirm stage.
 
-    The confirm stage's test metrics come with the arm and seed they belong to; an arm whose trials are not among
-    the records is written from its results alone.
+    The confirm stage's test metrics come with the arm and seed they belong to; an arm whose trials are not
+    among the records is written from its results alone.
     """
     rows = []
     for r in sorted(result.records, key=lambda r: (r.lane == "confirm", r.lane, r.number)):

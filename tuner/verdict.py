@@ -364,7 +364,7 @@ def duration(seconds: float) -> str:
     """Return a time span as people say it: "12.3 s", "4 min 05 s", "3 h 12 min"."""
     if not math.isfinite(seconds):
         return "-"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

@@ -12,13 +12,26 @@ from tuner.results import ArmResult, StudyResult
 
 OBJECTIVE = "val/robust_auroc_0.1/all"
 CLEAN = "val/accuracy/clean"
-SETS = ("permuted", "hflip", "mixture", "unknown", "uniform", "gaussian", "blobs", "china", "stretched", "rot90")
+SETS = (
+    "permuted",
+    "hflip",
+    "mixture",
+    "unknown",
+    "uniform",
+    "gaussian",
+    "blobs",
+    "china",
+    "stretched",
+    "rot90",
+)
 CLAIM = "test/robust_auroc_0.1/near"
 
 
 def plan(trials: int = 20, **changes: Any) -> Plan:
     """Return the plan of aoe_sigma, as the command line makes it."""
-    resolved = resolve(Request("aoe_sigma", trials=trials), "aoe_sigma-test", "python launch.py --study aoe_sigma")
+    resolved = resolve(
+        Request("aoe_sigma", trials=trials), "aoe_sigma-test", "python launch.py --study aoe_sigma"
+    )
     return replace(resolved, **changes)
 
 
@@ -38,11 +51,20 @@ def record(
         epoch: Epoch({OBJECTIVE: value, CLEAN: 0.98, "seconds": 1.5}, Decision.CONTINUE, f"{number}.pt")
         for epoch, value in enumerate(values, 1)
     }
-    known: dict[str, Any] = {"params": params, "configuration": dict(params), "seed": number, "history": history}
-    return TrialRecord(lane=lane, number=number, role=role, state=state, reason=reason, **{**known, **changes})
+    known: dict[str, Any] = {
+        "params": params,
+        "configuration": dict(params),
+        "seed": number,
+        "history": history,
+    }
+    return TrialRecord(
+        lane=lane, number=number, role=role, state=state, reason=reason, **{**known, **changes}
+    )
 
 
-def arm(name: str, values: tuple[float, ...], role: str = "", about: str = "", metric: str = CLAIM) -> ArmResult:
+def arm(
+    name: str, values: tuple[float, ...], role: str = "", about: str = "", metric: str = CLAIM
+) -> ArmResult:
     """Return an arm with one metric."""
     kinds = {"best": "search", "oe": "baseline"}
     return ArmResult(name, role or kinds.get(name, "control"), about, {}, {metric: values}, 10.0)
@@ -93,11 +115,18 @@ def realistic(trials: int = 20, seed: int = 0) -> StudyResult:
         pareto=tuple(r.key for r in sorted(own, key=lambda r: -r.last[OBJECTIVE])[:3]),
         arms=arms,
         scores=scores,
-        strip={"before": before, "after": np.clip(before + rng.choice((-0.1, 0.1), before.shape), 0, 1), "label": "pgd"},
+        strip={
+            "before": before,
+            "after": np.clip(before + rng.choice((-0.1, 0.1), before.shape), 0, 1),
+            "label": "pgd",
+        },
         importances={"outliers.sigma": 0.41, "attack.epsilon": 0.33, "lr": 0.2, "attack.steps": 0.06},
         timings={"search": 61.0, "evaluate": 20.5, "confirm": 75.25},
         environment={"torch": "2.15.0", "ray": "2.60.0", "device": "1 x H200", "commit": "abc1234"},
-        links={"runs": "http://127.0.0.1:5000/#/experiments/1/runs", "report": "http://127.0.0.1:5000/#/r?a=1&b=2"},
+        links={
+            "runs": "http://127.0.0.1:5000/#/experiments/1/runs",
+            "report": "http://127.0.0.1:5000/#/r?a=1&b=2",
+        },
         ui_command="mlflow ui --backend-store-uri sqlite:///mlflow.db",
     )
 
@@ -121,7 +150,10 @@ def _trial(rng: np.random.Generator, lane: str, number: int) -> TrialRecord:
         state = State.COMPLETE if epochs == 9 else State.PRUNED
         reason = "" if epochs == 9 else f"stopped at epoch {epochs}"
     made = record(number, values, state, lane, reason, params)
-    history = {e: replace(h, metrics={**h.metrics, CLEAN: 0.985 - 0.01 * rng.random()}) for e, h in made.history.items()}
+    history = {
+        e: replace(h, metrics={**h.metrics, CLEAN: 0.985 - 0.01 * rng.random()})
+        for e, h in made.history.items()
+    }
     return replace(made, history=history)
 
 
@@ -129,9 +161,16 @@ def _tests(made: TrialRecord) -> dict[str, float]:
     sigma, found = made.params["outliers.sigma"], {"test/accuracy/clean": 0.988}
     for i, name in enumerate(SETS):
         peak = 0.5 + 0.35 * i
-        found[f"test/robust_auroc_0.1/{name}"] = 0.95 - 0.05 * math.log(sigma / peak) ** 2 + 0.005 * (made.number % 3)
+        found[f"test/robust_auroc_0.1/{name}"] = (
+            0.95 - 0.05 * math.log(sigma / peak) ** 2 + 0.005 * (made.number % 3)
+        )
         found[f"test/auroc/{name}"] = 0.99
-    found |= {CLAIM: 0.9, "test/robust_auroc_0.1/far": 0.97, "test/auroc/near": 0.96, "test/fpr95_id_pos/far": 0.02}
+    found |= {
+        CLAIM: 0.9,
+        "test/robust_auroc_0.1/far": 0.97,
+        "test/auroc/near": 0.96,
+        "test/fpr95_id_pos/far": 0.02,
+    }
     return found
 
 

@@ -1,7 +1,9 @@
 """Dynamics-aware robust training: grow the input-space margins themselves, the small ones first."""
 
-import io
+import math
+import struct
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +28,289 @@ from trainables.losses import full_precision
 from trainables.method import Context, Method, StateDict, Trainer, make_optimizer
 from trainables.methods.adversarial import speed_batch, speed_report
 from trainables.methods.standard import TRAINING_PASSES, initial_network
-from trainables.networks import Classifier, build
+from trainables.networks import Classifier
 from trainables.options.dyart import DyARTOptions
 
 #: One step of the search: two forward passes and one backward to the images.
 SEARCH_PASSES = 3.0
 #: Margins up to here count as wrong: such an image has no boundary of its own to push away.
 RIGHT_FROM = 1e-9
-#: Channels that share their statistics in group norm, at most so many groups.
+#: Most groups of a group norm; fewer where they do not divide the channels.
 GROUPS = 32
 
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
+
+class DyART(Method):
+    """Cross-entropy plus a decreasing cost of each right image's distance to the decision boundary.
+
+    The boundary is searched in eval mode. An image's cross-entropy stays in the loss whether or not its
+    boundary point was found and passed the filter.
+
+    Source:
+        Xu et al. 2023, Exploring and Exploiting Decision Boundary Dynamics for Adversarial Robustness (ICLR),
+        and its code. What differs: boundary points pass batch norm with the running statistics, as in the
+        search (`norm=bn_upstream` gives them a pass with their own); the mixture of the search is per image;
+        the momentum is constant and the schedule per step; weight decay spares every normalisation layer,
+        whatever its name; a batch without boundary points trains on the cross-entropy alone.
+    """
+
+    score = "energy"
+
+    options: DyARTOptions
+    network: Classifier
+
+    def __init__(self, options: DyARTOptions, context: Context) -> None:
+        super().__init__(options, context)
+        self.network = initial_network(options, context)
+        if prepare_norm(self.network, options) and options.start == "pretrained":
+            raise InputError(
+                f"norm=gn replaces the batch norm of {options.network}, so its pretrained weights do not fit; "
+                "add start=scratch and some burn_in_epochs"
+            )
+        self.network.to(self.device)
+        if options.start == "pretrained":
+            self.network.load_state_dict(context.pretrained())
+        data = context.data.labelled(Split.TRAIN)
+        batch = min(options.batch_size, len(data))
+        self.steps = len(data) // batch
+        self.pool = SyntheticPool(options.synthetic_path, context.data.info) if options.synthetic_path else None
+        self.extra = min(batch - 1, round(options.unsup_fraction * batch)) if self.pool else 0
+        self.loader = DeviceLoader(
+            data, batch - self.extra, self.device, self.streams.get("shuffle"), options.augment
+        )
+        self.trainer = Trainer(self.network, options, self.steps)
+        if options.weight_decay and not options.norm_decay:
+            self.trainer.optimizer = make_optimizer(decay_groups(self.network), options)
+
+    @classmethod
+    def build_classifier(cls, options: DyARTOptions, info: DatasetInfo) -> nn.Module:
+        network = super().build_classifier(options, info)
+        prepare_norm(network, options)
+        return network
+
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        """Train one epoch.
+
+        Returns:
+            "loss"; after burn-in also "ce", "robust" (the surrogate, near 0 by construction), "right" and
+            "boundary" (shares of the images with a positive margin, with a boundary point), "margin" (mean
+            distance to these points, pixel units); and the boundary's speed, if asked for.
+        """
+        # streams that were restored after this object was built hand out another generator
+        self.loader.generator = self.streams.get("shuffle")
+        generator = self.streams.get("boundary")
+        burn_in = epoch < self.options.burn_in_epochs
+        self.network.train()
+        for images, labels in self._batches():
+            if burn_in:
+                self.trainer.step(F.cross_entropy(full_precision(self.network(images)), labels))
+            else:
+                loss, terms = self.loss(images, labels, generator)
+                self.trainer.step(loss, **terms)
+        means = self.trainer.epoch_means()
+        self.passes += TRAINING_PASSES
+        if not burn_in:
+            # the margins of all, the search and last gradient of the right ones, training on the kept points
+            search = SEARCH_PASSES * self.options.boundary.steps + 2
+            self.passes += 1 + search * means["right"] + TRAINING_PASSES * means["boundary"]
+        return means | self._speed()
+
+    def loss(
+        self, images: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return mean(CE) + lambda times the surrogate of the margins' cost, and its terms by name."""
+        options = self.options
+        upstream = options.norm == "bn_upstream"
+        # upstream passes the boundary points first. Else the clean images go first: what their pass writes into
+        # the running statistics would invalidate the graph of a boundary pass that has read them
+        ce = None if upstream else self._cross_entropy(images, labels)
+        rows, right, boundary = self.search(images, labels, generator)
+        training = self.network.training
+        self.network.train(upstream and training)
+        if len(rows):
+            margins = soft_margin(self.network(boundary.points), labels[rows], options.temperature)
+        else:
+            margins = images.new_zeros(0)
+        self.network.train(training)
+        weights = margin_weights(boundary, options.alpha, options.r0)
+        robust = margin_surrogate(margins, weights, len(images))
+        if ce is None:
+            ce = self._cross_entropy(images, labels)
+        terms = {
+            "ce": ce,
+            "robust": robust,
+            "right": right.float().mean(),
+            "boundary": ce.new_tensor(len(rows) / len(images)),
+            "margin": boundary.distances.sum() / max(1, len(rows)),
+        }
+        return ce + options.robust_weight * robust, terms
+
+    @torch.no_grad()
+    def search(
+        self, images: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Boundary]:
+        """Return the rows (m,) that have a good boundary point, which (n,) are right, and the m points.
+
+        Wrong images are left out before the search, which costs one synchronisation and saves their passes;
+        what the filter drops costs another.
+        """
+        options = self.options
+        with attack_mode(self.network):
+            right = soft_margin(self.network(images), labels, options.temperature) > RIGHT_FROM
+            rows = right.nonzero().squeeze(1)
+            chosen, targets = images[rows], labels[rows]
+            boundary = closest_boundary(
+                lambda x: soft_margin(self.network(x), targets, options.temperature),
+                chosen,
+                steps=options.boundary.steps if len(rows) else 0,
+                epsilon_init=options.boundary.epsilon_init,
+                mixing=options.boundary.mixing,
+                generator=generator,
+                shared_alpha=options.boundary.shared_alpha,
+            )
+        good = quality_filter(chosen, boundary) if options.boundary.quality_filter else boundary.found
+        kept = good.nonzero().squeeze(1)
+        return rows[kept], right, boundary.select(kept)
+
+    def _cross_entropy(self, images: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(full_precision(self.network(images)), labels)
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give the epoch's batches, real images first; with extra data an epoch has as many steps as without."""
+        if self.pool is None:
+            yield from self.loader
+            return
+        generator = self.streams.get("synthetic")
+        shape = (self.steps, self.extra)
+        rows = torch.randint(len(self.pool), shape, generator=generator, device=self.device).cpu().numpy()
+        for chosen, (images, labels) in zip(rows, self.loader, strict=False):
+            more, targets = self.pool.take(chosen, self.device)
+            more = augment(more, self.options.augment, generator)
+            yield torch.cat([images, more]), torch.cat([labels, targets])
+
+    def _speed(self) -> dict[str, float]:
+        if not self.options.speed_images:
+            return {}
+        images, labels = speed_batch(self)
+        self.network.eval()
+        loss, _ = self.loss(images, labels, self.streams.fresh("speed_boundary"))
+        return speed_report(self, images, labels, loss, self.options.temperature)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"trainer": self.trainer.state_dict(), "passes": self.passes}
+
+    def load_state_dict(self, state: StateDict) -> None:
+        self.trainer.load_state_dict(state["trainer"])
+        self.passes = state["passes"]
+
+    def classifier(self) -> nn.Module:
+        return self.network if self.trainer.average is None else self.trainer.average
+
+
+def prepare_norm(network: nn.Module, options: DyARTOptions) -> bool:
+    """Set the momentum of every batch norm or, for norm=gn, put a group norm in its place.
+
+    Returns:
+        Whether anything was replaced.
+    """
+    replaced = False
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm2d) and options.norm == "gn":
+                channels = child.num_features
+                setattr(module, name, nn.GroupNorm(math.gcd(GROUPS, channels), channels))
+                replaced = True
+            elif isinstance(child, nn.BatchNorm2d):
+                child.momentum = options.bn_momentum
+    return replaced
+
+
+def decay_groups(network: nn.Module) -> list[dict[str, Any]]:
+    """Return the optimiser's groups: everything, and without weight decay the normalisation layers."""
+    spared = {
+        id(parameter)
+        for module in network.modules()
+        if isinstance(module, (nn.BatchNorm2d, nn.GroupNorm))
+        for parameter in module.parameters(recurse=False)
+    }
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    decayed = {"params": [p for p in parameters if id(p) not in spared]}
+    plain = {"params": [p for p in parameters if id(p) in spared], "weight_decay": 0.0}
+    return [decayed, plain] if plain["params"] else [decayed]
+
+
+class SyntheticPool:
+    """Generated images with labels from one npz file: `image` uint8 (n, h, w, c) and `label` (n,).
+
+    An uncompressed file is memory-mapped, so that trials on one machine share its pages; a compressed one is
+    read once.
+
+    Args:
+        path: of the file.
+        info: the data set that it extends.
+
+    Raises:
+        DataFileError: missing, damaged, or not of this layout; one line that names the file.
+    """
+
+    def __init__(self, path: str, info: DatasetInfo) -> None:
+        file = Path(path).expanduser()
+        if not file.is_file():
+            raise DataFileError(f"synthetic_path {file} is not a file")
+        self.images, self.labels = (_npz_array(file, key) for key in ("image", "label"))
+        channels, height, width = info.shape
+        if self.images.dtype != np.uint8 or self.images.shape[1:] != (height, width, channels):
+            raise DataFileError(
+                f"{file}: image is {self.images.dtype} {self.images.shape}; "
+                f"want uint8 (n, {height}, {width}, {channels})"
+            )
+        count = len(self.images)
+        if self.labels.dtype.kind not in "iu" or self.labels.shape != (count,) or count == 0:
+            raise DataFileError(
+                f"{file}: label is {self.labels.dtype} {self.labels.shape}; want integers ({count},), at least one"
+            )
+        low, high = int(self.labels.min()), int(self.labels.max())
+        if low < 0 or high >= info.num_classes:
+            raise DataFileError(
+                f"{file}: labels run from {low} to {high}; {info.name} has the classes 0 to {info.num_classes - 1}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return images (m, c, h, w) in [0, 1] and labels (m,) of some rows, on the device."""
+        images = torch.from_numpy(np.ascontiguousarray(self.images[rows])).to(device, non_blocking=True)
+        labels = torch.from_numpy(self.labels[rows].astype(np.int64)).to(device, non_blocking=True)
+        return to_unit(images.permute(0, 3, 1, 2).contiguous()), labels
+
+
+def _npz_array(file: Path, key: str) -> np.ndarray:
+    """Return an array of an npz file, memory-mapped where it is stored uncompressed."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+            if f"{key}.npy" not in names:
+                found = ", ".join(name.removesuffix(".npy") for name in names) or "nothing"
+                raise DataFileError(f"{file} needs the arrays image and label; it holds {found}")
+            member = archive.getinfo(f"{key}.npy")
+        if member.compress_type != zipfile.ZIP_STORED:
+            with np.load(file, allow_pickle=False) as content:
+                loaded: np.ndarray = content[key]
+            return loaded
+        with file.open("rb") as stream:
+            # the local header repeats the name and may have an extra field of another length
+            stream.seek(member.header_offset + 26)
+            name_length, extra_length = struct.unpack("<HH", stream.read(4))
+            stream.seek(name_length + extra_length, 1)
+            major, minor = np.lib.format.read_magic(stream)
+            read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+            shape, fortran, dtype = read(stream)
+            if dtype.hasobject:
+                raise ValueError(f"{key} holds pickled objects, which are never loaded")
+            order: Any = "F" if fortran else "C"
+            return np.memmap(file, dtype=dtype, mode="r", offset=stream.tell(), shape=shape, order=order)
+    except (OSError, EOFError, ValueError, KeyError, struct.error, zipfile.BadZipFile, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+        if isinstance(error, DataFileError):
+            raise
+        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataFileError(f"{file} is not a readable npz file: {line}") from error

@@ -1,0 +1,49 @@
+"""Options: read from flat or nested keys, checked, written back."""
+
+import pytest
+
+import trainables
+from trainables.errors import InputError
+from trainables.options import build, fields_of, to_flat
+from trainables.options.classifiers import AOEOptions
+
+
+def test_flat_and_nested_keys_are_the_same() -> None:
+    flat = build(AOEOptions, {"attack.epsilon": 0.05, "outliers.sigma": 2, "lr": 1e-3})
+    nested = build(AOEOptions, {"attack": {"epsilon": 0.05}, "outliers": {"sigma": 2.0}, "lr": 1e-3})
+    assert flat == nested
+    assert flat.attack.epsilon == 0.05
+    assert isinstance(flat.outliers.sigma, float)
+
+
+@pytest.mark.parametrize("method", sorted(trainables.METHODS))
+def test_defaults_are_valid_and_round_trip(method: str) -> None:
+    cls = trainables.get(method).load_options()
+    assert build(cls, to_flat(cls())) == cls()
+    for key, (field, _, _) in fields_of(cls).items():
+        assert field.metadata.get("help"), f"{method}: {key} has no sentence"
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"attack.epsilno": 0.1}, "did you mean attack.epsilon"),
+        ({"attack.epsilon": "x"}, "must be of type float"),
+        ({"attack.epsilon": -0.1}, "at least 0"),
+        ({"attack.epsilon": 2}, "at most 1"),
+        ({"attack.epsilon": float("nan")}, "at least 0"),
+        ({"attack.steps": 2.5}, "must be of type int"),
+        ({"attack.steps": True}, "must be of type int"),
+        ({"attack.name": "foo"}, "one of none, fgsm"),
+        ({"shared_noise": 1}, "must be of type bool"),
+    ],
+)
+def test_bad_values_are_refused_in_one_line(values: dict[str, object], says: str) -> None:
+    with pytest.raises(InputError, match=says) as caught:
+        build(AOEOptions, values)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_method_names_the_nearest() -> None:
+    with pytest.raises(InputError, match="did you mean aoe"):
+        trainables.get("aoee")

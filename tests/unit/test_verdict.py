@@ -1,0 +1,221 @@
+"""The verdict, by numbers worked by hand."""
+
+import math
+
+import pytest
+
+from tests.unit.study_results import CLAIM, arm, plan, realistic, record, result
+from tuner.results import Interval, interval
+from tuner.verdict import (
+    Level,
+    Outcome,
+    contrast,
+    difference_text,
+    duration,
+    interval_text,
+    outcome,
+    plain,
+    strongest,
+    verdict,
+)
+
+T4 = 2.7764451051977987  # t(.975, 4)
+
+
+def judged(*arms):
+    return verdict(result(best=record(), records=(record(),), arms=arms))
+
+
+def test_interval_golden():
+    found = interval((1, 2, 3))
+    assert found.mean == 2
+    assert found.half == pytest.approx(2.4842, abs=1e-4)
+    assert math.isnan(interval((1.0,)).half)
+    assert interval(()).n == 0
+
+
+def test_comparison_is_separated_only_if_the_intervals_lie_apart():
+    base = (0.70, 0.71, 0.72)  # 0.71 ± 0.0248
+    near, apart = (0.74, 0.75, 0.76), (0.77, 0.78, 0.79)
+    both = result(arms=(arm("best", near), arm("oe", base)))
+    assert not both.compare(both.arms[1], CLAIM).separated
+    both = result(arms=(arm("best", apart), arm("oe", base)))
+    assert both.compare(both.arms[1], CLAIM).separated
+    assert both.compare(both.arms[1], CLAIM).difference.mean == pytest.approx(0.07)
+    assert contrast(both.arms[0], both.arms[1], CLAIM) == both.compare(both.arms[1], CLAIM)
+
+
+def test_separated():
+    found = judged(arm("best", (0.90, 0.91, 0.92)), arm("oe", (0.80, 0.81, 0.82)))
+    assert found.level is Level.SUPPORTED
+    assert "do not overlap" in found.sentences[0]
+    assert "+10.0 ± 0.0 points" in found.sentences[0]
+    assert "No control was run" in found.text
+
+
+def test_paired_only():
+    # seeds differ widely (sd .0158 -> ± .0196), but the winner is .010 ± .00088 ahead on each of them
+    base = (0.80, 0.81, 0.82, 0.83, 0.84)
+    ours = tuple(b + d for b, d in zip(base, (0.009, 0.010, 0.011, 0.010, 0.010), strict=True))
+    found = judged(arm("best", ours), arm("oe", base))
+    assert found.level is Level.PARTLY
+    assert "excludes 0" in found.text
+    assert "overlap" in found.text
+    difference = contrast(arm("best", ours), arm("oe", base), CLAIM).difference
+    assert difference.half == pytest.approx(T4 * math.sqrt(0.5e-6) / math.sqrt(5), rel=1e-6)
+
+
+def test_no_difference():
+    found = judged(arm("best", (0.80, 0.82, 0.81)), arm("oe", (0.81, 0.80, 0.82)))
+    assert found.level is Level.REFUTED
+    assert "does not beat" in found.text
+    assert "includes 0" in found.text
+
+
+def test_identical_arms_show_no_difference():
+    found = judged(arm("best", (0.8, 0.8, 0.8)), arm("oe", (0.8, 0.8, 0.8)))
+    assert found.level is Level.REFUTED
+
+
+def test_worse():
+    found = judged(arm("best", (0.70, 0.71, 0.72)), arm("oe", (0.80, 0.81, 0.82)))
+    assert found.level is Level.REFUTED
+    assert "is worse than the baseline oe" in found.text
+
+
+def test_a_control_with_the_same_gain_explains_it():
+    found = judged(
+        arm("best", (0.90, 0.91, 0.92)), arm("oe", (0.80, 0.81, 0.82)), arm("gauss", (0.91, 0.90, 0.92))
+    )
+    assert found.level is Level.EXPLAINED
+    assert found.explained_by == ("gauss",)
+    assert "augmentation, not as an effect of the method" in found.text
+
+
+def test_a_control_with_part_of_the_gain_is_named():
+    found = judged(
+        arm("best", (0.90, 0.91, 0.92)), arm("oe", (0.80, 0.81, 0.82)), arm("gauss", (0.85, 0.86, 0.87))
+    )
+    assert found.level is Level.SUPPORTED
+    assert "part of the gain is augmentation" in found.text
+
+
+def test_a_noisy_control_leaves_the_cause_open():
+    found = judged(
+        arm("best", (0.90, 0.91, 0.92)), arm("oe", (0.80, 0.81, 0.82)), arm("gauss", (0.60, 0.99, 0.80))
+    )
+    assert found.level is Level.SUPPORTED
+    assert "stays open" in found.text
+
+
+def test_every_baseline_must_be_beaten():
+    found = judged(
+        arm("best", (0.90, 0.91, 0.92)),
+        arm("oe", (0.80, 0.81, 0.82)),
+        arm("trades", (0.91, 0.90, 0.92), role="baseline"),
+    )
+    assert found.level is Level.REFUTED
+    baselines = [arm("oe", (0.8, 0.8)), arm("trades", (0.9, 0.9), role="baseline")]
+    assert strongest(baselines, CLAIM).name == "trades"
+    assert strongest(baselines, "test/fpr95_id_pos/far").name == "oe"  # neither is measured: the first
+
+
+def test_missing_baseline():
+    found = judged(arm("best", (0.90, 0.91, 0.92)), arm("gauss", (0.8, 0.8, 0.8)))
+    assert found.level is Level.OPEN
+    assert "no baseline was retrained" in found.text
+
+
+def test_one_seed_gives_no_verdict():
+    found = judged(arm("best", (0.95,)), arm("oe", (0.80,)))
+    assert found.level is Level.OPEN
+    assert "one seed only" in found.text
+    assert "nan" not in found.text.lower()
+
+
+def test_a_seed_without_value_is_left_out_of_its_pair():
+    ours, theirs = arm("best", (0.9, math.nan, 0.92, 0.91)), arm("oe", (0.8, 0.8, math.nan, 0.81))
+    comparison = contrast(ours, theirs, CLAIM)
+    assert comparison.difference.n == 2
+    assert outcome(comparison) is Outcome.SEPARATED
+    assert contrast(ours, arm("oe", (math.nan,) * 4), CLAIM) is None
+
+
+def test_arms_of_unequal_length_are_not_paired():
+    found = judged(arm("best", (0.90, 0.91, 0.92)), arm("oe", (0.80, 0.81)))
+    assert found.level is Level.OPEN
+    assert "share no seed" in found.text
+
+
+def test_without_confirm_nothing_is_claimed():
+    best = record()
+    found = verdict(result(best=best, records=(best,), tests={best.key: {CLAIM: 0.93}}))
+    assert found.level is Level.OPEN
+    assert "confirm stage was not run" in found.text
+    assert "93.0 %" in found.text
+
+
+def test_without_a_winner():
+    assert "no trial of the search is complete" in verdict(result()).text
+    below = result(records=(record(),))
+    assert "none of the 1 complete trials meets the floors" in verdict(below).text
+
+
+def test_lower_is_better_turns_the_reading():
+    metric = "test/fpr95_id_pos/far"
+    found = verdict(
+        result(
+            plan=plan(headline=(metric,)),
+            best=record(),
+            arms=(
+                arm("best", (0.10, 0.11, 0.12), metric=metric),
+                arm("oe", (0.2, 0.21, 0.22), metric=metric),
+            ),
+        )
+    )
+    assert found.level is Level.SUPPORTED
+    assert "-10.0 ± 0.0 points" in found.text
+
+
+def test_what_the_winner_pays_is_said():
+    clean = "test/accuracy/clean"
+    best, base = arm("best", (0.90, 0.91, 0.92)), arm("oe", (0.80, 0.81, 0.82))
+    best = type(best)("best", "search", "", {}, {**best.values, clean: (0.90, 0.91, 0.90)})
+    base = type(base)("oe", "baseline", "", {}, {**base.values, clean: (0.98, 0.99, 0.98)})
+    assert "It is worse in clean accuracy (-8.0 ± 0.0 points against oe)." in judged(best, base).text
+
+
+def test_realistic_result_has_a_verdict():
+    found = verdict(realistic())
+    assert found.level is Level.SUPPORTED
+    assert "part of the gain is augmentation" in found.text
+
+
+@pytest.mark.parametrize(
+    ("metric", "words"),
+    [
+        ("test/robust_auroc_0.1/near", "robust AUROC (ε 0.1), near OOD"),
+        ("val/robust_auroc_0.1/all", "validation robust AUROC (ε 0.1), all OOD sets"),
+        ("test/accuracy/robust_0.15", "accuracy under attack (ε 0.15)"),
+        ("test/accuracy/corrupted", "accuracy on corruptions"),
+        ("test/accuracy/corrupted/shot_noise", "accuracy on shot noise"),
+        ("test/energy/auroc/near", "AUROC by energy, near OOD"),
+        ("val/loss", "validation loss"),
+        ("lr", "lr"),
+    ],
+)
+def test_plain_words(metric, words):
+    assert plain(metric) == words
+
+
+def test_numbers():
+    assert interval_text("test/auroc/near", Interval(0.901, 0.0172, 5)) == "90.1 ± 1.7 %"
+    assert interval_text("test/auroc/near", Interval(0.901, math.nan, 1)) == "90.1 %"
+    assert interval_text("test/auroc/near", Interval(math.nan, math.nan, 0)) == "-"
+    assert difference_text("test/accuracy/clean", Interval(-0.013, 0.005, 5)) == "-1.3 ± 0.5 points"
+    assert [duration(s) for s in (1.25, 59.99, 61, 3725)] == [
+        "1.2 s",
+        "1 min 00 s",
+        "1 min 01 s",
+        "1 h 02 min",
+    ]

@@ -1,0 +1,62 @@
+"""A screen may go away (a closed pipe) or know no "±"; neither stops a study."""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TextIO
+
+_PLAIN = str.maketrans({"±": "+/-", "ε": "eps", "−": "-", "…": "...", "·": "-", "×": "x"})
+
+
+class SafeStream:
+    """A text stream that survives a closed pipe and an encoding without our signs."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.closed_by_reader = False
+
+    @property
+    def encoding(self) -> str:
+        return getattr(self.stream, "encoding", None) or "utf-8"
+
+    def isatty(self) -> bool:
+        try:
+            return bool(self.stream.isatty())
+        except (AttributeError, ValueError):
+            return False
+
+    def fileno(self) -> int:
+        return self.stream.fileno()
+
+    def write(self, text: str) -> int:
+        if not self.closed_by_reader:
+            try:
+                text.encode(self.encoding)
+            except (UnicodeEncodeError, LookupError):
+                text = text.translate(_PLAIN).encode("ascii", "replace").decode("ascii")
+            self._try(lambda: self.stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        if not self.closed_by_reader:
+            self._try(self.stream.flush)
+
+    def _try(self, action: Callable[[], Any]) -> None:
+        try:
+            action()
+        except (BrokenPipeError, ConnectionResetError, ValueError) as error:
+            if isinstance(error, ValueError) and not getattr(self.stream, "closed", False):
+                raise
+            self.closed_by_reader = True
+            self._point_elsewhere()
+
+    def _point_elsewhere(self) -> None:
+        """Point a standard stream at /dev/null: else Python fails once more when it flushes at exit."""
+        if self.stream not in (sys.stdout, sys.stderr):
+            return
+        try:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self.stream.fileno())
+            os.close(null)
+        except (OSError, ValueError):
+            return
