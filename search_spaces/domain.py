@@ -27,7 +27,9 @@ class Float:
         return f"{'loguniform' if self.log else 'uniform'}({self.low!r}, {self.high!r})"
 
     def __contains__(self, value: object) -> bool:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and self.low <= value <= self.high
+        return (
+            isinstance(value, (int, float)) and not isinstance(value, bool) and self.low <= value <= self.high
+        )
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,9 @@ from trainables.pretrained import default_cache_dir, pretrained_state
 from trainables.storage import Folder
 from trainables.streams import Streams
 
-VALIDATION_SEED = 20_260  # every trial and epoch is validated with the same attack noise: common random numbers
+VALIDATION_SEED = (
+    20_260  # every trial and epoch is validated with the same attack noise: common random numbers
+)
 
 
 @dataclass
@@ -102,7 +104,9 @@ class MethodTrainable(tune.Trainable):
         def pretrained() -> Any:
             if given is not None:
                 return {name: torch.tensor(array) for name, array in given.items()}
-            return pretrained_state(replace(options, seed=pretrain_seed), options.pretrain, self._data, cache, device)
+            return pretrained_state(
+                replace(options, seed=pretrain_seed), options.pretrain, self._data, cache, device
+            )
 
         def outliers(wanted: Any, seed: int) -> Any:
             return sample_outliers(wanted, self._data.labelled(Split.TRAIN), seed, cache)
@@ -173,7 +177,9 @@ class MethodTrainable(tune.Trainable):
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Continue from `save_checkpoint`'s folder, bit for bit on the CPU."""
         assert self._method is not None
-        content = checkpoints.unpack(Folder(checkpoint).read("trial.pt"), f"{checkpoint}/trial.pt", self._method.device)
+        content = checkpoints.unpack(
+            Folder(checkpoint).read("trial.pt"), f"{checkpoint}/trial.pt", self._method.device
+        )
         self._epoch = checkpoints.restore(self._method, content)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -210,5 +216,3 @@ def describe(error: BaseException) -> str:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return f"out of memory: {text}" if text else "out of memory"
     return f"{type(error).__name__}: {text}"[:500]
-
-

@@ -119,6 +119,7 @@ def closest_boundary(
     margin: Margin,
     images: Tensor,
     *,
+    search: str = "sequential",
     steps: int,
     epsilon_init: float,
     mixing: float = 0.1,
@@ -128,51 +129,101 @@ def closest_boundary(
     """Search the closest point where the margin is not positive, in Linf within the [0, 1] box.
 
     Each step linearises the margin at the current point, projects this point and the image onto that
-    hyperplane, and goes to a mixture of both projections, overshot by 5 %. The mixture's share of the image's
-    projection grows with the current point's own distance to the hyperplane, up to `mixing`. A point with a
-    negative margin is a candidate, and the search goes on from nine tenths of the way to it. Call it within
-    `attacks.attack_mode`.
+    hyperplane, and goes to a mixture of both projections, slightly overshot. Points with a negative margin are
+    candidates. Call it within `attacks.attack_mode`.
+
+    - fab: the image's projection has a share that grows with the current point's own distance to the
+      hyperplane, up to `mixing`; both overshoot by 5 %; from a candidate the search goes on at nine tenths of
+      the way to it. Two forward passes and one backward to the images for each step.
+    - sequential: a candidate is linearised where it is, and the search goes on mostly (80 %) from the image's
+      projection, overshot by 1 %: nearly a fresh solution of the linearised problem. One forward and one
+      backward pass for each step. On the digits network, 10 steps come as near as 20 of fab, in 40 % of the time.
 
     Args:
         margin: differentiable; the images are expected to have positive margins.
         images: (n, c, h, w) in [0, 1], n may be 0.
-        steps: linearisations; each costs two forward passes and one backward to the images.
+        search: "sequential" or "fab".
+        steps: linearisations, at least 1.
         epsilon_init: half of it is the Linf length of the random start.
+        mixing: fab only.
         generator: of the start, on the images' device.
-        shared_alpha: use the first image's mixture for all, a quirk of the DyART code.
+        shared_alpha: fab only; the first image's mixture serves all, a quirk of the DyART code.
 
     Returns:
         The boundary, detached; its distances are upper bounds of the true ones.
 
+    Raises:
+        ValueError: an unknown search.
+
     Source:
-        Croce & Hein 2020 (FAB), on the scalar soft margin as in DyART. What differs from DyART's code: the
-        mixture is per image (`shared_alpha` undoes it), and the margin's gradient at the result is returned.
+        Croce & Hein 2020 (FAB), on the scalar soft margin as in DyART's code; there the mixture is that of the
+        first image. The sequential variant is ours.
     """
+    if search not in ("sequential", "fab"):
+        raise ValueError(f"unknown search {search!r}; known: fab, sequential")
     start = images.detach().flatten(1)
-    shape = images.shape
-    best = start.clone()
-    distance = torch.full((len(start),), torch.inf, dtype=start.dtype, device=start.device)
     noise = torch.empty_like(start).uniform_(-1, 1, generator=generator)
-    length = noise.abs().amax(1, keepdim=True).clamp_min(1e-12) if noise.numel() else noise[:, :1]
+    length = noise.abs().amax(1, keepdim=True).clamp_min(1e-12)
     current = (start + 0.5 * epsilon_init * noise / length).clamp_(0, 1)
+    if search == "sequential":
+        return _sequential(margin, images, start, current, steps)
+    return _fab(margin, images, start, current, steps, mixing, shared_alpha)
+
+
+def _sequential(margin: Margin, images: Tensor, start: Tensor, current: Tensor, steps: int) -> Boundary:
+    best, slope = start, torch.zeros_like(start)
+    found_value = torch.full_like(start[:, 0], torch.inf)
+    distance = torch.full_like(found_value, torch.inf)
+    for step in range(steps):
+        value, gradient = _linearise(margin, current, images.shape)
+        crossed = value < 0
+        length = (current - start).abs().amax(1)
+        better = crossed & (length < distance)
+        distance = torch.where(better, length, distance)
+        found_value = torch.where(better, value, found_value)
+        best = torch.where(better[:, None], current, best)
+        slope = torch.where(better[:, None], gradient, slope)
+        if step == steps - 1:
+            break  # the next point would not be looked at
+        move, move_start = _project_both(current, start, value, gradient)
+        beyond = crossed[:, None]
+        share = torch.where(beyond, 0.8, _mixture(move, move_start, 0.5))
+        # a candidate's own projection leads back towards the image: overshooting that would lose the boundary
+        current = (1 - share) * (current + torch.where(beyond, 0.95, 1.05) * move) + share * (
+            start + torch.where(beyond, 1.01, 1.05) * move_start
+        )
+        current.clamp_(0, 1)
+    return Boundary(best.view(images.shape), slope.view(images.shape), found_value, distance)
+
+
+def _fab(
+    margin: Margin, images: Tensor, start: Tensor, current: Tensor, steps: int, mixing: float, shared: bool
+) -> Boundary:
+    best = start
+    distance = torch.full_like(start[:, 0], torch.inf)
     for _ in range(steps):
-        value, gradient = _linearise(margin, current, shape)
-        # both projections in one call: the image's residual follows from the point's
-        residual = torch.cat([value, value + (gradient * (start - current)).sum(1)])
-        both = project_linf(torch.cat([current, start]), gradient.repeat(2, 1), residual)
-        move, move_start = both.chunk(2)
-        share = _mixture(move, move_start, mixing, shared_alpha)
+        value, gradient = _linearise(margin, current, images.shape)
+        move, move_start = _project_both(current, start, value, gradient)
+        share = _mixture(move, move_start, mixing)
+        share = share[:1] if shared else share
         current = (1 - share) * (current + 1.05 * move) + share * (start + 1.05 * move_start)
         current.clamp_(0, 1)
         with torch.no_grad():
-            crossed = margin(current.view(shape)) < 0
+            crossed = margin(current.view(images.shape)) < 0
         length = (current - start).abs().amax(1)
         better = crossed & (length < distance)
         best = torch.where(better[:, None], current, best)
         distance = torch.where(better, length, distance)
         current = torch.where(crossed[:, None], start + 0.9 * (current - start), current)
-    value, gradient = _linearise(margin, best, shape)
-    return Boundary(best.view(shape), gradient.view(shape), value, distance)
+    value, gradient = _linearise(margin, best, images.shape)
+    return Boundary(best.view(images.shape), gradient.view(images.shape), value, distance)
+
+
+def _project_both(current: Tensor, start: Tensor, value: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the displacements of the current point and of the image onto one hyperplane, in one call."""
+    residual = torch.cat([value, value + (gradient * (start - current)).sum(1)])
+    move, move_start = project_linf(torch.cat([current, start]), gradient.repeat(2, 1), residual).chunk(2)
+    return move, move_start
 
 
 def _linearise(margin: Margin, points: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
@@ -184,11 +235,10 @@ def _linearise(margin: Margin, points: Tensor, shape: torch.Size) -> tuple[Tenso
     return value.detach(), gradient
 
 
-def _mixture(move: Tensor, move_start: Tensor, mixing: float, shared: bool) -> Tensor:
-    """Return (n, 1) or (1, 1) shares of the step that starts at the image."""
+def _mixture(move: Tensor, move_start: Tensor, largest: float) -> Tensor:
+    """Return (n, 1) shares of the step that starts at the image."""
     near, far = move.abs().amax(1, keepdim=True), move_start.abs().amax(1, keepdim=True)
-    share = (near / (near + far).clamp_min(1e-12)).clamp_max(mixing)
-    return share[:1] if shared else share
+    return (near / (near + far).clamp_min(1e-12)).clamp_max(largest)
 
 
 def quality_filter(images: Tensor, boundary: Boundary) -> Tensor:
@@ -275,16 +325,18 @@ def relative_speed(
         (n,) in pixel units for each unit of v; only those of points that were found mean anything.
 
     Source:
-        Xu et al. 2023 (DyART), section 3. A forward-mode derivative, exact where a finite difference is not.
+        Xu et al. 2023 (DyART), section 3. The exact derivative, where a finite difference would cancel.
     """
-    names = [name for name, _ in network.named_parameters()]
-    values = {name: parameter.detach() for name, parameter in network.named_parameters()}
-    tangents = dict(zip(names, direction, strict=True))
-
-    def margins(parameters: dict[str, Tensor]) -> Tensor:
-        logits = torch.func.functional_call(network, parameters, (boundary.points,))
-        return soft_margin(logits, labels, temperature)
-
-    _, change = torch.func.jvp(margins, (values,), (tangents,))
+    values = {name: parameter.detach().requires_grad_(True) for name, parameter in network.named_parameters()}
+    with torch.enable_grad():
+        logits = torch.func.functional_call(network, values, (boundary.points,))
+        margins = soft_margin(logits, labels, temperature)
+        # a gradient that is linear in its weights: differentiating it by them gives every image's product with v
+        ones = torch.ones_like(margins, requires_grad=True)
+        gradients = torch.autograd.grad(
+            margins, list(values.values()), ones, create_graph=True, allow_unused=True, materialize_grads=True
+        )
+        along = sum((g * v).sum() for g, v in zip(gradients, direction, strict=True))
+        (change,) = torch.autograd.grad(along, ones)
     speed: Tensor = change / boundary.gradients.flatten(1).abs().sum(1).clamp_min(1e-12)
     return speed

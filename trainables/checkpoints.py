@@ -38,7 +38,11 @@ def pack(method_name: str, method: Method, epoch: int, info: DatasetInfo) -> byt
         "streams": method.streams.state_dict(),
         "classifier": method.classifier().state_dict(),
         "dataset": {
-            "name": info.name, "num_classes": info.num_classes, "shape": info.shape, "mean": info.mean, "std": info.std
+            "name": info.name,
+            "num_classes": info.num_classes,
+            "shape": info.shape,
+            "mean": info.mean,
+            "std": info.std,
         },
     }
     buffer = io.BytesIO()
@@ -55,7 +59,9 @@ def unpack(data: bytes, name: str, device: torch.device | str = "cpu") -> dict[s
     try:
         content = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
     except Exception as error:
-        raise DataFileError(f"{name} is not a readable checkpoint: {str(error).splitlines()[0][:200]}") from error
+        raise DataFileError(
+            f"{name} is not a readable checkpoint: {str(error).splitlines()[0][:200]}"
+        ) from error
     if not isinstance(content, dict) or "format" not in content or "classifier" not in content:
         raise DataFileError(f"{name} is not a checkpoint of this program (no format entry)")
     if content["format"] > FORMAT:
@@ -97,7 +103,7 @@ def load_latest(folder: Folder, name: str, device: torch.device | str) -> tuple[
 def retain(folder: Folder, key: str, epoch: int) -> None:
     """Delete a trial's checkpoints but the latest and the one before it.
 
-    The one before stays because the driver may not yet have recorded the latest, and as the fallback if that is corrupt.
+    The one before stays: the driver may not have recorded the latest yet, and it is the fallback if that is corrupt.
     """
     for file in folder.names(f"checkpoints/{key}"):
         if _NAME.search(file) and _epoch_of(file) < epoch - 1:
@@ -114,6 +120,8 @@ def classifier_of(content: dict[str, Any], device: torch.device | str = "cpu") -
     entry = trainables.get(content["method"])
     d = content["dataset"]
     info = DatasetInfo(d["name"], d["num_classes"], tuple(d["shape"]), tuple(d["mean"]), tuple(d["std"]))
-    network: nn.Module = entry.load_method().build_classifier(build(entry.load_options(), content["options"]), info)
+    network: nn.Module = entry.load_method().build_classifier(
+        build(entry.load_options(), content["options"]), info
+    )
     network.load_state_dict(content["classifier"])
     return network.to(device).eval()

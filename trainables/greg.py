@@ -147,7 +147,9 @@ def kmeans(points: Tensor, k: int, generator: torch.Generator, steps: int = KMEA
     centres = points[start]
     group = _nearest(points, centres)
     for _ in range(steps):
-        members = F.one_hot(group, k).to(points.dtype)  # a matrix product, as index_add is not repeatable on GPUs
+        members = F.one_hot(group, k).to(
+            points.dtype
+        )  # a matrix product, as index_add is not repeatable on GPUs
         sizes = members.sum(0)[:, None]
         centres = torch.where(sizes > 0, members.T @ points / sizes.clamp_min(1), centres)
         group = _nearest(points, centres)

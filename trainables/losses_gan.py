@@ -155,7 +155,11 @@ def r1_penalty(critic: Tensor, images: Tensor) -> Tensor:
 
 
 def finetune_loss(
-    real_logits: Tensor, labels: Tensor, fake_logits: Tensor | None, fake_labels: Tensor | None, lambda_f: float
+    real_logits: Tensor,
+    labels: Tensor,
+    fake_logits: Tensor | None,
+    fake_labels: Tensor | None,
+    lambda_f: float,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the second phase's loss CE(real) + lambda_f CE(fake) and its terms; None stands for no fakes.
 

@@ -99,7 +99,11 @@ def make_optimizer(parameters: Any, options: Any) -> torch.optim.Optimizer:
     momentum = getattr(options, "momentum", 0.9)
     if options.optimizer == "adam":
         return torch.optim.Adam(
-            parameters, lr=options.lr, betas=(momentum, 0.999), weight_decay=options.weight_decay, foreach=True
+            parameters,
+            lr=options.lr,
+            betas=(momentum, 0.999),
+            weight_decay=options.weight_decay,
+            foreach=True,
         )
     return torch.optim.SGD(
         parameters,

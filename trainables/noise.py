@@ -86,7 +86,12 @@ def _clipped(slope: Tensor, ceiling: Tensor, target: Tensor) -> Tensor:
 
 
 def random_noise(
-    images: Tensor, generator: torch.Generator, *, sigma: float | Tensor, multiply: bool = False, l2: float = 0.0
+    images: Tensor,
+    generator: torch.Generator,
+    *,
+    sigma: float | Tensor,
+    multiply: bool = False,
+    l2: float = 0.0,
 ) -> Tensor:
     """Add Gaussian noise and clip to [0, 1].
 

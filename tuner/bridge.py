@@ -193,4 +193,4 @@ def treat_lost_workers_as_lost_trials() -> None:
         original(self, tracked_actor_task=tracked_actor_task, exception=exception)
 
     tolerant.tolerant = True  # type: ignore[attr-defined]
-    actor_manager.RayActorManager._actor_task_failed = tolerant
+    actor_manager.RayActorManager._actor_task_failed = tolerant  # type: ignore[method-assign]

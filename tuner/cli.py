@@ -11,9 +11,10 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 import search_spaces
-from search_spaces.domain import SpaceError
+from search_spaces.domain import Float, SpaceError
 from trainables.errors import InputError
-from tuner import environment, plan as plans
+from tuner import environment
+from tuner import plan as plans
 from tuner.errors import Interrupted, StudyFailed, UsageError
 from tuner.plan import STAGES, Plan, Request
 from tuner.run_folder import RunFolder, default_name, find_unfinished
@@ -32,12 +33,20 @@ def parser() -> ArgumentParser:
     what = p.add_argument_group("what to do")
     what.add_argument("--study", type=str, help="the study to run or resume; see --list")
     what.add_argument("--list", action="store_true", help="list the studies, one line each")
-    what.add_argument("--dry-run", action="store_true", help="print the resolved plan and its cost; change nothing")
     what.add_argument(
-        "--resume", nargs="?", const=NEWEST, type=str, metavar="RUN",
+        "--dry-run", action="store_true", help="print the resolved plan and its cost; change nothing"
+    )
+    what.add_argument(
+        "--resume",
+        nargs="?",
+        const=NEWEST,
+        type=str,
+        metavar="RUN",
         help="continue the study's newest unfinished run, or the named one",
     )
-    what.add_argument("--stages", type=str, default=",".join(STAGES), help="some of search,evaluate,confirm,report")
+    what.add_argument(
+        "--stages", type=str, default=",".join(STAGES), help="some of search,evaluate,confirm,report"
+    )
     size = p.add_argument_group("how much")
     size.add_argument("--trials", type=int, help="trials of the search (and of each tuned baseline)")
     size.add_argument("--max-epochs", type=int, help="epochs of a trial that is not stopped early")
@@ -47,18 +56,32 @@ def parser() -> ArgumentParser:
     where = p.add_argument_group("on what")
     where.add_argument("--dataset", type=str, help="data set (default: the study's built-in one)")
     where.add_argument("--data-dir", type=str, metavar="DIR", help="folder of the data set's files")
-    where.add_argument("--set", action="append", default=[], type=str, metavar="KEY=VALUE",
-                       help="fix or re-range a parameter: attack.epsilon=0.03, 'lr=loguniform(1e-4,1e-1)'")
+    where.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=str,
+        metavar="KEY=VALUE",
+        help="fix or re-range a parameter: attack.epsilon=0.03, 'lr=loguniform(1e-4,1e-1)'",
+    )
     machine = p.add_argument_group("with what")
     machine.add_argument("--gpus-per-trial", type=str, default="auto", help="share of a GPU, or auto")
     machine.add_argument("--cpus-per-trial", type=int, help="CPUs and threads of a trial (default 1)")
     machine.add_argument("--concurrency", type=int, help="trials at a time (default: as many as fit)")
-    machine.add_argument("--address", type=str, help="Ray cluster to join: auto or HOST:PORT (default: start one here)")
+    machine.add_argument(
+        "--address", type=str, help="Ray cluster to join: auto or HOST:PORT (default: start one here)"
+    )
     keep = p.add_argument_group("kept where")
     keep.add_argument("--run-name", type=str, help="default: <study>-<UTC time>")
-    keep.add_argument("--storage", type=str, default="runs", metavar="DIR|URI", help="root of the run folders")
-    keep.add_argument("--study-storage", type=str, metavar="URL", help="database of the study (default: in the run folder)")
-    keep.add_argument("--tracking-uri", type=str, metavar="URI", help="MLflow store (default sqlite:///mlflow.db)")
+    keep.add_argument(
+        "--storage", type=str, default="runs", metavar="DIR|URI", help="root of the run folders"
+    )
+    keep.add_argument(
+        "--study-storage", type=str, metavar="URL", help="database of the study (default: in the run folder)"
+    )
+    keep.add_argument(
+        "--tracking-uri", type=str, metavar="URI", help="MLflow store (default sqlite:///mlflow.db)"
+    )
     return p
 
 
@@ -74,6 +97,8 @@ def run(arguments: Sequence[str]) -> int:
         return 1
     except Interrupted as error:
         return error.exit_code
+    except KeyboardInterrupt:  # before the controller has taken the signals: nothing has begun
+        return 130
     except BrokenPipeError:
         return 1
 
@@ -164,7 +189,9 @@ def amend(plan: Plan, request: Request, command: str) -> Plan:
     lanes = plan.lanes
     if request.trials is not None:
         if request.trials < plan.trials:
-            raise UsageError(f"--trials {request.trials} is less than the run's {plan.trials}; it can only grow")
+            raise UsageError(
+                f"--trials {request.trials} is less than the run's {plan.trials}; it can only grow"
+            )
         lanes = tuple(replace(lane, trials=request.trials) for lane in lanes)
     return replace(
         plan,
@@ -247,6 +274,7 @@ def check_name(name: str) -> None:
 
 def preflight(plan: Plan, folder: RunFolder, options: Any) -> None:
     """Refuse what cannot work before Ray starts and before anything is written."""
+    from trainables.data import catalog
     from trainables.data.outlier_files import check_outlier_files
     from trainables.options import build
     from trainables.options.common import OutlierOptions
@@ -257,14 +285,19 @@ def preflight(plan: Plan, folder: RunFolder, options: Any) -> None:
     folder.storage_url(options.study_storage)
     if plan.data_dir and "://" not in plan.data_dir and not Path(plan.data_dir).is_dir():
         raise UsageError(f"--data-dir {plan.data_dir} is not a folder")
-    from trainables.data import catalog
-
     for lane in plan.lanes:
         wanted = {
-            key.removeprefix("outliers."): value for key, value in lane.fixed.items() if key.startswith("outliers.")
+            key.removeprefix("outliers."): value
+            for key, value in lane.fixed.items()
+            if key.startswith("outliers.")
         }
         if wanted.get("generator") in ("npz", "images300k"):
             sigmas = lane.space.get("outliers.sigma")
+            if isinstance(sigmas, Float):
+                raise UsageError(
+                    f"outliers.sigma is {sigmas}, but files exist for single values only; "
+                    "use for example --set 'outliers.sigma=choice(1.0, 2.0)'"
+                )
             values = getattr(sigmas, "options", None) or (wanted.get("sigma", 1.0),)
             for sigma in values:
                 settled = build(OutlierOptions, wanted | {"sigma": sigma})

@@ -1,4 +1,4 @@
-"""Runs the stages of a study on Ray: search, evaluate, confirm. All state is in the storage; any moment may be the last."""
+"""Runs the stages of a study on Ray. All state is in the storage; any moment may be the last."""
 
 import io
 import math
@@ -37,19 +37,22 @@ class Signals:
     def __init__(self) -> None:
         self.exit_code = 0
 
+    def install(self) -> None:
+        """Take both signals; outside the main thread they stay as they are."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self._note)
+
     @contextmanager
     def installed(self) -> Iterator["Signals"]:
-        if threading.current_thread() is not threading.main_thread():
-            yield self
-            return
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        for number in before:
-            signal.signal(number, self._note)
+        self.install()
         try:
             yield self
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            if threading.current_thread() is threading.main_thread():
+                for number, handler in before.items():
+                    signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.exit_code and number == signal.SIGINT:
@@ -99,7 +102,9 @@ class Controller:
 
     def _store(self, lane: LanePlan) -> LaneStore:
         name = self.folder.name if lane.name == "search" else f"{self.folder.name}/{lane.name}"
-        return LaneStore(self.storage, name, lane.name, Role(lane.role), lane.space, self.plan.objectives, self.plan.seed)
+        return LaneStore(
+            self.storage, name, lane.name, Role(lane.role), lane.space, self.plan.objectives, self.plan.seed
+        )
 
     # -- what is known ---------------------------------------------------------------------------------
 
@@ -123,7 +128,8 @@ class Controller:
 
     def point(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
         return tuple(
-            metrics[o.metric] if o.direction == "maximize" else -metrics[o.metric] for o in self.plan.objectives
+            metrics[o.metric] if o.direction == "maximize" else -metrics[o.metric]
+            for o in self.plan.objectives
         )
 
     def feasible(self, record: TrialRecord) -> bool:
@@ -141,7 +147,9 @@ class Controller:
         """Return the keys of the feasible trials that no other dominates in objectives and floors' metrics."""
         records = [r for r in self.search.records() if self.feasible(r)]
         axes = {r.key: (*self.point(r.last), *(r.last[f.metric] for f in self.plan.floors)) for r in records}
-        return [key for key, point in axes.items() if not any(dominates(other, point) for other in axes.values())]
+        return [
+            key for key, point in axes.items() if not any(dominates(other, point) for other in axes.values())
+        ]
 
     def importances(self) -> dict[str, float]:
         return importances(self.storage, self.folder.name)
@@ -150,7 +158,9 @@ class Controller:
 
     def _remote(self, function: Callable[..., Any], gpu: bool = True) -> Any:
         gpus = self.resources.gpus_per_trial if gpu else 0
-        return ray.remote(function).options(num_cpus=self.resources.cpus_per_trial, num_gpus=gpus, max_retries=3)
+        return ray.remote(function).options(
+            num_cpus=self.resources.cpus_per_trial, num_gpus=gpus, max_retries=3
+        )
 
     def _wait(self, refs: Sequence[Any]) -> list[Any]:
         """Return the results of jobs in their order, looking out for signals."""
@@ -201,7 +211,7 @@ class Controller:
             Interrupted: a signal came.
             StudyFailed: not one trial of the study's own search is left standing.
         """
-        assets = self.prepare([self.plan.seed])
+        assets = self.prepare([self.plan.seed])  # done already in a whole run
         lanes = [
             Lane(self.lanes[p.name], p.method, p.fixed, p.trials, self.plan.seed) for p in self.plan.lanes
         ]
@@ -256,7 +266,9 @@ class Controller:
             job = self._remote(jobs.evaluate_checkpoint)
             protocol = self.plan.test_protocol()
             waiting = {
-                job.remote(self.folder.uri, r.checkpoint, self._test_benchmark, protocol, self.plan.cpus_per_trial): r
+                job.remote(
+                    self.folder.uri, r.checkpoint, self._test_benchmark, protocol, self.plan.cpus_per_trial
+                ): r
                 for r in todo
             }
             while waiting:
@@ -315,7 +327,9 @@ class Controller:
         for k, seed in enumerate(seeds):
             for arm, (method, configuration) in arms.items():
                 role = "confirm" if arm == "best" else next(a.role for a in self.plan.arms if a.name == arm)
-                planned.append(Planned(configuration, method, seed, seed, {"arm": arm, "seed_index": k, "role": role}))
+                planned.append(
+                    Planned(configuration, method, seed, seed, {"arm": arm, "seed_index": k, "role": role})
+                )
         assets = self.prepare(seeds)
         lane = Lane(self.confirm, "", {}, len(planned), 0, early_stopping=False, planned=planned)
         self._run([lane], assets, math.inf, "confirm")
@@ -357,7 +371,9 @@ class Controller:
                 by_arm.setdefault(record.arm, {})[record.seed_index] = record
         if "best" not in by_arm:
             return []
-        about = {arm.name: (arm.role, arm.about) for arm in self.plan.arms} | {"best": ("confirm", "the winner")}
+        about = {arm.name: (arm.role, arm.about) for arm in self.plan.arms} | {
+            "best": ("confirm", "the winner")
+        }
         shared = sorted(set.intersection(*(set(found) for found in by_arm.values())))
         results = []
         for arm, found in by_arm.items():
@@ -365,7 +381,9 @@ class Controller:
             values = {m: [row[m] for row in rows] for m in (rows[0] if rows else {})}
             seconds = sum(found[k].seconds for k in shared) / max(1, len(shared))
             role, text = about.get(arm, ("control", ""))
-            results.append(ArmResult(arm, role, text, next(iter(found.values())).configuration, values, seconds))
+            results.append(
+                ArmResult(arm, role, text, next(iter(found.values())).configuration, values, seconds)
+            )
         return sorted(results, key=lambda arm: arm.name != "best")
 
 

@@ -3,7 +3,6 @@
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -76,7 +75,7 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or "unknown processor"
-    names: Mapping[str, str] = dict(
-        (part.strip() for part in line.split(":", 1)) for line in lines if line.startswith("model name")  # type: ignore[misc]
-    )
-    return names.get("model name", platform.processor() or "unknown processor")
+    for line in lines:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or "unknown processor"

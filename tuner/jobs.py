@@ -10,8 +10,8 @@ from torch import nn
 
 import trainables
 from trainables import checkpoints, networks
-from trainables.base import VALIDATION_SEED, choose_device
 from trainables.attacks import perturb_outliers
+from trainables.base import VALIDATION_SEED, choose_device
 from trainables.data.benchmark import Benchmark
 from trainables.data.load import load
 from trainables.data.loader import to_unit
@@ -71,7 +71,9 @@ def evaluate_checkpoint(
     return dict(found.metrics), scores
 
 
-def outlier_strip(folder: str, checkpoint: str, benchmark: Benchmark, count: int = 12) -> dict[str, Any] | None:
+def outlier_strip(
+    folder: str, checkpoint: str, benchmark: Benchmark, count: int = 12
+) -> dict[str, Any] | None:
     """Return outliers before and after the attack of a finished trial, or None for a method without outliers.
 
     Returns:

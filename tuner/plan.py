@@ -105,7 +105,15 @@ class Plan:
     def content_hash(self) -> str:
         """Return a hash of what decides the results; name, machine and schedule of the work are not part of it."""
         data = to_dict(self)
-        for key in ("run_name", "data_dir", "stages", "time_budget_s", "concurrency", "gpus_per_trial", "command"):
+        for key in (
+            "run_name",
+            "data_dir",
+            "stages",
+            "time_budget_s",
+            "concurrency",
+            "gpus_per_trial",
+            "command",
+        ):
             del data[key]
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -117,7 +125,8 @@ class Plan:
 
 
 def _protocol(name: str, values: Mapping[str, Any]) -> Protocol:
-    return Protocol(name, **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    settled: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return Protocol(name, **settled)
 
 
 # -- resolving ---------------------------------------------------------------------------------------------
@@ -146,10 +155,16 @@ def _resolve(study: Study, request: Request, run_name: str, command: str) -> Pla
     max_epochs = _positive("--max-epochs", request.max_epochs, profile.max_epochs or study.max_epochs)
     confirm_seeds = study.confirm_seeds if request.confirm_seeds is None else request.confirm_seeds
     if confirm_seeds < 1:
-        raise UsageError(f"--confirm-seeds is {confirm_seeds}; it must be at least 1 (leave the stage out with --stages)")
+        raise UsageError(
+            f"--confirm-seeds is {confirm_seeds}; it must be at least 1 (leave the stage out with --stages)"
+        )
     space = _settle({**study.space, **profile.settings}, request.settings, _methods(study))
-    common = {"dataset": dataset, "data_dir": request.data_dir or "", "epochs": max_epochs,
-              "threads": request.cpus_per_trial or 1}
+    common = {
+        "dataset": dataset,
+        "data_dir": request.data_dir or "",
+        "epochs": max_epochs,
+        "threads": request.cpus_per_trial or 1,
+    }
     lanes = [_lane("search", "search", study.method, space, common, trials)]
     for arm in study.arms:
         if arm.search:
@@ -282,8 +297,11 @@ def to_dict(plan: Plan) -> dict[str, Any]:
     """Return the plan as JSON values; domains as the text that `--set` takes."""
     data = {f.name: getattr(plan, f.name) for f in fields(plan)}
     data["lanes"] = [
-        {**{f.name: getattr(lane, f.name) for f in fields(lane)},
-         "space": {k: to_json(v) for k, v in lane.space.items()}, "fixed": dict(lane.fixed)}
+        {
+            **{f.name: getattr(lane, f.name) for f in fields(lane)},
+            "space": {k: to_json(v) for k, v in lane.space.items()},
+            "fixed": dict(lane.fixed),
+        }
         for lane in plan.lanes
     ]
     data["arms"] = [
@@ -311,8 +329,15 @@ def from_dict(data: Mapping[str, Any]) -> Plan:
             for lane in data["lanes"]
         )
         values["arms"] = tuple(
-            Arm(**{**arm, "drop": tuple(arm["drop"]),
-                   "overrides": {k: parse_setting(v) if isinstance(v, str) else v for k, v in arm["overrides"].items()}})
+            Arm(
+                **{
+                    **arm,
+                    "drop": tuple(arm["drop"]),
+                    "overrides": {
+                        k: parse_setting(v) if isinstance(v, str) else v for k, v in arm["overrides"].items()
+                    },
+                }
+            )
             for arm in data["arms"]
         )
         values["objectives"] = tuple(Objective(**o) for o in data["objectives"])
@@ -324,5 +349,15 @@ def from_dict(data: Mapping[str, Any]) -> Plan:
         raise UsageError(f"plan.json cannot be read: {error!r}; it was written by another version") from error
 
 
-__all__ = ["RESERVED", "STAGES", "LanePlan", "Plan", "Request", "check_setting", "expected_epochs",
-           "from_dict", "resolve", "to_dict"]
+__all__ = [
+    "RESERVED",
+    "STAGES",
+    "LanePlan",
+    "Plan",
+    "Request",
+    "check_setting",
+    "expected_epochs",
+    "from_dict",
+    "resolve",
+    "to_dict",
+]

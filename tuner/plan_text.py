@@ -101,10 +101,8 @@ def _arms(plan: Plan) -> list[str]:
 
 
 def _resources(plan: Plan, checkpoint_bytes: int | None) -> list[str]:
-    if plan.gpus_per_trial is None:
-        gpus = "GPU share measured where there is a GPU"
-    else:
-        gpus = f"{plan.gpus_per_trial:g} GPU"
+    share = plan.gpus_per_trial
+    gpus = "a share of a GPU where there is one" if share is None else f"{share:g} GPU"
     at_once = f"{plan.concurrency} at once" if plan.concurrency else "as many at once as fit"
     lines = [f"each trial: {plan.cpus_per_trial} CPU, {gpus}; {at_once}"]
     size = checkpoint_size(plan.lanes[0]) if checkpoint_bytes is None else checkpoint_bytes

@@ -132,7 +132,9 @@ class TrialQueue:
     @property
     def finished(self) -> bool:
         """Return whether nothing runs and nothing will be handed out any more."""
-        return not self.running and not any(lane.waiting or self._may_ask(lane) for lane in self.lanes.values())
+        return not self.running and not any(
+            lane.waiting or self._may_ask(lane) for lane in self.lanes.values()
+        )
 
     def _may_ask(self, lane: Lane) -> bool:
         return lane.asked < lane.target and not lane.exhausted and self.clock() < self.deadline

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 
-class State(str, Enum):
+class State(StrEnum):
     """How a trial stands. Killed in flight is RUNNING until a driver takes it up again."""
 
     RUNNING = "RUNNING"
@@ -15,7 +15,7 @@ class State(str, Enum):
     FAIL = "FAIL"
 
 
-class Role(str, Enum):
+class Role(StrEnum):
     """Why a trial exists."""
 
     SEARCH = "search"
@@ -24,7 +24,7 @@ class Role(str, Enum):
     CONFIRM = "confirm"
 
 
-class Decision(str, Enum):
+class Decision(StrEnum):
     """What happens to a trial after an epoch."""
 
     CONTINUE = "continue"

@@ -41,18 +41,21 @@ class RunFolder:
     def create(self, plan: Plan, environment: Mapping[str, str]) -> None:
         """Write a new run's `plan.json`."""
         self.local.mkdir(parents=True, exist_ok=True)
-        self.write_json("plan.json", {
-            "run": self.name,
-            "content_hash": plan.content_hash,
-            "seed": plan.seed,
-            "commit": environment.get("commit", ""),
-            "created": now(),
-            "finished": False,
-            "read_by_search": [],
-            "versions": dict(environment),
-            "commands": [plan.command],
-            "plan": plans.to_dict(plan),
-        })
+        self.write_json(
+            "plan.json",
+            {
+                "run": self.name,
+                "content_hash": plan.content_hash,
+                "seed": plan.seed,
+                "commit": environment.get("commit", ""),
+                "created": now(),
+                "finished": False,
+                "read_by_search": [],
+                "versions": dict(environment),
+                "commands": [plan.command],
+                "plan": plans.to_dict(plan),
+            },
+        )
 
     def read(self) -> tuple[Plan, dict[str, Any]]:
         """Return the run's plan and everything else in `plan.json`.
@@ -92,7 +95,9 @@ class RunFolder:
         if given:
             return given
         if self.remote:
-            raise UsageError(f"--storage {self.root} cannot hold a database; add --study-storage postgresql://...")
+            raise UsageError(
+                f"--storage {self.root} cannot hold a database; add --study-storage postgresql://..."
+            )
         return f"sqlite:///{self.local / 'study.db'}"
 
     @contextlib.contextmanager

@@ -14,6 +14,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search_spaces.domain import Choice, Domain, Float
@@ -101,19 +102,20 @@ class LaneStore:
     ) -> None:
         self.lane, self.role, self.seed = lane, role, seed
         self.objectives = tuple(objectives)
+        self._directions = [StudyDirection[o.direction.upper()] for o in self.objectives]
         self.space = {key: to_distribution(domain) for key, domain in sorted(space.items())}
         self.size = space_size(space)
         self._study = optuna.create_study(
             study_name=name,
             storage=storage,
-            directions=[o.direction for o in self.objectives],
+            directions=self._directions,
             sampler=optuna.samplers.RandomSampler(),
             load_if_exists=True,
         )
         self._finite = bool(space) and not math.isinf(self.size)
         self._live: dict[int, Trial] = {}
         self._records: dict[int, TrialRecord] = {}
-        self._mirror = optuna.create_study(directions=[o.direction for o in self.objectives])
+        self._mirror = optuna.create_study(directions=self._directions)
         self._mirrored: dict[int, Trial] = {}
         for frozen in self._study.get_trials(deepcopy=False):
             self._mirror.add_trial(frozen)
@@ -137,7 +139,9 @@ class LaneStore:
         attrs = frozen.user_attrs
         history = {
             int(key.removeprefix("epoch/")): Epoch(
-                {k: float(v) for k, v in value["metrics"].items()}, Decision(value["decision"]), value["checkpoint"]
+                {k: float(v) for k, v in value["metrics"].items()},
+                Decision(value["decision"]),
+                value["checkpoint"],
             )
             for key, value in attrs.items()
             if key.startswith("epoch/")
@@ -146,7 +150,7 @@ class LaneStore:
             lane=self.lane,
             number=frozen.number,
             role=Role(attrs.get("role", self.role.value)),
-            state=_STATES[frozen.state],
+            state=State.PRUNED if attrs.get("pruned") else _STATES[frozen.state],
             params=dict(frozen.params),
             configuration=attrs.get("configuration", {}),
             seed=attrs.get("seed", 0),
@@ -225,7 +229,9 @@ class LaneStore:
         self._live[number].set_user_attr("attempt", self._records[number].attempt + 1)
         return self._refresh(number)
 
-    def report(self, number: int, epoch: int, metrics: Mapping[str, float], decision: Decision, checkpoint: str) -> None:
+    def report(
+        self, number: int, epoch: int, metrics: Mapping[str, float], decision: Decision, checkpoint: str
+    ) -> None:
         """Record one epoch; an epoch that is already there keeps what it says."""
         if epoch in self._records[number].history:
             return
@@ -238,7 +244,9 @@ class LaneStore:
                 trial.report(value, epoch)
         self._refresh(number)
 
-    def finish(self, number: int, state: State, reason: str = "", violations: Mapping[str, float] | None = None) -> None:
+    def finish(
+        self, number: int, state: State, reason: str = "", violations: Mapping[str, float] | None = None
+    ) -> None:
         """End a trial: COMPLETE with the objectives of its last epoch, PRUNED, or FAIL with its reason.
 
         Args:
@@ -254,6 +262,7 @@ class LaneStore:
         stored = TrialState[state.value]
         if state is State.PRUNED and len(self.objectives) > 1:
             # Optuna forbids PRUNED with several objectives: keep the values, let the sampler see an infeasible trial
+            trial.set_user_attr("pruned", True)
             self._constrain(trial, "pruned", 1.0)
             stored, values = TrialState.COMPLETE, [record.last[o.metric] for o in self.objectives]
         self._study.tell(trial, values, state=stored, skip_if_finished=True)
@@ -263,7 +272,9 @@ class LaneStore:
     @staticmethod
     def _constrain(trial: Trial, name: str, amount: float) -> None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # set already by a driver that was killed before it told the state
+            warnings.simplefilter(
+                "ignore"
+            )  # set already by a driver that was killed before it told the state
             trial.set_constraint(name, amount)
 
     def _mirror_end(self, number: int, values: list[float] | None, state: TrialState) -> None:

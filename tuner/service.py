@@ -1,9 +1,12 @@
 """One launch of one run: Ray, tracking, console and report around the controller; ends with an exit status."""
 
+import contextlib
+import io
 import json
 import logging
 import shlex
 import time
+import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -50,7 +53,9 @@ class TrackingListener:
         name = f"{record.arm}-{record.seed_index}" if record.arm else record.key
         self.tracker.child(record.key, name=name, params=params, tags=tags)
         if record.attempt == 1:
-            self.tracker.text(record.key, json.dumps(dict(record.configuration), indent=2), "configuration.json")
+            self.tracker.text(
+                record.key, json.dumps(dict(record.configuration), indent=2), "configuration.json"
+            )
 
     def epoch(self, record: TrialRecord, epoch: int) -> None:
         self.tracker.metrics(record.key, epoch, record.history[epoch].metrics)
@@ -65,7 +70,9 @@ class TrackingListener:
 class Service:
     """Runs the stages that the plan names and says how it went."""
 
-    def __init__(self, plan: Plan, folder: RunFolder, options: Any, arguments: list[str], resume: bool) -> None:
+    def __init__(
+        self, plan: Plan, folder: RunFolder, options: Any, arguments: list[str], resume: bool
+    ) -> None:
         self.plan, self.folder, self.options, self.resume = plan, folder, options, resume
         self.arguments = arguments
         self.uri = options.tracking_uri or environment.variable("MLFLOW_TRACKING_URI") or DEFAULT_URI
@@ -75,6 +82,8 @@ class Service:
 
     def run(self) -> int:
         """Drive the run to its end and return the exit status (0, 1, 130, 143)."""
+        if self.options.address is not None:
+            self._start_ray()  # no cluster, no folder
         with self.folder.lease():
             if self.resume:
                 self._note_resume()
@@ -99,7 +108,9 @@ class Service:
             "commit": self.facts["commit"],
             "content_hash": self.plan.content_hash,
         }
-        tracker = Tracker(self.uri, self.plan.study, self.plan.run_name, self.folder.local / "mlflow.spool", tags)
+        tracker = Tracker(
+            self.uri, self.plan.study, self.plan.run_name, self.folder.local / "mlflow.spool", tags
+        )
         tracker.start()
         tracker.text("", self.folder.files.read("plan.json").decode(), "plan.json")
         signals = Signals()
@@ -113,6 +124,14 @@ class Service:
             status = "KILLED"
             console.interrupted(self.resume_command())
             return stop.exit_code
+        except StudyFailed:
+            raise
+        except Exception as error:
+            self.folder.log("driver", traceback.format_exc())
+            raise StudyFailed(
+                f"{type(error).__name__}: {error}; details in {self.folder.local}/logs/driver.log; "
+                f"continue with: {self.resume_command()}"
+            ) from error
         finally:
             unsent = tracker.close(status)
             if unsent:
@@ -122,8 +141,9 @@ class Service:
 
     def _stages(self, console: Console, tracker: Tracker, signals: Signals) -> int:
         started = time.monotonic()
-        console.stage("start", "Ray")
+        console.stage("start", "Ray, data, pretrained classifier")
         resources = self._start_ray()
+        signals.install()  # again: starting Ray puts its own handler on SIGTERM
         self.timings["ray"] = time.monotonic() - started
         if resources.note:
             console.note(resources.note)
@@ -131,9 +151,13 @@ class Service:
         controller = Controller(
             self.plan, self.folder, self.storage_url, resources, listeners, signals, console.progress
         )
-        console.stage("search" if "search" in self.plan.stages else "resume", f"{resources.concurrency} at a time")
+        console.recall(controller.records())
         failure = ""
         try:
+            controller.prepare([self.plan.seed])
+            console.reference = controller.reference
+            at_once = f"{resources.concurrency} at a time"
+            console.stage("search" if "search" in self.plan.stages else "resume", at_once)
             if "search" in self.plan.stages:
                 controller.run_search()
             if "evaluate" in self.plan.stages:
@@ -250,14 +274,17 @@ class Service:
             self._log_model(best, controller, tracker, console)
         return result
 
-    def _log_model(self, best: TrialRecord, controller: Controller, tracker: Tracker, console: Console) -> None:
+    def _log_model(
+        self, best: TrialRecord, controller: Controller, tracker: Tracker, console: Console
+    ) -> None:
         tracker.flush()
         run_id = tracker.child_id(best.key)
         if run_id is None:
             console.note("the winner's model was not logged: MLflow is away")
             return
         network, example = controller.winner_network(best)
-        problem = log_winner(self.uri, run_id, network, example, self.plan.study)
+        with contextlib.redirect_stderr(io.StringIO()):  # "Successfully registered model ..." among our lines
+            problem = log_winner(self.uri, run_id, network, example, self.plan.study)
         if problem:
             console.note(problem)
 
@@ -274,4 +301,3 @@ class Service:
             if value != default and value is not None:
                 words += [option, str(value)]
         return shlex.join(words)
-

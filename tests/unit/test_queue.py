@@ -43,8 +43,14 @@ class Storage:
     def _arm(self, store: LaneStore) -> None:
         """Put a kill before every write that the store can make."""
         inner = store._study._storage
-        for name in ("create_new_trial", "set_trial_user_attr", "set_trial_system_attr", "set_trial_param",
-                     "set_trial_intermediate_value", "set_trial_state_values"):
+        for name in (
+            "create_new_trial",
+            "set_trial_user_attr",
+            "set_trial_system_attr",
+            "set_trial_param",
+            "set_trial_intermediate_value",
+            "set_trial_state_values",
+        ):
             self._wrap(inner, name)
 
     def _wrap(self, inner: Any, name: str) -> None:
@@ -64,8 +70,12 @@ class Storage:
 
 def queue_of(lanes: list[Lane], **changes: Any) -> TrialQueue:
     given: dict[str, Any] = {
-        "seed": 3, "max_epochs": 4, "rungs": rungs(1, 2, 4), "reduction": 2,
-        "floors": (FLOOR,), "reference": {"val/accuracy/clean": 0.9},
+        "seed": 3,
+        "max_epochs": 4,
+        "rungs": rungs(1, 2, 4),
+        "reduction": 2,
+        "floors": (FLOOR,),
+        "reference": {"val/accuracy/clean": 0.9},
     }
     return TrialQueue(lanes, [OBJECTIVE], **given | changes)
 
@@ -75,8 +85,11 @@ def metrics_of(assignment: Assignment, epoch: int) -> dict[str, float]:
     lr = assignment.configuration["lr"]
     noise = (assignment.seed * 7919 + epoch * 104729) % 1000 / 10_000
     score = 1 - abs(math.log10(lr) + 2.5) / 3 + 0.05 * epoch + noise
-    return {"val/score": score, "val/accuracy/clean": 0.95 - 0.05 * (assignment.configuration["steps"] == 5),
-            "seconds": 1.0}
+    return {
+        "val/score": score,
+        "val/accuracy/clean": 0.95 - 0.05 * (assignment.configuration["steps"] == 5),
+        "seconds": 1.0,
+    }
 
 
 def drive(queue: TrialQueue) -> Iterator[None]:
@@ -91,7 +104,9 @@ def drive(queue: TrialQueue) -> Iterator[None]:
         while True:
             epoch += 1
             yield
-            decision = queue.report(assignment.key, epoch, metrics_of(assignment, epoch), f"{assignment.key}/{epoch}")
+            decision = queue.report(
+                assignment.key, epoch, metrics_of(assignment, epoch), f"{assignment.key}/{epoch}"
+            )
             if decision is not Decision.CONTINUE:
                 break
 
@@ -221,7 +236,9 @@ def test_a_floor_makes_a_trial_infeasible_and_the_winner_feasible(tmp_path: Path
 
 
 def test_a_finite_space_is_never_repeated_and_then_exhausted(tmp_path: Path) -> None:
-    lanes = Storage(tmp_path).lanes(trials=50, space={"lr": Choice((1e-3, 1e-2)), "steps": Int(1, 3)}, two=False)
+    lanes = Storage(tmp_path).lanes(
+        trials=50, space={"lr": Choice((1e-3, 1e-2)), "steps": Int(1, 3)}, two=False
+    )
     queue = queue_of(lanes)
     for _ in drive(queue):
         pass

@@ -1,10 +1,10 @@
 """The closed list of splits, which stage may open which, and how a data set says what it has. No torch."""
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 
-class Split(str, Enum):
+class Split(StrEnum):
     """A named part of a benchmark. Search reads the first three; the others are sealed until it has ended."""
 
     TRAIN = "train"

@@ -21,7 +21,7 @@ from trainables.options.dyart import DyARTOptions
 ATTACK_PASSES = 2.0
 #: The diagnostic's own search: every method's boundary is looked for in the same way.
 SPEED_TEMPERATURE = 5.0
-SPEED_SEARCH_STEPS = 20
+SPEED_SEARCH_STEPS = 15
 SPEED_EPSILON_INIT = 0.03
 
 

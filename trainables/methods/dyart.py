@@ -31,8 +31,8 @@ from trainables.methods.standard import TRAINING_PASSES, initial_network
 from trainables.networks import Classifier
 from trainables.options.dyart import DyARTOptions
 
-#: One step of the search: two forward passes and one backward to the images.
-SEARCH_PASSES = 3.0
+#: One step of the search: forward and backward to the images, and in fab another forward.
+SEARCH_PASSES = {"sequential": 2.0, "fab": 3.0}
 #: Margins up to here count as wrong: such an image has no boundary of its own to push away.
 RIGHT_FROM = 1e-9
 #: Most groups of a group norm; fewer where they do not divide the channels.
@@ -109,8 +109,8 @@ class DyART(Method):
         means = self.trainer.epoch_means()
         self.passes += TRAINING_PASSES
         if not burn_in:
-            # the margins of all, the search and last gradient of the right ones, training on the kept points
-            search = SEARCH_PASSES * self.options.boundary.steps + 2
+            # the margins of all, the search for the right ones, training on the kept points
+            search = SEARCH_PASSES[self.options.boundary.search] * self.options.boundary.steps
             self.passes += 1 + search * means["right"] + TRAINING_PASSES * means["boundary"]
         return means | self._speed()
 
@@ -161,7 +161,8 @@ class DyART(Method):
             boundary = closest_boundary(
                 lambda x: soft_margin(self.network(x), targets, options.temperature),
                 chosen,
-                steps=options.boundary.steps if len(rows) else 0,
+                search=options.boundary.search,
+                steps=options.boundary.steps,
                 epsilon_init=options.boundary.epsilon_init,
                 mixing=options.boundary.mixing,
                 generator=generator,

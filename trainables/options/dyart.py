@@ -10,10 +10,15 @@ from trainables.options.schema import group, option
 class BoundaryOptions:
     """The search for the closest boundary point of each image."""
 
-    steps: int = option(20, "linearisations of the margin per image", low=1, high=1000)
+    search: str = option(
+        "sequential",
+        "sequential needs half the steps and one forward pass less in each; fab is the paper's",
+        choices=("sequential", "fab"),
+    )
+    steps: int = option(10, "linearisations of the margin per image; 20 in the paper", low=1, high=1000)
     epsilon_init: float = option(0.03, "largest Linf length of the random start, pixel units", low=0.0, high=1.0)
-    mixing: float = option(0.1, "largest share of the step that starts at the image itself", low=0.0, high=1.0)
-    shared_alpha: bool = option(False, "the first image's mixing share serves the whole batch (the paper's code)")
+    mixing: float = option(0.1, "fab: largest share of the step that starts at the image itself", low=0.0, high=1.0)
+    shared_alpha: bool = option(False, "fab: the first image's share serves the whole batch (the paper's code)")
     quality_filter: bool = option(True, "leave out points that are not nearly the closest ones")
 
 
