@@ -4,7 +4,6 @@ Everything here computes in at least float32, whatever autocast does around it; 
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,7 +52,10 @@ def rescale(images: Tensor, noise: Tensor, l2: float | Tensor) -> Tensor:
     # the result does not depend on the noise's scale, so that no gradient through the peak is missing
     peak = direction.detach().abs().amax(dim=1, keepdim=True)
     direction = direction / peak.clamp_min(torch.finfo(peak.dtype).tiny)
-    target = torch.as_tensor(l2, dtype=torch.float64, device=pixels.device).square()
+    if isinstance(l2, Tensor):
+        target = l2.double().square().expand(len(pixels))
+    else:  # filled on the device: a number copied there would wait for everything before it
+        target = torch.full((len(pixels),), l2 * l2, dtype=torch.float64, device=pixels.device)
     face = (direction.detach() >= 0).to(pixels.dtype)
     ceiling = (face - pixels).square()
     clipped = _clipped(direction.detach().square(), ceiling, target)
@@ -72,7 +74,7 @@ def _clipped(slope: Tensor, ceiling: Tensor, target: Tensor) -> Tensor:
     """Return which coordinates of g(t) = sum min(t slope, ceiling) are at their ceiling where g reaches the target.
 
     Args:
-        slope, ceiling: (n, pixels), at least 0; target: scalar or (n,).
+        slope, ceiling: (n, pixels), at least 0; target: (n,).
     """
     kinks = torch.where(slope > 0, ceiling / slope, torch.inf)
     values, order = kinks.sort(dim=1)
@@ -80,7 +82,7 @@ def _clipped(slope: Tensor, ceiling: Tensor, target: Tensor) -> Tensor:
     rest = slope.gather(1, order).flip(1).cumsum(dim=1, dtype=torch.float64).flip(1)
     rest = torch.cat([rest[:, 1:], torch.zeros_like(rest[:, :1])], dim=1)
     # g at each kink; at an infinite one it is inf or, times 0, NaN: both compare as not reached
-    count = (full + values * rest <= target.reshape(-1, 1)).sum(dim=1, keepdim=True)
+    count = (full + values * rest <= target[:, None]).sum(dim=1, keepdim=True)
     last = values.gather(1, (count - 1).clamp_min(0))
     return (kinks <= last) & (count > 0)
 
@@ -115,10 +117,9 @@ def random_noise(
     return (images + sigma * noise).clamp_(0.0, 1.0)
 
 
-def draw_sigmas(sigmas: Sequence[float], count: int, generator: torch.Generator) -> Tensor:
-    """Return (count,) values drawn uniformly from a list, on the generator's device."""
-    picks = torch.randint(len(sigmas), (count,), generator=generator, device=generator.device)
-    return torch.tensor(sigmas, device=generator.device)[picks]
+def draw_sigmas(sigmas: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Return (count,) values drawn evenly, with replacement, from sigmas (k,); all on one device."""
+    return sigmas[torch.randint(len(sigmas), (count,), generator=generator, device=sigmas.device)]
 
 
 @dataclass(frozen=True)

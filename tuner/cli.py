@@ -140,12 +140,19 @@ def parse(arguments: list[str]) -> Any:
     try:
         return parser().parse_args(arguments)
     except argparse.ArgumentError as error:
-        raise UsageError(f"{one_line(error)} (see --help)") from error
+        text = one_line(error)
+        wrong = re.search(r"key \"(\w+)\": Expected a <class '(\w+)'>. Got value: (.*)", text)
+        if wrong:
+            kind = {"int": "a whole number", "float": "a number"}.get(wrong[2], wrong[2])
+            text = f"--{wrong[1].replace('_', '-')} is {wrong[3]!r}; it must be {kind}"
+        raise UsageError(f"{text} (see --help)") from error
 
 
 def find(options: Any, command: str) -> tuple[RunFolder, Plan]:
     """Return the run's folder and plan: a new one, or the stored one with what a resume may change."""
     request = to_request(options)
+    if "://" in options.storage and not options.study_storage:
+        raise UsageError(f"--storage {options.storage} cannot hold a database; add --study-storage postgresql://...")
     if options.resume is None:
         if options.run_name is not None:
             check_name(options.run_name)

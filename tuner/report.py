@@ -364,8 +364,9 @@ def environment(result: StudyResult) -> list[Block]:
         *result.environment.items(),
     ]
     blocks: list[Block] = [Heading("How to run it again")]
-    if plan.command:
-        blocks.append(Code(plan.command))
+    commands = result.environment.get("command") or plan.command
+    if commands:
+        blocks.append(Code(commands))
     blocks.append(Table(("what", "value"), rows, text_columns=2))
     if result.links or result.ui_command:
         blocks.append(Heading("MLflow"))

@@ -89,6 +89,8 @@ class Service:
                 self._note_resume()
             else:
                 self.folder.create(self.plan, self.facts)
+            # a report names every command that made it, the first and each resume
+            self.facts["command"] = "\n".join(self.folder.read()[1]["commands"])
             return self._run()
 
     def _note_resume(self) -> None:

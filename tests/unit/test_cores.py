@@ -52,7 +52,9 @@ def test_log_response_golden():
 
 def test_log_response_is_finite_where_nothing_responds():
     """Every factor is then the floor of 1/1000: 2 * 10 + 2 * 1 logarithms of it, e^-152, 0 in float32."""
-    found = log_response(torch.zeros(1, 3), torch.zeros(1, 3), torch.tensor(-1.0), torch.tensor(1.0), CoresOptions())
+    found = log_response(
+        torch.zeros(1, 3), torch.zeros(1, 3), torch.tensor(-1.0), torch.tensor(1.0), CoresOptions()
+    )
     assert found.item() == pytest.approx(22 * math.log(1e-3))
 
 
@@ -121,7 +123,9 @@ def test_each_image_has_channels_of_its_own():
     batch = images(24)
     joint = cores.score(batch)
     assert len(cores.network(batch).argmin(1).unique()) > 1
-    torch.testing.assert_close(joint, torch.cat([cores.score(batch[i : i + 1]) for i in range(24)]), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(
+        joint, torch.cat([cores.score(batch[i : i + 1]) for i in range(24)]), rtol=1e-5, atol=1e-4
+    )
 
 
 def test_numbering_the_channels_otherwise_changes_nothing():

@@ -68,7 +68,7 @@ def test_hinges_vanish_exactly_at_the_margins():
 
 
 def test_hinges_push_the_two_sides_apart():
-    """d/dE of relu(E - m)^2 is 2 (E - m), of relu(m - E)^2 is -2 (m - E): -1 and -3, -2 past their margins."""
+    """The derivatives are 2 (E - m_in) = 2 (-1 + 3) = 4 and -2 (m_out - E) = -2 (-1 + 2) = -2."""
     inlier = torch.tensor([-1.0], dtype=torch.float64, requires_grad=True)
     outlier = torch.tensor([-2.0], dtype=torch.float64, requires_grad=True)
     sum(energy_hinges(inlier, outlier, -3.0, -1.0)).backward()
@@ -174,7 +174,9 @@ def test_without_weight_it_is_the_cross_entropy_continuation():
     options = build(StandardOptions, {**COMMON, **values, "from_pretrained": True})
     standard = Standard(options, toy.context(5, pretrained))
     for epoch in range(3):
-        assert control.train_epoch(epoch)["ce"] == pytest.approx(standard.train_epoch(epoch)["loss"], rel=1e-4)
+        assert control.train_epoch(epoch)["ce"] == pytest.approx(
+            standard.train_epoch(epoch)["loss"], rel=1e-4
+        )
     left, right = weights(control.network), weights(standard.network)
     for key in left:
         torch.testing.assert_close(left[key], right[key], rtol=0, atol=2e-5)
@@ -221,7 +223,9 @@ def test_last_stage_trains_what_lies_behind_it(network):
     first = int(stage.split(".")[2])
     frozen = [k for k in before if k.startswith("body.layers.") and int(k.split(".")[2]) < first]
     assert all(torch.equal(after[k], before[k]) for k in frozen)
-    assert not any(torch.equal(after[k], before[k]) for k in before if k.startswith(stage) or k.startswith(head))
+    assert not any(
+        torch.equal(after[k], before[k]) for k in before if k.startswith(stage) or k.startswith(head)
+    )
 
 
 def test_the_head_of_mobilenet_is_both_linear_layers():

@@ -53,7 +53,11 @@ def test_images_on_the_wrong_side_count_as_zero_but_count():
 
 def test_upstream_is_clean_divided_by_the_joint_batch():
     """Also with unequal halves: each row of the gradient of the mean hinge carries its own 1 / n."""
-    network, inliers, outliers = smooth_network(), torch.rand(3, 1, 2, 2).double(), torch.rand(5, 1, 2, 2).double()
+    network, inliers, outliers = (
+        smooth_network(),
+        torch.rand(3, 1, 2, 2).double(),
+        torch.rand(5, 1, 2, 2).double(),
+    )
     energies = energy(network(torch.cat([inliers, outliers]))).detach()
     m_in, m_out = energies[:3].median().item() + 1e-6, energies[3:].median().item() - 1e-6
     clean = gradient_penalty(network, inliers, outliers, m_in, m_out)
@@ -65,7 +69,11 @@ def test_upstream_is_clean_divided_by_the_joint_batch():
 @pytest.mark.parametrize("mode", ["clean", "upstream"])
 def test_gradient_to_the_weights_matches_differences(mode):
     """Central differences in float64, over every weight."""
-    network, inliers, outliers = smooth_network(), torch.rand(3, 1, 2, 2).double(), torch.rand(2, 1, 2, 2).double()
+    network, inliers, outliers = (
+        smooth_network(),
+        torch.rand(3, 1, 2, 2).double(),
+        torch.rand(2, 1, 2, 2).double(),
+    )
 
     def value():
         return gradient_penalty(network, inliers, outliers, 10.0, -10.0, mode=mode)

@@ -114,12 +114,16 @@ def test_rescale_takes_a_length_for_each_image():
     images = torch.full((3, 1, 4, 4), 0.5)
     noise = torch.randn(images.shape, generator=stream())
     wanted = torch.tensor([0.0, 0.5, 1.5])
-    torch.testing.assert_close(lengths(images, rescale(images, noise, wanted)), wanted.double(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        lengths(images, rescale(images, noise, wanted)), wanted.double(), rtol=1e-6, atol=0
+    )
 
 
 def test_rescale_does_not_depend_on_the_scale_of_the_noise():
     images, noise = torch.rand(4, 1, 4, 4, generator=stream()), torch.randn(4, 1, 4, 4, generator=stream(1))
-    torch.testing.assert_close(rescale(images, 1e-25 * noise.double(), 1.0), rescale(images, noise.double(), 1.0))
+    torch.testing.assert_close(
+        rescale(images, 1e-25 * noise.double(), 1.0), rescale(images, noise.double(), 1.0)
+    )
 
 
 def test_rescale_is_float32_for_half_precision():
@@ -191,8 +195,9 @@ def test_random_noise_of_exact_length(multiply):
 
 
 def test_sigmas_are_drawn_evenly():
-    drawn = draw_sigmas((0.1, 0.2, 0.4), 3000, stream())
-    counts = [(drawn == s).sum().item() for s in torch.tensor([0.1, 0.2, 0.4])]
+    sigmas = torch.tensor([0.1, 0.2, 0.4])
+    drawn = draw_sigmas(sigmas, 3000, stream())
+    counts = [(drawn == sigma).sum().item() for sigma in sigmas]
     assert sum(counts) == 3000
     assert all(abs(count - 1000) < 100 for count in counts)
 

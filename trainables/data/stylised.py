@@ -36,7 +36,12 @@ class StylisedLoader:
     """
 
     def __init__(
-        self, path: str, info: DatasetInfo, device: torch.device | str, generator: torch.Generator, augmentation: str
+        self,
+        path: str,
+        info: DatasetInfo,
+        device: torch.device | str,
+        generator: torch.Generator,
+        augmentation: str,
     ) -> None:
         """Open the copy.
 
@@ -74,7 +79,9 @@ class StylisedLoader:
 def open_pictures(path: str, info: DatasetInfo, device: torch.device | str) -> Pictures:
     """Return the pictures of a folder or an npz file."""
     if not path:
-        raise InputError("sin_rows is above 0 but sin_dir is empty; it must name the stylised copy of the training set")
+        raise InputError(
+            "sin_rows is above 0 but sin_dir is empty; it must name the stylised copy of the training set"
+        )
     root = Path(path).expanduser()
     if root.is_dir():
         return _Folders(root, info, device)
@@ -95,14 +102,18 @@ class _Array:
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataFileError(f"{path} is not a whole npz file: {text}") from error
         if len(arrays) < 2:
-            raise DataFileError(f"{path} needs arrays image (uint8, n x h x w x c) and label (n); it holds {known}")
+            raise DataFileError(
+                f"{path} needs arrays image (uint8, n x h x w x c) and label (n); it holds {known}"
+            )
         images, labels = arrays["image"], arrays["label"]
         c, h, w = info.shape
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (h, w, c) or not len(images):
             have = " x ".join(map(str, images.shape))
             raise DataFileError(f"{path}: image is {images.dtype} {have}; want uint8 n x {h} x {w} x {c}")
         if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
-            raise DataFileError(f"{path}: label is {labels.dtype} {labels.shape}; want integers ({len(images)},)")
+            raise DataFileError(
+                f"{path}: label is {labels.dtype} {labels.shape}; want integers ({len(images)},)"
+            )
         if labels.min() < 0 or labels.max() >= info.num_classes:
             raise DataFileError(
                 f"{path}: labels run from {labels.min()} to {labels.max()}; want 0 to {info.num_classes - 1}"
@@ -134,7 +145,9 @@ class _Folders:
             labels += [label] * len(found)
         self.shape, self.device = info.shape, device
         self.labels = torch.tensor(labels, device=device)
-        _read(self.files[0], self.shape)  # a copy of another kind is refused now, not in the middle of an epoch
+        _read(
+            self.files[0], self.shape
+        )  # a copy of another kind is refused now, not in the middle of an epoch
 
     def take(self, rows: Tensor) -> Tensor:
         files: Sequence[Path] = [self.files[row] for row in rows.tolist()]

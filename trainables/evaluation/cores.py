@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torchvision.models.mobilenetv3 import InvertedResidual
+from torchvision.models.resnet import Bottleneck
 from torchvision.ops.misc import SqueezeExcitation
 
 from trainables.attacks import attack_mode
@@ -130,7 +131,11 @@ class Cores:
                 for index, (most, least) in enumerate(caught):
                     highest[index].append(most)
                     lowest[index].append(least)
-        return torch.cat(logits), [torch.cat(parts) for parts in highest], [torch.cat(parts) for parts in lowest]
+        return (
+            torch.cat(logits),
+            [torch.cat(parts) for parts in highest],
+            [torch.cat(parts) for parts in lowest],
+        )
 
     @contextmanager
     def _hooked(self) -> Iterator[list[tuple[Tensor, Tensor]]]:
@@ -248,10 +253,10 @@ def stages(body: Body) -> list[list[nn.Module]]:
     if isinstance(body, (WideResNet, PreActResNet18)):
         modules = list(body.layers)
         first = next(m for m in modules if isinstance(m, WideBlock))
-        return _split(
-            modules, lambda m: isinstance(m, WideBlock) and (m is first or m.shortcut is not None)
-        )
-    raise InputError(f"the stages of {type(body).__name__} are not known; see trainables.evaluation.cores.stages")
+        return _split(modules, lambda m: isinstance(m, WideBlock) and (m is first or m.shortcut is not None))
+    raise InputError(
+        f"the stages of {type(body).__name__} are not known; see trainables.evaluation.cores.stages"
+    )
 
 
 def _split(modules: Any, starts: Any) -> list[list[nn.Module]]:
@@ -324,8 +329,9 @@ def _boundary(stage: Sequence[nn.Module]) -> list[Tensor]:
         convs = _main_path(first)[:1]
     elif isinstance(first, nn.Conv2d):
         convs = [first]
-    elif isinstance(first, nn.Sequential) and hasattr(first[0], "downsample"):
-        convs = [cast(nn.Conv2d, first[0].downsample[0])]  # a bottleneck's own first convolution changes the width
+    elif isinstance(first, nn.Sequential) and isinstance(first[0], Bottleneck):
+        # its own first convolution narrows the width; the shortcut's leads to the width of the site
+        convs = [cast(Any, first[0].downsample)[0]]
     else:
         blocks = [m for m in stage if not (isinstance(m, InvertedResidual) and m.use_res_connect)]
         convs = [conv for block in blocks for conv in _main_path(block) if conv.groups == 1]

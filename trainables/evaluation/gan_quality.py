@@ -66,7 +66,9 @@ def frechet_distance(left: Tensor, right: Tensor) -> float:
     a, b = a / (len(a) - 1) ** 0.5, b / (len(b) - 1) ** 0.5
     # tr (S1 S2)^(1/2) is the sum of the singular values of a b^T: eigenvalues of a^T a b^T b are their squares
     shared = torch.linalg.svdvals(a @ b.T).sum()
-    distance = (left.mean(0) - right.mean(0)).square().sum() + a.square().sum() + b.square().sum() - 2 * shared
+    distance = (
+        (left.mean(0) - right.mean(0)).square().sum() + a.square().sum() + b.square().sum() - 2 * shared
+    )
     return max(0.0, float(distance))
 
 
@@ -141,7 +143,9 @@ def few_modes(share: float, least: float) -> str:
 
 def discriminator_won(steps: int, most: int) -> str:
     """Fires when the discriminator was nearly always right for more than `most` steps in a row."""
-    return f"the discriminator was right on reals and fakes for {steps} > {most} steps" if steps > most else ""
+    return (
+        f"the discriminator was right on reals and fakes for {steps} > {most} steps" if steps > most else ""
+    )
 
 
 def exploding_logits(size: float, most: float) -> str:
@@ -161,7 +165,7 @@ class Signs:
     Attributes:
         pixel_std: `pixel_deviation` of a batch of fakes.
         diversity: see `diversity`.
-        won_steps: longest run of steps, still going or not, with the discriminator right on both halves.
+        won_steps: how many steps in a row, up to the last one, the discriminator was right on both halves.
         logit_size: mean |b| over the epoch.
         gradient_norm: mean over the epoch's generator steps.
     """

@@ -131,8 +131,8 @@ def shortest_lengths(fooled: Fooled, count: int, longest: float, device: torch.d
         (count,) float32, infinite where none of the coarse lengths fools.
 
     Example:
-        An image fooled from 1 on, longest 1.8^2: found between 1/1.8 and 1 (or 1 and 1.8, whichever side
-        rounding puts it), bisected to 1.
+        An image fooled from 0.7 on, longest 1.8: the coarse search ends at 1 after 1/1.8 = 0.56 did not fool,
+        and the bisection between the two at 0.7.
     """
     low = torch.zeros(count, device=device)
     high = torch.full((count,), torch.inf, device=device)
@@ -152,5 +152,5 @@ def shortest_lengths(fooled: Fooled, count: int, longest: float, device: torch.d
 
 
 def _median(lengths: np.ndarray) -> float:
-    """Return the median; the mean of two middle values would be NaN-free but half infinite, so take the lower."""
+    """Return the median, of an even number the lower middle value: a mean of two could be half infinite."""
     return float(np.sort(lengths)[(len(lengths) - 1) // 2])

@@ -70,7 +70,9 @@ class ANT(Method):
         self.l2 = noise_length(info.shape, options.rms, options.l2)
         if self.l2 <= 0:
             raise InputError("rms and l2 are both 0; adversarial noise needs a length, for example rms=0.3")
-        self.parts = composition(self.loader.batch_size, options.p_clean, options.p_current, options.p_history)
+        self.parts = composition(
+            self.loader.batch_size, options.p_clean, options.p_current, options.p_history
+        )
         self.history: list[dict[str, Tensor]] = []
         self.noise_generator = self.fresh_generator()
         self.optimizer = make_adam(self.noise_generator, options.lr_ng)
@@ -81,7 +83,9 @@ class ANT(Method):
         if not options.sin_rows:
             return None
         if options.sin_rows > self.parts.clean:
-            raise InputError(f"sin_rows is {options.sin_rows}; a batch has only {self.parts.clean} unnoised rows")
+            raise InputError(
+                f"sin_rows is {options.sin_rows}; a batch has only {self.parts.clean} unnoised rows"
+            )
         info, stream = self.context.data.info, self.streams.get("stylised")
         return StylisedLoader(options.sin_dir, info, self.device, stream, options.augment)
 
@@ -109,7 +113,12 @@ class ANT(Method):
         for step, (images, labels) in enumerate(self.loader):
             with attack_mode(self.network):
                 ascended = generator_step(
-                    self.noise_generator, self.optimizer, self.network, images, labels, self.streams.get("ng_noise")
+                    self.noise_generator,
+                    self.optimizer,
+                    self.network,
+                    images,
+                    labels,
+                    self.streams.get("ng_noise"),
                 )
             images, labels = self.mixed(images, labels, picks[step])
             self.network.train()

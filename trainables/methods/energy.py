@@ -76,7 +76,10 @@ class Energy(Method):
     def _check_pool(self) -> None:
         greg = self.options.greg
         pool = greg.pool_factor * self.outlier_count
-        if greg.sampler != "random" and round(greg.rank_end * pool) - round(greg.rank_start * pool) < self.outlier_count:
+        if (
+            greg.sampler != "random"
+            and round(greg.rank_end * pool) - round(greg.rank_start * pool) < self.outlier_count
+        ):
             raise InputError(
                 f"greg.pool_factor={greg.pool_factor} within the ranks {greg.rank_start:g} to {greg.rank_end:g} leaves "
                 f"fewer candidates than the {self.outlier_count} outliers of a step; raise greg.pool_factor"
@@ -174,7 +177,9 @@ class Energy(Method):
         return self.network if self.trainer.average is None else self.trainer.average
 
 
-def energy_hinges(energies_in: Tensor, energies_out: Tensor, m_in: float, m_out: float) -> tuple[Tensor, Tensor]:
+def energy_hinges(
+    energies_in: Tensor, energies_out: Tensor, m_in: float, m_out: float
+) -> tuple[Tensor, Tensor]:
     """Return the squared hinges of both sides, each averaged over its own images.
 
     Args:

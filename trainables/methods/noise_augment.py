@@ -43,9 +43,10 @@ class NoiseAugment(Method):
             InputError: a negative sigma in `sigmas`.
         """
         super().__init__(options, context)
-        self.sigmas = options.sigmas or SIGMAS.get(options.kind, ())
-        if any(not sigma >= 0 for sigma in self.sigmas):
+        sigmas = options.sigmas or SIGMAS.get(options.kind, ())
+        if any(not sigma >= 0 for sigma in sigmas):
             raise InputError(f"sigmas is {options.sigmas}; every value must be at least 0")
+        self.sigmas = torch.tensor(sigmas, device=self.device)
         self.network = initial_network(options, context)
         if options.from_pretrained:
             self.network.load_state_dict(context.pretrained())

@@ -65,7 +65,9 @@ class RobGAN(Method):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(derive_seed(context.streams.seed, "weights"))
             self.network = Discriminator(
-                *_head_settings(options, info), spectral_norm=options.spectral_norm, norm_head=options.norm_head
+                *_head_settings(options, info),
+                spectral_norm=options.spectral_norm,
+                norm_head=options.norm_head,
             ).to(self.device)
             self.generator = Generator(
                 info.num_classes, info.shape, options.nz, options.ngf, options.bn_momentum
@@ -80,7 +82,10 @@ class RobGAN(Method):
         )
         self.joint_epochs = joint_epochs(options)
         steps = len(self.loader) * options.rounds
-        self.joint_steps, self.ft_steps = steps * self.joint_epochs, steps * (options.epochs - self.joint_epochs)
+        self.joint_steps, self.ft_steps = (
+            steps * self.joint_epochs,
+            steps * (options.epochs - self.joint_epochs),
+        )
         self.step = 0
         self.streak = torch.zeros((), dtype=torch.int64, device=self.device)
         self.optimizer_d = self._adam(self.network, options.lr_d)
@@ -158,7 +163,9 @@ class RobGAN(Method):
         options = self.options
         self._set_rates()
         if options.dequantize:
-            noise = torch.empty_like(images).uniform_(0, options.dequantize, generator=self.streams.get("dequantize"))
+            noise = torch.empty_like(images).uniform_(
+                0, options.dequantize, generator=self.streams.get("dequantize")
+            )
             images = (images + noise).clamp_(max=1.0)
         if not options.generator:
             self._classify_step(images, labels)
@@ -180,7 +187,9 @@ class RobGAN(Method):
         else:
             real_b, real_c = self.network.both(attacked)
             fake_b, fake_c = self.network.both(fakes)
-        loss, terms = discriminator_loss((real_b, real_c, labels), (fake_b, fake_c, wanted), options.loss, weigh)
+        loss, terms = discriminator_loss(
+            (real_b, real_c, labels), (fake_b, fake_c, wanted), options.loss, weigh
+        )
         if options.r1_gamma:
             loss = loss + options.r1_gamma * r1_penalty(real_b, attacked)
         self.optimizer_d.zero_grad(set_to_none=True)
@@ -252,12 +261,16 @@ class RobGAN(Method):
             loss = generator_loss(*self.network.both(fakes), wanted, options.loss, weigh)
             self.optimizer_g.zero_grad(set_to_none=True)
             loss.backward()
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.generator.parameters() if p.grad is not None])
+        norm = torch.nn.utils.get_total_norm(
+            [p.grad for p in self.generator.parameters() if p.grad is not None]
+        )
         self.optimizer_g.step()
         self._update_average()
         self._add(loss_g=loss, gradient_norm=norm)
 
-    def _fakes(self, generator: Generator, count: int, stream: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    def _fakes(
+        self, generator: Generator, count: int, stream: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return (images, classes asked for), uniform over the classes."""
         stream = stream or self.streams.get("latent")
         z, wanted = generator.latents(count, stream), generator.classes(count, stream)
@@ -333,7 +346,9 @@ class RobGAN(Method):
         """Look at the generator after a joint epoch: guards, sample grid, at the end of the phase the judge."""
         fakes, _ = self.sample(GUARD_N, self.streams.fresh("guards", epoch))
         if not self._real_distance:
-            self._real_distance = gan_quality.mean_pairwise_distance(to_unit(self.loader.images[: 2 * GUARD_N]))
+            self._real_distance = gan_quality.mean_pairwise_distance(
+                to_unit(self.loader.images[: 2 * GUARD_N])
+            )
         signs = gan_quality.Signs(
             pixel_std=gan_quality.pixel_deviation(fakes),
             diversity=gan_quality.mean_pairwise_distance(fakes) / max(self._real_distance, 1e-12),
@@ -416,7 +431,9 @@ class RobGAN(Method):
         return self.network.class_head()
 
 
-def _head_settings(options: RobGANOptions, info: DatasetInfo) -> tuple[int, tuple[int, int, int], int, str, str]:
+def _head_settings(
+    options: RobGANOptions, info: DatasetInfo
+) -> tuple[int, tuple[int, int, int], int, str, str]:
     return info.num_classes, info.shape, options.ndf, options.pool, options.d_norm
 
 

@@ -23,7 +23,10 @@ class MarginOptions:
         2.0, "auto: m_in lies so far below the inliers' median energy, in logits", low=-20.0, high=40.0
     )
     gap_factor: float = option(
-        2.0, "auto: gap in units of the distance between the outliers' and inliers' medians", low=0.01, high=100.0
+        2.0,
+        "auto: gap in units of the distance between the outliers' and inliers' medians",
+        low=0.01,
+        high=100.0,
     )
     m_in: float = option(-23.0, "fixed: inlier energies above this are penalised", low=-200.0, high=-0.01)
     gap: float = option(18.0, "fixed: outlier energies below m_in + gap are penalised", low=0.01, high=200.0)
@@ -52,9 +55,13 @@ class GRegOptions:
         choices=("random", "cluster", "cluster2way"),
     )
     pool_factor: int = option(10, "cluster: candidates per outlier that is kept", low=1, high=64)
-    rank_start: float = option(0.0, "cluster: candidates below this energy rank are left out", low=0.0, high=1.0)
+    rank_start: float = option(
+        0.0, "cluster: candidates below this energy rank are left out", low=0.0, high=1.0
+    )
     rank_end: float = option(1.0, "cluster: and those from this rank on", low=0.0, high=1.0)
-    clusters: int = option(64, "cluster: at most so many, and never more than outliers are kept", low=1, high=4096)
+    clusters: int = option(
+        64, "cluster: at most so many, and never more than outliers are kept", low=1, high=4096
+    )
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ class EnergyOptions(TrainingOptions):
     lr: float = option(1e-3, "largest learning rate of the schedule", low=0.0)
     schedule: str = option("cosine", "per step", choices=("one_cycle", "cosine", "step", "constant"))
     epochs: int = option(5, "length of the training schedule; early stopping may end sooner", low=1)
-    #: outliers.weight multiplies the outliers' hinge within the energy terms: 1 weighs both sides alike.
+    # outliers.weight multiplies the outliers' hinge within the energy terms: 1 weighs both sides alike
     outliers: OutlierOptions = group(OutlierOptions, sigma=2.0, weight=1.0, ratio=2.0)
     pretrain: PretrainOptions = group(PretrainOptions)
     energy: MarginOptions = group(MarginOptions)

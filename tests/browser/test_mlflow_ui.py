@@ -1,0 +1,153 @@
+"""The printed links, opened in headless Chromium on a real `mlflow ui`; screenshots are kept for a look."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import Launcher, _launcher
+from tests.integration.test_main_job import small
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.browser,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="Chromium and chromedriver are not installed"),
+]
+FLAGS = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--window-size=1600,1200",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Launcher, str]]:
+    """A finished study of six trials, and what it printed."""
+    for launcher in _launcher(tmp_path_factory.mktemp("ui")):
+        done = launcher.run(*small("ui", 6, "--stages", "search,evaluate,report"), timeout=500)
+        assert done.code == 0, done.out + done.err
+        yield launcher, done.out
+
+
+@pytest.fixture(scope="module")
+def server(work: tuple[Launcher, str]) -> Iterator[str]:
+    """`mlflow ui` exactly as printed, but for the port."""
+    launcher, out = work
+    assert "MLflow: mlflow ui\n" in out
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = launcher.environment | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    command = [sys.executable, "-m", "mlflow", "ui", "--port", str(port)]
+    process = subprocess.Popen(
+        command, cwd=launcher.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    base = f"http://127.0.0.1:{port}"
+    for _ in range(240):
+        try:
+            urllib.request.urlopen(f"{base}/health", timeout=2)
+            break
+        except OSError:
+            time.sleep(0.5)
+    yield base
+    os.killpg(process.pid, 15)
+    process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
+    driver.set_page_load_timeout(60)
+    yield driver
+    driver.quit()
+
+
+def link(out: str, name: str, base: str) -> str:
+    found = re.search(rf"^\s*{name}: (http://127\.0\.0\.1:5000)(\S+)$", out, re.MULTILINE)
+    assert found, out
+    return base + found.group(2)
+
+
+def wait_for_text(browser: Any, *words: str, timeout: float = 60) -> str:
+    """Return the page's text once it holds every word."""
+    text = ""
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        text = browser.execute_script("return document.body ? document.body.innerText : ''") or ""
+        if all(word in text for word in words):
+            return text
+        time.sleep(0.3)
+    keep(browser, "missing")
+    pytest.fail(f"{words} did not all appear in:\n{text[:2000]}")
+
+
+def keep(browser: Any, name: str) -> None:
+    folder = Path(os.environ.get("CI_ARTIFACTS", "ci-artifacts"))
+    folder.mkdir(parents=True, exist_ok=True)
+    browser.save_screenshot(str(folder / f"mlflow-{name}.png"))
+
+
+def test_the_runs_link_shows_the_runs(work: tuple[Launcher, str], server: str, browser: Any) -> None:
+    browser.get(link(work[1], "runs", server))
+    wait_for_text(browser, "ui", "0000", "oe-0000")
+    keep(browser, "runs")
+
+
+def test_the_compare_link_compares_five_with_the_objective(
+    work: tuple[Launcher, str], server: str, browser: Any
+) -> None:
+    url = link(work[1], "compare", server)
+    assert url.count("%22%2C%22") == 4  # five run ids
+    browser.get(url)
+    text = wait_for_text(browser, "Parallel Coordinates Plot", "Comparing 5 Runs")
+    keep(browser, "compare")
+    assert "val/robust_auroc_0.1/all" in text or _one_click_away(browser)
+
+
+def _one_click_away(browser: Any) -> bool:
+    """Open the metric selector of the parallel coordinates and look for the objective in it."""
+    from selenium.webdriver.common.by import By
+
+    for box in browser.find_elements(By.CSS_SELECTOR, "[role=combobox]"):
+        box.click()
+        time.sleep(0.5)
+        if "val/robust_auroc_0.1/all" in browser.execute_script("return document.body.innerText"):
+            keep(browser, "compare-metric")
+            return True
+    return False
+
+
+def test_the_report_link_shows_the_report(work: tuple[Launcher, str], server: str, browser: Any) -> None:
+    from selenium.webdriver.common.by import By
+
+    browser.get(link(work[1], "report", server))
+    wait_for_text(browser, "report.html")
+    end = time.monotonic() + 60
+    found = ""
+    while time.monotonic() < end and "Which outlier sigma" not in found:
+        for frame in browser.find_elements(By.TAG_NAME, "iframe"):
+            browser.switch_to.frame(frame)
+            found += browser.execute_script("return document.body ? document.body.innerText : ''") or ""
+            browser.switch_to.default_content()
+        time.sleep(0.5)
+    keep(browser, "report")
+    assert "Which outlier sigma" in found

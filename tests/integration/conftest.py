@@ -1,0 +1,97 @@
+"""Runs `launch.py` as a user would: its own process, its own working folder, its own Ray session folder."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ["--max-epochs", "3", "--set", "pretrain.epochs=5", "--set", "outliers.count=200"]
+
+
+@dataclass
+class Done:
+    """How a launch ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class Launcher:
+    """Starts launches in one folder."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, str(ROOT / "launch.py"), *arguments]
+        return subprocess.Popen(
+            command, cwd=self.folder, env=self.environment, text=True, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+
+    def run(self, *arguments: str, timeout: float = 280) -> Done:
+        process = self.start(*arguments)
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+            pytest.fail(f"launch.py {' '.join(arguments)} took over {timeout} s\n{out[-3000:]}\n{err[-3000:]}")
+        return Done(process.returncode, out, err)
+
+    def wait_for(self, run: str, text: str, count: int, process: subprocess.Popen[str], timeout: float = 200) -> None:
+        """Wait until the run's log holds a text so many times."""
+        log = self.folder / "runs" / run / "console.log"
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            if process.poll() is not None:
+                pytest.fail(f"the launch ended early:\n{process.stdout.read()}\n{process.stderr.read()}")  # type: ignore[union-attr]
+            if log.exists() and log.read_text().count(text) >= count:
+                return
+            time.sleep(0.05)
+        pytest.fail(f"{text!r} did not appear {count} times:\n{log.read_text() if log.exists() else 'no log'}")
+
+    def kill(self, process: subprocess.Popen[str]) -> None:
+        """kill -9 the driver, and wait until its Ray processes are gone too."""
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        time.sleep(3)
+
+
+@pytest.fixture
+def launcher(tmp_path: Path) -> Iterator[Launcher]:
+    yield from _launcher(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def module_launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
+    yield from _launcher(tmp_path_factory.mktemp("work"))
+
+
+def _launcher(folder: Path) -> Iterator[Launcher]:
+    session = tempfile.mkdtemp(prefix="rt", dir="/tmp")  # Ray's sockets need a short path
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "RAY_", "TUNE_"))}
+    environment |= {"RAY_TMPDIR": session, "XDG_CACHE_HOME": str(folder / "cache"), "PYTHONPATH": str(ROOT)}
+    yield Launcher(folder, environment)
+    shutil.rmtree(session, ignore_errors=True)
+
+
+@pytest.fixture
+def small() -> Callable[..., list[str]]:
+    """Return the arguments of a study that takes seconds of training."""
+
+    def arguments(name: str, trials: int, *more: str) -> list[str]:
+        return ["--study", "aoe_sigma", "--run-name", name, "--trials", str(trials), *SMALL, *more]
+
+    return arguments

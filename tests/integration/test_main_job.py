@@ -1,0 +1,161 @@
+"""The main job end to end: real Ray Tune, real Optuna storage, real MLflow store."""
+
+import csv
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import Done, Launcher
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+ARMS = ["best", "gauss", "no_attack", "oe", "signnoise"]
+
+
+def small(name: str, trials: int, *more: str) -> list[str]:
+    fast = ["--max-epochs", "3", "--set", "pretrain.epochs=5", "--set", "outliers.count=200"]
+    return ["--study", "aoe_sigma", "--run-name", name, "--trials", str(trials), *fast, *more]
+
+
+@pytest.fixture(scope="module")
+def finished(module_launcher: Launcher) -> tuple[Launcher, Done]:
+    """One whole study; a GPU share is asked for although there is none."""
+    done = module_launcher.run(*small("one", 3, "--confirm-seeds", "2", "--gpus-per-trial", "0.5"), timeout=500)
+    assert done.code == 0, done.out + done.err
+    return module_launcher, done
+
+
+def client(launcher: Launcher) -> Any:
+    import mlflow
+
+    return mlflow.MlflowClient(f"sqlite:///{launcher.folder}/mlflow.db")
+
+
+def runs_of(launcher: Launcher, name: str) -> tuple[Any, list[Any]]:
+    """Return the study's parent run and its children."""
+    store = client(launcher)
+    experiment = store.get_experiment_by_name("aoe_sigma").experiment_id
+    parents = store.search_runs([experiment], f"tags.run = '{name}'")
+    assert len(parents) == 1
+    query = f"tags.`mlflow.parentRunId` = '{parents[0].info.run_id}'"
+    return parents[0], store.search_runs([experiment], query, max_results=1000)
+
+
+def rows(launcher: Launcher, name: str, file: str = "trials.csv") -> list[dict[str, str]]:
+    with open(launcher.folder / "runs" / name / file, newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_the_answer_is_printed(finished: tuple[Launcher, Done]) -> None:
+    _, done = finished
+    assert "no GPU here" in done.out
+    assert "winner: trial" in done.out
+    for words in ("robust AUROC", "clean accuracy", "oe", "signnoise", "gauss", "report.html", "mlflow ui"):
+        assert words in done.out, words
+    assert re.search(r"runs: http://127\.0\.0\.1:5000/#/experiments/\d+/runs\?workflowType=machine_learning", done.out)
+    assert "compare-runs?runs=" in done.out
+    assert "Traceback" not in done.out + done.err
+
+
+def test_the_run_folder(finished: tuple[Launcher, Done]) -> None:
+    launcher, _ = finished
+    folder = launcher.folder / "runs" / "one"
+    plan = json.loads((folder / "plan.json").read_text())
+    assert plan["seed"] == 0
+    assert plan["finished"] is True
+    assert set(plan["read_by_search"]) == {"train", "val_id", "val_ood"}
+    assert plan["versions"]["ray"].startswith("2.")
+    assert len(plan["content_hash"]) == 16
+    for name in ("study.db", "report.html", "report.md", "trials.csv", "arms.csv", "console.log"):
+        assert (folder / name).stat().st_size > 0, name
+    found = rows(launcher, "one")
+    assert [row["number"] for row in found] == ["0", "1", "2"]
+    assert {row["state"] for row in found} <= {"COMPLETE", "PRUNED"}
+    for row in found:
+        assert (row["epochs"] == "3") == (row["state"] == "COMPLETE")
+        assert bool(row.get("test/auroc/near")) == (row["state"] == "COMPLETE")
+
+
+def test_mlflow_has_one_run_per_trial(finished: tuple[Launcher, Done]) -> None:
+    launcher, _ = finished
+    parent, children = runs_of(launcher, "one")
+    assert parent.info.status == "FINISHED"
+    tags = [child.data.tags for child in children]
+    assert len({tag["trial"] for tag in tags}) == len(children)
+    roles = Counter(tag["role"] for tag in tags)
+    # 3 searched and 3 of the tuned baseline; confirm: 2 seeds of the winner, the baseline and 3 controls
+    assert roles == {"search": 3, "baseline": 3 + 2, "confirm": 2, "control": 6}
+    assert sorted(tag["trial"] for tag in tags if tag["role"] == "search") == ["0", "1", "2"]
+    status = {"COMPLETE": "FINISHED", "PRUNED": "KILLED"}
+    for child in children:
+        assert child.info.status == status[child.data.tags["state"]]
+        assert set(child.data.params) <= {
+            "attack.name", "attack.epsilon", "attack.steps", "outliers.sigma", "outliers.weight", "lr"
+        }
+        if child.data.tags["state"] == "COMPLETE":
+            assert {"test/accuracy/clean", "test/accuracy/robust_0.15", "test/auroc/near", "test/fpr95_id_pos/far",
+                    "test/robust_auroc_0.1/unknown", "val/robust_auroc_0.1/all"} <= set(child.data.metrics)
+
+
+def test_no_step_twice(finished: tuple[Launcher, Done]) -> None:
+    launcher, _ = finished
+    store = client(launcher)
+    for child in runs_of(launcher, "one")[1]:
+        steps = [m.step for m in store.get_metric_history(child.info.run_id, "val/accuracy/clean")]
+        assert steps == list(range(1, len(steps) + 1))
+
+
+def test_artifacts_and_model(finished: tuple[Launcher, Done]) -> None:
+    launcher, _ = finished
+    parent, children = runs_of(launcher, "one")
+    store = client(launcher)
+    names = {item.path for item in store.list_artifacts(parent.info.run_id)}
+    assert {"report.html", "report.md", "trials.csv", "plan.json"} <= names
+    best = next(c for c in children if c.data.tags["trial"] == parent.data.tags["best_trial"])
+    version = store.get_model_version_by_alias("aoe_sigma", "champion")
+    assert version.run_id == best.info.run_id
+
+
+def test_confirm_arms_are_paired(finished: tuple[Launcher, Done]) -> None:
+    launcher, _ = finished
+    _, children = runs_of(launcher, "one")
+    seeds: dict[str, list[str]] = {}
+    for child in children:
+        if "arm" in child.data.tags:
+            seeds.setdefault(child.data.tags["arm"], []).append(child.data.tags["seed"])
+    assert sorted(seeds) == ARMS
+    assert len({tuple(sorted(found)) for found in seeds.values()}) == 1
+
+
+def test_resuming_a_finished_run_runs_nothing_again(finished: tuple[Launcher, Done]) -> None:
+    launcher, _ = finished
+    before = {c.info.run_id for c in runs_of(launcher, "one")[1]}
+    log = launcher.folder / "runs" / "one" / "console.log"
+    started = log.read_text().count(" started")
+    done = launcher.run("--resume", "one")
+    assert done.code == 0, done.out + done.err
+    assert log.read_text().count(" started") == started
+    assert {c.info.run_id for c in runs_of(launcher, "one")[1]} == before
+
+
+def test_plain_lines_are_few(finished: tuple[Launcher, Done]) -> None:
+    _, done = finished
+    assert len(done.out.splitlines()) < 90
+
+
+@pytest.fixture
+def report(finished: tuple[Launcher, Done]) -> Callable[[str], str]:
+    folder: Path = finished[0].folder / "runs" / "one"
+    return lambda name: (folder / name).read_text()
+
+
+def test_the_report_holds_the_answer(report: Callable[[str], str]) -> None:
+    for name in ("report.md", "report.html"):
+        text = report(name)
+        assert "Which outlier sigma and which attack" in text
+        assert "outliers.sigma" in text
+        assert "python launch.py --study aoe_sigma" in text

@@ -1,0 +1,64 @@
+"""The Trainable classes with a plain `ray.tune.Tuner`, without the service."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def ray_here(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    import tempfile
+
+    import ray
+
+    session = tempfile.mkdtemp(prefix="rt", dir="/tmp")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, _temp_dir=session)
+    yield ray
+    ray.shutdown()
+
+
+def test_search_with_plain_tune(ray_here: Any, tmp_path: Path) -> None:
+    """Nested options, a Tune domain, fractional resources, actor reuse, Tune's own checkpoints."""
+    from ray import tune
+
+    from trainables import AOETrainable
+
+    results = tune.Tuner(
+        tune.with_resources(AOETrainable, {"cpu": 0.5}),
+        param_space={
+            "dataset": "digits-open",
+            "epochs": 2,
+            "attack": {"name": "eba", "epsilon": tune.uniform(0.05, 0.1)},
+            "outliers.count": 100,
+            "pretrain.epochs": 2,
+            "cache_dir": str(tmp_path / "cache"),
+            "validation": {"groups": ("clean", "ood"), "score": "msp"},
+        },
+        tune_config=tune.TuneConfig(num_samples=3, reuse_actors=True, metric="val/auroc/all", mode="max"),
+        run_config=tune.RunConfig(
+            storage_path=str(tmp_path / "tune"), verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
+        ),
+    ).fit()
+    assert len(results) == 3
+    assert not results.errors
+    for result in results:
+        assert result.metrics["epoch"] == 2
+        assert 0.5 < result.metrics["val/auroc/all"] <= 1
+        assert "val/robust_auroc_0.1/all" not in result.metrics
+        assert (Path(result.checkpoint.path) / "trial.pt").exists()
+
+
+def test_an_unknown_option_is_an_error_of_the_trial(ray_here: Any, tmp_path: Path) -> None:
+    from ray import tune
+
+    from trainables import AOETrainable
+
+    results = tune.Tuner(
+        AOETrainable, param_space={"attack.epsilno": 0.1},
+        run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
+    ).fit()
+    assert "did you mean attack.epsilon?" in str(results.errors[0])

@@ -1,0 +1,436 @@
+"""Soft margin, projection, boundary search, filter, weights and speed against worked and reference values."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linprog
+from torch import nn
+
+from trainables import boundary as module
+from trainables.boundary import (
+    Boundary,
+    closest_boundary,
+    margin_surrogate,
+    margin_weights,
+    project_linf,
+    quality_filter,
+    relative_speed,
+    soft_margin,
+)
+from trainables.losses import margin
+
+SEARCHES = ["sequential", "fab"]
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+# -- soft margin -------------------------------------------------------------------------------------------
+
+
+def test_soft_margin_golden():
+    """Logits (3, 1, 1), b = 2: label 0 gives 2 - log(2)/2; label 1 gives 1 - log(e^6 + e^2)/2."""
+    logits = torch.tensor([[3.0, 1.0, 1.0]], dtype=torch.float64).repeat(2, 1)
+    found = soft_margin(logits, torch.tensor([0, 1]), 2.0)
+    expected = [2 - math.log(2) / 2, 1 - math.log(math.exp(6) + math.exp(2)) / 2]
+    assert found.tolist() == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 5.0, 30.0])
+def test_soft_margin_bounds_the_margin(temperature):
+    """phi <= margin <= phi + log(classes - 1) / b; with two classes all three are equal."""
+    logits = 4 * torch.randn(200, 7, generator=generator(), dtype=torch.float64)
+    labels = torch.arange(200) % 7
+    gap = margin(logits, labels) - soft_margin(logits, labels, temperature)
+    assert gap.min() >= -1e-12
+    assert gap.max() <= math.log(6) / temperature + 1e-12
+    pair = logits[:, :2]
+    torch.testing.assert_close(soft_margin(pair, labels % 2, temperature), margin(pair, labels % 2))
+
+
+def test_equal_rivals_reach_the_bound():
+    """Seven equal rivals: the gap is exactly log(7) / b."""
+    logits = torch.zeros(1, 8, dtype=torch.float64)
+    gap = margin(logits, torch.tensor([3])) - soft_margin(logits, torch.tensor([3]), 5.0)
+    assert gap.item() == pytest.approx(math.log(7) / 5, abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_soft_margin_does_not_overflow(dtype):
+    """At logits of 1e4 and b = 30, exp would see 3e5; the values and gradients stay finite."""
+    logits = torch.tensor([[1e4, -1e4, 0.0], [-1e4, 1e4, 1e4]], dtype=dtype, requires_grad=True)
+    phi = soft_margin(logits, torch.tensor([0, 0]), 30.0)
+    phi.sum().backward()
+    assert phi.dtype == torch.float32
+    assert phi[0].item() == pytest.approx(1e4, rel=1e-2)
+    assert phi[1].item() == pytest.approx(-2e4, rel=1e-2)
+    assert torch.isfinite(logits.grad).all()
+    assert logits.grad[0].float().tolist() == pytest.approx([1.0, 0.0, -1.0], abs=1e-6)
+
+
+# -- projection --------------------------------------------------------------------------------------------
+
+
+def reference_projection(x, g, residual):
+    """Return the smallest Linf length by linear programming, or None where the box misses the hyperplane."""
+    d = len(x)
+    bound = np.block([[np.eye(d), -np.ones((d, 1))], [-np.eye(d), -np.ones((d, 1))]])
+    solved = linprog(
+        np.append(np.zeros(d), 1.0),
+        A_ub=bound,
+        b_ub=np.zeros(2 * d),
+        A_eq=np.append(g, 0.0)[None],
+        b_eq=[-residual],
+        bounds=[(-v, 1 - v) for v in x] + [(0, None)],
+    )
+    return solved.fun if solved.status == 0 else None
+
+
+@pytest.mark.parametrize("d", [1, 2, 5, 12])
+def test_projection_is_the_optimum_of_a_linear_program(d):
+    n, made = 25, generator(d)
+    x = torch.rand(n, d, generator=made, dtype=torch.float64)
+    x = torch.where(x < 0.2, 0.0, torch.where(x > 0.9, 1.0, x))  # pixels at the faces of the box
+    g = torch.randn(n, d, generator=made, dtype=torch.float64)
+    g = torch.where(torch.rand(n, d, generator=made) < 0.15, 0.0, g)
+    residual = torch.randn(n, generator=made, dtype=torch.float64) * 0.2 * d
+    delta = project_linf(x, g, residual)
+    assert (x + delta).min() >= 0
+    assert (x + delta).max() <= 1
+    reached = 0
+    for i in range(n):
+        best = reference_projection(x[i].numpy(), g[i].numpy(), residual[i].item())
+        if best is None:  # as near as the box allows: every coordinate that matters at its face
+            room = torch.where(g[i] * residual[i] > 0, x[i], 1 - x[i])
+            torch.testing.assert_close(delta[i].abs(), torch.where(g[i] == 0, 0.0, room))
+        else:
+            reached += 1
+            assert (g[i] @ delta[i]).item() == pytest.approx(-residual[i].item(), abs=1e-9)
+            assert delta[i].abs().max().item() == pytest.approx(best, abs=1e-9)
+    assert reached >= 5
+
+
+def test_projection_golden():
+    """x = (.5, .9), g = (1, -1).
+
+    Residual 1: .5 and .1 of room give .6 < 1, out of reach: (-.5, .1). Residual .3: the second stops at .1,
+    the first goes on to .2. Residual -.3 goes the other way, .15 each.
+    """
+    x, g = torch.tensor([[0.5, 0.9]]).repeat(3, 1), torch.tensor([[1.0, -1.0]]).repeat(3, 1)
+    found = project_linf(x, g, torch.tensor([1.0, 0.3, -0.3]))
+    expected = torch.tensor([[-0.5, 0.1], [-0.2, 0.1], [0.15, -0.15]])
+    torch.testing.assert_close(found, expected)
+
+
+def test_projection_of_degenerate_rows():
+    """No gradient or no residual: nothing moves, and nothing becomes NaN."""
+    x = torch.tensor([[0.3, 0.6], [0.3, 0.6], [0.0, 1.0]])
+    g = torch.tensor([[0.0, 0.0], [1.0, 2.0], [1.0, -1.0]])
+    found = project_linf(x, g, torch.tensor([1.0, 0.0, 1.0]))
+    assert found.tolist() == [[0.0, 0.0]] * 3
+
+
+# -- search ------------------------------------------------------------------------------------------------
+
+
+CASES = [("sequential", 4, 0.1), ("sequential", 768, 0.1), ("sequential", 768, 0.001), ("fab", 4, 0.1), ("fab", 768, 0.1)]
+
+
+@pytest.mark.parametrize(("search", "dimension", "truth"), CASES)
+def test_search_on_a_linear_margin(search, dimension, truth):
+    """phi = <w, x - .5> + truth ||w||_1: the found point is at most 5 % farther than the truth and phi <= 0."""
+    w = torch.randn(dimension, generator=generator(), dtype=torch.float64)
+    images = torch.full((3, 1, 1, dimension), 0.5, dtype=torch.float64)
+
+    def phi(x):
+        return (x - 0.5).flatten(1) @ w + truth * w.abs().sum()
+
+    found = closest_boundary(phi, images, search=search, steps=20, epsilon_init=0.03, generator=generator())
+    assert found.found.all()
+    assert (found.margins <= 0).all()
+    assert (found.distances >= truth * (1 - 1e-9)).all()
+    assert (found.distances <= truth * 1.05).all()
+    torch.testing.assert_close(found.gradients.flatten(1), w.expand(3, -1))
+    torch.testing.assert_close(found.margins, phi(found.points))
+    torch.testing.assert_close(found.distances, (found.points - images).abs().flatten(1).amax(1))
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_search_on_a_linear_margin_at_the_faces_of_the_box(search):
+    """Half of the pixels cannot move outwards: the truth is that of the linear program."""
+    w = torch.randn(20, generator=generator(), dtype=torch.float64)
+    x = torch.rand(6, 20, generator=generator(3), dtype=torch.float64).round()
+    value = x @ w
+    level = value - 0.1 * w.abs().sum()
+
+    def phi(images):
+        return images.flatten(1) @ w - level
+
+    found = closest_boundary(
+        phi, x.view(6, 1, 4, 5), search=search, steps=20, epsilon_init=0.03, generator=generator()
+    )
+    for i in range(6):
+        truth = reference_projection(x[i].numpy(), w.numpy(), (value[i] - level[i]).item())
+        assert truth * (1 - 1e-9) <= found.distances[i].item() <= truth * 1.05
+    assert (found.points >= 0).all()
+    assert (found.points <= 1).all()
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_search_on_a_curved_margin(search):
+    """phi = r^2 - ||x - c||^2 with ||x - c|| < r: along the diagonal the distance from c is r / sqrt(d).
+
+    From a point c + a (1, .., 1) it is r / sqrt(d) - a.
+    """
+    d, radius, a = 16, 0.8, 0.05
+    images = torch.full((4, 1, 4, 4), 0.5 + a, dtype=torch.float64)
+
+    def phi(x):
+        return radius**2 - ((x - 0.5) ** 2).flatten(1).sum(1)
+
+    found = closest_boundary(phi, images, search=search, steps=20, epsilon_init=0.03, generator=generator())
+    truth = radius / math.sqrt(d) - a
+    assert (found.distances >= truth * (1 - 1e-9)).all()
+    assert (found.distances <= truth * 1.05).all()
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_search_without_a_boundary_in_the_box(search):
+    """A margin that is 1 everywhere, or cannot be crossed: infinite distance, the image itself, finite tensors."""
+    images = torch.rand(2, 1, 2, 2, generator=generator())
+    found = closest_boundary(
+        lambda x: 5 + x.flatten(1).sum(1), images, search=search, steps=4, epsilon_init=0.03
+    )
+    assert not found.found.any()
+    assert torch.equal(found.points, images)
+    assert torch.isfinite(found.gradients).all()
+    assert margin_weights(found, 5.0, 0.4).tolist() == [0.0, 0.0]
+    assert not quality_filter(images, found).any()
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_search_of_no_images(search):
+    images = torch.zeros(0, 1, 8, 8)
+    found = closest_boundary(
+        lambda x: x.flatten(1).sum(1), images, search=search, steps=3, epsilon_init=0.03, shared_alpha=True
+    )
+    assert found.points.shape == images.shape
+    assert quality_filter(images, found).shape == (0,)
+    assert margin_surrogate(torch.zeros(0), margin_weights(found, 5.0, 0.4), 8).item() == 0
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_each_image_is_searched_on_its_own(search):
+    """One image alone and in a batch give the same point: the mixture is per image."""
+    net = curved_network()
+    images = torch.rand(5, 1, 4, 4, generator=generator(1), dtype=torch.float64)
+    labels = net(images).argmax(1)
+
+    def run(rows, **flags):
+        def phi(x):
+            return soft_margin(net(x), labels[rows], 5.0)
+
+        # no random start: it would be another one in another batch
+        return closest_boundary(phi, images[rows], search=search, steps=6, epsilon_init=0.0, **flags).points
+
+    together = run(torch.arange(5))
+    for i in range(5):
+        torch.testing.assert_close(run(torch.tensor([i]))[0], together[i])
+
+
+def test_shared_alpha_gives_every_image_the_first_ones_mixture():
+    """The quirk changes the others' points and never those of the first image."""
+    net = curved_network()
+    images = torch.rand(5, 1, 4, 4, generator=generator(1), dtype=torch.float64)
+    labels = net(images).argmax(1)
+    own, shared = (
+        closest_boundary(
+            lambda x: soft_margin(net(x), labels, 5.0),
+            images,
+            search="fab",
+            steps=6,
+            epsilon_init=0.03,
+            shared_alpha=flag,
+            generator=generator(),
+        ).points
+        for flag in (False, True)
+    )
+    torch.testing.assert_close(own[0], shared[0])
+    assert not torch.allclose(own[1:], shared[1:])
+
+
+def curved_network():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        return nn.Sequential(nn.Flatten(), nn.Linear(16, 12), nn.Tanh(), nn.Linear(12, 4)).double()
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_search_costs_what_it_says(search):
+    """sequential: one forward with gradient a step. fab: two forwards a step, and the result's gradient."""
+    calls = []
+
+    def phi(x):
+        calls.append(x.requires_grad)
+        return x.flatten(1).sum(1) - 1
+
+    closest_boundary(phi, torch.full((2, 1, 2, 2), 0.4), search=search, steps=5, epsilon_init=0.03)
+    assert calls == ([True] * 5 if search == "sequential" else [True, False] * 5 + [True])
+
+
+def test_the_searches_agree_on_a_network():
+    """10 sequential steps are on average within 5 % of 60 steps of fab."""
+    net = curved_network()
+    images = 0.25 + 0.5 * torch.rand(64, 1, 4, 4, generator=generator(1), dtype=torch.float64)
+    labels = net(images).argmax(1)
+
+    def run(search, steps):
+        return closest_boundary(
+            lambda x: soft_margin(net(x), labels, 20.0),
+            images,
+            search=search,
+            steps=steps,
+            epsilon_init=0.03,
+            generator=generator(),
+        ).distances
+
+    right = soft_margin(net(images), labels, 20.0) > 1e-9
+    short, long = run("sequential", 10)[right], run("fab", 60)[right]
+    both = short.isfinite() & long.isfinite()
+    assert both.float().mean() > 0.6
+    assert torch.equal(short.isfinite(), long.isfinite())
+    assert (short[both] / long[both]).mean().item() == pytest.approx(1.0, abs=0.05)
+
+
+def test_unknown_search_is_refused():
+    with pytest.raises(ValueError, match="fab, sequential"):
+        closest_boundary(lambda x: x.sum(), torch.zeros(1, 1, 2, 2), search="pgd", steps=1, epsilon_init=0.0)
+
+
+# -- filter, weights, surrogate ----------------------------------------------------------------------------
+
+
+def boundary_of(delta, gradient, margins=None, distances=None):
+    delta, gradient = torch.tensor(delta), torch.tensor(gradient)
+    n = len(delta)
+    return torch.full((n, 1, 1, delta.shape[1]), 0.5), Boundary(
+        points=0.5 + delta.view(n, 1, 1, -1),
+        gradients=gradient.view(n, 1, 1, -1),
+        margins=torch.zeros(n) if margins is None else torch.tensor(margins),
+        distances=delta.abs().amax(1) if distances is None else torch.tensor(distances),
+    )
+
+
+def test_quality_filter_golden():
+    """Moves of .1 and 0 against gradients; the tests in their order.
+
+    1. all moves oppose the gradient, the idle coordinate is flat: kept; 2. the same at phi = -.31: dropped;
+    3. at phi = -.29: kept; 4. one of two long moves follows the gradient: dropped; 5. the idle coordinate has
+    a slope of 1: dropped; 6. nothing is idle: kept; 7. not found: dropped.
+    """
+    good, flat = [0.1, -0.1, 0.0], [-1.0, 1.0, 0.05]
+    images, boundary = boundary_of(
+        [good] * 5 + [[0.1, -0.1, 0.1]] + [good],
+        [flat, flat, flat, [1.0, 1.0, 0.05], [-1.0, 1.0, 1.0], [-1.0, 1.0, -1.0], flat],
+        [-0.01, -0.31, -0.29, -0.01, -0.01, -0.01, -0.01],
+        [0.1] * 6 + [math.inf],
+    )
+    assert quality_filter(images, boundary).tolist() == [True, False, True, False, False, True, False]
+
+
+def test_margin_weights_golden():
+    """exp(-alpha R) / ||g||_1: R = .1, alpha = 5, g = (2, -3, 0): e^-.5 / 5. At R = r0 and beyond, 0."""
+    _, boundary = boundary_of(
+        [[0.1, 0.0, 0.0], [0.4, 0.0, 0.0], [0.39, 0.0, 0.0], [0.1, 0.0, 0.0]],
+        [[2.0, -3.0, 0.0], [2.0, -3.0, 0.0], [0.0, 0.0, 4.0], [0.0, 0.0, 0.0]],
+    )
+    expected = [math.exp(-0.5) / 5, 0.0, math.exp(-1.95) / 4, 0.0]
+    assert margin_weights(boundary, 5.0, 0.4).tolist() == pytest.approx(expected, rel=1e-5)
+    assert margin_weights(boundary, 0.0, 0.4)[0].item() == pytest.approx(0.2)
+
+
+def test_surrogate_golden():
+    """Weights (.5, 2), margins (-.1, .2), 4 images: -(-.05 + .4) / 4."""
+    found = margin_surrogate(torch.tensor([-0.1, 0.2]), torch.tensor([0.5, 2.0]), 4)
+    assert found.item() == pytest.approx(-0.0875)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 5.0])
+def test_surrogate_gradient_is_that_of_the_cost_of_the_margins(alpha):
+    """For phi = <w, x> + c, R = phi / ||w||_1 and the cost -int exp(-alpha R): autograd against differences.
+
+    The surrogate is evaluated at boundary points that are constants, the differences move them too.
+    """
+    made = generator(4)
+    w = torch.randn(6, generator=made, dtype=torch.float64)
+    c = torch.tensor(0.3, dtype=torch.float64)
+    images = 0.5 + 0.02 * torch.randn(5, 6, generator=made, dtype=torch.float64)
+    c = c - (images @ w).min() + 0.1  # all margins positive and small: no coordinate reaches the box
+
+    def cost(w, c):
+        distance = (images @ w + c) / w.abs().sum()
+        value = -distance if alpha == 0 else torch.exp(-alpha * distance) / alpha
+        return value.mean()
+
+    distance = (images @ w + c) / w.abs().sum()
+    points = images - distance[:, None] * w.sign()
+    assert (points.min() > 0) and (points.max() < 1)
+    boundary = Boundary(points, w.expand(5, -1), points @ w + c, distance)
+    weights = margin_weights(boundary, alpha, 1.0)
+    leaf_w, leaf_c = w.clone().requires_grad_(True), c.clone().requires_grad_(True)
+    margin_surrogate(points @ leaf_w + leaf_c, weights, 5).backward()
+    h = 1e-6
+    for i in range(6):
+        step = torch.zeros(6, dtype=torch.float64)
+        step[i] = h
+        difference = (cost(w + step, c) - cost(w - step, c)) / (2 * h)
+        assert leaf_w.grad[i].item() == pytest.approx(difference.item(), abs=1e-8)
+    difference = (cost(w, c + h) - cost(w, c - h)) / (2 * h)
+    assert leaf_c.grad.item() == pytest.approx(difference.item(), abs=1e-8)
+
+
+def test_relative_speed_is_the_derivative_of_the_margin():
+    """On a linear classifier against finite differences of the true distance R = phi / ||g||_1 (two classes)."""
+    made = generator(5)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(8, 2)).double()
+    labels = torch.tensor([0, 0, 0])
+    w = torch.randn(2, 8, generator=made, dtype=torch.float64)
+    images = 0.5 + 0.02 * torch.randn(3, 1, 2, 4, generator=made, dtype=torch.float64)
+    with torch.no_grad():
+        net[1].weight.copy_(w)
+        net[1].bias.copy_(torch.stack([0.2 - 0.5 * (w[0] - w[1]).sum(), torch.zeros((), dtype=w.dtype)]))
+    direction = [torch.randn(2, 8, generator=made, dtype=w.dtype), torch.randn(2, generator=made, dtype=w.dtype)]
+
+    def distances(h):
+        weight, bias = net[1].weight + h * direction[0], net[1].bias + h * direction[1]
+        logits = images.flatten(1) @ weight.T + bias
+        return (logits[:, 0] - logits[:, 1]) / (weight[0] - weight[1]).abs().sum()
+
+    with torch.no_grad():
+        g = w[0] - w[1]
+        points = images - (distances(0.0)[:, None] * g.sign()).view(3, 1, 2, 4)
+        expected = (distances(1e-6) - distances(-1e-6)) / 2e-6
+        boundary = Boundary(points, g.view(1, 1, 2, 4).expand(3, 1, 2, 4), torch.zeros(3), distances(0.0))
+        found = relative_speed(net, labels, boundary, 5.0, direction)
+    torch.testing.assert_close(found, expected, atol=1e-8, rtol=1e-6)
+    assert all(p.requires_grad and p.grad is None for p in net.parameters())
+
+
+def test_nothing_is_read_back_from_the_device(monkeypatch):
+    """Neither the projection nor the search asks a tensor for its value."""
+
+    def refuse(*_):
+        raise AssertionError("a tensor was read back")
+
+    for name in ("item", "tolist", "__bool__", "__float__", "__int__", "nonzero", "cpu", "numpy"):
+        monkeypatch.setattr(torch.Tensor, name, refuse)
+    for search in SEARCHES:
+        found = module.closest_boundary(
+            lambda x: x.flatten(1).sum(1) - 1, torch.full((2, 1, 2, 2), 0.4), search=search, steps=3,
+            epsilon_init=0.03,
+        )
+        module.margin_weights(found, 5.0, 0.4)
+        module.quality_filter(torch.full((2, 1, 2, 2), 0.4), found)

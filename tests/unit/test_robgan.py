@@ -1,0 +1,510 @@
+"""Rob-GAN: losses by hand, what trains what, exact resume in both phases, guards, costs, samples, the study."""
+
+import io
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from search_spaces.robgan import STUDY
+from tests.unit import toy
+from trainables import checkpoints, get, losses_gan, networks
+from trainables.errors import TrainingFailed
+from trainables.losses_gan import weights
+from trainables.methods.robgan import RobGAN, joint_epochs, ramp_up, rate_factor
+from trainables.options import build, fields_of
+from trainables.options.robgan import RobGANOptions
+from trainables.robgan_generator import RobGANOutliers
+
+LOG2, LOG4 = math.log(2), math.log(4)
+#: 64 toy images in batches of 21: 3 steps an epoch.
+TINY = {"epochs": 3, "batch_size": 21, "seed": 5, "ndf": 2, "ngf": 2, "nz": 3, "judged": False}
+TINY |= {"attack.steps": 2, "attack.epsilon": 0.1, "guards.enabled": False}
+
+
+def pretrained():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        info = toy.benchmark().info
+        return networks.build("small_cnn", info.num_classes, info.shape, info.mean, info.std).state_dict()
+
+
+def make(folder=None, **values):
+    context = replace(toy.context(5, pretrained), folder=folder)
+    return RobGAN(build(RobGANOptions, {**TINY, **values}), context)
+
+
+def run(method, first=0, last=None):
+    return [method.train_epoch(epoch) for epoch in range(first, last or method.options.epochs)]
+
+
+def copy_of(module):
+    return {k: v.clone() for k, v in module.state_dict().items()}
+
+
+def same(left, right):
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+# -- losses ------------------------------------------------------------------------------------------------
+
+
+def test_terms_golden():
+    """b = 0 and 2. hinge: real 1, 0; fake 1, 3; fool 0, -2. bce: log 2, log(1 + e^-2); fake log(1 + e^2)."""
+    b = torch.tensor([0.0, 2.0])
+    near, far = math.log1p(math.exp(-2)), math.log1p(math.exp(2))
+    expected = {
+        ("real_term", "hinge"): [1, 0],
+        ("fake_term", "hinge"): [1, 3],
+        ("fooling_term", "hinge"): [0, -2],
+        ("real_term", "bce"): [LOG2, near],
+        ("fake_term", "bce"): [LOG2, far],
+        ("fooling_term", "bce"): [LOG2, near],
+    }
+    for (name, loss), values in expected.items():
+        assert getattr(losses_gan, name)(b, loss).tolist() == pytest.approx(values)
+    with pytest.raises(ValueError, match="known: hinge, bce"):
+        losses_gan.real_term(b, "wasserstein")
+
+
+#: L_D of zero logits of 4 classes with w_c = 1: our loss .5 + 1 of log 2 and .5 log 4 (= log 2), AC-GAN
+#: .5 + .5 of log 2 and twice .5 log 4; hinge 1 + 1 and one or two log 4.
+LOSS_D = [
+    ("bce", False, 2.5 * LOG2),
+    ("bce", True, 3 * LOG2),
+    ("hinge", False, 2 + LOG4),
+    ("hinge", True, 2 + 2 * LOG4),
+]
+
+
+@pytest.mark.parametrize(("loss", "on_fakes", "expected"), LOSS_D)
+def test_discriminator_loss_golden(loss, on_fakes, expected):
+    heads = torch.zeros(2), torch.zeros(2, 4), torch.tensor([0, 3])
+    total, terms = losses_gan.discriminator_loss(heads, heads, loss, weights(loss, on_fakes))
+    assert total.item() == pytest.approx(expected)
+    assert terms["ce_fake"].item() == pytest.approx(LOG4)
+
+
+@pytest.mark.parametrize(("loss", "expected"), [("bce", 1.5 * LOG2), ("hinge", LOG4)])
+def test_generator_loss_golden(loss, expected):
+    """bce: half of log 2 and half of log 4; hinge: 0 and log 4."""
+    value = losses_gan.generator_loss(
+        torch.zeros(2), torch.zeros(2, 4), torch.tensor([1, 2]), loss, weights(loss, False)
+    )
+    assert value.item() == pytest.approx(expected)
+
+
+def test_finetune_loss_golden():
+    """Zero logits of 4 classes: log 4 on the reals, lambda log 4 on the fakes."""
+    logits, labels = torch.zeros(3, 4), torch.tensor([0, 1, 2])
+    total, _ = losses_gan.finetune_loss(logits, labels, logits, labels, 0.5)
+    assert total.item() == pytest.approx(1.5 * LOG4)
+    total, terms = losses_gan.finetune_loss(logits, labels, None, None, 0.5)
+    assert total.item() == pytest.approx(LOG4)
+    assert set(terms) == {"ce_real"}
+
+
+@pytest.mark.parametrize("loss", ["hinge", "bce"])
+def test_losses_have_the_gradients_of_finite_differences(loss):
+    """In float64, away from the hinge's kinks."""
+    torch.manual_seed(0)
+    b, c = torch.randn(4, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
+    y, weigh = torch.tensor([0, 1, 2, 0]), weights(loss, True, 0.7, 0.3)
+
+    def of_d(rb, rc, fb, fc):
+        return losses_gan.discriminator_loss((rb, rc, y), (fb, fc, y), loss, weigh)[0]
+
+    def of_g(fb, fc):
+        return losses_gan.generator_loss(fb, fc, y, loss, weigh)
+
+    inputs = [t.clone().requires_grad_(True) for t in (b, c, b.flip(0), c.flip(0))]
+    assert torch.autograd.gradcheck(of_d, inputs)
+    assert torch.autograd.gradcheck(of_g, inputs[:2])
+
+
+def test_r1_golden_and_gradient():
+    """b = 2 sum(2 x - 1) over 3 pixels: half of 3 * 2^2 is 6; with slope w: 3 w^2 / 2, so a gradient of 3 w."""
+    x = torch.rand(2, 1, 1, 3, dtype=torch.float64, requires_grad=True)
+    w = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    penalty = losses_gan.r1_penalty((w * (2 * x - 1)).sum((1, 2, 3)), x)
+    assert penalty.item() == pytest.approx(6.0)
+    penalty.backward()
+    assert w.grad.item() == pytest.approx(6.0)
+
+
+@pytest.mark.parametrize("loss", ["hinge", "bce"])
+@pytest.mark.parametrize("on_fakes", [False, True])
+def test_class_head_learns_from_fakes_only_if_asked_to(loss, on_fakes):
+    """The paper's loss gives the class head no gradient from fakes, AC-GAN's does."""
+    b, c = torch.zeros(2), torch.zeros(2, 4, requires_grad=True)
+    y = torch.tensor([0, 1])
+    real = torch.zeros(2), torch.zeros(2, 4), y
+    total, _ = losses_gan.discriminator_loss(real, (b + 0 * c.sum(1), c, y), loss, weights(loss, on_fakes))
+    total.backward()
+    assert bool(c.grad.abs().sum() > 0) is on_fakes
+
+
+# -- the attack --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", ["hinge", "bce"])
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_attack_raises_its_objective_and_touches_nothing(loss, norm):
+    method = make(loss=loss, d_norm=norm, **{"attack.steps": 5, "attack.warmup": 0.0})
+    data = toy.images_of(40, 3)
+    images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
+    before = copy_of(method.network)
+    method.network.train()
+    attacked = method.attack_both(images, labels)
+    assert method.network.training
+    assert all(parameter.requires_grad for parameter in method.network.parameters())
+    assert same(before, copy_of(method.network))
+    assert (attacked - images).abs().max().item() <= 0.1 + 1e-6
+    assert attacked.min() >= 0
+    assert attacked.max() <= 1
+    method.network.eval()
+    weigh = weights(loss, False, method.options.w_c)
+
+    def objective(x):
+        with torch.no_grad():
+            return losses_gan.attack_objective(*method.network.both(x), labels, loss, weigh)
+
+    assert (objective(attacked) >= objective(images)).float().mean() > 0.9
+
+
+def test_radius_warms_up_and_zero_leaves_the_images_alone():
+    """9 steps, warm-up over a third of the 6 joint ones: half the radius, then all of it."""
+    method = make(**{"attack.warmup": 1 / 3, "ft.share": 0.3})
+    radii = []
+    for method.step in range(4):
+        radii.append(method.epsilon())
+    assert radii == pytest.approx([0.05, 0.1, 0.1, 0.1])
+    plain = make(**{"attack.epsilon": 0.0})
+    images = torch.rand(3, 1, 8, 8)
+    assert torch.equal(plain.attack_both(images, torch.tensor([0, 1, 2])), images)
+
+
+# -- schedules ---------------------------------------------------------------------------------------------
+
+
+def test_phases_golden():
+    """40 epochs with a quarter: 30 joint ones; a second phase that is asked for has an epoch, a first one too."""
+    expected = {(40, 0.25): 30, (3, 0.3): 2, (2, 0.1): 1, (1, 0.5): 1, (7, 0.0): 7}
+    for (epochs, share), joint in expected.items():
+        options = build(RobGANOptions, {"epochs": epochs, "ft.share": share})
+        assert joint_epochs(options) == joint
+        assert joint_epochs(replace(options, generator=False)) == epochs
+
+
+def test_rates_and_ramps_golden():
+    assert [ramp_up(k, 10, 0.4) for k in range(5)] == pytest.approx([0.25, 0.5, 0.75, 1, 1])
+    assert [ramp_up(k, 10, 0.0) for k in range(2)] == [1, 1]
+    assert [rate_factor("linear", k, 4) for k in range(4)] == [1, 0.75, 0.5, 0.25]
+    assert [rate_factor("halve", k, 8) for k in range(8)] == [1, 1, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125]
+    assert rate_factor("cosine", 2, 4) == pytest.approx(0.5)
+    stages = [rate_factor("stages", k, 6) for k in range(6)]
+    assert stages == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.001])
+    assert rate_factor("constant", 5, 6) == 1
+
+
+def test_adam_forgets_at_a_drop_only_if_asked_to():
+    """4 epochs of 3 steps halve at steps 3, 6, 9: the last optimiser has seen 3 of 12 steps."""
+    counts = {}
+    for reset in (False, True):
+        method = make(epochs=4, schedule="halve", reset_optimizer=reset, **{"ft.share": 0.0})
+        run(method)
+        counts[reset] = int(next(iter(method.optimizer_d.state.values()))["step"])
+        assert method.optimizer_d.param_groups[0]["lr"] == pytest.approx(method.options.lr_d / 8)
+    assert counts == {False: 12, True: 3}
+
+
+# -- what trains what --------------------------------------------------------------------------------------
+
+
+def test_second_phase_trains_the_class_head_and_nothing_else():
+    method = make(**{"ft.share": 0.3})
+    run(method, 0, 2)
+    still = [copy_of(m) for m in (method.generator, method.average, method.network.critic)]
+    body = copy_of(method.network.classifier)
+    means = method.train_epoch(2)
+    assert set(means) == {"loss", "ce_real", "ce_fake"}
+    assert means["loss"] == pytest.approx(means["ce_real"] + 0.3 * means["ce_fake"], rel=1e-5)
+    after = [copy_of(m) for m in (method.generator, method.average, method.network.critic)]
+    assert all(same(a, b) for a, b in zip(still[:2], after[:2], strict=True))
+    assert torch.equal(still[2]["bias"], after[2]["bias"])
+    assert not same(body, copy_of(method.network.classifier))
+
+
+def test_without_fakes_the_second_phase_has_one_term():
+    method = make(**{"ft.share": 0.3, "ft.lambda_f": 0.0})
+    assert set(run(method)[2]) == {"loss", "ce_real"}
+
+
+def test_arms_see_the_same_images_in_the_same_order():
+    seen = {}
+    for fakes in (0.0, 0.5):
+        method = make(**{"ft.share": 0.3, "ft.lambda_f": fakes})
+        batches = seen.setdefault(fakes, [])
+        original = method.attack_class
+
+        def spy(images, labels, epsilon, original=original, batches=batches):
+            batches.append((images[:21], labels[:21]))
+            return original(images, labels, epsilon)
+
+        method.attack_class = spy
+        run(method)
+    assert len(seen[0.0]) == 3
+    for left, right in zip(*seen.values(), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
+
+
+def test_without_a_generator_it_is_adversarial_training_of_the_head():
+    """One step equals a PGD-AT step written out: the same attack, cross-entropy, Adam."""
+    values = {"generator": False, "epochs": 1, "batch_size": 64, "attack.warmup": 0.0, "spectral_norm": False}
+    method, reference = make(**values), make(**values)
+    images, labels = next(iter(reference.loader))
+    attacked = reference.attack_class(images, labels, 0.1)
+    loss = F.cross_entropy(reference.network(attacked), labels)
+    loss.backward()
+    reference.optimizer_d.step()
+    generator = copy_of(method.generator)
+    means = method.train_epoch(0)
+    assert set(means) == {"loss", "ce_real"}
+    assert means["loss"] == pytest.approx(loss.item(), rel=1e-6)
+    assert same(copy_of(method.network), copy_of(reference.network))
+    assert same(generator, copy_of(method.generator))
+
+
+def test_generator_steps_every_n_dis_steps():
+    method = make(epochs=2, n_dis=3, **{"ft.share": 0.0})
+    run(method)
+    assert int(next(iter(method.optimizer_g.state.values()))["step"]) == 2
+    assert int(next(iter(method.optimizer_d.state.values()))["step"]) == 6
+
+
+def test_joint_and_separate_batches_agree_without_batch_norm():
+    """One step: later ones amplify the rounding, as Adam divides by small moments."""
+    values = {"batch_size": 64, "spectral_norm": False}
+    joint, apart = (make(joint_batch=flag, **values).train_epoch(0) for flag in (True, False))
+    assert joint == pytest.approx(apart, rel=1e-4, abs=1e-6)
+
+
+def test_average_follows_the_generator():
+    """After the first step the decay is min(ema, 2 / 11): (2 old + 9 new) / 11."""
+    method = make(batch_size=64, ema=0.9)
+    old = method.generator.project.weight.clone()
+    method.train_epoch(0)
+    expected = (2 * old + 9 * method.generator.project.weight) / 11
+    torch.testing.assert_close(method.average.project.weight, expected)
+    assert make(ema=0.0).sampler().training is False
+
+
+# -- resume ------------------------------------------------------------------------------------------------
+
+VARIANTS = [
+    {},
+    {"loss": "bce", "fake_cls_in_d": True, "spectral_norm": False, "pool": "sum", "d_norm": "batch"},
+    {
+        "d_norm": "batch",
+        "joint_batch": False,
+        "ft.frozen_bn": True,
+        "ft.schedule": "stages",
+        "bn_momentum": 0.9,
+    },
+    {"n_dis": 2, "ema": 0.0, "r1_gamma": 0.1, "dequantize": 1 / 256, "attack.random_start": False},
+    {"schedule": "halve", "reset_optimizer": True, "rounds": 2, "augment": "crop", "ft.lambda_f": 0.0},
+    {"generator": False, "schedule": "cosine"},
+]
+
+
+@pytest.mark.parametrize("values", VARIANTS)
+def test_resume_is_bit_exact_within_and_between_the_phases(values):
+    """4 epochs, the last two of the second phase; interrupted after each; streams restored first or last."""
+    values = {**values, "epochs": 4, "ft.share": 0.5}
+    straight = make(**values)
+    expected = run(straight)
+    for done in (1, 2, 3):
+        first = make(**values)
+        run(first, 0, done)
+        file = io.BytesIO()
+        torch.save({"method": first.state_dict(), "streams": first.streams.state_dict()}, file)
+        file.seek(0)
+        saved = torch.load(file, weights_only=True)
+        second = make(**values)
+        if done == 2:
+            second.streams.load_state_dict(saved["streams"])
+        second.load_state_dict(saved["method"])
+        if done != 2:
+            second.streams.load_state_dict(saved["streams"])
+        assert run(second, done) == expected[done:]
+        assert same(copy_of(second.network), copy_of(straight.network))
+        assert same(copy_of(second.sampler()), copy_of(straight.sampler()))
+        assert same(copy_of(second.classifier()), copy_of(straight.classifier()))
+        assert second.passes == straight.passes
+
+
+def test_checkpoint_rebuilds_the_classifier():
+    method = make()
+    method.train_epoch(0)
+    content = checkpoints.unpack(checkpoints.pack("robgan", method, 1, toy.benchmark().info), "x")
+    images = torch.rand(3, 1, 8, 8)
+    rebuilt = checkpoints.classifier_of(content)
+    torch.testing.assert_close(rebuilt(images), method.network.eval()(images))
+    torch.testing.assert_close(rebuilt.head(rebuilt.features(images)), rebuilt(images))
+    assert get("robgan").load_method() is RobGAN
+
+
+def test_looking_at_the_classifier_changes_nothing():
+    quiet, watched = make(), make()
+    for method in (quiet, watched):
+        for epoch in range(3):
+            method.train_epoch(epoch)
+            if method is watched:
+                method.classifier()
+                method.sample(5, method.streams.fresh("look"))
+    assert same(copy_of(quiet.network), copy_of(watched.network))
+
+
+# -- guards and samples ------------------------------------------------------------------------------------
+
+
+def collapsed(**values):
+    """Return a method whose generator paints everything grey."""
+    method = make(lr_g=0.0, ema=0.0, **values)
+    torch.nn.init.zeros_(method.generator.to_image.weight)
+    return method
+
+
+def test_a_collapsed_generator_ends_the_trial_with_its_reason():
+    method = collapsed(**{"guards.enabled": True, "guards.grace": 0.0})
+    with pytest.raises(
+        TrainingFailed, match=r"^collapsed: pixels of fakes deviate by .* as far apart as reals"
+    ):
+        method.train_epoch(0)
+
+
+def test_guards_wait_for_the_grace_period_and_can_only_report():
+    """Of 2 joint epochs, half a grace lets the first pass; switched off they report collapsed = 1."""
+    method = collapsed(**{"guards.enabled": True, "guards.grace": 0.5, "ft.share": 0.3})
+    assert method.train_epoch(0)["collapsed"] == 1.0
+    with pytest.raises(TrainingFailed, match="collapsed"):
+        method.train_epoch(1)
+    silent = collapsed()
+    assert [means.get("collapsed") for means in run(silent)] == [1.0, 1.0, None]
+
+
+def test_a_discriminator_that_always_wins_is_counted():
+    """A streak of right answers grows by the steps of an epoch, and one wrong step ends it."""
+    method = make(**{"ft.share": 0.0})
+    method.options = replace(method.options, guards=replace(method.options.guards, accuracy=-1.0))
+    assert [means["won_steps"] for means in run(method)] == [3.0, 6.0, 9.0]
+    assert make(**{"guards.accuracy": 1.0}).train_epoch(0)["won_steps"] == 0.0
+
+
+def test_samples_are_judged_when_the_joint_phase_ends():
+    method = make(judged=True, **{"ft.share": 0.3})
+    means = run(method)
+    assert "judge_accuracy" not in means[0]
+    assert 0 <= means[1]["judge_accuracy"] <= 1
+    assert means[1]["judge_frechet"] > 0
+
+
+def test_sample_grids_are_written_and_kept(tmp_path):
+    """4 classes in rows of 8 images of 8x8 with lines: 37 x 73; one file per joint epoch."""
+    from PIL import Image
+
+    method = make(folder=str(tmp_path), **{"ft.share": 0.3})
+    assert method.samples is None
+    run(method)
+    assert method.samples.shape == (37, 73)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["samples-0001.png", "samples-0002.png"]
+    picture = np.asarray(Image.open(tmp_path / "samples-0002.png"))
+    assert np.array_equal(picture[::4, ::4], method.samples)
+
+
+def test_a_diverged_training_is_reported():
+    method = make(lr_d=1e30, spectral_norm=False, **{"ft.share": 0.0})
+    with pytest.raises(TrainingFailed, match="diverged"):
+        run(method)
+
+
+#: attack 2 a step; joint: 3 real + 3 fake + 1 for making it + 5 / n_dis; second phase: twice 3, 1 for the fake.
+PASSES = [
+    ({}, [4 + 7 + 5, 4 + 7 + 5, 8 + 7]),
+    ({"n_dis": 5}, [12, 12, 15]),
+    ({"attack.epsilon": 0.0}, [12, 12, 7]),
+    ({"ft.lambda_f": 0.0, "r1_gamma": 1.0}, [19, 19, 7]),
+    ({"generator": False}, [7, 7, 7]),
+    ({"rounds": 2}, [32, 32, 30]),
+]
+
+
+@pytest.mark.parametrize(("values", "expected"), PASSES)
+def test_passes_golden(values, expected):
+    method = make(**{"n_dis": 1, "ft.share": 0.3, **values})
+    found = []
+    for epoch in range(3):
+        before = method.passes
+        method.train_epoch(epoch)
+        found.append(method.passes - before)
+    assert found == pytest.approx(expected)
+
+
+# -- outliers and the study --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """Fit once on the toy images, 4 steps, with the global random states watched."""
+    from trainables import robgan_generator
+
+    before, steps = torch.get_rng_state(), robgan_generator.STEPS
+    np_before = np.random.get_state()[1].copy()
+    robgan_generator.STEPS = 4
+    try:
+        generator = RobGANOutliers()
+        generator.fit(toy.images_of(64, 0))
+    finally:
+        robgan_generator.STEPS = steps
+    assert torch.equal(before, torch.get_rng_state())
+    assert np.array_equal(np_before, np.random.get_state()[1])
+    return generator
+
+
+def test_outliers_scale_their_latents_with_sigma(fitted):
+    """At sigma 0 all outliers of a class are one image; equal random states give equal classes at every sigma."""
+    still = fitted.sample(40, 0.0, np.random.default_rng(0))
+    assert still.shape == (40, 1, 8, 8)
+    assert still.dtype == np.float32
+    assert len(np.unique(still.reshape(40, -1).round(5), axis=0)) <= toy.CLASSES
+    near = fitted.sample(40, 1e-4, np.random.default_rng(0))
+    assert np.abs(near - still).max() < 1e-3
+    assert np.array_equal(near, fitted.sample(40, 1e-4, np.random.default_rng(0)))
+    assert np.abs(fitted.sample(40, 3.0, np.random.default_rng(0)) - still).max() > 1e-3
+
+
+def test_outlier_state_survives_its_file(fitted):
+    file = io.BytesIO()
+    np.savez(file, **fitted.state())
+    file.seek(0)
+    second = RobGANOutliers()
+    second.load_state(dict(np.load(file)))
+    left, right = (g.sample(9, 2.0, np.random.default_rng(1)) for g in (fitted, second))
+    assert np.array_equal(left, right)
+    for damage in ("sizes", "weight.project.weight"):
+        with pytest.raises((KeyError, ValueError)):
+            RobGANOutliers().load_state({k: v for k, v in fitted.state().items() if k != damage})
+    with pytest.raises(ValueError, match="do not fit"):
+        RobGANOutliers().load_state({**fitted.state(), "weight.project.weight": np.zeros((2, 2), np.float32)})
+
+
+@pytest.mark.parametrize("profile", STUDY.profiles, ids=lambda p: p.dataset)
+def test_profiles_name_options_that_exist(profile):
+    from tuner.plan import check_setting
+
+    known = fields_of(RobGANOptions)
+    for key, value in {**STUDY.space, **profile.settings}.items():
+        check_setting(key, value, known)
