@@ -336,7 +336,7 @@ def relative_speed(
         gradients = torch.autograd.grad(
             margins, list(values.values()), ones, create_graph=True, allow_unused=True, materialize_grads=True
         )
-        along = sum((g * v).sum() for g, v in zip(gradients, direction, strict=True))
+        along = torch.stack([(g * v).sum() for g, v in zip(gradients, direction, strict=True)]).sum()
         (change,) = torch.autograd.grad(along, ones)
     speed: Tensor = change / boundary.gradients.flatten(1).abs().sum(1).clamp_min(1e-12)
     return speed

@@ -21,7 +21,7 @@ def real_term(critic: Tensor, loss: str) -> Tensor:
         b = 0: 1 and log 2. b = 2: 0 and log(1 + e^-2) = 0.1269.
     """
     critic = full_precision(critic)
-    return _choose(loss, lambda: F.relu(1 - critic), lambda: F.softplus(-critic))
+    return F.relu(1 - critic) if _is_hinge(loss) else F.softplus(-critic)
 
 
 def fake_term(critic: Tensor, loss: str) -> Tensor:
@@ -32,13 +32,13 @@ def fake_term(critic: Tensor, loss: str) -> Tensor:
 def fooling_term(critic: Tensor, loss: str) -> Tensor:
     """Return (n,) what a recognised fake costs the generator: -b (hinge) or softplus(-b) (bce, non-saturating)."""
     critic = full_precision(critic)
-    return _choose(loss, lambda: -critic, lambda: F.softplus(-critic))
+    return -critic if _is_hinge(loss) else F.softplus(-critic)
 
 
-def _choose(loss, hinge, bce):  # type: ignore[no-untyped-def]
+def _is_hinge(loss: str) -> bool:
     if loss not in LOSSES:
         raise ValueError(f"unknown GAN loss {loss!r}; known: {', '.join(LOSSES)}")
-    return hinge() if loss == "hinge" else bce()
+    return loss == "hinge"
 
 
 def class_term(logits: Tensor, labels: Tensor) -> Tensor:
@@ -155,20 +155,20 @@ def r1_penalty(critic: Tensor, images: Tensor) -> Tensor:
 
 
 def finetune_loss(
-    real_logits: Tensor,
-    labels: Tensor,
-    fake_logits: Tensor | None,
-    fake_labels: Tensor | None,
-    lambda_f: float,
+    real_logits: Tensor, labels: Tensor, fake_logits: Tensor, fake_labels: Tensor, lambda_f: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the second phase's loss CE(real) + lambda_f CE(fake) and its terms; None stands for no fakes.
+    """Return the second phase's loss CE(real) + lambda_f CE(fake) and its terms; without fakes CE(real) alone.
+
+    Args:
+        real_logits: (n, classes), labels: (n,).
+        fake_logits: (m, classes), fake_labels: (m,); m may be 0.
 
     Example:
         Zero logits of 4 classes, lambda_f 0.5: 1.5 log 4.
     """
     terms = {"ce_real": class_term(real_logits, labels).mean()}
     total = terms["ce_real"]
-    if fake_logits is not None and fake_labels is not None:
+    if len(fake_labels):
         terms["ce_fake"] = class_term(fake_logits, fake_labels).mean()
         total = total + lambda_f * terms["ce_fake"]
     return total, terms

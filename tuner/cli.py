@@ -152,7 +152,9 @@ def find(options: Any, command: str) -> tuple[RunFolder, Plan]:
     """Return the run's folder and plan: a new one, or the stored one with what a resume may change."""
     request = to_request(options)
     if "://" in options.storage and not options.study_storage:
-        raise UsageError(f"--storage {options.storage} cannot hold a database; add --study-storage postgresql://...")
+        raise UsageError(
+            f"--storage {options.storage} cannot hold a database; add --study-storage postgresql://..."
+        )
     if options.resume is None:
         if options.run_name is not None:
             check_name(options.run_name)

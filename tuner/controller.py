@@ -2,25 +2,23 @@
 
 import io
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import ray
+from ray.exceptions import RayTaskError
 
 from search_spaces.study import Arm, fixed
 from trainables import get
 from trainables.base import Assets
+from trainables.errors import InputError
 from trainables.options import fields_of
 from trainables.seeds import derive_seed
 from tuner import jobs
 from tuner.bridge import run_queue
-from tuner.errors import Interrupted, StudyFailed
+from tuner.errors import StudyFailed
 from tuner.plan import LanePlan, Plan
 from tuner.queue import Lane, Listener, Planned, TrialQueue, best
 from tuner.records import Role, State, TrialRecord
@@ -29,43 +27,7 @@ from tuner.results import ArmResult
 from tuner.run_folder import RunFolder
 from tuner.scheduler import dominates
 from tuner.searcher import LaneStore, importances, open_storage
-
-
-class Signals:
-    """SIGINT and SIGTERM as a flag that every wait looks at; a second SIGINT ends the process at once."""
-
-    def __init__(self) -> None:
-        self.exit_code = 0
-
-    def install(self) -> None:
-        """Take both signals; outside the main thread they stay as they are."""
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, self._note)
-
-    @contextmanager
-    def installed(self) -> Iterator["Signals"]:
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        self.install()
-        try:
-            yield self
-        finally:
-            if threading.current_thread() is threading.main_thread():
-                for number, handler in before.items():
-                    signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.exit_code and number == signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            signal.raise_signal(signal.SIGINT)
-        self.exit_code = self.exit_code or 128 + number
-
-    def asked(self) -> bool:
-        return self.exit_code != 0
-
-    def check(self) -> None:
-        if self.exit_code:
-            raise Interrupted(self.exit_code)
+from tuner.signals import Signals
 
 
 class Controller:
@@ -75,6 +37,7 @@ class Controller:
         lanes: the stores of the searches, "search" first; `confirm` that of the confirm stage.
         reference: validation metrics of the pretrained classifier, {} where the method has none.
         timings: {stage: seconds of wall time} of this driver.
+        problems, remarks: what went wrong (exit status 1) and what the user should know, one line each.
     """
 
     def __init__(
@@ -97,6 +60,7 @@ class Controller:
         )
         self.timings: dict[str, float] = {}
         self.problems: list[str] = []
+        self.remarks: list[str] = []
         self._assets: Assets | None = None
         self._test_benchmark: Any = None
 
@@ -105,6 +69,14 @@ class Controller:
         return LaneStore(
             self.storage, name, lane.name, Role(lane.role), lane.space, self.plan.objectives, self.plan.seed
         )
+
+    def _problem(self, line: str) -> None:
+        if line not in self.problems:
+            self.problems.append(line)
+
+    def _remark(self, line: str) -> None:
+        if line not in self.remarks:
+            self.remarks.append(line)
 
     # -- what is known ---------------------------------------------------------------------------------
 
@@ -168,7 +140,13 @@ class Controller:
         while left:
             self.signals.check()
             _, left = ray.wait(left, num_returns=len(left), timeout=0.2)
-        return list(ray.get(list(refs)))
+        try:
+            return list(ray.get(list(refs)))
+        except RayTaskError as error:
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, InputError):
+                raise cause from None  # the user's line, not a remote traceback
+            raise
 
     def prepare(self, seeds: Sequence[int]) -> Assets:
         """Load the sealed benchmark once and see that the pretrained classifiers of these seeds exist."""
@@ -285,7 +263,7 @@ class Controller:
         except Exception as error:
             reason = " ".join(str(error).split())[-300:]
             self.folder.log(record.key, f"evaluation failed: {error}")
-            self.problems.append(f"evaluation of {record.key} failed: {reason}")
+            self._problem(f"evaluation of {record.key} failed: {reason}")
             return
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **{k: v.astype(np.float32) for k, v in scores.items()})
@@ -321,19 +299,44 @@ class Controller:
         winner = self.best()
         if winner is None:
             raise StudyFailed(self._no_winner())
-        seeds = [derive_seed(self.plan.seed, "confirm", k) % 2**31 for k in range(self.plan.confirm_seeds)]
-        planned = []
-        arms = self.confirm_arms(winner)
-        for k, seed in enumerate(seeds):
-            for arm, (method, configuration) in arms.items():
-                role = "confirm" if arm == "best" else next(a.role for a in self.plan.arms if a.name == arm)
-                planned.append(
-                    Planned(configuration, method, seed, seed, {"arm": arm, "seed_index": k, "role": role})
-                )
-        assets = self.prepare(seeds)
-        lane = Lane(self.confirm, "", {}, len(planned), 0, early_stopping=False, planned=planned)
+        planned = self._plan_confirm(winner)
+        assets = self.prepare(sorted({item.pretrain_seed for item in planned.values()}))
+        lane = Lane(
+            self.confirm, "", {}, max(planned, default=-1) + 1, 0, early_stopping=False, planned=planned
+        )
         self._run([lane], assets, math.inf, "confirm")
-        self.run_evaluate(self.confirm.records())
+        self.run_evaluate(self._current(self.confirm.records()))
+
+    def _plan_confirm(self, winner: TrialRecord) -> dict[int, Planned]:
+        """Return {trial number: work}; what an earlier launch did for the same arms keeps its number.
+
+        A run that was extended may have another winner: its old confirm trials stay in the storage, unused.
+        """
+        arms = self.confirm_arms(winner)
+        roles = {arm.name: arm.role for arm in self.plan.arms}
+        existing = self.confirm.records()
+        planned: dict[int, Planned] = {}
+        following = len(existing)
+        for k in range(self.plan.confirm_seeds):
+            seed = derive_seed(self.plan.seed, "confirm", k) % 2**31
+            for arm, (method, configuration) in arms.items():
+                attrs = {"arm": arm, "seed_index": k, "role": roles.get(arm, Role.CONFIRM.value)}
+                item = Planned(configuration, method, seed, seed, attrs)
+                done = next((r.number for r in existing if item.is_of(r)), None)
+                planned[following if done is None else done] = item
+                following += done is None
+        for record in existing:
+            if record.state is State.RUNNING and record.number not in planned:
+                self.confirm.finish(record.number, State.FAIL, "superseded: the run has another winner now")
+        return planned
+
+    def _current(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
+        """Return the confirm trials of the arms as they are now."""
+        winner = self.best()
+        if winner is None:
+            return []
+        arms = self.confirm_arms(winner)
+        return [r for r in records if arms.get(r.arm) == (r.method, dict(r.configuration))]
 
     def confirm_arms(self, winner: TrialRecord) -> dict[str, tuple[str, dict[str, Any]]]:
         """Return {arm: (method, configuration)}; an arm whose own search has no feasible winner is left out."""
@@ -342,7 +345,7 @@ class Controller:
             if arm.search:
                 own = self.best(arm.name)
                 if own is None:
-                    self.problems.append(f"arm {arm.name} has no feasible trial and is not confirmed")
+                    self._remark(f"arm {arm.name} has no feasible trial and is not confirmed")
                     continue
                 found[arm.name] = (arm.method or self.plan.method, dict(own.configuration))
             else:
@@ -366,7 +369,7 @@ class Controller:
         """Return the confirm stage by arm, over the seeds that every arm has finished: pairs stay pairs."""
         tests = self.tests()
         by_arm: dict[str, dict[int, TrialRecord]] = {}
-        for record in self.confirm.records():
+        for record in self._current(self.confirm.records()):
             if record.key in tests:
                 by_arm.setdefault(record.arm, {})[record.seed_index] = record
         if "best" not in by_arm:

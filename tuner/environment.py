@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import time
 from importlib import metadata
 from pathlib import Path
 
@@ -30,6 +31,13 @@ def apply_defaults() -> None:
     """Set the variables above unless the user has set them."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+
+
+def process_age_s() -> float:
+    """Return the seconds since this process was started."""
+    import psutil
+
+    return time.time() - float(psutil.Process().create_time())
 
 
 def variable(name: str, default: str = "") -> str:

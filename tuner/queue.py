@@ -59,10 +59,20 @@ class Planned:
     pretrain_seed: int
     attrs: Mapping[str, Any]
 
+    def is_of(self, record: TrialRecord) -> bool:
+        """Return whether a trial is this very piece of work."""
+        return (record.method, record.configuration, record.seed, record.arm, record.seed_index) == (
+            self.method,
+            dict(self.configuration),
+            self.seed,
+            self.attrs["arm"],
+            self.attrs["seed_index"],
+        )
+
 
 @dataclass
 class Lane:
-    """One source of trials: a search (the store asks) or a list (`planned`)."""
+    """One source of trials: a search (the store asks) or a list (`planned`, by trial number)."""
 
     store: LaneStore
     method: str
@@ -70,7 +80,7 @@ class Lane:
     target: int
     pretrain_seed: int
     early_stopping: bool = True
-    planned: Sequence[Planned] = ()
+    planned: Mapping[int, Planned] = field(default_factory=dict)
     exhausted: bool = False
     waiting: list[int] = field(default_factory=list)
     running: set[int] = field(default_factory=set)
@@ -161,12 +171,12 @@ class TrialQueue:
         lane.running.add(number)
         for listener in self.listeners:
             listener.started(record)
-        planned = lane.planned[number] if lane.planned else None
+        planned = lane.planned.get(number)
         return Assignment(
             key=record.key,
             lane=store.lane,
             number=number,
-            method=planned.method if planned else lane.method,
+            method=record.method,
             configuration=record.configuration,
             seed=record.seed,
             pretrain_seed=planned.pretrain_seed if planned else lane.pretrain_seed,
@@ -179,9 +189,14 @@ class TrialQueue:
         """Return what a new trial is made of besides its searched parameters."""
         if lane.planned:
             item = lane.planned[number]
-            return {"configuration": dict(item.configuration), "seed": item.seed, **item.attrs}
+            return {
+                "configuration": dict(item.configuration),
+                "method": item.method,
+                "seed": item.seed,
+                **item.attrs,
+            }
         seed = derive_seed(self.seed, lane.store.lane, "trial", number)
-        return {"configuration": {**lane.fixed, **params}, "seed": seed}
+        return {"configuration": {**lane.fixed, **params}, "method": lane.method, "seed": seed}
 
     # -- what became of them ---------------------------------------------------------------------------
 

@@ -56,6 +56,7 @@ class TrialRecord:
         number: from 0 within its lane.
         params: the searched parameters alone.
         configuration: every option that was set, searched or fixed.
+        method: of `trainables.METHODS`.
         arm, seed_index: of a confirm trial, which arm and which of the fresh seeds.
         history: {epoch from 1: what was recorded}.
         attempt: how often it was started.
@@ -72,6 +73,7 @@ class TrialRecord:
     history: Mapping[int, Epoch] = field(default_factory=dict)
     reason: str = ""
     attempt: int = 0
+    method: str = ""
     arm: str = ""
     seed_index: int = -1
 

@@ -157,6 +157,7 @@ class LaneStore:
             history=dict(sorted(history.items())),
             reason=attrs.get("reason", ""),
             attempt=attrs.get("attempt", 0),
+            method=attrs.get("method", ""),
             arm=attrs.get("arm", ""),
             seed_index=attrs.get("seed_index", -1),
         )

@@ -13,9 +13,10 @@ from typing import Any
 
 import ray
 
+from trainables.errors import InputError
 from tuner import environment
 from tuner.console import Console
-from tuner.controller import Controller, Signals
+from tuner.controller import Controller
 from tuner.errors import Interrupted, StudyFailed, UsageError
 from tuner.plan import Plan, to_dict
 from tuner.records import State, TrialRecord
@@ -23,6 +24,7 @@ from tuner.report import write_report
 from tuner.resources import Resources, settle
 from tuner.results import StudyResult
 from tuner.run_folder import RunFolder
+from tuner.signals import Signals
 from tuner.tracking import DEFAULT_URI, Tracker, log_winner, ui_command, ui_links
 
 COMPARED = 5  # runs behind the printed comparison link
@@ -42,7 +44,7 @@ class TrackingListener:
             "role": record.role.value,
             "state": State.RUNNING.value,
             "study": self.plan.study,
-            "method": self.plan.method,
+            "method": record.method,
             "dataset": self.plan.dataset,
             "seed": str(record.seed),
             "commit": self.commit,
@@ -78,7 +80,7 @@ class Service:
         self.uri = options.tracking_uri or environment.variable("MLFLOW_TRACKING_URI") or DEFAULT_URI
         self.storage_url = folder.storage_url(options.study_storage)
         self.facts = environment.describe(plan.command)
-        self.timings: dict[str, float] = {}
+        self.timings: dict[str, float] = {"imports": environment.process_age_s()}
 
     def run(self) -> int:
         """Drive the run to its end and return the exit status (0, 1, 130, 143)."""
@@ -126,7 +128,7 @@ class Service:
             status = "KILLED"
             console.interrupted(self.resume_command())
             return stop.exit_code
-        except StudyFailed:
+        except (StudyFailed, UsageError, InputError):
             raise
         except Exception as error:
             self.folder.log("driver", traceback.format_exc())
@@ -135,7 +137,11 @@ class Service:
                 f"continue with: {self.resume_command()}"
             ) from error
         finally:
+            closing = time.monotonic()
             unsent = tracker.close(status)
+            self.timings["logging"] = self.timings.get("logging", 0.0) + time.monotonic() - closing
+            self.timings["total"] = environment.process_age_s()
+            self.folder.write_json("timings.json", self.timings)
             if unsent:
                 console.note(f"MLflow was away: {unsent} events are kept and sent at the next --resume")
             console.close()
@@ -147,6 +153,7 @@ class Service:
         resources = self._start_ray()
         signals.install()  # again: starting Ray puts its own handler on SIGTERM
         self.timings["ray"] = time.monotonic() - started
+        self.timings["concurrency"] = resources.concurrency
         if resources.note:
             console.note(resources.note)
         listeners = (TrackingListener(tracker, self.plan, self.facts), console)
@@ -175,7 +182,7 @@ class Service:
         if "report" in self.plan.stages or failure:
             console.stage("report")
             result = self._report(result, controller, tracker, console)
-        for problem in [*controller.problems, *tracker.problems]:
+        for problem in [*controller.problems, *controller.remarks, *tracker.problems]:
             console.note(problem)
         console.answer(result, self.folder.local)
         if failure:
@@ -240,7 +247,9 @@ class Service:
         )
 
     def _links(self, controller: Controller, tracker: Tracker) -> dict[str, str]:
+        started = time.monotonic()
         tracker.flush()
+        self.timings["logging"] = self.timings.get("logging", 0.0) + time.monotonic() - started
         experiment, parent = tracker.experiment_id(), tracker.parent_id()
         if experiment is None or parent is None:
             return {}
@@ -258,8 +267,9 @@ class Service:
         started = time.monotonic()
         if result.best is not None:
             result = replace(result, strip=controller.strip(result.best))
-        result = replace(result, timings={**result.timings, "report": time.monotonic() - started})
-        for path in write_report(result, self.folder.local):
+        paths = write_report(result, self.folder.local)
+        self.timings["report"] = time.monotonic() - started
+        for path in paths:
             tracker.artifact("", path)
             if self.folder.remote:
                 self.folder.files.write(path.name, path.read_bytes())

@@ -36,8 +36,13 @@ class Launcher:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, str(ROOT / "launch.py"), *arguments]
         return subprocess.Popen(
-            command, cwd=self.folder, env=self.environment, text=True, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
 
     def run(self, *arguments: str, timeout: float = 280) -> Done:
@@ -47,10 +52,14 @@ class Launcher:
         except subprocess.TimeoutExpired:
             process.kill()
             out, err = process.communicate()
-            pytest.fail(f"launch.py {' '.join(arguments)} took over {timeout} s\n{out[-3000:]}\n{err[-3000:]}")
+            pytest.fail(
+                f"launch.py {' '.join(arguments)} took over {timeout} s\n{out[-3000:]}\n{err[-3000:]}"
+            )
         return Done(process.returncode, out, err)
 
-    def wait_for(self, run: str, text: str, count: int, process: subprocess.Popen[str], timeout: float = 200) -> None:
+    def wait_for(
+        self, run: str, text: str, count: int, process: subprocess.Popen[str], timeout: float = 200
+    ) -> None:
         """Wait until the run's log holds a text so many times."""
         log = self.folder / "runs" / run / "console.log"
         end = time.monotonic() + timeout
@@ -60,7 +69,9 @@ class Launcher:
             if log.exists() and log.read_text().count(text) >= count:
                 return
             time.sleep(0.05)
-        pytest.fail(f"{text!r} did not appear {count} times:\n{log.read_text() if log.exists() else 'no log'}")
+        pytest.fail(
+            f"{text!r} did not appear {count} times:\n{log.read_text() if log.exists() else 'no log'}"
+        )
 
     def kill(self, process: subprocess.Popen[str]) -> None:
         """kill -9 the driver, and wait until its Ray processes are gone too."""

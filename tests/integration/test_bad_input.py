@@ -50,8 +50,11 @@ STUDY = ["--study", "aoe_sigma"]
     ],
 )
 def test_one_line_and_nothing_written(
-    launcher: Launcher, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
-    arguments: list[str], says: str,
+    launcher: Launcher,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    says: str,
 ) -> None:
     from tuner.cli import run
 

@@ -24,7 +24,9 @@ def small(name: str, trials: int, *more: str) -> list[str]:
 @pytest.fixture(scope="module")
 def finished(module_launcher: Launcher) -> tuple[Launcher, Done]:
     """One whole study; a GPU share is asked for although there is none."""
-    done = module_launcher.run(*small("one", 3, "--confirm-seeds", "2", "--gpus-per-trial", "0.5"), timeout=500)
+    done = module_launcher.run(
+        *small("one", 3, "--confirm-seeds", "2", "--gpus-per-trial", "0.5"), timeout=500
+    )
     assert done.code == 0, done.out + done.err
     return module_launcher, done
 
@@ -56,7 +58,9 @@ def test_the_answer_is_printed(finished: tuple[Launcher, Done]) -> None:
     assert "winner: trial" in done.out
     for words in ("robust AUROC", "clean accuracy", "oe", "signnoise", "gauss", "report.html", "mlflow ui"):
         assert words in done.out, words
-    assert re.search(r"runs: http://127\.0\.0\.1:5000/#/experiments/\d+/runs\?workflowType=machine_learning", done.out)
+    assert re.search(
+        r"runs: http://127\.0\.0\.1:5000/#/experiments/\d+/runs\?workflowType=machine_learning", done.out
+    )
     assert "compare-runs?runs=" in done.out
     assert "Traceback" not in done.out + done.err
 
@@ -94,11 +98,22 @@ def test_mlflow_has_one_run_per_trial(finished: tuple[Launcher, Done]) -> None:
     for child in children:
         assert child.info.status == status[child.data.tags["state"]]
         assert set(child.data.params) <= {
-            "attack.name", "attack.epsilon", "attack.steps", "outliers.sigma", "outliers.weight", "lr"
+            "attack.name",
+            "attack.epsilon",
+            "attack.steps",
+            "outliers.sigma",
+            "outliers.weight",
+            "lr",
         }
         if child.data.tags["state"] == "COMPLETE":
-            assert {"test/accuracy/clean", "test/accuracy/robust_0.15", "test/auroc/near", "test/fpr95_id_pos/far",
-                    "test/robust_auroc_0.1/unknown", "val/robust_auroc_0.1/all"} <= set(child.data.metrics)
+            assert {
+                "test/accuracy/clean",
+                "test/accuracy/robust_0.15",
+                "test/auroc/near",
+                "test/fpr95_id_pos/far",
+                "test/robust_auroc_0.1/unknown",
+                "val/robust_auroc_0.1/all",
+            } <= set(child.data.metrics)
 
 
 def test_no_step_twice(finished: tuple[Launcher, Done]) -> None:

@@ -39,7 +39,8 @@ def test_search_with_plain_tune(ray_here: Any, tmp_path: Path) -> None:
         },
         tune_config=tune.TuneConfig(num_samples=3, reuse_actors=True, metric="val/auroc/all", mode="max"),
         run_config=tune.RunConfig(
-            storage_path=str(tmp_path / "tune"), verbose=0,
+            storage_path=str(tmp_path / "tune"),
+            verbose=0,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
         ),
     ).fit()
@@ -58,7 +59,8 @@ def test_an_unknown_option_is_an_error_of_the_trial(ray_here: Any, tmp_path: Pat
     from trainables import AOETrainable
 
     results = tune.Tuner(
-        AOETrainable, param_space={"attack.epsilno": 0.1},
+        AOETrainable,
+        param_space={"attack.epsilno": 0.1},
         run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
     ).fit()
     assert "did you mean attack.epsilon?" in str(results.errors[0])

@@ -1,7 +1,6 @@
-"""Rob-GAN: losses by hand, what trains what, exact resume in both phases, guards, costs, samples, the study."""
+"""Rob-GAN: the attack, what trains what, exact resume in both phases, guards, costs, samples, the study."""
 
 import io
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -14,12 +13,11 @@ from tests.unit import toy
 from trainables import checkpoints, get, losses_gan, networks
 from trainables.errors import TrainingFailed
 from trainables.losses_gan import weights
-from trainables.methods.robgan import RobGAN, joint_epochs, ramp_up, rate_factor
+from trainables.methods.robgan import RobGAN
+from trainables.methods.robgan_schedule import joint_epochs, ramp_up, rate_factor
 from trainables.options import build, fields_of
 from trainables.options.robgan import RobGANOptions
-from trainables.robgan_generator import RobGANOutliers
 
-LOG2, LOG4 = math.log(2), math.log(4)
 #: 64 toy images in batches of 21: 3 steps an epoch.
 TINY = {"epochs": 3, "batch_size": 21, "seed": 5, "ndf": 2, "ngf": 2, "nz": 3, "judged": False}
 TINY |= {"attack.steps": 2, "attack.epsilon": 0.1, "guards.enabled": False}
@@ -47,104 +45,6 @@ def copy_of(module):
 
 def same(left, right):
     return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
-
-
-# -- losses ------------------------------------------------------------------------------------------------
-
-
-def test_terms_golden():
-    """b = 0 and 2. hinge: real 1, 0; fake 1, 3; fool 0, -2. bce: log 2, log(1 + e^-2); fake log(1 + e^2)."""
-    b = torch.tensor([0.0, 2.0])
-    near, far = math.log1p(math.exp(-2)), math.log1p(math.exp(2))
-    expected = {
-        ("real_term", "hinge"): [1, 0],
-        ("fake_term", "hinge"): [1, 3],
-        ("fooling_term", "hinge"): [0, -2],
-        ("real_term", "bce"): [LOG2, near],
-        ("fake_term", "bce"): [LOG2, far],
-        ("fooling_term", "bce"): [LOG2, near],
-    }
-    for (name, loss), values in expected.items():
-        assert getattr(losses_gan, name)(b, loss).tolist() == pytest.approx(values)
-    with pytest.raises(ValueError, match="known: hinge, bce"):
-        losses_gan.real_term(b, "wasserstein")
-
-
-#: L_D of zero logits of 4 classes with w_c = 1: our loss .5 + 1 of log 2 and .5 log 4 (= log 2), AC-GAN
-#: .5 + .5 of log 2 and twice .5 log 4; hinge 1 + 1 and one or two log 4.
-LOSS_D = [
-    ("bce", False, 2.5 * LOG2),
-    ("bce", True, 3 * LOG2),
-    ("hinge", False, 2 + LOG4),
-    ("hinge", True, 2 + 2 * LOG4),
-]
-
-
-@pytest.mark.parametrize(("loss", "on_fakes", "expected"), LOSS_D)
-def test_discriminator_loss_golden(loss, on_fakes, expected):
-    heads = torch.zeros(2), torch.zeros(2, 4), torch.tensor([0, 3])
-    total, terms = losses_gan.discriminator_loss(heads, heads, loss, weights(loss, on_fakes))
-    assert total.item() == pytest.approx(expected)
-    assert terms["ce_fake"].item() == pytest.approx(LOG4)
-
-
-@pytest.mark.parametrize(("loss", "expected"), [("bce", 1.5 * LOG2), ("hinge", LOG4)])
-def test_generator_loss_golden(loss, expected):
-    """bce: half of log 2 and half of log 4; hinge: 0 and log 4."""
-    value = losses_gan.generator_loss(
-        torch.zeros(2), torch.zeros(2, 4), torch.tensor([1, 2]), loss, weights(loss, False)
-    )
-    assert value.item() == pytest.approx(expected)
-
-
-def test_finetune_loss_golden():
-    """Zero logits of 4 classes: log 4 on the reals, lambda log 4 on the fakes."""
-    logits, labels = torch.zeros(3, 4), torch.tensor([0, 1, 2])
-    total, _ = losses_gan.finetune_loss(logits, labels, logits, labels, 0.5)
-    assert total.item() == pytest.approx(1.5 * LOG4)
-    total, terms = losses_gan.finetune_loss(logits, labels, None, None, 0.5)
-    assert total.item() == pytest.approx(LOG4)
-    assert set(terms) == {"ce_real"}
-
-
-@pytest.mark.parametrize("loss", ["hinge", "bce"])
-def test_losses_have_the_gradients_of_finite_differences(loss):
-    """In float64, away from the hinge's kinks."""
-    torch.manual_seed(0)
-    b, c = torch.randn(4, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
-    y, weigh = torch.tensor([0, 1, 2, 0]), weights(loss, True, 0.7, 0.3)
-
-    def of_d(rb, rc, fb, fc):
-        return losses_gan.discriminator_loss((rb, rc, y), (fb, fc, y), loss, weigh)[0]
-
-    def of_g(fb, fc):
-        return losses_gan.generator_loss(fb, fc, y, loss, weigh)
-
-    inputs = [t.clone().requires_grad_(True) for t in (b, c, b.flip(0), c.flip(0))]
-    assert torch.autograd.gradcheck(of_d, inputs)
-    assert torch.autograd.gradcheck(of_g, inputs[:2])
-
-
-def test_r1_golden_and_gradient():
-    """b = 2 sum(2 x - 1) over 3 pixels: half of 3 * 2^2 is 6; with slope w: 3 w^2 / 2, so a gradient of 3 w."""
-    x = torch.rand(2, 1, 1, 3, dtype=torch.float64, requires_grad=True)
-    w = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
-    penalty = losses_gan.r1_penalty((w * (2 * x - 1)).sum((1, 2, 3)), x)
-    assert penalty.item() == pytest.approx(6.0)
-    penalty.backward()
-    assert w.grad.item() == pytest.approx(6.0)
-
-
-@pytest.mark.parametrize("loss", ["hinge", "bce"])
-@pytest.mark.parametrize("on_fakes", [False, True])
-def test_class_head_learns_from_fakes_only_if_asked_to(loss, on_fakes):
-    """The paper's loss gives the class head no gradient from fakes, AC-GAN's does."""
-    b, c = torch.zeros(2), torch.zeros(2, 4, requires_grad=True)
-    y = torch.tensor([0, 1])
-    real = torch.zeros(2), torch.zeros(2, 4), y
-    total, _ = losses_gan.discriminator_loss(real, (b + 0 * c.sum(1), c, y), loss, weights(loss, on_fakes))
-    total.backward()
-    assert bool(c.grad.abs().sum() > 0) is on_fakes
 
 
 # -- the attack --------------------------------------------------------------------------------------------
@@ -453,52 +353,7 @@ def test_passes_golden(values, expected):
     assert found == pytest.approx(expected)
 
 
-# -- outliers and the study --------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def fitted():
-    """Fit once on the toy images, 4 steps, with the global random states watched."""
-    from trainables import robgan_generator
-
-    before, steps = torch.get_rng_state(), robgan_generator.STEPS
-    np_before = np.random.get_state()[1].copy()
-    robgan_generator.STEPS = 4
-    try:
-        generator = RobGANOutliers()
-        generator.fit(toy.images_of(64, 0))
-    finally:
-        robgan_generator.STEPS = steps
-    assert torch.equal(before, torch.get_rng_state())
-    assert np.array_equal(np_before, np.random.get_state()[1])
-    return generator
-
-
-def test_outliers_scale_their_latents_with_sigma(fitted):
-    """At sigma 0 all outliers of a class are one image; equal random states give equal classes at every sigma."""
-    still = fitted.sample(40, 0.0, np.random.default_rng(0))
-    assert still.shape == (40, 1, 8, 8)
-    assert still.dtype == np.float32
-    assert len(np.unique(still.reshape(40, -1).round(5), axis=0)) <= toy.CLASSES
-    near = fitted.sample(40, 1e-4, np.random.default_rng(0))
-    assert np.abs(near - still).max() < 1e-3
-    assert np.array_equal(near, fitted.sample(40, 1e-4, np.random.default_rng(0)))
-    assert np.abs(fitted.sample(40, 3.0, np.random.default_rng(0)) - still).max() > 1e-3
-
-
-def test_outlier_state_survives_its_file(fitted):
-    file = io.BytesIO()
-    np.savez(file, **fitted.state())
-    file.seek(0)
-    second = RobGANOutliers()
-    second.load_state(dict(np.load(file)))
-    left, right = (g.sample(9, 2.0, np.random.default_rng(1)) for g in (fitted, second))
-    assert np.array_equal(left, right)
-    for damage in ("sizes", "weight.project.weight"):
-        with pytest.raises((KeyError, ValueError)):
-            RobGANOutliers().load_state({k: v for k, v in fitted.state().items() if k != damage})
-    with pytest.raises(ValueError, match="do not fit"):
-        RobGANOutliers().load_state({**fitted.state(), "weight.project.weight": np.zeros((2, 2), np.float32)})
+# -- the study ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("profile", STUDY.profiles, ids=lambda p: p.dataset)

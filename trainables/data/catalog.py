@@ -28,7 +28,7 @@ DATASETS: dict[str, DatasetInfo] = {
     for info in (
         DatasetInfo("digits", 10, (1, 8, 8), (0.3050,), (0.3759,), builtin=True),
         DatasetInfo("digits-open", 6, (1, 8, 8), (0.3035,), (0.3765,), builtin=True),
-        DatasetInfo("glyphs", 10, (3, 32, 32), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), builtin=True),
+        DatasetInfo("glyphs", 10, (3, 32, 32), (0.50, 0.50, 0.50), (0.29, 0.29, 0.29), builtin=True),
         _files("cifar10", 10, (3, 32, 32), (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
         _files("cifar100", 100, (3, 32, 32), (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
         _files("mnist", 10, (1, 32, 32), (0.1001,), (0.2752,)),

@@ -143,12 +143,19 @@ def _tiny_imagenet(root: Path, part: str, classes: int) -> Pictures:
 
 
 def _imagenet(root: Path, part: str, classes: int) -> Pictures:
-    return class_tree(root / ("train" if part == "train" else "val"), classes)
+    return _split_tree(root, "train" if part == "train" else "val", classes)
 
 
 def _imagefolder(root: Path, part: str, classes: int) -> Pictures:
     test = "test" if (root / "test").is_dir() else "val"
-    return class_tree(root / ("train" if part == "train" else test), classes)
+    return _split_tree(root, "train" if part == "train" else test, classes)
+
+
+def _split_tree(root: Path, split: str, classes: int) -> Pictures:
+    found = class_tree(root / split, classes)
+    if class_folders(root / split) != class_folders(root / "train"):
+        raise DataFileError(f"{root / split} has other class folders than {root / 'train'}")
+    return found
 
 
 def _dtd(root: Path, part: str, classes: int) -> Pictures:

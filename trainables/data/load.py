@@ -5,34 +5,55 @@ from collections.abc import Callable
 
 import numpy as np
 
-from trainables.data import catalog
+from trainables.data import catalog, glyphs, real
 from trainables.data.benchmark import Benchmark, LabelledImages
 from trainables.data.digits import build as build_digits
+from trainables.data.lazy import LazyImages
 
-#: {name: function of (name, data folder)}; one line per data set.
-LOADERS: dict[str, Callable[[str, str], Benchmark]] = {
-    "digits": lambda name, data_dir: build_digits(name),
-    "digits-open": lambda name, data_dir: build_digits(name),
+#: {name: function of (name, data folder, search only)}; one line per data set.
+LOADERS: dict[str, Callable[[str, str, bool], Benchmark]] = {
+    "digits": lambda name, data_dir, search_only: build_digits(name),
+    "digits-open": lambda name, data_dir, search_only: build_digits(name),
+    "glyphs": lambda name, data_dir, search_only: glyphs.build(data_dir, search_only=search_only),
+    "cifar10": real.build,
+    "cifar100": real.build,
+    "mnist": real.build,
+    "fashion-mnist": real.build,
+    "svhn": real.build,
+    "food101": real.build,
+    "tiny-imagenet": real.build,
+    "imagenet": real.build,
+    "imagefolder": real.build,
 }
 
 
-def load(name: str, data_dir: str = "") -> Benchmark:
+def load(name: str, data_dir: str = "", search_only: bool = False) -> Benchmark:
     """Return a data set with all its splits, not sealed.
 
     Args:
-        data_dir: folder that holds the files; built-in sets need none.
+        data_dir: folder that holds the files, or receives them where the source allows a download; built-in
+            sets need none (`glyphs` keeps its arrays there instead of in the user's cache folder).
+        search_only: do not read the test splits at all, where that saves time; digits have them anyway.
 
     Raises:
         InputError: an unknown name; the nearest known one is suggested.
         DataFileError: a file is missing or not in the documented format.
     """
-    return LOADERS[catalog.get(name).name](name, data_dir)
+    return LOADERS[catalog.get(name).name](name, data_dir, search_only)
 
 
 def fingerprint_images(data: LabelledImages) -> str:
-    """Return the SHA-256 over shape, dtype and bytes of images and labels."""
+    """Return the SHA-256 over shape, dtype and bytes of images and labels.
+
+    Of lazy images it is over the names, sizes and order of the files: decoding them all takes hours.
+    """
     digest = hashlib.sha256()
-    for array in (data.images, data.labels):
+    images: object = data.images
+    if isinstance(images, LazyImages):
+        for piece in images.identity():
+            digest.update(piece)
+    arrays = (data.labels,) if isinstance(images, LazyImages) else (data.images, data.labels)
+    for array in arrays:
         array = np.ascontiguousarray(array)
         digest.update(f"{array.shape} {array.dtype.str} ".encode())
         digest.update(array.data if array.size else b"")

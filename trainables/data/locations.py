@@ -139,11 +139,11 @@ def missing(name: str, data_dir: str) -> str:
         mark
         for part, marks in location.parts.items()
         if find(name, data_dir, part) is None
-        for mark in (_lacking(root, marks) or marks or (part,))
+        for mark in (_lacking(root, marks) or marks or ("pictures",))
     ]
     if not lacking:
         return ""
-    names = ", ".join(mark.split("|")[0] for mark in lacking)
+    names = ", ".join(dict.fromkeys(mark.split("|")[0] for mark in lacking))
     return f"{name}: {names} not found in {root}; put {location.put} of {Path(data_dir).expanduser()}"
 
 

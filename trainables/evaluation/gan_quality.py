@@ -6,6 +6,7 @@ were judged by one classifier, and nothing else.
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -114,16 +115,15 @@ def judge(network: nn.Module, fakes: Tensor, labels: Tensor, reals: Tensor) -> d
             int((network(x).argmax(1) == y).sum())
             for x, y in zip(torch.split(fakes, 256), torch.split(labels, 256), strict=True)
         )
-        features = [
-            torch.cat([network.features(x) for x in torch.split(images, 256)])  # type: ignore[operator]
-            for images in (reals, fakes)
-        ]
-    density, coverage = density_coverage(*features)
+        features_of: Any = network.features
+        of_reals = torch.cat([features_of(x) for x in torch.split(reals, 256)])
+        of_fakes = torch.cat([features_of(x) for x in torch.split(fakes, 256)])
+    density, coverage = density_coverage(of_reals, of_fakes)
     return {
         "judge_accuracy": right / len(fakes),
         "judge_density": density,
         "judge_coverage": coverage,
-        "judge_frechet": frechet_distance(*features),
+        "judge_frechet": frechet_distance(of_reals, of_fakes),
         "diversity": diversity(fakes, reals),
     }
 

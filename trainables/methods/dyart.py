@@ -3,6 +3,7 @@
 import math
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,9 @@ class DyART(Method):
         data = context.data.labelled(Split.TRAIN)
         batch = min(options.batch_size, len(data))
         self.steps = len(data) // batch
-        self.pool = SyntheticPool(options.synthetic_path, context.data.info) if options.synthetic_path else None
+        self.pool = (
+            SyntheticPool(options.synthetic_path, context.data.info) if options.synthetic_path else None
+        )
         self.extra = min(batch - 1, round(options.unsup_fraction * batch)) if self.pool else 0
         self.loader = DeviceLoader(
             data, batch - self.extra, self.device, self.streams.get("shuffle"), options.augment
@@ -303,14 +306,14 @@ def _npz_array(file: Path, key: str) -> np.ndarray:
             stream.seek(member.header_offset + 26)
             name_length, extra_length = struct.unpack("<HH", stream.read(4))
             stream.seek(name_length + extra_length, 1)
-            major, minor = np.lib.format.read_magic(stream)
+            major, _ = np.lib.format.read_magic(stream)
             read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
             shape, fortran, dtype = read(stream)
             if dtype.hasobject:
                 raise ValueError(f"{key} holds pickled objects, which are never loaded")
             order: Any = "F" if fortran else "C"
             return np.memmap(file, dtype=dtype, mode="r", offset=stream.tell(), shape=shape, order=order)
-    except (OSError, EOFError, ValueError, KeyError, struct.error, zipfile.BadZipFile, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+    except (OSError, EOFError, ValueError, struct.error, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, DataFileError):
             raise
         line = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from trainables import networks
 from trainables.attacks import ascend, attack_mode
-from trainables.data.loader import DeviceLoader, to_device, to_unit
+from trainables.data.loader import DeviceLoader
 from trainables.data.splits import DatasetInfo, Split
 from trainables.errors import TrainingFailed
 from trainables.evaluation import gan_quality
@@ -26,14 +25,11 @@ from trainables.losses_gan import (
     weights,
 )
 from trainables.method import Context, Method, StateDict
+from trainables.methods.robgan_samples import GUARD_N, Inspector, draw
+from trainables.methods.robgan_schedule import joint_epochs, ramp_up, rate_factor
 from trainables.networks.gan import Discriminator, Generator, build_class_head
 from trainables.options.robgan import RobGANOptions
 from trainables.seeds import derive_seed
-from trainables.storage import Folder
-
-GUARD_N = 256  #: fakes that the collapse guards look at
-JUDGED_N = 1000  #: at most so many fakes and reals are judged
-GRID_COLUMNS = 8
 
 
 class RobGAN(Method):
@@ -92,7 +88,7 @@ class RobGAN(Method):
         self.optimizer_g = self._adam(self.generator, options.lr_g)
         self.optimizer_ft: torch.optim.Optimizer | None = None
         self.samples: np.ndarray | None = None
-        self._real_distance = 0.0
+        self.inspector = Inspector(context)
 
     def _adam(self, network: nn.Module, lr: float) -> torch.optim.Optimizer:
         betas = (self.options.beta1, self.options.beta2)
@@ -268,11 +264,9 @@ class RobGAN(Method):
         self._update_average()
         self._add(loss_g=loss, gradient_norm=norm)
 
-    def _fakes(
-        self, generator: Generator, count: int, stream: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def _fakes(self, generator: Generator, count: int) -> tuple[Tensor, Tensor]:
         """Return (images, classes asked for), uniform over the classes."""
-        stream = stream or self.streams.get("latent")
+        stream = self.streams.get("latent")
         z, wanted = generator.latents(count, stream), generator.classes(count, stream)
         return generator(z, wanted), wanted
 
@@ -316,8 +310,7 @@ class RobGAN(Method):
         attacked = self.attack_class(everything, classes, epsilon)
         self.network.train(not ft.frozen_bn)
         logits = self.network(attacked)
-        fake = (logits[count:], classes[count:]) if ft.lambda_f else (None, None)
-        loss, terms = finetune_loss(logits[:count], labels, *fake, ft.lambda_f)
+        loss, terms = finetune_loss(logits[:count], labels, logits[count:], classes[count:], ft.lambda_f)
         self.optimizer_ft.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer_ft.step()
@@ -335,28 +328,15 @@ class RobGAN(Method):
         found = self.generator if self.average is None else self.average
         return found.eval()
 
-    @torch.no_grad()
     def sample(self, count: int, stream: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return (images (n, c, h, w) in [0, 1], classes (n,)) of `sampler` from a random generator."""
-        sampler = self.sampler()
-        parts = [self._fakes(sampler, min(512, count - k), stream) for k in range(0, count, 512)]
-        return torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
+        return draw(self.sampler(), count, stream)
 
     def _inspect(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
-        """Look at the generator after a joint epoch: guards, sample grid, at the end of the phase the judge."""
+        """Look at the generator after a joint epoch: sample grid, guards, at the end of the phase the judge."""
+        self.samples = self.inspector.grid(self.sampler(), epoch)
         fakes, _ = self.sample(GUARD_N, self.streams.fresh("guards", epoch))
-        if not self._real_distance:
-            self._real_distance = gan_quality.mean_pairwise_distance(
-                to_unit(self.loader.images[: 2 * GUARD_N])
-            )
-        signs = gan_quality.Signs(
-            pixel_std=gan_quality.pixel_deviation(fakes),
-            diversity=gan_quality.mean_pairwise_distance(fakes) / max(self._real_distance, 1e-12),
-            won_steps=int(self.streak),
-            logit_size=means["logit_size"],
-            gradient_norm=means.get("gradient_norm", math.inf),
-        )
-        self._draw(epoch)
+        signs = self.inspector.signs(fakes, means, int(self.streak))
         reason = gan_quality.collapse(signs, self.options.guards)
         past = epoch + 1 > self.options.guards.grace * self.joint_epochs
         if reason and past and self.options.guards.enabled:
@@ -369,28 +349,8 @@ class RobGAN(Method):
             "epsilon": self.epsilon(),
         }
         if epoch + 1 == self.joint_epochs and self.options.judged:
-            found |= self.judged()
+            found |= self.inspector.judged(self.sampler(), self.options.network)
         return found
-
-    def judged(self) -> dict[str, float]:
-        """Return the scores of fresh samples by the pretrained classifier, against validation images."""
-        info, options = self.context.data.info, self.options
-        network = networks.build(options.network, info.num_classes, info.shape, info.mean, info.std)
-        network.load_state_dict(self.context.pretrained())
-        reals = to_unit(to_device(self.context.data.labelled(Split.VAL_ID).images[:JUDGED_N], self.device))
-        fakes, wanted = self.sample(len(reals), self.streams.fresh("judged"))
-        return gan_quality.judge(network.to(self.device), fakes, wanted, reals)
-
-    @torch.no_grad()
-    def _draw(self, epoch: int) -> None:
-        sampler = self.sampler()
-        rows = min(10, sampler.num_classes)
-        wanted = torch.arange(rows, device=self.device).repeat_interleave(GRID_COLUMNS)
-        images = sampler(sampler.latents(len(wanted), self.streams.fresh("grid")), wanted)
-        self.samples = gan_quality.image_grid(images, GRID_COLUMNS)
-        if self.context.folder is not None:
-            name = f"samples-{epoch + 1:04d}.png"
-            Folder(self.context.folder).write(name, gan_quality.png_bytes(self.samples))
 
     # -- state ---------------------------------------------------------------------------------------------
 
@@ -435,42 +395,3 @@ def _head_settings(
     options: RobGANOptions, info: DatasetInfo
 ) -> tuple[int, tuple[int, int, int], int, str, str]:
     return info.num_classes, info.shape, options.ndf, options.pool, options.d_norm
-
-
-def joint_epochs(options: RobGANOptions) -> int:
-    """Return how many epochs the joint phase has: all but round(ft.share * epochs), at least one.
-
-    Without a generator there is no second phase.
-
-    Example:
-        40 epochs, share 0.25: 30. 2 epochs, share 0.1: 1, as a second phase that is asked for exists.
-    """
-    if not options.generator or options.ft.share == 0:
-        return options.epochs
-    return max(1, options.epochs - max(1, round(options.ft.share * options.epochs)))
-
-
-def ramp_up(step: int, total: int, share: float) -> float:
-    """Return a factor that rises linearly to 1 over the first `share` of `total` steps.
-
-    Example:
-        10 steps, share 0.4: 0.25, 0.5, 0.75, 1, 1, ...
-    """
-    return min(1.0, (step + 1) / max(1.0, share * total))
-
-
-def rate_factor(schedule: str, step: int, total: int) -> float:
-    """Return the factor on the learning rate at a step of one phase.
-
-    linear falls to 0, cosine too; halve halves at each quarter; stages divides by 10 at 2/6, 4/6 and 5/6.
-    """
-    progress = min(1.0, step / max(1, total))
-    if schedule == "linear":
-        return 1 - progress
-    if schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * progress))
-    if schedule == "halve":
-        return float(0.5 ** min(3, int(4 * progress)))
-    if schedule == "stages":
-        return float(0.1 ** sum(6 * step >= bound * total for bound in (2, 4, 5)))
-    return 1.0

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -101,7 +102,7 @@ class Generator(nn.Module):
         self.project = nn.Linear(nz, 16 * self.width)
         self.blocks = nn.ModuleList(
             GeneratorBlock(a, b, num_classes, up=k < doublings, momentum=bn_momentum)
-            for k, (a, b) in enumerate(zip(widths, widths[1:], strict=False))
+            for k, (a, b) in enumerate(pairwise(widths))
         )
         self.norm = ConditionalBatchNorm(widths[-1], num_classes, bn_momentum)
         self.to_image = nn.Conv2d(widths[-1], shape[0], 3, padding=1)

@@ -20,7 +20,7 @@ class TrainingAttackOptions:
 class PGDATOptions(TrainingOptions):
     """Cross-entropy on attacked images."""
 
-    epochs: int = option(27, "length of the training schedule; early stopping may end sooner", low=1)
+    epochs: int = option(18, "length of the training schedule; early stopping may end sooner", low=1)
     attack: TrainingAttackOptions = group(TrainingAttackOptions)
     attack_bn: str = option(
         "eval",

@@ -16,9 +16,15 @@ class BoundaryOptions:
         choices=("sequential", "fab"),
     )
     steps: int = option(10, "linearisations of the margin per image; 20 in the paper", low=1, high=1000)
-    epsilon_init: float = option(0.03, "largest Linf length of the random start, pixel units", low=0.0, high=1.0)
-    mixing: float = option(0.1, "fab: largest share of the step that starts at the image itself", low=0.0, high=1.0)
-    shared_alpha: bool = option(False, "fab: the first image's share serves the whole batch (the paper's code)")
+    epsilon_init: float = option(
+        0.03, "largest Linf length of the random start, pixel units", low=0.0, high=1.0
+    )
+    mixing: float = option(
+        0.1, "fab: largest share of the step that starts at the image itself", low=0.0, high=1.0
+    )
+    shared_alpha: bool = option(
+        False, "fab: the first image's share serves the whole batch (the paper's code)"
+    )
     quality_filter: bool = option(True, "leave out points that are not nearly the closest ones")
 
 
@@ -26,8 +32,10 @@ class BoundaryOptions:
 class DyARTOptions(TrainingOptions):
     """Cross-entropy plus a cost on small input-space margins, along their closed-form gradient."""
 
-    epochs: int = option(27, "length of the training schedule, burn-in included", low=1)
-    alpha: float = option(5.0, "how much more a small margin weighs: weight exp(-alpha R)", low=0.0, high=100.0)
+    epochs: int = option(18, "length of the training schedule, burn-in included", low=1)
+    alpha: float = option(
+        5.0, "how much more a small margin weighs: weight exp(-alpha R)", low=0.0, high=100.0
+    )
     r0: float = option(0.4, "margins from here on weigh nothing, [0, 1] pixel units", low=0.0, high=1.0)
     robust_weight: float = option(200.0, "lambda, weight of the margin term", low=0.0)
     temperature: float = option(5.0, "sharpness of the soft maximum over the other logits", low=0.01)

@@ -81,7 +81,7 @@ class RobGANOptions(RunOptions):
     beta2: float = option(0.9, "Adam's second decay, both networks", low=0.0, high=0.99999)
     schedule: str = option(
         "linear",
-        "learning rates over the joint phase: linear falls to 0, halve halves every quarter (upstream: 50 of 200 epochs)",
+        "over the joint phase: linear falls to 0, halve halves at each quarter (upstream)",
         choices=("constant", "linear", "cosine", "halve"),
     )
     reset_optimizer: bool = option(False, "schedule=halve: forget Adam's moments at every drop (upstream)")

@@ -1,0 +1,203 @@
+"""Assemble a benchmark from files: splits, validation hold-out, OOD roles, corrupted test sets. No torch.
+
+Validation images are held out of the training images: the first 1024 for CIFAR (the convention of DyART and of
+robust-training code), else a stratified draw of a fixed seed; never more than a tenth. The official test set
+(or, where that has no labels, the official validation set) is the test split.
+"""
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from trainables.data import catalog
+from trainables.data.benchmark import Benchmark, LabelledImages
+from trainables.data.corrupted_files import corrupted_sets
+from trainables.data.download import ensure
+from trainables.data.files import Pictures, read, read_folder
+from trainables.data.lazy import LazyImages
+from trainables.data.locations import LOCATIONS, class_folders, find, local
+from trainables.data.made_ood import hold_out_corruptions, noise_set, validation_sets
+from trainables.data.roles import NOISE_N, NOISES, ROLES
+from trainables.data.splits import DatasetInfo, Split
+from trainables.seeds import derive_seed
+
+Array = np.ndarray
+
+#: Above so many bytes, all splits together, images stay files and are decoded when used.
+IN_MEMORY_BYTES = 4 * 2**30
+
+
+class MissingDataWarning(UserWarning):
+    """Some OOD sets of a data set are not on disk and are left out."""
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """How validation images are held out of training.
+
+    Attributes:
+        count: how many, at most a tenth of all; 0: a tenth.
+        first: the first ones in file order instead of a stratified draw.
+        crop: share of the covered picture's side that is kept.
+    """
+
+    count: int = 0
+    first: bool = False
+    crop: float = 1.0
+
+
+_RULES: dict[str, _Rule] = {
+    "cifar10": _Rule(1024, first=True),
+    "cifar100": _Rule(1024, first=True),
+    "mnist": _Rule(5000),
+    "fashion-mnist": _Rule(5000),
+    "svhn": _Rule(5000),
+    "food101": _Rule(5050),
+    "tiny-imagenet": _Rule(),
+    "imagenet": _Rule(10_000, crop=0.875),  # 224 of 256, as in every published evaluation
+    "imagefolder": _Rule(),
+}
+
+
+def build(name: str, data_dir: str, search_only: bool = False) -> Benchmark:
+    """Return a data set read from files; the ID set is downloaded first if it is missing and can be.
+
+    Images are uint8 (n, c, h, w), in memory if all splits together fit into `IN_MEMORY_BYTES`, else lazy
+    (`LazyImages`). Sets that lie sorted by class are put into one fixed random order, so that the first n
+    images are a sample of all. OOD sets are never downloaded here; what is missing is left out, and one
+    warning says what to put where.
+
+    Args:
+        search_only: read only the splits that a search may open.
+
+    Raises:
+        DataFileError: the ID set's files are missing and cannot be fetched, or a file that is there is
+            damaged or in another format.
+    """
+    ensure(name, local(name, data_dir))
+    info = catalog.get(name, data_dir)
+    rule = _RULES[name]
+    train = read(name, data_dir, "train", info.num_classes)
+    order = np.arange(len(train.labels))
+    held = held_out(train.labels, rule, name)
+    rest = np.setdiff1d(order, held)
+    if train.sorted:
+        rest, held = _mixed(rest, name, "train"), _mixed(held, name, "val_id")
+    parts: dict[Split, dict[str, LabelledImages]] = {
+        Split.TRAIN: {"id": _images(train, info, rest, rule.crop)},
+        Split.VAL_ID: {"id": _images(train, info, held, rule.crop)},
+    }
+    corrupted: dict[str, LabelledImages] = {}
+    if not search_only:
+        test = read(name, data_dir, "test", info.num_classes)
+        parts[Split.TEST_ID] = {"id": _images(test, info, _rows(test, name, "test"), rule.crop)}
+        parts |= _ood_splits(info, data_dir, rule.crop)
+        folder = find(name, data_dir, "train")
+        known = class_folders(folder / "train") if folder and name in ("imagenet", "tiny-imagenet") else None
+        corrupted = corrupted_sets(info, data_dir, known)
+    if sum(_bytes(data) for sets in parts.values() for data in sets.values()) <= IN_MEMORY_BYTES:
+        parts = {split: {of: in_memory(data) for of, data in sets.items()} for split, sets in parts.items()}
+    base = _base(parts[Split.VAL_ID]["id"])
+    parts[Split.VAL_OOD] = validation_sets(name, _validation_names(name, info), base)
+    parts[Split.VAL_CORRUPTED] = hold_out_corruptions(name, base)
+    if corrupted:
+        parts[Split.CORRUPTED] = corrupted
+    return Benchmark(info, parts)
+
+
+def held_out(labels: Array, rule: _Rule, name: str) -> Array:
+    """Return the sorted rows of the validation images.
+
+    A stratified draw takes from each class its share, rounded so that the sum is right, and leaves every
+    class one image to train on.
+    """
+    n = len(labels)
+    count = max(1, min(rule.count or n, n // 10))
+    if rule.first:
+        return np.arange(count)
+    rng = np.random.RandomState(derive_seed(0, "validation", name) % 2**32)
+    sizes = np.bincount(labels)
+    share = count * sizes / n
+    take = np.floor(share).astype(int)
+    for label in np.argsort(take - share, kind="stable")[: count - take.sum()]:
+        take[label] += 1  # those that lost most by rounding
+    take = np.minimum(take, np.maximum(sizes - 1, 0))
+    chosen = [rng.permutation(np.flatnonzero(labels == c))[: take[c]] for c in range(len(sizes))]
+    return np.sort(np.concatenate(chosen))
+
+
+def in_memory(data: LabelledImages) -> LabelledImages:
+    """Return a set with its images decoded."""
+    return LabelledImages(np.asarray(data.images), data.labels)
+
+
+def _ood_splits(info: DatasetInfo, data_dir: str, crop: float) -> dict[Split, dict[str, LabelledImages]]:
+    roles = ROLES[info.name]
+    by_split = {
+        Split.TEST_OOD_NEAR: roles.near,
+        Split.TEST_OOD_FAR: roles.far,
+        Split.TEST_OOD_OTHER: roles.other,
+    }
+    splits: dict[Split, dict[str, LabelledImages]] = {}
+    lacking = []
+    for split, names in by_split.items():
+        sets = {}
+        for name in names:
+            if name in NOISES:
+                sets[name] = noise_set(info.name, name, NOISE_N, info.shape)
+            elif find(name, data_dir, "test") is None:
+                lacking.append(name)
+            else:
+                sets[name] = _ood(read(name, data_dir, "test"), info, name, crop)
+        splits[split] = sets
+    if info.name == "imagefolder":
+        for split, group in ((Split.TEST_OOD_NEAR, "near"), (Split.TEST_OOD_FAR, "far")):
+            folder = Path(data_dir).expanduser() / "ood" / group
+            for name in class_folders(folder) if folder.is_dir() else ():
+                splits[split][name] = _ood(read_folder(folder / name), info, name, crop)
+    if lacking:
+        puts = "; ".join(f"{name}: {LOCATIONS[name].put}" for name in lacking)
+        warnings.warn(
+            f"{info.name}: {len(lacking)} OOD test sets are not in {data_dir} and are left out "
+            f"(python -m trainables.data.download fetches most). Put {puts}",
+            MissingDataWarning,
+            stacklevel=3,
+        )
+    return {split: sets for split, sets in splits.items() if sets}
+
+
+def _ood(pictures: Pictures, info: DatasetInfo, name: str, crop: float) -> LabelledImages:
+    data = _images(pictures, info, _rows(pictures, name, "ood"), crop)
+    return LabelledImages(data.images, np.full(len(data), -1, np.int64))
+
+
+def _images(pictures: Pictures, info: DatasetInfo, rows: Array, crop: float) -> LabelledImages:
+    images = LazyImages(pictures.source, info.shape, rows, crop)
+    return LabelledImages(images, pictures.labels[rows])  # type: ignore[arg-type]
+
+
+def _rows(pictures: Pictures, name: str, part: str) -> Array:
+    rows = np.arange(len(pictures.labels))
+    return _mixed(rows, name, part) if pictures.sorted else rows
+
+
+def _mixed(rows: Array, *keys: str) -> Array:
+    return np.random.RandomState(derive_seed(0, "order", *keys) % 2**32).permutation(rows)
+
+
+def _base(validation: LabelledImages) -> LabelledImages:
+    """Return the validation images that OOD and corrupted ones are made of: 1024, of large pictures 256."""
+    n = 1024 if validation.images.shape[-1] <= 64 else 256
+    return LabelledImages(np.asarray(validation.images[:n]), validation.labels[:n])
+
+
+def _validation_names(name: str, info: DatasetInfo) -> Iterable[str]:
+    grey = info.shape[0] == 1
+    return tuple(v for v in ROLES[name].validation if not (grey and v == "rgb_shifted"))
+
+
+def _bytes(data: LabelledImages) -> int:
+    return int(data.images.nbytes)
