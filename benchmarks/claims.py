@@ -115,11 +115,12 @@ def write(
         f"`{command}`: {seeds} paired seeds (0 to {seeds - 1}), mean ± 95 % t-interval over seeds on one split, "
         f"{seconds / 60:.0f} minutes of wall time.",
         "",
-        f"Commit {facts['commit']}; torch {facts['torch']}, numpy {facts['numpy']}, scikit-learn {facts['scikit-learn']}, "
-        f"Python {platform.python_version()}; {facts['machine']}; one thread per training.",
+        f"Commit {facts['commit']}; torch {facts['torch']}, numpy {facts['numpy']}, "
+        f"scikit-learn {facts['scikit-learn']}, Python {platform.python_version()}; {facts['machine']}; "
+        "one thread per training.",
         "",
-        "Configurations are fixed, not searched; a study (`python launch.py --study ...`) searches. Test sets are those of "
-        "[protocol.md](protocol.md). OE and AOE are judged by MSP, vanilla and energy fine-tuning by energy.",
+        "Configurations are fixed, not searched; a study (`python launch.py --study ...`) searches. "
+        "Test sets are those of [protocol.md](protocol.md). OE and AOE are judged by MSP, vanilla and energy fine-tuning by energy.",
         "",
     ]
     system = ""

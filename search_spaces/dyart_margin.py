@@ -13,7 +13,6 @@ The profiles' burn-in is the pretraining; extra data: `--set synthetic_path=... 
 from search_spaces.domain import Choice, Float, Setting
 from search_spaces.study import Arm, Floor, Objective, Profile, Study
 
-LR, DECAY = Float(1e-3, 2e-2, log=True), Float(1e-6, 1e-3, log=True)
 COLOUR: dict[str, Setting] = {
     "optimizer": "sgd", "momentum": 0.9, "weight_decay": Float(1e-4, 1e-3, log=True),
     "lr": Float(0.01, 0.2, log=True), "schedule": "one_cycle", "augment": "crop_flip", "batch_size": 256,
@@ -44,7 +43,8 @@ STUDY = Study(
         "r0": Float(0.2, 0.6),
         "robust_weight": Float(50.0, 1000.0, log=True),
         "temperature": Float(1.0, 30.0, log=True),
-        "lr": LR,
+        "lr": Float(1e-3, 2e-2, log=True),
+        "weight_decay": Float(1e-6, 1e-3, log=True),
         "boundary.quality_filter": Choice((True, False)),
         "boundary.steps": 10,
         "attack.epsilon": 0.15,
@@ -55,13 +55,13 @@ STUDY = Study(
     objectives=(Objective("val/accuracy/robust_0.15"),),
     floors=(Floor("val/accuracy/clean", at_least=0.95),),
     arms=(
-        Arm("pgd_at", "baseline", {"weight_decay": DECAY}, "pgd_at", search=True,
+        Arm("pgd_at", "baseline", {}, "pgd_at", search=True,
             about="adversarial training at the radius of the objective"),
-        Arm("pgd_at_wide", "baseline", {"weight_decay": DECAY, "attack.widen": 4 / 3}, "pgd_at", search=True,
+        Arm("pgd_at_wide", "baseline", {"attack.widen": 4 / 3}, "pgd_at", search=True,
             about="adversarial training at 4/3 of that radius"),
         Arm("trades", "baseline", {"beta": Float(1.0, 12.0, log=True), "attack.widen": 4 / 3}, "trades", search=True,
             about="TRADES at 4/3 of that radius"),
-        Arm("ce", "control", {}, "standard", about="the winner's schedule with the cross-entropy alone"),
+        Arm("ce", "control", {"from_pretrained": True}, "standard", about="the winner's schedule with the cross-entropy alone"),
     ),
     headline=("test/accuracy/robust_0.15", "test/accuracy/robust_0.2", "test/accuracy/clean"),
     effects=("alpha", "r0", "robust_weight", "temperature"),

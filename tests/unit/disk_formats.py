@@ -29,7 +29,9 @@ def picture(path: Path, width: int = 24, height: int = 16, seed: int = 0, mode: 
     small.resize((width, height), Image.Resampling.BILINEAR).convert(mode).save(path)
 
 
-def tree(folder: Path, classes: list[str], per_class: int, seed: int = 0, suffix: str = ".jpg", **options: int) -> None:
+def tree(
+    folder: Path, classes: list[str], per_class: int, seed: int = 0, suffix: str = ".jpg", **options: int
+) -> None:
     """Write class folders of pictures."""
     for c, name in enumerate(classes):
         for i in range(per_class):
@@ -70,7 +72,11 @@ def cifar100(root: Path, train: int = 200, test: int = 100) -> Written:
 
 def idx(path: Path, array: Array) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.astype(np.uint8).tobytes()
+    data = (
+        bytes([0, 0, 8, array.ndim])
+        + np.array(array.shape, ">u4").tobytes()
+        + array.astype(np.uint8).tobytes()
+    )
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
 
 
@@ -95,7 +101,9 @@ def svhn(root: Path, train: int = 100, test: int = 20) -> Written:
     for part, n in (("train", train), ("test", test)):
         images, labels = pixels(n, 32, 32, seed=n), np.arange(n) % 10
         stored = np.where(labels == 0, 10, labels).astype(np.uint8)[:, None]
-        savemat(root / f"{part}_32x32.mat", {"X": images.transpose(1, 2, 3, 0), "y": stored}, do_compression=True)
+        savemat(
+            root / f"{part}_32x32.mat", {"X": images.transpose(1, 2, 3, 0), "y": stored}, do_compression=True
+        )
         written[part] = (images, labels)
     return written
 
@@ -193,7 +201,9 @@ def eurosat(root: Path) -> Written:
 
 def odin(root: Path) -> Written:
     """Write the four cropped and resized sets, and fooling images."""
-    for c, folder in enumerate(("LSUN/test", "LSUN_resize/LSUN_resize", "Imagenet/test", "Imagenet_resize/all")):
+    for c, folder in enumerate(
+        ("LSUN/test", "LSUN_resize/LSUN_resize", "Imagenet/test", "Imagenet_resize/all")
+    ):
         for i in range(5):
             picture(root / folder / f"{i}.png", 32, 32, seed=10 * c + i)
     for generation in ("map_gen_0", "map_gen_5000"):
@@ -209,7 +219,9 @@ def openood(root: Path) -> Written:
     return {}
 
 
-def cifar_c(root: Path, name: str, corruptions: tuple[str, ...], per_severity: int, classes: int = 10) -> Array:
+def cifar_c(
+    root: Path, name: str, corruptions: tuple[str, ...], per_severity: int, classes: int = 10
+) -> Array:
     """Write a corrupted set; the first value of each picture is its severity; return the labels of one severity."""
     base = root / name
     base.mkdir(parents=True)

@@ -127,7 +127,12 @@ def read_cifar(root: Path, names: tuple[str, ...], label_key: str, classes: int)
         path = root / name
         batch = read_plain_pickle(path)
         pixels = batch.get("data")
-        if not isinstance(pixels, np.ndarray) or pixels.ndim != 2 or pixels.shape[1] != 3072 or not len(pixels):
+        if (
+            not isinstance(pixels, np.ndarray)
+            or pixels.ndim != 2
+            or pixels.shape[1] != 3072
+            or not len(pixels)
+        ):
             raise DataFileError(f"{path}: data is {_kind(pixels)}; want a uint8 array n x 3072")
         images.append(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
         labels.append(_label_array(path, batch.get(label_key), len(pixels), classes, label_key))
@@ -170,7 +175,9 @@ def _read_idx(path: Path, dimensions: int) -> Array:
                 raise ValueError(f"its header says {size} bytes")
             data = file.read(size)
             if len(data) != size or file.read(1):
-                raise ValueError(f"its header says {size} bytes, it has {'more' if len(data) == size else len(data)}")
+                raise ValueError(
+                    f"its header says {size} bytes, it has {'more' if len(data) == size else len(data)}"
+                )
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise DataFileError(f"{path} is not a whole idx file: {_line(error)}") from error
     return np.frombuffer(data, np.uint8).reshape(shape)
@@ -197,7 +204,9 @@ def read_mat(path: Path, names: tuple[str, ...]) -> dict[str, Array]:
     except Exception as error:  # scipy's reader raises whatever its parser trips over
         raise DataFileError(f"{path} is not a whole mat file: {_line(error)}") from error
     if len(arrays) < len(names):
-        raise DataFileError(f"{path} needs arrays {' and '.join(names)}; it holds {', '.join(arrays) or 'none'}")
+        raise DataFileError(
+            f"{path} needs arrays {' and '.join(names)}; it holds {', '.join(arrays) or 'none'}"
+        )
     return arrays
 
 

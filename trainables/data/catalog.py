@@ -15,7 +15,9 @@ Channels = tuple[float, ...]
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def _files(name: str, classes: int, shape: tuple[int, int, int], mean: Channels, std: Channels) -> DatasetInfo:
+def _files(
+    name: str, classes: int, shape: tuple[int, int, int], mean: Channels, std: Channels
+) -> DatasetInfo:
     put = LOCATIONS[name].put
     note = f" (or {LOCATIONS[name].download} MB are downloaded)" if LOCATIONS[name].download else ""
     return DatasetInfo(name, classes, shape, mean, std, files=f"put {put} of it{note}")

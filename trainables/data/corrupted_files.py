@@ -45,7 +45,9 @@ _ARRAYS = {"cifar10": "CIFAR-10-C", "cifar100": "CIFAR-100-C"}
 _FOLDERS = {"imagenet": "ImageNet-C", "tiny-imagenet": "Tiny-ImageNet-C"}
 
 
-def corrupted_sets(info: DatasetInfo, data_dir: str, classes: list[str] | None = None) -> dict[str, LabelledImages]:
+def corrupted_sets(
+    info: DatasetInfo, data_dir: str, classes: list[str] | None = None
+) -> dict[str, LabelledImages]:
     """Return {"<corruption>/<severity>": images and labels}, {} where there are no such files.
 
     A folder that lacks some of the 15 gives the others and a warning that names what is lacking, because a
@@ -85,7 +87,9 @@ def _array_sets(root: Path, corruption: str, info: DatasetInfo) -> dict[str, Lab
     total = check_npy(path, info.shape)
     labels = _labels(root / "labels.npy", info.num_classes)
     if total % SEVERITIES or len(labels) not in (total, total // SEVERITIES):
-        raise DataFileError(f"{path} has {total} images and labels.npy {len(labels)}; want 5 severities of each label")
+        raise DataFileError(
+            f"{path} has {total} images and labels.npy {len(labels)}; want 5 severities of each label"
+        )
     n = total // SEVERITIES
     sets = {}
     for severity in range(SEVERITIES):
@@ -102,14 +106,21 @@ def _labels(path: Path, classes: int) -> np.ndarray:
     except (OSError, EOFError, ValueError) as error:
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataFileError(f"{path} is not a whole npy file: {line}") from error
-    if not isinstance(labels, np.ndarray) or labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels):
+    if (
+        not isinstance(labels, np.ndarray)
+        or labels.ndim != 1
+        or labels.dtype.kind not in "iu"
+        or not len(labels)
+    ):
         raise DataFileError(f"{path} must hold integers (n,)")
     if labels.min() < 0 or labels.max() >= classes:
         raise DataFileError(f"{path} runs from {labels.min()} to {labels.max()}; want 0 to {classes - 1}")
     return labels.astype(np.int64)
 
 
-def _folder_sets(root: Path, corruption: str, info: DatasetInfo, classes: list[str]) -> dict[str, LabelledImages]:
+def _folder_sets(
+    root: Path, corruption: str, info: DatasetInfo, classes: list[str]
+) -> dict[str, LabelledImages]:
     folder = next((root / k / corruption for k in _KINDS if (root / k / corruption).is_dir()), None)
     if folder is None:
         return {}

@@ -1,6 +1,6 @@
 """Fetch a data set on its first use: once per node, whole or not at all, checksum verified by torchvision.
 
-    python -m trainables.data.download dtd flowers102 --data-dir DIR
+python -m trainables.data.download dtd flowers102 --data-dir DIR
 """
 
 import argparse
@@ -60,7 +60,9 @@ SOURCES: dict[str, Callable[[str], None]] = {
     "tiny-imagenet-resize": partial(
         _archive, f"{_ODIN}/kp3my3412u5k9rl/Imagenet_resize.tar.gz", "0f9ff11d45babf2eff5fe12281d1ac31"
     ),
-    "lsun-crop": partial(_archive, f"{_ODIN}/fhtsw1m3qxlwj6h/LSUN.tar.gz", "458a0a0ab8e5f1cb4516d7400568e460"),
+    "lsun-crop": partial(
+        _archive, f"{_ODIN}/fhtsw1m3qxlwj6h/LSUN.tar.gz", "458a0a0ab8e5f1cb4516d7400568e460"
+    ),
     "lsun-resize": partial(
         _archive, f"{_ODIN}/moqh2wh8696c3yl/LSUN_resize.tar.gz", "278b7b31c8cb7e804a1465a8ce03a2dc"
     ),
@@ -109,7 +111,9 @@ def ensure(name: str, data_dir: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fetch the named sets and return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m trainables.data.download", description="Fetch data sets.")
+    parser = argparse.ArgumentParser(
+        prog="python -m trainables.data.download", description="Fetch data sets."
+    )
     parser.add_argument("names", nargs="+", metavar="NAME", help=", ".join(SOURCES))
     parser.add_argument("--data-dir", required=True, metavar="DIR")
     options = parser.parse_args(arguments)

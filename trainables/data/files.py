@@ -136,7 +136,9 @@ def _tiny_imagenet(root: Path, part: str, classes: int) -> Pictures:
     rows = [line.split() for line in _text(path).splitlines() if line.strip()]
     for number, row in enumerate(rows, 1):
         if len(row) < 2 or row[1] not in label_of:
-            raise DataFileError(f"{path}, line {number}: want a picture, one of the {len(label_of)} wnids, a box")
+            raise DataFileError(
+                f"{path}, line {number}: want a picture, one of the {len(label_of)} wnids, a box"
+            )
     names = [_inside(path, row[0]) for row in rows]
     labels = np.array([label_of[row[1]] for row in rows], np.int64)
     return Pictures(FileSource(root / "val" / "images", names), labels, sorted=False)
@@ -168,7 +170,9 @@ def _flowers102(root: Path, part: str, classes: int) -> Pictures:
     rows = read_mat(path, ("tstid",))["tstid"].ravel()
     labels = read_mat(root / "imagelabels.mat", ("labels",))["labels"].ravel()
     if rows.dtype.kind not in "iu" or not len(rows) or rows.min() < 1 or rows.max() > len(labels):
-        raise DataFileError(f"{path}: tstid must be numbers from 1 to {len(labels)}, those of imagelabels.mat")
+        raise DataFileError(
+            f"{path}: tstid must be numbers from 1 to {len(labels)}, those of imagelabels.mat"
+        )
     if labels.dtype.kind not in "iu" or labels.min() < 1 or labels.max() > 102:
         raise DataFileError(f"{root / 'imagelabels.mat'}: labels must be integers from 1 to 102")
     names = [f"image_{row:05d}.jpg" for row in rows.tolist()]

@@ -102,7 +102,10 @@ def _masks(characters: str, labels: Array, rng: Random) -> Array:
     for i in range(n):
         cos, sin = np.cos(turn[i]), np.sin(turn[i])
         # from the image back into the drawing: turn, shear, stretch and size undone in this order
-        xx, xy = (cos + shear[i] * sin) / (size[i] * stretch[i]), (sin - shear[i] * cos) / (size[i] * stretch[i])
+        xx, xy = (
+            (cos + shear[i] * sin) / (size[i] * stretch[i]),
+            (sin - shear[i] * cos) / (size[i] * stretch[i]),
+        )
         yx, yy = -sin / size[i], cos / size[i]
         x, y = place[i]
         affine = (xx, xy, _MASTER / 2 - xx * x - xy * y, yx, yy, _MASTER / 2 - yx * x - yy * y)

@@ -46,7 +46,10 @@ LOCATIONS: dict[str, Location] = {
         170,
     ),
     "cifar100": Location(
-        ("cifar-100-python",), {"train": ("train",), "test": ("test",)}, "train and test into cifar-100-python/", 169
+        ("cifar-100-python",),
+        {"train": ("train",), "test": ("test",)},
+        "train and test into cifar-100-python/",
+        169,
     ),
     "mnist": Location(
         ("MNIST/raw", "mnist"),
@@ -104,8 +107,12 @@ LOCATIONS: dict[str, Location] = {
     "eurosat": Location(("eurosat/2750",), {"test": ()}, "the ten class folders into eurosat/2750/", 94),
     "lsun-crop": _pictures(("LSUN/test", "LSUN"), "the pictures of ODIN's LSUN.tar.gz", 59),
     "lsun-resize": _pictures(("LSUN_resize",), "the pictures of ODIN's LSUN_resize.tar.gz", 27),
-    "tiny-imagenet-crop": _pictures(("Imagenet/test", "Imagenet"), "the pictures of ODIN's Imagenet.tar.gz", 64),
-    "tiny-imagenet-resize": _pictures(("Imagenet_resize",), "the pictures of ODIN's Imagenet_resize.tar.gz", 28),
+    "tiny-imagenet-crop": _pictures(
+        ("Imagenet/test", "Imagenet"), "the pictures of ODIN's Imagenet.tar.gz", 64
+    ),
+    "tiny-imagenet-resize": _pictures(
+        ("Imagenet_resize",), "the pictures of ODIN's Imagenet_resize.tar.gz", 28
+    ),
     "fooling": _pictures(
         ("10-runs-x-1000-cppns", "fooling"), "the pictures of Nguyen's 10_runs_x_1000_cppns.tar.gz", 630
     ),
@@ -177,7 +184,9 @@ def local(name: str, data_dir: str) -> str:
     if not data_dir:
         raise DataFileError(f"{name} needs a data folder; put {LOCATIONS[name].put} of it")
     if "://" in data_dir:
-        raise DataFileError(f"{name}: data folder {data_dir} is not a local or mounted folder; copy or mount it")
+        raise DataFileError(
+            f"{name}: data folder {data_dir} is not a local or mounted folder; copy or mount it"
+        )
     return data_dir
 
 

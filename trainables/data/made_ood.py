@@ -47,7 +47,9 @@ def jigsaw(data: LabelledImages, rng: Random) -> Array:
     still = (orders == np.arange(g * g)).all(1)
     orders[still] = np.roll(orders[still], 1, axis=1)  # no image keeps its order
     tiles = tiles[np.arange(n)[:, None], orders].reshape(n, g, g, c, side, across)
-    whole[:, :, : g * side, : g * across] = tiles.transpose(0, 3, 1, 4, 2, 5).reshape(n, c, g * side, g * across)
+    whole[:, :, : g * side, : g * across] = tiles.transpose(0, 3, 1, 4, 2, 5).reshape(
+        n, c, g * side, g * across
+    )
     return whole
 
 
@@ -126,18 +128,18 @@ def noise_set(of: str, name: str, count: int, shape: tuple[int, int, int]) -> La
 def hold_out_corruptions(of: str, base: LabelledImages) -> dict[str, LabelledImages]:
     """Return {"<corruption>/<severity>": the images, corrupted}: speckle noise and blur, which no test has.
 
-    The strengths are CIFAR-10-C's up to 32 pixels, ImageNet-C's above 64, and ours in between.
+    The strengths are CIFAR-10-C's up to 32 pixels, ImageNet-C's above 64, and ours in between. The severities
+    of speckle noise share one draw, so that they differ in strength alone.
     """
     from scipy import ndimage
 
     side = base.images.shape[-1]
     size = 0 if side <= 32 else 1 if side <= 64 else 2
+    unit = _unit(base.images)
+    noise = unit * random_of(of, "speckle_noise").standard_normal(unit.shape).astype(np.float32)
     found = {}
     for level in range(5):
-        rng = random_of(of, "speckle_noise", level)
-        unit = _unit(base.images)
-        noise = rng.standard_normal(unit.shape).astype(np.float32)
-        found[f"speckle_noise/{level + 1}"] = _bytes(unit + unit * noise * _SPECKLE[size][level])
+        found[f"speckle_noise/{level + 1}"] = _bytes(unit + noise * np.float32(_SPECKLE[size][level]))
         width = _BLUR[size][level]
         blurred = ndimage.gaussian_filter(unit, (0, 0, width, width), mode="nearest", truncate=4.0)
         found[f"gaussian_blur/{level + 1}"] = _bytes(blurred)

@@ -6,7 +6,6 @@ robust-training code), else a stratified draw of a fixed seed; never more than a
 """
 
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +65,7 @@ def build(name: str, data_dir: str, search_only: bool = False) -> Benchmark:
     """Return a data set read from files; the ID set is downloaded first if it is missing and can be.
 
     Images are uint8 (n, c, h, w), in memory if all splits together fit into `IN_MEMORY_BYTES`, else lazy
-    (`LazyImages`). Sets that lie sorted by class are put into one fixed random order, so that the first n
+    (`LazyImages`). Validation OOD is made of the first 1024 validation images (of 256 above 64 pixels). Sets that lie sorted by class are put into one fixed random order, so that the first n
     images are a sample of all. OOD sets are never downloaded here; what is missing is left out, and one
     warning says what to put where.
 
@@ -100,9 +99,10 @@ def build(name: str, data_dir: str, search_only: bool = False) -> Benchmark:
         corrupted = corrupted_sets(info, data_dir, known)
     if sum(_bytes(data) for sets in parts.values() for data in sets.values()) <= IN_MEMORY_BYTES:
         parts = {split: {of: in_memory(data) for of, data in sets.items()} for split, sets in parts.items()}
-    base = _base(parts[Split.VAL_ID]["id"])
+    validation, large = parts[Split.VAL_ID]["id"], info.shape[-1] > 64
+    base = _first(validation, 256 if large else 1024)
     parts[Split.VAL_OOD] = validation_sets(name, _validation_names(name, info), base)
-    parts[Split.VAL_CORRUPTED] = hold_out_corruptions(name, base)
+    parts[Split.VAL_CORRUPTED] = hold_out_corruptions(name, _first(base, 128 if large else 1024))
     if corrupted:
         parts[Split.CORRUPTED] = corrupted
     return Benchmark(info, parts)
@@ -188,13 +188,11 @@ def _mixed(rows: Array, *keys: str) -> Array:
     return np.random.RandomState(derive_seed(0, "order", *keys) % 2**32).permutation(rows)
 
 
-def _base(validation: LabelledImages) -> LabelledImages:
-    """Return the validation images that OOD and corrupted ones are made of: 1024, of large pictures 256."""
-    n = 1024 if validation.images.shape[-1] <= 64 else 256
-    return LabelledImages(np.asarray(validation.images[:n]), validation.labels[:n])
+def _first(data: LabelledImages, n: int) -> LabelledImages:
+    return LabelledImages(np.asarray(data.images[:n]), data.labels[:n])
 
 
-def _validation_names(name: str, info: DatasetInfo) -> Iterable[str]:
+def _validation_names(name: str, info: DatasetInfo) -> tuple[str, ...]:
     grey = info.shape[0] == 1
     return tuple(v for v in ROLES[name].validation if not (grey and v == "rgb_shifted"))
 

@@ -72,7 +72,9 @@ ROLES: dict[str, Roles] = {
         validation=("uniform", *TRANSFORMS),
     ),
     "tiny-imagenet": Roles(_IMAGENET_NEAR, ("inaturalist", "dtd", "svhn", "gaussian", "uniform")),
-    "imagenet": Roles(_IMAGENET_NEAR, ("inaturalist", "dtd", "openimage-o"), validation=("uniform", *TRANSFORMS)),
+    "imagenet": Roles(
+        _IMAGENET_NEAR, ("inaturalist", "dtd", "openimage-o"), validation=("uniform", *TRANSFORMS)
+    ),
     "glyphs": Roles(
         ("letters", "numerals"), ("textures", "gaussian", "uniform"), validation=("rademacher", *_ANY_COLOUR)
     ),

@@ -56,7 +56,9 @@ class StreamLoader:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.randperm(len(self.images), generator=self.generator, device=self.generator.device).cpu()
         rows = [order[step * self.batch_size : (step + 1) * self.batch_size] for step in range(len(self))]
-        batches = decoded(self.images.images, [r.numpy() for r in rows], self.device, self.threads, self.ahead)
+        batches = decoded(
+            self.images.images, [r.numpy() for r in rows], self.device, self.threads, self.ahead
+        )
         try:
             for chosen, pixels in zip(rows, batches, strict=True):
                 images = augment(to_unit(pixels), self.augmentation, self.generator)
@@ -98,9 +100,13 @@ def make_loader(
     return DeviceLoader(data, batch_size, device, generator, augmentation)
 
 
-def in_order(images: Any, batch_size: int, device: torch.device | str, threads: int = THREADS) -> Iterator[Tensor]:
+def in_order(
+    images: Any, batch_size: int, device: torch.device | str, threads: int = THREADS
+) -> Iterator[Tensor]:
     """Yield the images of a set, lazy or not, as batches on the device in their own dtype, each once, in order."""
-    rows = [np.arange(start, min(start + batch_size, len(images))) for start in range(0, len(images), batch_size)]
+    rows = [
+        np.arange(start, min(start + batch_size, len(images))) for start in range(0, len(images), batch_size)
+    ]
     if isinstance(images, LazyImages):
         yield from decoded(images, rows, torch.device(device), threads)
         return
