@@ -26,7 +26,7 @@ STUDY = Study(
     method="pgd_at",
     dataset="digits",
     space={
-        "lr": Float(1e-3, 2e-2, log=True),
+        "lr": Float(2e-3, 2e-2, log=True),
         "weight_decay": Float(1e-6, 1e-3, log=True),
         "attack.widen": Float(0.8, 2.0),
         "attack.epsilon": 0.15,

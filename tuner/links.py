@@ -96,12 +96,20 @@ def ui_command(uri: str) -> str:
 
 
 def ui_links(
-    uri: str, experiment_id: str, run_ids: Sequence[str], parent_id: str, *, report: str = "report.html"
+    uri: str,
+    experiment_id: str,
+    run_ids: Sequence[str],
+    parent_id: str,
+    *,
+    report: str = "report.html",
+    objective: str = "",
+    largest_first: bool = True,
 ) -> dict[str, str]:
     """Return links into MLflow's pages: `runs`, `compare` (with two runs or more) and `report`.
 
-    Plain links to an experiment open on an overview that shows no runs; these name the page. For a store
-    without a server they hold for the UI started by `ui_command`.
+    Plain links to an experiment open on an overview that shows no runs; these name the page. With an objective
+    `runs` filters to the children of this run (they are folded under their parent otherwise) and sorts by it. For
+    a store without a server the links hold for the UI started by `ui_command`.
     """
     parts = urlsplit(uri)
     base = "http://127.0.0.1:5000"
@@ -109,6 +117,11 @@ def ui_links(
         base = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
     experiment = f"{base}/#/experiments/{experiment_id}"
     links = {"runs": f"{experiment}/runs?workflowType=machine_learning"}
+    if objective:
+        children = quote(f"tags.`mlflow.parentRunId` = '{parent_id}'", safe="")
+        order = quote(f"metrics.`{objective}`", safe="")
+        ascending = str(not largest_first).lower()
+        links["runs"] += f"&searchFilter={children}&orderByKey={order}&orderByAsc={ascending}"
     if len(run_ids) > 1:
         runs = quote("[" + ",".join(f'"{run}"' for run in run_ids) + "]", safe="")
         experiments = quote(f'["{experiment_id}"]', safe="")

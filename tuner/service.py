@@ -259,7 +259,15 @@ class Service:
             reverse=True,
         )
         ids = [tracker.child_id(r.key) for r in ranked[:COMPARED]]
-        return ui_links(self.uri, experiment, [i for i in ids if i], parent)
+        objective = self.plan.objectives[0]
+        return ui_links(
+            self.uri,
+            experiment,
+            [i for i in ids if i],
+            parent,
+            objective=objective.metric,
+            largest_first=objective.direction == "maximize",
+        )
 
     def _report(
         self, result: StudyResult, controller: Controller, tracker: Tracker, console: Console

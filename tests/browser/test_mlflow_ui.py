@@ -120,7 +120,7 @@ def keep(browser: Any, name: str) -> None:
 
 def test_the_runs_link_shows_the_runs(work: tuple[Launcher, str], server: str, browser: Any) -> None:
     browser.get(link(work[1], "runs", server))
-    wait_for_text(browser, "ui", "0000", "oe-0000")
+    wait_for_text(browser, "0000", "oe-0000", "12 matching runs")
     keep(browser, "runs")
 
 

@@ -42,7 +42,7 @@ def cifar_batch(path: Path, images: Array, labels: list[int], key: str, protocol
     path.parent.mkdir(parents=True, exist_ok=True)
     data = images.transpose(0, 3, 1, 2).reshape(len(images), 3072)
     names = [f"picture_{i}.png".encode() for i in range(len(images))]
-    batch = {b"batch_label": b"a batch", b"data": data, key.encode(): labels, b"filenames": names}
+    batch = {"batch_label": b"a batch", "data": data, key: labels, "filenames": names}
     path.write_bytes(pickle.dumps(batch, protocol=protocol))
 
 

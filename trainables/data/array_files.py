@@ -22,10 +22,12 @@ Array = np.ndarray
 
 #: What a pickle of dicts, lists, strings, numbers and arrays consists of.
 _OPCODES = frozenset(
-    "PROTO FRAME STOP MARK POP POP_MARK NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 STRING "
-    "BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8 UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 "
-    "EMPTY_LIST LIST APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT DICT SETITEM SETITEMS GET "
-    "BINGET LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE GLOBAL STACK_GLOBAL REDUCE BUILD".split()
+    """
+    PROTO FRAME STOP MARK POP POP_MARK NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 STRING
+    BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 UNICODE BINUNICODE SHORT_BINUNICODE
+    BINUNICODE8 EMPTY_LIST LIST APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT DICT SETITEM
+    SETITEMS GET BINGET LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE GLOBAL STACK_GLOBAL REDUCE BUILD
+    """.split()  # noqa: SIM905
 )
 
 
@@ -62,6 +64,15 @@ class _Reconstruct:
         return _NDArray()
 
 
+class _FromBuffer:
+    """Stands in for numpy's function of protocol 5 that wraps bytes."""
+
+    def __new__(cls, data: Any, dtype: Any, shape: Any, order: Any) -> Any:
+        found = _NDArray()
+        found.state = (1, shape, dtype, order == "F", data)
+        return found
+
+
 class _Encode:
     """Stands in for _codecs.encode, by which old protocols write bytes."""
 
@@ -76,6 +87,8 @@ _STAND_INS: dict[tuple[str, str], Any] = {
     ("numpy", "dtype"): _DType,
     ("numpy.core.multiarray", "_reconstruct"): _Reconstruct,
     ("numpy._core.multiarray", "_reconstruct"): _Reconstruct,
+    ("numpy.core.numeric", "_frombuffer"): _FromBuffer,
+    ("numpy._core.numeric", "_frombuffer"): _FromBuffer,
     ("_codecs", "encode"): _Encode,
 }
 
@@ -112,7 +125,7 @@ def _check_opcodes(data: bytes) -> None:
     for opcode, argument, _ in pickletools.genops(data):
         if opcode.name not in _OPCODES:
             raise ValueError(f"pickle opcode {opcode.name} is not allowed")
-        if "PUT" in opcode.name and int(argument) > len(data):
+        if "PUT" in opcode.name and int(argument or 0) > len(data):
             raise ValueError("a memo larger than the file")  # the C unpickler would allocate it
 
 

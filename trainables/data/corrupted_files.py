@@ -84,7 +84,12 @@ def _array_sets(root: Path, corruption: str, info: DatasetInfo) -> dict[str, Lab
     path = root / f"{corruption}.npy"
     if not path.is_file():
         return {}
-    total = check_npy(path, info.shape)
+    try:
+        total = check_npy(path, info.shape)
+    except DataFileError:
+        raise
+    except Exception as error:  # numpy parses the header as Python: it may trip over it in many ways
+        raise DataFileError(f"{path} is not a whole npy file: {_line(error)}") from error
     labels = _labels(root / "labels.npy", info.num_classes)
     if total % SEVERITIES or len(labels) not in (total, total // SEVERITIES):
         raise DataFileError(
@@ -103,9 +108,8 @@ def _array_sets(root: Path, corruption: str, info: DatasetInfo) -> dict[str, Lab
 def _labels(path: Path, classes: int) -> np.ndarray:
     try:
         labels = np.load(path, allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataFileError(f"{path} is not a whole npy file: {line}") from error
+    except Exception as error:
+        raise DataFileError(f"{path} is not a whole npy file: {_line(error)}") from error
     if (
         not isinstance(labels, np.ndarray)
         or labels.ndim != 1
@@ -142,3 +146,7 @@ def _folder_sets(
 def _shuffled(n: int) -> np.ndarray:
     """Return one fixed order: class folders come sorted, and a protocol may take only the first images."""
     return np.random.RandomState(0).permutation(n)
+
+
+def _line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -113,9 +113,11 @@ def _food101(root: Path, part: str, classes: int) -> Pictures:
     path = root / "meta" / f"{part}.json"
     try:
         listed: Any = json.loads(path.read_text())
+        if not isinstance(listed, dict):
+            raise ValueError("it holds no names by class")
         by_class = {str(c): [f"{name}.jpg" for name in listed[c]] for c in sorted(listed)}
         whole = all(isinstance(name, str) for names in listed.values() for name in names)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise DataFileError(f"{path} is not a whole json file: {_line(error)}") from error
     if not whole or any(not names for names in by_class.values()):
         raise DataFileError(f"{path}: want {{class: [names of its pictures]}}")

@@ -119,11 +119,11 @@ def _colours(rng: Random, n: int) -> tuple[Array, Array]:
     """Return background and ink colours, (n, 3, 1, 1) each, 0.25 apart in brightness at least."""
     behind, front = rng.uniform(0, 1, (2, n, 3))
     weights = np.array([0.299, 0.587, 0.114])
-    gap = (front - behind) @ weights
-    wanted = np.where(gap >= 0, 1, -1) * np.maximum(np.abs(gap), 0.25)
-    front = np.clip(front + (wanted - gap)[:, None], 0, 1)
-    short = np.abs((front - behind) @ weights) < 0.24  # clipped at black or white: go the other way
-    front[short] = np.clip(behind[short] - 0.35 * np.sign(wanted[short])[:, None], 0, 1)
+    brightness = behind @ weights
+    alike = np.abs(front @ weights - brightness) < 0.25
+    end = np.where(brightness < 0.5, 1.0, 0.0)  # white on dark, black on light: a way of 0.5 at least
+    share = rng.uniform(0.25, 0.5, n) / np.abs(end - brightness)
+    front[alike] = (behind + share[:, None] * (end[:, None] - behind))[alike]
     return behind[:, :, None, None], front[:, :, None, None]
 
 

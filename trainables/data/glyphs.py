@@ -98,7 +98,7 @@ def _restored(folder: Path, count: int) -> LabelledImages | None:
     try:
         images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
         labels = np.load(folder / "labels.npy", allow_pickle=False)
-    except (OSError, EOFError, ValueError):
+    except Exception:  # not there, or damaged: numpy's parser of headers raises many kinds of error
         return None
     whole = (
         images.shape == (count, 3, SIDE, SIDE)

@@ -179,8 +179,8 @@ class LazyImages:
         if isinstance(key, tuple):
             return np.asarray(self)[key]
         if isinstance(key, int | np.integer):
-            return self._decode(self.rows[[key]])[0]
-        return self._decode(self.rows[np.asarray(key)])
+            return self._decode(self.rows[np.array([key])])[0]
+        return self._decode(self.rows[key if isinstance(key, list) else np.asarray(key)])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False:

@@ -65,9 +65,10 @@ def build(name: str, data_dir: str, search_only: bool = False) -> Benchmark:
     """Return a data set read from files; the ID set is downloaded first if it is missing and can be.
 
     Images are uint8 (n, c, h, w), in memory if all splits together fit into `IN_MEMORY_BYTES`, else lazy
-    (`LazyImages`). Validation OOD is made of the first 1024 validation images (of 256 above 64 pixels). Sets that lie sorted by class are put into one fixed random order, so that the first n
-    images are a sample of all. OOD sets are never downloaded here; what is missing is left out, and one
-    warning says what to put where.
+    (`LazyImages`). Validation OOD is made of the first 1024 validation images (256 above 64 pixels). Sets
+    that lie sorted by class are put into one fixed random order, so that the first n images are a sample of
+    all. OOD sets are never downloaded here; what is missing is left out, and one warning says what to put
+    where.
 
     Args:
         search_only: read only the splits that a search may open.

@@ -21,6 +21,7 @@ class PGDATOptions(TrainingOptions):
     """Cross-entropy on attacked images."""
 
     epochs: int = option(18, "length of the training schedule; early stopping may end sooner", low=1)
+    lr: float = option(6e-3, "largest learning rate of the schedule", low=0.0)
     attack: TrainingAttackOptions = group(TrainingAttackOptions)
     attack_bn: str = option(
         "eval",
