@@ -68,8 +68,12 @@ def run(arm: Arm, seed: int, cache: Path) -> dict[str, float]:
     build(entry.load_options(), config)
     trainable = entry.load_trainable()(config={**config, "validation": {"groups": ("clean",)}})
     started = time.process_time()
-    while not trainable.step()["done"]:
-        pass
+    reported: dict[str, float] = {}
+    done = False
+    while not done:
+        result = trainable.step()
+        reported |= {k: v for k, v in result.items() if k.startswith("train/")}
+        done = result["done"]
     seconds = time.process_time() - started
     protocol = Protocol("claims", score=arm.score, groups=arm.groups)
     generator = torch.Generator().manual_seed(7_700_417)
@@ -77,7 +81,7 @@ def run(arm: Arm, seed: int, cache: Path) -> dict[str, float]:
         evaluate(trainable._method.classifier(), load(arm.dataset), protocol, generator, "cpu").metrics
     )
     found["cpu_seconds"] = seconds
-    found |= getattr(trainable._method, "claims", lambda: {})()
+    found |= reported
     stored.parent.mkdir(parents=True, exist_ok=True)
     stored.write_text(json.dumps(found))
     return found
@@ -120,7 +124,7 @@ def write(
         "one thread per training.",
         "",
         "Configurations are fixed, not searched; a study (`python launch.py --study ...`) searches. "
-        "Test sets are those of [protocol.md](protocol.md). OE and AOE are judged by MSP, vanilla and energy fine-tuning by energy.",
+        "Test sets are those of [protocol.md](protocol.md). OE and AOE are judged by MSP, energy fine-tuning by energy.",
         "",
     ]
     system = ""
@@ -139,6 +143,11 @@ def write(
             f"| {arm} | `{metric}` | {text_of(numbers.interval(arm, metric), metric)} |"
             for arm, metric in claim.rows
         ]
+        if claim.pairs:
+            lines += ["", "| paired difference | metric | points |", "|---|---|---|"]
+            for arm, other, metric in claim.pairs:
+                found = numbers.difference(arm, other, metric)
+                lines.append(f"| {arm} - {other} | `{metric}` | {100 * found.mean:+.1f} ± {100 * found.half:.1f} |")
         lines += ["", *([claim.note, ""] if claim.note else [])]
     output.write_text("\n".join(lines))
 
@@ -155,7 +164,7 @@ def main() -> None:
     wanted = [
         c for c in CLAIMS if not options.only or c.system.split(":")[0].lower() in options.only.split(",")
     ]
-    names = list(dict.fromkeys(arm for claim in wanted for arm, _ in claim.rows))
+    names = list(dict.fromkeys(a for c in wanted for a in (*(r[0] for r in c.rows), *(p[1] for p in c.pairs))))
     started = time.monotonic()
     jobs = [(name, seed, str(default_cache_dir())) for seed in range(options.seeds) for name in names]
     values: dict[str, dict[int, dict[str, float]]] = {name: {} for name in names}

@@ -6,7 +6,7 @@ from importlib import import_module
 from search_spaces.domain import SpaceError
 from search_spaces.study import Study
 
-NAMES = ("aoe_sigma", "energy_margins", "ant_strength")
+NAMES = ("aoe_sigma", "energy_margins", "ant_strength", "robgan", "dyart_margin", "adversarial_baselines")
 
 
 def get(name: str) -> Study:

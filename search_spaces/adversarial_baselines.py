@@ -49,5 +49,14 @@ STUDY = Study(
     first_rung=2,
     validation={"groups": ("clean", "robust"), "robust_epsilons": (0.15,), "steps": 10},
     protocol={"groups": ("clean", "robust"), "robust_epsilons": (0.15, 0.2)},
-    profiles=(Profile("cifar10", CIFAR10, 100, protocol={"robust_epsilons": (8 / 255, 0.15, 0.2)}),),
+    profiles=(
+        Profile(
+            "cifar10", CIFAR10, 100,
+            validation={"robust_epsilons": (8 / 255,), "max_images": 1024},
+            protocol={"robust_epsilons": (8 / 255,)},
+            objectives=(Objective("val/accuracy/robust_0.03137"),),
+            floors=(Floor("val/accuracy/clean", at_least=0.6),),
+            headline=("test/accuracy/robust_0.03137", "test/accuracy/clean"),
+        ),
+    ),
 )  # fmt: skip

@@ -32,6 +32,11 @@ TINY: dict[str, Setting] = COLOUR | {
     "grad_clip": 1.0, "pretrain.epochs": 21,
 }  # fmt: skip
 
+# colour images are judged at 8/255
+VALIDATION = {"robust_epsilons": (8 / 255,), "max_images": 1024}
+AT_8 = Objective("val/accuracy/robust_0.03137")
+HEADLINE = ("test/accuracy/robust_0.03137", "test/accuracy/clean")
+
 STUDY = Study(
     name="dyart_margin",
     question="Which margin cost makes DyART withstand attacks best?",
@@ -72,7 +77,13 @@ STUDY = Study(
     validation={"groups": ("clean", "robust"), "robust_epsilons": (0.15,), "steps": 10},
     protocol={"groups": ("clean", "robust"), "robust_epsilons": (0.15, 0.2)},
     profiles=(
-        Profile("cifar10", CIFAR10, 200, protocol={"robust_epsilons": (8 / 255, 0.15, 0.2)}),
-        Profile("tiny-imagenet", TINY, 100, protocol={"robust_epsilons": (8 / 255, 0.15, 0.2)}),
+        Profile(
+            "cifar10", CIFAR10, 200, validation=VALIDATION, protocol={"robust_epsilons": (8 / 255,)},
+            objectives=(AT_8,), floors=(Floor("val/accuracy/clean", at_least=0.75),), headline=HEADLINE,
+        ),
+        Profile(
+            "tiny-imagenet", TINY, 100, validation=VALIDATION, protocol={"robust_epsilons": (8 / 255,)},
+            objectives=(AT_8,), floors=(Floor("val/accuracy/clean", at_least=0.35),), headline=HEADLINE,
+        ),
     ),
 )  # fmt: skip

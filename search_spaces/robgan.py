@@ -62,6 +62,11 @@ STUDY = Study(
     protocol={"groups": ("clean", "robust")},
     profiles=(
         Profile("mnist", LARGE | MNIST, 25, protocol={"robust_epsilons": (0.15, 0.3)}),
-        Profile("cifar10", LARGE | CIFAR, 100, protocol={"robust_epsilons": (4 / 255, 8 / 255)}),
+        Profile(
+            "cifar10", LARGE | CIFAR, 100,
+            validation={"robust_epsilons": (8 / 255,)}, protocol={"robust_epsilons": (4 / 255, 8 / 255)},
+            objectives=(Objective("val/accuracy/robust_0.03137"),), floors=(Floor("val/accuracy/clean", 0.6),),
+            headline=("test/accuracy/robust_0.03137", "test/accuracy/robust_0.01569", "test/accuracy/clean"),
+        ),
     ),
 )  # fmt: skip

@@ -87,7 +87,8 @@ class Profile:
         dataset: a name of the data catalogue.
         settings: put over the study's space.
         max_epochs, trials: 0 keeps the study's.
-        protocol: evaluation settings that differ, by field name.
+        validation, protocol: evaluation settings that differ, by field name.
+        objectives, floors, headline: replace the study's where they are given.
     """
 
     dataset: str
@@ -95,6 +96,10 @@ class Profile:
     max_epochs: int = 0
     trials: int = 0
     protocol: Mapping[str, object] = field(default_factory=dict)
+    validation: Mapping[str, object] = field(default_factory=dict)
+    objectives: tuple[Objective, ...] = ()
+    floors: tuple[Floor, ...] = ()
+    headline: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

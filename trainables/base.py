@@ -1,6 +1,7 @@
 """The Ray Trainable around a training method: one epoch per step, exact save and load, reusable actors."""
 
 import gc
+import tempfile
 import time
 import traceback
 from dataclasses import dataclass, field, replace
@@ -111,13 +112,35 @@ class MethodTrainable(tune.Trainable):
         def outliers(wanted: Any, seed: int) -> Any:
             return sample_outliers(wanted, self._data.labelled(Split.TRAIN), seed, cache)
 
-        context = Context(self._data, Streams(options.seed, device), device, pretrained, outliers)
+        context = Context(self._data, Streams(options.seed, device), device, pretrained, outliers, self._own_files())
         self._method = entry.load_method()(options, context)
         self._epoch = 0
         if service.get("checkpoint"):
             assert self._folder is not None
             content, _ = checkpoints.load_latest(self._folder, service["checkpoint"], device)
             self._epoch = checkpoints.restore(self._method, content)
+
+    def _own_files(self) -> str | None:
+        """Return the folder in which a method of a study may leave files; the driver hands them to MLflow."""
+        if self._folder is None:
+            return None
+        name = f"files/{self._service['key']}"
+        self._left = set(self._folder.names(name))
+        self._files = self._folder.path(name) if self._folder.is_local else Path(tempfile.mkdtemp())
+        self._files.mkdir(parents=True, exist_ok=True)
+        return str(self._files)
+
+    def _new_files(self) -> list[str]:
+        """Return the names, relative to the run folder, of files that appeared since the last call."""
+        assert self._folder is not None
+        found = []
+        for path in sorted(self._files.iterdir()):
+            if path.is_file() and path.name not in self._left:
+                self._left.add(path.name)
+                found.append(f"files/{self._service['key']}/{path.name}")
+                if not self._folder.is_local:
+                    self._folder.write(found[-1], path.read_bytes())
+        return found
 
     def step(self) -> dict[str, Any]:
         """Train and validate one epoch and return its metrics.
@@ -163,6 +186,7 @@ class MethodTrainable(tune.Trainable):
                 result["checkpoint"], checkpoints.pack(self._name, method, self._epoch, self._data.info)
             )
             checkpoints.retain(self._folder, key, self._epoch)
+            result["files"] = ",".join(self._new_files())
             result["opened"] = ",".join(sorted(split.value for split in self._data.opened))
         else:
             result["done"] = self._epoch >= method.options.epochs

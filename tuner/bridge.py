@@ -73,9 +73,9 @@ class QueueSearcher(LivesInTheDriver, Searcher):
 class QueueScheduler(LivesInTheDriver, FIFOScheduler):
     """Passes every report to the queue and stops the trial when the queue says so."""
 
-    def __init__(self, queue: TrialQueue, log: Logger) -> None:
+    def __init__(self, queue: TrialQueue, log: Logger, keep: Logger) -> None:
         super().__init__()
-        self.queue, self.log = queue, log
+        self.queue, self.log, self.keep = queue, log, keep
         self.opened: set[str] = set()
 
     def set_search_properties(self, metric: Any, mode: Any, **spec: Any) -> bool:
@@ -89,6 +89,8 @@ class QueueScheduler(LivesInTheDriver, FIFOScheduler):
             return str(TrialScheduler.STOP)
         metrics = {name: value for name, value in result.items() if is_metric(name, value)}
         self.opened.update(result.get("opened", "").split(","))
+        for name in filter(None, result.get("files", "").split(",")):
+            self.keep(key, name)
         decision = self.queue.report(key, int(result["epoch"]), metrics, result["checkpoint"])
         return str(TrialScheduler.CONTINUE if decision is Decision.CONTINUE else TrialScheduler.STOP)
 
@@ -132,18 +134,23 @@ def run_queue(
     resources: Mapping[str, float],
     concurrency: int,
     log: Logger,
+    keep: Logger,
     asked_to_stop: Callable[[], bool],
 ) -> set[str]:
     """Run a queue's trials on Ray Tune until none is left or a stop is asked for.
 
     Tune only executes: a fresh Tuner every time, its own files in a temporary folder, no snapshot is ever read.
 
+    Args:
+        log: takes (trial key, text) for the trial's log.
+        keep: takes (trial key, name of a file in the run folder) for what a method left.
+
     Returns:
         The names of the splits that the trials opened.
     """
     treat_lost_workers_as_lost_trials()
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # every failure is in the trial's log and state
-    scheduler = QueueScheduler(queue, log)
+    scheduler = QueueScheduler(queue, log, keep)
     trainable = tune.with_parameters(StudyTrainable, assets=assets)
     while not queue.finished and not asked_to_stop():
         with tempfile.TemporaryDirectory(prefix="robust-tune-") as scratch:

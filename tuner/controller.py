@@ -224,6 +224,7 @@ class Controller:
                 resources=self.resources.as_request(),
                 concurrency=self.resources.concurrency,
                 log=self.folder.log,
+                keep=self._keep,
                 asked_to_stop=self.signals.asked,
             )
             if what == "search":
@@ -231,6 +232,15 @@ class Controller:
                 self.folder.update(read_by_search=sorted(known | opened))
         self._clock(what, started)
         self.signals.check()
+
+    def _keep(self, key: str, name: str) -> None:
+        """Hand a file that a trial left to MLflow; from an object store it is fetched first."""
+        path = self.folder.local / name
+        if self.folder.remote:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self.folder.files.read(name))
+        for listener in self.listeners:
+            listener.left(key, path)
 
     def run_evaluate(self, records: Sequence[TrialRecord]) -> None:
         """Score the checkpoints of complete trials on the sealed test splits; what has a score is skipped."""

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from search_spaces.study import Floor, Objective
@@ -47,6 +48,7 @@ class Listener(Protocol):
     def epoch(self, record: TrialRecord, epoch: int) -> None: ...
     def ended(self, record: TrialRecord) -> None: ...
     def evaluated(self, record: TrialRecord, metrics: Mapping[str, float]) -> None: ...
+    def left(self, key: str, path: Path) -> None: ...
 
 
 @dataclass

@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -64,6 +65,9 @@ class TrackingListener:
 
     def ended(self, record: TrialRecord) -> None:
         self.tracker.close_child(record.key, record.state.value, record.reason)
+
+    def left(self, key: str, path: Path) -> None:
+        self.tracker.artifact(key, path, "files")
 
     def evaluated(self, record: TrialRecord, metrics: Mapping[str, float]) -> None:
         self.tracker.final(record.key, metrics)

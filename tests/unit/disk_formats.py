@@ -7,6 +7,7 @@ exactly (no JPEG): {part: (images, labels)}.
 import gzip
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +31,18 @@ def picture(path: Path, width: int = 24, height: int = 16, seed: int = 0, mode: 
 
 
 def tree(
-    folder: Path, classes: list[str], per_class: int, seed: int = 0, suffix: str = ".jpg", **options: int
+    folder: Path,
+    classes: list[str],
+    per_class: int,
+    seed: int = 0,
+    suffix: str = ".jpg",
+    width: int = 24,
+    height: int = 16,
 ) -> None:
     """Write class folders of pictures."""
     for c, name in enumerate(classes):
         for i in range(per_class):
-            picture(folder / name / f"{name}_{i}{suffix}", seed=seed + 1000 * c + i, **options)
+            picture(folder / name / f"{name}_{i}{suffix}", width, height, seed=seed + 1000 * c + i)
 
 
 def cifar_batch(path: Path, images: Array, labels: list[int], key: str, protocol: int = 2) -> None:
@@ -234,8 +241,25 @@ def cifar_c(
     return labels
 
 
+def mutated(data: bytes, rng: np.random.Generator) -> bytes:
+    """Return data cut short, with bytes changed, doubled or left out."""
+    kind = rng.integers(4)
+    at, length = int(rng.integers(len(data))), int(rng.integers(1, 20))
+    if kind == 0:
+        return data[:at]
+    if kind == 1:
+        out = bytearray(data)
+        # headers are where it hurts: half of the changes are in the first or last 200 bytes
+        for place in rng.integers(0, len(data), 3) if rng.random() < 0.5 else rng.integers(-200, 200, 3):
+            out[int(place) % len(data)] = int(rng.integers(256))
+        return bytes(out)
+    if kind == 2:
+        return data[:at] + data[at : at + length] + data[at:]
+    return data[:at] + data[at + length :]
+
+
 #: {data set: its writer}.
-ID_SETS = {
+ID_SETS: dict[str, Callable[[Path], Written]] = {
     "cifar10": cifar10,
     "cifar100": cifar100,
     "mnist": mnist,
@@ -246,4 +270,4 @@ ID_SETS = {
     "imagenet": imagenet,
     "imagefolder": imagefolder,
 }
-OOD_SETS = (dtd, flowers102, oxford_pet, eurosat, odin, openood)
+OOD_SETS: tuple[Callable[[Path], Written], ...] = (dtd, flowers102, oxford_pet, eurosat, odin, openood)

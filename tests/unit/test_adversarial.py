@@ -158,7 +158,7 @@ def test_attack_leaves_batch_norm_and_modes_alone(mode):
 def test_without_an_attack_pgd_at_is_cross_entropy():
     """epsilon 0: the mean loss is that of standard training, bit for bit."""
     standard = get("standard")
-    options = {k: v for k, v in COMMON.items() if not k.startswith("attack")}
+    options = {k: v for k, v in COMMON.items() if not k.startswith("attack")} | {"lr": 6e-3}
     plain = standard.load_method()(build(standard.load_options(), options), toy.context(5))
     method = make("pgd_at", **{"attack.epsilon": 0.0})
     assert plain.train_epoch(0) == method.train_epoch(0)

@@ -160,7 +160,7 @@ def test_lazy_images_index_as_arrays_do(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(part), whole[4:20:3])
     assert np.array_equal(np.concatenate([images, part]), np.concatenate([whole, whole[4:20:3]]))
     assert np.asarray(images, dtype=np.float32).dtype == np.float32
-    assert len(images[:None]) == 23  # type: ignore[misc]
+    assert len(images[:None]) == 23
     assert images[[]].shape == (0, *SHAPE)
     with pytest.raises(IndexError):
         images[23]

@@ -12,6 +12,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -159,7 +160,13 @@ class VAE:
 
 
 #: {name: how to make one}; a module that brings another generator adds it here when it is imported.
-GENERATORS: dict[str, Callable[[], OutlierGenerator]] = {"pca": PCAGaussian, "vae": VAE}
+def _robgan() -> OutlierGenerator:
+    """Return the generator of Rob-GAN; by name, because data must not import methods."""
+    generator: OutlierGenerator = import_module("trainables.robgan_generator").RobGANOutliers()
+    return generator
+
+
+GENERATORS: dict[str, Callable[[], OutlierGenerator]] = {"pca": PCAGaussian, "vae": VAE, "robgan": _robgan}
 
 
 def fitted(kind: str, train: LabelledImages, cache_dir: Path) -> OutlierGenerator:

@@ -47,7 +47,7 @@ class RobGAN(Method):
 
     Source:
         Liu & Hsieh 2019, Rob-GAN: Generator, Discriminator, and Adversarial Attacker. What differs by default, each
-        an option: hinge loss, spectral norm, no batch norm in D, mean-free pooling at small sizes, two time
+        an option: hinge loss, spectral norm, no batch norm in D, features that keep their position, two time
         scales, one D step per G step, average of G, ramps of epsilon and of the class weight. Always: images in
         [0, 1] outside the networks, fakes of the second phase from the average in eval mode.
     """

@@ -33,6 +33,7 @@ class DyARTOptions(TrainingOptions):
     """Cross-entropy plus a cost on small input-space margins, along their closed-form gradient."""
 
     epochs: int = option(18, "length of the training schedule, burn-in included", low=1)
+    lr: float = option(1e-2, "largest learning rate of the schedule", low=0.0)
     alpha: float = option(
         5.0, "how much more a small margin weighs: weight exp(-alpha R)", low=0.0, high=100.0
     )

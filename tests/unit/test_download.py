@@ -1,0 +1,142 @@
+"""What is said of files that are not there, and how they get there: once, whole, or not at all."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.unit import disk_formats as disk
+from trainables.data import download
+from trainables.data.load import load
+from trainables.data.locations import LOCATIONS, check_dataset_files, find, missing
+from trainables.data.splits import Split
+from trainables.errors import DataFileError, InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.filterwarnings("ignore::trainables.data.real.MissingDataWarning")
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(root: str) -> None:
+        raise OSError("no network in tests")
+
+    for name in download.SOURCES:
+        monkeypatch.setitem(download.SOURCES, name, refuse)
+
+
+def bringing(write: Callable[[Path], object]) -> Callable[[str], None]:
+    """Return a download that writes a set."""
+
+    def fetch(root: str) -> None:
+        write(Path(root))
+
+    return fetch
+
+
+# -- what is missing ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(disk.ID_SETS))
+def test_what_is_missing_is_said_in_one_line(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataFileError) as caught:
+        load(name, str(tmp_path))
+    line = str(caught.value)
+    assert "\n" not in line
+    assert LOCATIONS[name].put in line
+    assert str(tmp_path) in line
+    if name in download.SOURCES:
+        assert line.endswith("the download failed: no network in tests")
+    assert not [p for p in tmp_path.iterdir() if not p.name.endswith(".lock")]
+
+
+def test_preflight_knows_what_can_be_downloaded(tmp_path: Path) -> None:
+    assert "170 MB will be downloaded" in check_dataset_files("cifar10", str(tmp_path))
+    with pytest.raises(DataFileError, match=r"^imagenet: train, val not found in .*; put train/<wnid>"):
+        check_dataset_files("imagenet", str(tmp_path))
+    with pytest.raises(DataFileError, match="mnist needs a data folder"):
+        check_dataset_files("mnist", "")
+    with pytest.raises(DataFileError, match="s3://bucket/x is not a local"):
+        check_dataset_files("mnist", "s3://bucket/x")
+    with pytest.raises(InputError, match="did you mean cifar10"):
+        check_dataset_files("cifar01", str(tmp_path))
+    disk.cifar10(tmp_path)
+    assert check_dataset_files("cifar10", str(tmp_path)) == ""
+    assert check_dataset_files("glyphs", "") == check_dataset_files("digits", "") == ""
+    (tmp_path / "cifar-10-batches-py" / "data_batch_3").unlink()
+    assert missing("cifar10", str(tmp_path)).startswith("cifar10: data_batch_3 not found in")
+
+
+def test_preflight_is_light() -> None:
+    code = (
+        "import sys; from trainables.data.locations import check_dataset_files; import trainables.data.roles\n"
+        "check_dataset_files('glyphs', '')\n"
+        "print([m for m in ('torch', 'numpy', 'PIL', 'scipy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+# -- download ----------------------------------------------------------------------------------------------
+
+
+def test_concurrent_processes_download_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def fetch(root: str) -> None:
+        calls.append(root)
+        time.sleep(0.2)
+        disk.mnist(Path(root))
+
+    monkeypatch.setitem(download.SOURCES, "mnist", fetch)
+    threads = [threading.Thread(target=download.ensure, args=("mnist", str(tmp_path))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(calls) == 1
+    assert len(load("mnist", str(tmp_path)).labelled(Split.TEST_ID)) == 20
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".mnist.lock", "MNIST"]
+
+
+def test_a_broken_download_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(root: str) -> None:
+        disk.mnist(Path(root))
+        raise RuntimeError("File not found or corrupted.\nmore")
+
+    monkeypatch.setitem(download.SOURCES, "mnist", fetch)
+    with pytest.raises(DataFileError, match=r"the download failed: File not found or corrupted\.$"):
+        load("mnist", str(tmp_path))
+    assert find("mnist", str(tmp_path), "train") is None
+
+
+def test_a_download_fills_a_folder_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk.cifar10(tmp_path)
+    (tmp_path / "cifar-10-batches-py" / "data_batch_3").unlink()
+    (tmp_path / "cifar-10-batches-py" / "mine.txt").write_text("kept")
+    monkeypatch.setitem(download.SOURCES, "cifar10", bringing(disk.cifar10))
+    download.ensure("cifar10", str(tmp_path))
+    assert missing("cifar10", str(tmp_path)) == ""
+    assert (tmp_path / "cifar-10-batches-py" / "mine.txt").read_text() == "kept"
+
+
+def test_download_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(download.SOURCES, "mnist", bringing(disk.mnist))
+    assert download.main(["mnist", "--data-dir", str(tmp_path)]) == 0
+    assert download.main(["minst", "--data-dir", str(tmp_path)]) == 2
+    assert download.main(["ninco", "--data-dir", str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == f"mnist is in {tmp_path}\n"
+    assert "did you mean mnist" in err
+    assert "put the pictures of NINCO's OOD classes into ninco/" in err
+
+
+def test_every_download_has_a_place() -> None:
+    assert set(download.SOURCES) <= set(LOCATIONS)
+    assert {n for n, place in LOCATIONS.items() if place.download} == set(download.SOURCES)
