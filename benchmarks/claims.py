@@ -124,7 +124,7 @@ def write(
         "one thread per training.",
         "",
         "Configurations are fixed, not searched; a study (`python launch.py --study ...`) searches. "
-        "Test sets are those of [protocol.md](protocol.md). OE and AOE are judged by MSP, energy fine-tuning by energy.",
+        "Test sets are those of [protocol.md](protocol.md). OE and AOE: MSP; energy fine-tuning: energy.",
         "",
     ]
     system = ""
@@ -147,7 +147,9 @@ def write(
             lines += ["", "| paired difference | metric | points |", "|---|---|---|"]
             for arm, other, metric in claim.pairs:
                 found = numbers.difference(arm, other, metric)
-                lines.append(f"| {arm} - {other} | `{metric}` | {100 * found.mean:+.1f} ± {100 * found.half:.1f} |")
+                lines.append(
+                    f"| {arm} - {other} | `{metric}` | {100 * found.mean:+.1f} ± {100 * found.half:.1f} |"
+                )
         lines += ["", *([claim.note, ""] if claim.note else [])]
     output.write_text("\n".join(lines))
 
@@ -164,7 +166,9 @@ def main() -> None:
     wanted = [
         c for c in CLAIMS if not options.only or c.system.split(":")[0].lower() in options.only.split(",")
     ]
-    names = list(dict.fromkeys(a for c in wanted for a in (*(r[0] for r in c.rows), *(p[1] for p in c.pairs))))
+    names = list(
+        dict.fromkeys(a for c in wanted for a in (*(r[0] for r in c.rows), *(p[1] for p in c.pairs)))
+    )
     started = time.monotonic()
     jobs = [(name, seed, str(default_cache_dir())) for seed in range(options.seeds) for name in names]
     values: dict[str, dict[int, dict[str, float]]] = {name: {} for name in names}

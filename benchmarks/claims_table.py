@@ -57,7 +57,12 @@ ARMS = {
                 OPEN | {"outliers.sigma": sigma, "attack.name": attack},
             )
             for sigma in (1.0, 2.0)
-            for name, attack in (("OE", "none"), ("AOE", "pgd"), ("signs", "signnoise"), ("Gaussian", "gauss"))
+            for name, attack in (
+                ("OE", "none"),
+                ("AOE", "pgd"),
+                ("signs", "signnoise"),
+                ("Gaussian", "gauss"),
+            )
         ),
         Arm("vanilla-energy", "digits-open", "standard", {"epochs": 20}, "energy"),
         Arm(
@@ -92,7 +97,11 @@ ARMS = {
         ),
         Arm("ANT1x1", "digits", "ant", {"epochs": 20, "rms": 0.3}, groups=("clean", "corrupted")),
         Arm(
-            "ANT3x3", "digits", "ant", {"epochs": 20, "rms": 0.3, "ng_type": "3x3"}, groups=("clean", "corrupted")
+            "ANT3x3",
+            "digits",
+            "ant",
+            {"epochs": 20, "rms": 0.3, "ng_type": "3x3"},
+            groups=("clean", "corrupted"),
         ),
         Arm("plain-GAN", "digits", "robgan", {"attack.epsilon": 0.0, "guards.enabled": False}, groups=ROBUST),
         Arm("Rob-GAN", "digits", "robgan", {}, groups=ROBUST),

@@ -6,7 +6,16 @@ from importlib import import_module
 from search_spaces.domain import SpaceError
 from search_spaces.study import Study
 
-NAMES = ("aoe_sigma", "energy_margins", "ant_strength", "robgan", "dyart_margin", "adversarial_baselines")
+NAMES = (
+    "aoe_sigma",
+    "aoe_attacks",
+    "energy_margins",
+    "ant_strength",
+    "robgan",
+    "dyart_margin",
+    "adversarial_baselines",
+    "compare_methods",
+)
 
 
 def get(name: str) -> Study:

@@ -112,7 +112,9 @@ class MethodTrainable(tune.Trainable):
         def outliers(wanted: Any, seed: int) -> Any:
             return sample_outliers(wanted, self._data.labelled(Split.TRAIN), seed, cache)
 
-        context = Context(self._data, Streams(options.seed, device), device, pretrained, outliers, self._own_files())
+        context = Context(
+            self._data, Streams(options.seed, device), device, pretrained, outliers, self._own_files()
+        )
         self._method = entry.load_method()(options, context)
         self._epoch = 0
         if service.get("checkpoint"):

@@ -163,7 +163,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.lr * factor
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if self.options.grad_clip:
             torch.nn.utils.clip_grad_norm_(self.trainable, self.options.grad_clip)
         self.optimizer.step()

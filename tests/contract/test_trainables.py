@@ -1,6 +1,5 @@
 """What every Trainable must pass: setup, step, save, load, reset_config, bit-exact resume, unknown keys, resources."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +42,6 @@ SMALL: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(autouse=True)
-def own_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("RAY_AIR_LOCAL_CACHE_DIR", str(tmp_path))
-    yield
 
 
 def config(method: str, cache: str, **more: Any) -> dict[str, Any]:

@@ -225,11 +225,14 @@ def test_terms_add_up_to_the_loss():
 
 
 def test_speed_diagnostic_reads_and_does_not_write():
-    """Asking for the speed changes no weight; the margin is that of the right images, in (0, 1)."""
-    plain, asked = make("pgd_at"), make("pgd_at", speed_images=16, speed_radius=1.0)
+    """Asking for the speed changes no weight, dropout or not; the margin is that of the right images."""
+    values = {"attack_bn": "train", "dropout": 0.2}
+    plain = make("pgd_at", **values)
+    base = [plain.train_epoch(epoch) for epoch in range(2)]
+    asked = make("pgd_at", speed_images=16, speed_radius=1.0, **values)
     for epoch in range(2):
-        base, found = plain.train_epoch(epoch), asked.train_epoch(epoch)
-        assert base == {k: v for k, v in found.items() if not k.startswith("speed/")}
+        found = asked.train_epoch(epoch)
+        assert base[epoch] == {k: v for k, v in found.items() if not k.startswith("speed/")}
         assert 0 <= found["speed/negative"] <= 1
         assert 0 < found["speed/margin"] < 1
     assert same(plain.network.state_dict(), asked.network.state_dict())

@@ -49,7 +49,8 @@ def test_bad_settings_say_what_is_wrong(text: str, says: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "domain", [Float(1 / 3, 2 / 3), Float(1e-7, 0.1, log=True), Int(1, 9), Int(1, 9, log=True), Choice(("a", "b"))]
+    "domain",
+    [Float(1 / 3, 2 / 3), Float(1e-7, 0.1, log=True), Int(1, 9), Int(1, 9, log=True), Choice(("a", "b"))],
 )
 def test_plan_json_loses_nothing(domain: object) -> None:
     """The text of a domain reads back as the same domain, to the last bit of its bounds."""

@@ -136,10 +136,10 @@ class PGDAT(Method):
         """Return what the attack ascends: the cross-entropy. Called in the mode in which it will be attacked."""
         return lambda x: F.cross_entropy(full_precision(self.network(x)), labels, reduction="none")
 
-    def perturb(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """Return attacked images, detached, in the ball and in [0, 1]."""
+    def perturb(self, images: Tensor, labels: Tensor, generator: torch.Generator, mode: str = "") -> Tensor:
+        """Return attacked images, detached, in the ball and in [0, 1]; `mode` overrides `attack_bn`."""
         attack = self.options.attack
-        with attack_mode(self.network, self.options.attack_bn):
+        with attack_mode(self.network, mode or self.options.attack_bn):
             return ascend(
                 self.objective(images, labels),
                 images,
@@ -162,7 +162,7 @@ class PGDAT(Method):
         if not self.options.speed_images:
             return {}
         images, labels = speed_batch(self)
-        attacked = self.perturb(images, labels, self.streams.fresh("speed_attack", epoch))
+        attacked = self.perturb(images, labels, self.streams.fresh("speed_attack", epoch), "eval")
         self.network.eval()
         loss, _ = self.loss(images, attacked, labels)
         return speed_report(self, images, labels, loss, SPEED_TEMPERATURE)

@@ -23,13 +23,21 @@ class RunOptions:
     """What every trainable needs to know besides its method."""
 
     dataset: str = option("digits", "name of the data set, see `trainables.data.catalog`")
-    data_dir: str = option("", "folder that holds (or receives) the data set's files; built-in sets need none")
-    cache_dir: str = option("", "folder of pretrained weights and generators; default: the user's cache folder")
+    data_dir: str = option(
+        "", "folder that holds (or receives) the data set's files; built-in sets need none"
+    )
+    cache_dir: str = option(
+        "", "folder of pretrained weights and generators; default: the user's cache folder"
+    )
     network: str = option("small_cnn", "architecture of the classifier", choices=NETWORKS)
     epochs: int = option(10, "length of the training schedule; early stopping may end sooner", low=1)
     seed: int = option(0, "every random stream of the trial is derived from it", low=0)
-    device: str = option("auto", "auto takes a GPU if the trial was given one", choices=("auto", "cpu", "cuda"))
-    threads: int = option(1, "CPU threads of the trial; results are reproducible only at an equal number", low=1)
+    device: str = option(
+        "auto", "auto takes a GPU if the trial was given one", choices=("auto", "cpu", "cuda")
+    )
+    threads: int = option(
+        1, "CPU threads of the trial; results are reproducible only at an equal number", low=1
+    )
 
 
 @dataclass(frozen=True)
@@ -41,13 +49,17 @@ class TrainingOptions(RunOptions):
     momentum: float = option(0.9, "momentum of sgd, beta1 of adam", low=0.0, high=0.999)
     weight_decay: float = option(0.0, "L2 penalty", low=0.0)
     schedule: str = option(
-        "one_cycle", "learning rate per step over all epochs", choices=("one_cycle", "cosine", "step", "constant")
+        "one_cycle",
+        "learning rate per step over all epochs",
+        choices=("one_cycle", "cosine", "step", "constant"),
     )
     step_size: int = option(60, "schedule=step: epochs between two drops", low=1)
     gamma: float = option(0.1, "schedule=step: factor of each drop", low=0.0, high=1.0)
     grad_clip: float = option(0.0, "largest global gradient norm; 0 = no clipping", low=0.0)
     batch_size: int = option(64, "inliers per step", low=1)
-    augment: str = option("none", "crop pads by an eighth; per image", choices=("none", "flip", "crop", "crop_flip"))
+    augment: str = option(
+        "none", "crop pads by an eighth; per image", choices=("none", "flip", "crop", "crop_flip")
+    )
     ema: float = option(0.0, "decay of the weight average that is evaluated; 0 = none", low=0.0, high=0.99999)
     dropout: float = option(0.0, "share of dropped units in networks that have dropout", low=0.0, high=0.9)
 
@@ -87,7 +99,9 @@ class OutlierOptions:
     generator: str = option(
         "pca", "where outliers come from", choices=("pca", "vae", "robgan", "uniform", "npz", "images300k")
     )
-    sigma: float = option(1.0, "standard deviation of the latent; 1 is the training prior", low=0.0, high=100.0)
+    sigma: float = option(
+        1.0, "standard deviation of the latent; 1 is the training prior", low=0.0, high=100.0
+    )
     path: str = option("", "npz: folder with samples-<sigma>.npz, or one file; images300k: the npy file")
     count: int = option(1000, "how many outliers a trial samples", low=1)
     weight: float = option(0.5, "weight of the outlier term", low=0.0)

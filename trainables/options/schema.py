@@ -43,7 +43,9 @@ def fields_of(cls: type[Any]) -> dict[str, tuple["dataclasses.Field[Any]", Any, 
     return _leaves(cls, cls(), "")
 
 
-def _leaves(cls: type[Any], instance: Any, prefix: str) -> dict[str, tuple["dataclasses.Field[Any]", Any, Any]]:
+def _leaves(
+    cls: type[Any], instance: Any, prefix: str
+) -> dict[str, tuple["dataclasses.Field[Any]", Any, Any]]:
     hints = typing.get_type_hints(cls)
     found: dict[str, tuple[dataclasses.Field[Any], Any, Any]] = {}
     for field in dataclasses.fields(cls):
@@ -77,7 +79,7 @@ def _construct(cls: type[T], instance: Any, flat: Mapping[str, Any], prefix: str
         key = prefix + field.name
         value = getattr(instance, field.name)
         if dataclasses.is_dataclass(value):
-            changes[field.name] = _construct(type(value), value, flat, key + ".")  # type: ignore[arg-type]
+            changes[field.name] = _construct(type(value), value, flat, key + ".")
         elif key in flat:
             changes[field.name] = flat[key]
     return dataclasses.replace(instance, **changes)
@@ -124,22 +126,16 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
         if not isinstance(value, (list, tuple)):
             value = (value,)
         return tuple(_coerce(key, v, typing.get_args(hint)[0]) for v in value)
-    if hint is bool:
-        if isinstance(value, bool):
-            return value
-    elif hint is int:
-        if isinstance(value, bool):
-            pass
-        elif isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
-            return int(value)
-    elif hint is float:
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
-    elif hint is str:
-        if isinstance(value, str):
-            return value
-    else:
+    fits = {
+        bool: lambda: isinstance(value, bool),
+        str: lambda: isinstance(value, str),
+        int: lambda: not isinstance(value, bool) and isinstance(value, (int, float)) and value == int(value),
+        float: lambda: not isinstance(value, bool) and isinstance(value, (int, float)),
+    }
+    if hint not in fits:
         raise TypeError(f"{key}: options of type {hint} are not supported")
+    if fits[hint]():
+        return hint(value)
     raise InputError(f"{key} is {value!r}; it must be of type {hint.__name__}")
 
 
