@@ -96,7 +96,7 @@ class MethodTrainable(tune.Trainable):
             # own record of what was opened; the arrays stay shared
             self._data = replace(assets.benchmark, opened=set())
         else:
-            self._data = load(options.dataset, options.data_dir).for_search()
+            self._data = load(options.dataset, options.data_dir, search_only=True).for_search()
         self._protocol = Protocol("validation", **protocol)
         pretrain_seed = service.get("pretrain_seed", options.seed)
         given = assets.pretrained.get(pretrain_seed) if assets is not None else None

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainables.data.benchmark import Benchmark, LabelledImages
+from trainables.data.benchmark import Benchmark
+from trainables.data.load import fingerprint_images
 from trainables.data.splits import Split
 from trainables.errors import DataFileError
 from trainables.method import Context
@@ -92,20 +93,12 @@ def content_hash(options: TrainingOptions, pretrain: PretrainOptions, benchmark:
         "format": FORMAT,
         "dataset": info.name,
         "input": [info.num_classes, *info.shape, *info.mean, *info.std],
-        "arrays": _checksum(benchmark.labelled(Split.TRAIN)),
+        "arrays": fingerprint_images(benchmark.labelled(Split.TRAIN)),
         "network": options.network,
         "seed": options.seed,
         "pretrain": {k: v for k, v in dataclasses.asdict(pretrain).items() if k != "checkpoint"},
     }
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _checksum(data: LabelledImages) -> str:
-    digest = hashlib.sha256()
-    for array in (data.images, data.labels):
-        digest.update(f"{array.dtype.str} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-    return digest.hexdigest()
 
 
 def load_checkpoint(path: Path, network: nn.Module) -> dict[str, Tensor]:

@@ -284,6 +284,7 @@ def check_name(name: str) -> None:
 def preflight(plan: Plan, folder: RunFolder, options: Any) -> None:
     """Refuse what cannot work before Ray starts and before anything is written."""
     from trainables.data import catalog
+    from trainables.data.locations import check_dataset_files
     from trainables.data.outlier_files import check_outlier_files
     from trainables.options import build
     from trainables.options.common import OutlierOptions
@@ -294,6 +295,9 @@ def preflight(plan: Plan, folder: RunFolder, options: Any) -> None:
     folder.storage_url(options.study_storage)
     if plan.data_dir and "://" not in plan.data_dir and not Path(plan.data_dir).is_dir():
         raise UsageError(f"--data-dir {plan.data_dir} is not a folder")
+    downloads = check_dataset_files(plan.dataset, plan.data_dir)
+    if downloads:
+        print(downloads)
     for lane in plan.lanes:
         wanted = {
             key.removeprefix("outliers."): value
@@ -310,4 +314,4 @@ def preflight(plan: Plan, folder: RunFolder, options: Any) -> None:
             values = getattr(sigmas, "options", None) or (wanted.get("sigma", 1.0),)
             for sigma in values:
                 settled = build(OutlierOptions, wanted | {"sigma": sigma})
-                check_outlier_files(settled, catalog.get(plan.dataset).shape)
+                check_outlier_files(settled, catalog.get(plan.dataset, plan.data_dir).shape)

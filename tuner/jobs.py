@@ -28,8 +28,9 @@ TEST_SEED = 7_700_417  # every checkpoint is attacked with the same noise
 
 def load_benchmark(name: str, data_dir: str, stage: str) -> Benchmark:
     """Open a data set; for the search without its test splits."""
-    benchmark = load(name, data_dir)
-    return benchmark.for_search() if stage == "search" else benchmark
+    searching = stage == "search"
+    benchmark = load(name, data_dir, search_only=searching)
+    return benchmark.for_search() if searching else benchmark
 
 
 def pretrain(

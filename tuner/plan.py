@@ -147,7 +147,7 @@ def resolve(request: Request, run_name: str, command: str = "") -> Plan:
 
 def _resolve(study: Study, request: Request, run_name: str, command: str) -> Plan:
     dataset = request.dataset or study.dataset
-    info = catalog.get(dataset)
+    info = catalog.get(dataset, request.data_dir or "")
     if not info.builtin and not request.data_dir:
         raise UsageError(f"dataset {dataset} needs --data-dir: {info.files}")
     profile = study.profile(dataset)

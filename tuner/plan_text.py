@@ -53,7 +53,7 @@ def _aligned(rows: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _data(plan: Plan) -> str:
-    info = catalog.get(plan.dataset)
+    info = catalog.get(plan.dataset, plan.data_dir)
     shape = " x ".join(map(str, info.shape))
     where = "built in" if info.builtin else plan.data_dir
     return f"data       {plan.dataset}: {info.num_classes} ID classes, images {shape}, {where}"

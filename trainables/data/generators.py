@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import os
 import tempfile
+import tokenize
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -201,7 +202,7 @@ def _restored(generator: OutlierGenerator, path: Path) -> bool:
     try:
         with np.load(path, allow_pickle=False) as saved:
             generator.load_state(dict(saved))
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, tokenize.TokenError, zipfile.BadZipFile):
         return False  # cut short by a full disk, or not ours: `fit` gives the same state again
     return True
 

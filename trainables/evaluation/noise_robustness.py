@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from trainables.attacks import attack_mode
 from trainables.data.benchmark import LabelledImages
 from trainables.data.loader import DeviceLoader, to_device, to_unit
+from trainables.data.streaming import StreamLoader, make_loader
 from trainables.evaluation.robust import batch_size
 from trainables.networks.noise_generator import NoiseGenerator, train_generator
 from trainables.noise import rescale
@@ -76,12 +77,12 @@ def noise_robustness(
     noise_generator = NoiseGenerator(
         train.images.shape[1], l2, generator, kind=kind, width=width, device=device
     )
-    batches = _endless(DeviceLoader(train, train_batch, device, generator))
+    batches = _endless(make_loader(train, train_batch, device, generator))
     train_generator(noise_generator, network, batches, iterations, lr, generator)
     return measure(network, noise_generator, data, generator, device)
 
 
-def _endless(loader: DeviceLoader) -> Iterator[tuple[Tensor, Tensor]]:
+def _endless(loader: DeviceLoader | StreamLoader) -> Iterator[tuple[Tensor, Tensor]]:
     return itertools.chain.from_iterable(itertools.repeat(loader))
 
 

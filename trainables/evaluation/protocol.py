@@ -6,6 +6,7 @@ for each part, so that a number does not depend on which other groups were asked
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 
 from trainables.attacks import attack_mode
 from trainables.data.benchmark import Benchmark, LabelledImages
+from trainables.data.lazy import LazyImages
 from trainables.data.loader import to_device, to_unit
 from trainables.data.splits import Split
+from trainables.data.streaming import in_order
 from trainables.errors import InputError
 from trainables.evaluation import metrics as ood
 from trainables.evaluation.robust import attacked_scores, batch_size, robust_accuracy
@@ -179,17 +182,22 @@ class _Session:
 
     def logits(self, sets: Mapping[str, LabelledImages]) -> dict[str, Tensor]:
         """Return the float64 logits (n, classes) of each set, on the CPU."""
-        pool = to_device(_concatenate(sets), self.device)
         size = batch_size(self.device)
         with (
             torch.no_grad(),
             attack_mode(self.network),
             torch.autocast(self.device.type, enabled=False),
         ):
-            logits = (
-                torch.cat([self.network(to_unit(batch)) for batch in torch.split(pool, size)]).double().cpu()
-            )
+            if any(isinstance(data.images, LazyImages) for data in sets.values()):
+                # files are decoded batch by batch, never all at once
+                return {name: self._in_order(data.images, size) for name, data in sets.items()}
+            logits = self._in_order(_concatenate(sets), size)
         return dict(zip(sets, torch.split(logits, [len(data) for data in sets.values()]), strict=True))
+
+    def _in_order(self, images: Any, size: int) -> Tensor:
+        return (
+            torch.cat([self.network(to_unit(x)) for x in in_order(images, size, self.device)]).double().cpu()
+        )
 
     def under_attack(self, inliers: LabelledImages, outliers: Sets) -> dict[str, ScoresBySet]:
         """Return {epsilon: {set: scores of the attacked OOD images, "id": clean scores}}."""

@@ -8,8 +8,9 @@ from torch.nn import functional as F
 
 from trainables.attacks import Objective, ascend, attack_mode
 from trainables.boundary import Boundary, closest_boundary, relative_speed, soft_margin
-from trainables.data.loader import DeviceLoader, to_device, to_unit
+from trainables.data.loader import to_device, to_unit
 from trainables.data.splits import Split
+from trainables.data.streaming import make_loader
 from trainables.losses import full_precision
 from trainables.method import Context, Method, StateDict, Trainer
 from trainables.methods.standard import TRAINING_PASSES, initial_network
@@ -110,7 +111,7 @@ class PGDAT(Method):
         self.network = initial_network(options, context)
         if options.from_pretrained:
             self.network.load_state_dict(context.pretrained())
-        self.loader = DeviceLoader(
+        self.loader = make_loader(
             context.data.labelled(Split.TRAIN),
             options.batch_size,
             self.device,

@@ -22,8 +22,9 @@ from trainables.boundary import (
     quality_filter,
     soft_margin,
 )
-from trainables.data.loader import DeviceLoader, augment, to_unit
+from trainables.data.loader import augment, to_unit
 from trainables.data.splits import DatasetInfo, Split
+from trainables.data.streaming import make_loader
 from trainables.errors import DataFileError, InputError
 from trainables.losses import full_precision
 from trainables.method import Context, Method, StateDict, Trainer, make_optimizer
@@ -77,7 +78,7 @@ class DyART(Method):
             SyntheticPool(options.synthetic_path, context.data.info) if options.synthetic_path else None
         )
         self.extra = min(batch - 1, round(options.unsup_fraction * batch)) if self.pool else 0
-        self.loader = DeviceLoader(
+        self.loader = make_loader(
             data, batch - self.extra, self.device, self.streams.get("shuffle"), options.augment
         )
         self.trainer = Trainer(self.network, options, self.steps)

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.attacks import attack_mode
-from trainables.data.loader import DeviceLoader, OutlierLoader, to_unit
+from trainables.data.loader import OutlierLoader, to_unit
 from trainables.data.splits import Split
+from trainables.data.streaming import make_loader
 from trainables.errors import InputError
 from trainables.evaluation.cores import stages
 from trainables.greg import choose_outliers, gradient_penalty
@@ -55,7 +56,7 @@ class Energy(Method):
         self.network.requires_grad_(False)
         for module in self.trained:
             module.requires_grad_(True)
-        self.loader = DeviceLoader(
+        self.loader = make_loader(
             context.data.labelled(Split.TRAIN),
             options.batch_size,
             self.device,
@@ -91,8 +92,9 @@ class Energy(Method):
         medians = [self._median_energy(images) for images in (self.loader.images, self.outliers.images)]
         return auto_margins(medians[0], medians[1], options.m_in_offset, options.gap_factor)
 
-    def _median_energy(self, images: Tensor) -> float:
-        images = images[:: -(-len(images) // MEDIAN_N)]
+    def _median_energy(self, pool: Any) -> float:
+        rows = torch.arange(0, len(pool), -(-len(pool) // MEDIAN_N), device=self.device)
+        images: Tensor = pool[rows]
         with torch.no_grad(), attack_mode(self.network):
             parts = [energy(self.network(to_unit(part))) for part in images.split(POOL_BATCH)]
         return float(torch.cat(parts).median())

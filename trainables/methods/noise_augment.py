@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.data.loader import DeviceLoader
 from trainables.data.splits import Split
+from trainables.data.streaming import make_loader
 from trainables.errors import InputError
 from trainables.method import Context, Method, StateDict, Trainer
 from trainables.methods.standard import TRAINING_PASSES, initial_network
@@ -50,7 +50,7 @@ class NoiseAugment(Method):
         self.network = initial_network(options, context)
         if options.from_pretrained:
             self.network.load_state_dict(context.pretrained())
-        self.loader = DeviceLoader(
+        self.loader = make_loader(
             context.data.labelled(Split.TRAIN),
             options.batch_size,
             self.device,

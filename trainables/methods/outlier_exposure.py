@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables.data.loader import DeviceLoader, OutlierLoader
+from trainables.data.loader import OutlierLoader
 from trainables.data.splits import Split
+from trainables.data.streaming import make_loader
 from trainables.losses import outlier_exposure
 from trainables.method import Context, Method, StateDict, Trainer
 from trainables.methods.standard import TRAINING_PASSES, initial_network
@@ -33,7 +34,7 @@ class OE(Method):
         super().__init__(options, context)
         self.network = initial_network(options, context)
         self.network.load_state_dict(context.pretrained())
-        self.loader = DeviceLoader(
+        self.loader = make_loader(
             context.data.labelled(Split.TRAIN),
             options.batch_size,
             self.device,

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from trainables.attacks import ascend, attack_mode
-from trainables.data.loader import DeviceLoader
 from trainables.data.splits import DatasetInfo, Split
+from trainables.data.streaming import make_loader
 from trainables.errors import TrainingFailed
 from trainables.evaluation import gan_quality
 from trainables.losses_gan import (
@@ -69,7 +69,7 @@ class RobGAN(Method):
                 info.num_classes, info.shape, options.nz, options.ngf, options.bn_momentum
             ).to(self.device)
         self.average = copy.deepcopy(self.generator).requires_grad_(False) if options.ema else None
-        self.loader = DeviceLoader(
+        self.loader = make_loader(
             context.data.labelled(Split.TRAIN),
             options.batch_size,
             self.device,

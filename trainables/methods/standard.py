@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from trainables.data.loader import DeviceLoader
 from trainables.data.splits import Split
+from trainables.data.streaming import make_loader
 from trainables.method import Context, Method, StateDict, Trainer
 from trainables.networks import Classifier, build
 from trainables.options.classifiers import StandardOptions
@@ -46,7 +46,7 @@ class Standard(Method):
         self.network = initial_network(options, context)
         if options.from_pretrained:
             self.network.load_state_dict(context.pretrained())
-        self.loader = DeviceLoader(
+        self.loader = make_loader(
             context.data.labelled(Split.TRAIN),
             options.batch_size,
             self.device,
