@@ -47,3 +47,13 @@ def test_bad_values_are_refused_in_one_line(values: dict[str, object], says: str
 def test_unknown_method_names_the_nearest() -> None:
     with pytest.raises(InputError, match="did you mean aoe"):
         trainables.get("aoee")
+
+
+def test_the_page_of_options_is_up_to_date() -> None:
+    """docs/options.md is what `python -m trainables.options` prints."""
+    from pathlib import Path
+
+    from trainables.options.__main__ import markdown
+
+    page = Path(__file__).resolve().parents[2] / "docs" / "options.md"
+    assert page.read_text() == markdown(), "run: python -m trainables.options > docs/options.md"

@@ -1,0 +1,65 @@
+"""Print every option of every method as Markdown: `python -m trainables.options > docs/options.md`."""
+
+import sys
+from typing import Any
+
+import trainables
+from trainables.options.common import PretrainOptions, TrainingOptions
+from trainables.options.schema import fields_of
+
+
+def markdown() -> str:
+    """Return the page; options that every training shares stand once at the top."""
+    lines = [
+        "# Options",
+        "",
+        "Any of these can be set with `--set KEY=VALUE`, searched by a study, or given to a Trainable. Made by",
+        "`python -m trainables.options`. Epsilon is in [0, 1] pixel units everywhere.",
+        "",
+        "## Every method",
+        "",
+        *_table(TrainingOptions, set()),
+        "",
+        "## Pretraining (`pretrain.`), of methods that start from a clean classifier",
+        "",
+        *_table(PretrainOptions, set(), "pretrain."),
+    ]
+    shared = set(fields_of(TrainingOptions)) | {f"pretrain.{key}" for key in fields_of(PretrainOptions)}
+    common = fields_of(TrainingOptions)
+    for name, entry in trainables.METHODS.items():
+        options = entry.load_options()
+        same = {
+            k
+            for k in shared
+            if k not in common or fields_of(options).get(k, (None, None, None))[2] == common[k][2]
+        }
+        lines += ["", f"## `{name}`", "", (options.__doc__ or "").splitlines()[0], "", *_table(options, same)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(options: type, leave_out: set[str], prefix: str = "") -> list[str]:
+    rows = ["| option | default | values | what |", "|---|---|---|---|"]
+    for key, (field, hint, default) in fields_of(options).items():
+        if key not in leave_out:
+            meta = field.metadata
+            rows.append(f"| `{prefix}{key}` | {_text(default)} | {_values(meta, hint)} | {meta['help']} |")
+    return rows
+
+
+def _text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value) if value != "" else "empty"
+
+
+def _values(meta: Any, hint: object) -> str:
+    choices, low, high = (meta.get(k) for k in ("choices", "low", "high"))
+    if choices is not None:
+        return ", ".join(map(str, choices))
+    kind = getattr(hint, "__name__", str(hint))
+    if low is None and high is None:
+        return kind
+    bounds = f"{'' if low is None else f'{low:g}'} to {'any' if high is None else f'{high:g}'}"
+    return f"{kind}, {bounds}"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown())
