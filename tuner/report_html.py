@@ -86,6 +86,7 @@ p { margin: .6rem 0; overflow-wrap: anywhere; }
 a { color: var(--link); }
 code, pre { font: .875em/1.45 ui-monospace, "Cascadia Mono", Menlo, Consolas, monospace; }
 code { background: var(--card); padding: .1em .3em; border-radius: 4px; overflow-wrap: anywhere; }
+th code { white-space: nowrap; overflow-wrap: normal; }
 pre { background: var(--card); padding: .8rem 1rem; border-radius: 8px; overflow-x: auto; }
 .box { background: var(--card); border-left: 5px solid var(--open); padding: .8rem 1rem; border-radius: 6px; }
 .good { border-color: var(--good); } .partly { border-color: var(--partly); }
