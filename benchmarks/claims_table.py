@@ -39,7 +39,8 @@ class Claim:
 
 
 ROBUST = ("clean", "robust")
-OPEN = {"epochs": 9, "outliers.count": 1000, "attack.epsilon": 0.1}
+# learning rate and epochs were chosen on validation data (seeds 0 and 1; robust AUROC of OE and of AOE)
+OPEN = {"epochs": 18, "outliers.count": 1000, "attack.epsilon": 0.1, "lr": 5e-3}
 R15, R20, CLEAN = "test/accuracy/robust_0.15", "test/accuracy/robust_0.2", "test/accuracy/clean"
 CORRUPTED = "test/accuracy/corrupted"
 UNKNOWN, NEAR, FAR = (f"test/robust_auroc_0.1/{s}" for s in ("unknown", "near", "far"))
