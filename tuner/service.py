@@ -194,8 +194,8 @@ class Service:
             raise StudyFailed(failure)
         if controller.problems:
             return 1
-        if set(self.plan.stages) >= {"search"}:
-            self.folder.update(finished="report" in self.plan.stages)
+        running = any(record.state is State.RUNNING for record in controller.records())
+        self.folder.update(finished="report" in self.plan.stages and not running)
         return 0
 
     # -- Ray -------------------------------------------------------------------------------------------
