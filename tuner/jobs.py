@@ -45,7 +45,12 @@ def pretrain(
     state = pretrained_state(options, options.pretrain, benchmark, cache, device)
     info = benchmark.info
     network = networks.build(
-        options.network, info.num_classes, info.shape, info.mean, info.std, dropout=options.dropout
+        options.network,
+        info.num_classes,
+        info.shape,
+        info.mean,
+        info.std,
+        dropout=getattr(options, "dropout", 0.0),
     )
     network.load_state_dict(state)
     generator = torch.Generator(device).manual_seed(VALIDATION_SEED)
