@@ -44,7 +44,7 @@ STUDY = Study(
     ),
     headline=("test/accuracy/robust_0.15", "test/accuracy/robust_0.2", "test/accuracy/clean"),
     effects=("attack.widen", "lr", "weight_decay"),
-    trials=16,
+    trials=12,
     max_epochs=18,
     first_rung=2,
     validation={"groups": ("clean", "robust"), "robust_epsilons": (0.15,), "steps": 10},

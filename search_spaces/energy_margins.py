@@ -9,7 +9,7 @@ Source: Liu et al. 2020, Energy-based Out-of-distribution Detection; Hendrycks e
 energy; OE leaves its level free and is better read by MSP, which the headline therefore shows too.
 
 The outliers of the colour profiles are files: give `--set outliers.path=...` (CIFAR: 300K random images as npy;
-Food-101: a folder of npz samples, disjoint from every test set).
+Food-101: one npz file, or a folder that holds `samples-2.0.npz`; disjoint from every test set).
 """
 
 from search_spaces.domain import Choice, Float, Setting

@@ -61,7 +61,10 @@ STUDY = Study(
     validation={"groups": ("clean", "robust"), "robust_epsilons": (0.15,), "steps": 10, "margin": False},
     protocol={"groups": ("clean", "robust")},
     profiles=(
-        Profile("mnist", LARGE | MNIST, 25, protocol={"robust_epsilons": (0.15, 0.3)}),
+        Profile(
+            "mnist", LARGE | MNIST, 25, protocol={"robust_epsilons": (0.15, 0.3)},
+            headline=("test/accuracy/robust_0.15", "test/accuracy/robust_0.3", "test/accuracy/clean"),
+        ),
         Profile(
             "cifar10", LARGE | CIFAR, 100,
             validation={"robust_epsilons": (8 / 255,)}, protocol={"robust_epsilons": (4 / 255, 8 / 255)},
