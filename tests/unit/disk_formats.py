@@ -148,10 +148,27 @@ def tiny_imagenet(root: Path, train: int = 2, test: int = 200) -> Written:
     return {}
 
 
-def imagenet(root: Path, train: int = 2, test: int = 1) -> Written:
-    tree(root / "imagenet" / "train", wnids(1000), train, suffix=".JPEG")
-    tree(root / "imagenet" / "val", wnids(1000), test, seed=500, suffix=".JPEG")
+def imagenet(root: Path, train: int = 2, test: int = 1, more: int = 0) -> Written:
+    """Write ImageNet; the first `more` classes have one training picture more than the others."""
+    names = wnids(1000)
+    tree(root / "imagenet" / "train", names, train, suffix=".JPEG")
+    for c, wnid in enumerate(names[:more]):
+        picture(root / "imagenet" / "train" / wnid / f"{wnid}_more.JPEG", seed=1000 * c + 999)
+    tree(root / "imagenet" / "val", names, test, seed=500, suffix=".JPEG")
     return {}
+
+
+def imagenet_c(root: Path, corruptions: tuple[str, ...], names: list[str], name: str = "ImageNet-C") -> None:
+    """Write one picture of 224 pixels per corruption, linked into every severity and class folder."""
+    for c, corruption in enumerate(corruptions):
+        first = root / name / corruption / "first.JPEG"
+        picture(first, 224, 224, seed=c)
+        for severity in range(1, 6):
+            for wnid in names:
+                folder = root / name / corruption / str(severity) / wnid
+                folder.mkdir(parents=True)
+                (folder / "ILSVRC2012_val_00000001.JPEG").hardlink_to(first)
+        first.unlink()
 
 
 def imagefolder(root: Path, classes: int = 3, train: int = 10, test: int = 4) -> Written:
@@ -239,6 +256,23 @@ def cifar_c(
         images[:, 0, 0, 0] = np.repeat(np.arange(1, 6), per_severity)
         np.save(base / f"{corruption}.npy", images)
     return labels
+
+
+def images300k(path: Path, count: int = 12) -> Array:
+    """Write the outliers of outlier exposure, one npy file of (n, 32, 32, 3)."""
+    images = pixels(count, 32, 32, seed=300)
+    np.save(path, images)
+    return images
+
+
+def samples_npz(
+    folder: Path, sigmas: tuple[float, ...], side: int, count: int = 6, channels: int = 3
+) -> None:
+    """Write `samples-<sigma>.npz`: x of (n, c, side, side) and the classes y they were drawn for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for k, sigma in enumerate(sigmas):
+        images = np.random.default_rng(k).integers(0, 256, (count, channels, side, side)).astype(np.uint8)
+        np.savez(folder / f"samples-{sigma:.1f}.npz", x=images, y=np.arange(count))
 
 
 def mutated(data: bytes, rng: np.random.Generator) -> bytes:

@@ -1,0 +1,126 @@
+"""Evaluations by content: the same checkpoint under the same protocol on the same data is measured once.
+
+An entry is `<key>.npz` (scores) and `<key>.json` (metrics, and the checksum of the scores), the latter written
+last. What cannot be read whole counts as missing and is computed again.
+"""
+
+import hashlib
+import io
+import json
+import warnings
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from trainables.data.cache import default_cache_dir, locked, write_atomically
+from trainables.evaluation.protocol import Evaluation
+from trainables.evaluation.spec import Protocol
+
+#: Part of every key: raise it whenever an evaluation of the same content may give other numbers or names.
+FORMAT = 1
+
+
+def evaluation_key(checkpoint: bytes, protocol: Protocol, data: str, seed: int = 0) -> str:
+    """Return the SHA-256 of everything an evaluation depends on, hexadecimal.
+
+    Args:
+        checkpoint: the file's bytes.
+        protocol: every field counts, its name too.
+        data: `trainables.data.load.fingerprint` of the benchmark.
+        seed: of the random starts of attacks.
+    """
+    content = [FORMAT, hashlib.sha256(checkpoint).hexdigest(), asdict(protocol), data, seed]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class EvaluationCache:
+    """Evaluations in a folder, by default the user's cache folder; processes of one node may share it."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or default_cache_dir() / "evaluations"
+
+    def reuse(self, key: str, compute: Callable[[], Evaluation]) -> Evaluation:
+        """Return the stored evaluation, or compute and store it; two processes compute it once.
+
+        An evaluation that cannot be stored (a full disk, a folder without write permission) is returned with a
+        warning, not lost.
+        """
+        found = self.load(key)
+        if found is not None:
+            return found
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = locked(self.folder / f".{key}.lock")
+            lock.__enter__()
+        except OSError as error:
+            warnings.warn(f"evaluations cannot be stored in {self.folder}: {error}", stacklevel=2)
+            return compute()
+        try:
+            found = self.load(key)
+            if found is not None:
+                return found
+            found = compute()
+            try:
+                self.store(key, found)
+            except OSError as error:
+                warnings.warn(f"evaluation not stored in {self.folder}: {error}", stacklevel=2)
+            return found
+        finally:
+            lock.__exit__(None, None, None)
+
+    def store(self, key: str, evaluation: Evaluation) -> None:
+        """Write an entry; a reader sees all of it or none."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        names = [["", name] for name in evaluation.scores]
+        arrays = list(evaluation.scores.values())
+        for epsilon, by_set in evaluation.attacked_scores.items():
+            names += [[epsilon, name] for name in by_set]
+            arrays += by_set.values()
+        buffer = io.BytesIO()
+        # names of sets are not names of files: they stay in the JSON, in the order of the arrays
+        np.savez(buffer, **{f"a{i}": array for i, array in enumerate(arrays)})  # type: ignore[arg-type]
+        data = buffer.getvalue()
+        entry = {
+            "format": FORMAT,
+            "scores_sha256": hashlib.sha256(data).hexdigest(),
+            "arrays": names,
+            "metrics": evaluation.metrics,
+        }
+        entry["sha256"] = _checksum(entry)
+        write_atomically(self._path(key, "npz"), lambda file: _write(file, data))
+        text = json.dumps(entry, indent=1).encode()
+        write_atomically(self._path(key, "json"), lambda file: _write(file, text))
+
+    def load(self, key: str) -> Evaluation | None:
+        """Return a stored evaluation, bit for bit, or None where there is no whole one."""
+        try:
+            entry = json.loads(self._path(key, "json").read_bytes())
+            data = self._path(key, "npz").read_bytes()
+            if entry["format"] != FORMAT or entry.pop("sha256") != _checksum(entry):
+                return None
+            if hashlib.sha256(data).hexdigest() != entry["scores_sha256"]:
+                return None
+            found = Evaluation({name: float(value) for name, value in entry["metrics"].items()})
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                for i, (epsilon, name) in enumerate(entry["arrays"]):
+                    target = found.attacked_scores.setdefault(epsilon, {}) if epsilon else found.scores
+                    target[name] = arrays[f"a{i}"]
+        # whatever is wrong with a file of a cache, it is computed again
+        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile):
+            return None
+        return found
+
+    def _path(self, key: str, ending: str) -> Path:
+        return self.folder / f"{key}.{ending}"
+
+
+def _checksum(entry: object) -> str:
+    return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
+
+
+def _write(file: IO[bytes], data: bytes) -> None:  # a lambda's value would be the number of bytes
+    file.write(data)
