@@ -13,6 +13,7 @@ import math
 import multiprocessing
 import os
 import platform
+import re
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -110,48 +111,58 @@ def text_of(found: Any, metric: str) -> str:
 def write(
     claims: list[Claim], numbers: Numbers, seeds: int, output: Path, command: str, seconds: float
 ) -> None:
+    """Write the claims by system; sections of systems that were not measured now stay as they are."""
     from tuner.environment import describe
 
     facts = describe(command)
-    lines = [
+    about = (
+        f"`{command}`, {seconds / 60:.0f} min of wall time; commit {facts['commit']}; torch {facts['torch']}, "
+        f"numpy {facts['numpy']}, scikit-learn {facts['scikit-learn']}, Python {platform.python_version()}; "
+        f"{facts['machine']}."
+    )
+    sections = read_sections(output)
+    for system in dict.fromkeys(claim.system for claim in claims):
+        lines = [about, ""]
+        for claim in (c for c in claims if c.system == system):
+            lines += claim_lines(claim, numbers)
+        sections[system] = "\n".join(lines).strip()
+    head = [
         "# Claims, measured on the built-in digits benchmark",
         "",
-        f"`{command}`: {seeds} paired seeds (0 to {seeds - 1}), mean ± 95 % t-interval over seeds on one split, "
-        f"{seconds / 60:.0f} minutes of wall time.",
-        "",
-        f"Commit {facts['commit']}; torch {facts['torch']}, numpy {facts['numpy']}, "
-        f"scikit-learn {facts['scikit-learn']}, Python {platform.python_version()}; {facts['machine']}; "
-        "one thread per training.",
-        "",
-        "Configurations are fixed, not searched; a study (`python launch.py --study ...`) searches. "
-        "Test sets are those of [protocol.md](protocol.md). OE and AOE: MSP; energy fine-tuning: energy.",
-        "",
+        f"{seeds} paired seeds (0 to {seeds - 1}), mean ± 95 % t-interval over seeds on one split, one thread per "
+        "training. Configurations are",
+        "fixed, not searched; a study (`python launch.py --study ...`) searches. Test sets are those of",
+        "[protocol.md](protocol.md). OE and AOE are judged by MSP, energy fine-tuning by energy.",
     ]
-    system = ""
-    for claim in claims:
-        if claim.system != system:
-            system = claim.system
-            lines += [f"## {system}", ""]
-        verdict = "replicated" if claim.holds(numbers) else "**not replicated**"
-        lines += [
-            f"**{claim.text}** Goal: {claim.goal}. Result: {verdict}.",
-            "",
-            "| arm | metric | value |",
-            "|---|---|---|",
-        ]
-        lines += [
-            f"| {arm} | `{metric}` | {text_of(numbers.interval(arm, metric), metric)} |"
-            for arm, metric in claim.rows
-        ]
-        if claim.pairs:
-            lines += ["", "| paired difference | metric | points |", "|---|---|---|"]
-            for arm, other, metric in claim.pairs:
-                found = numbers.difference(arm, other, metric)
-                lines.append(
-                    f"| {arm} - {other} | `{metric}` | {100 * found.mean:+.1f} ± {100 * found.half:.1f} |"
-                )
-        lines += ["", *([claim.note, ""] if claim.note else [])]
-    output.write_text("\n".join(lines))
+    order = list(dict.fromkeys(claim.system for claim in CLAIMS))
+    body = [f"## {system}\n\n{sections[system]}" for system in order if system in sections]
+    output.write_text("\n".join(head) + "\n\n" + "\n\n".join(body) + "\n")
+
+
+def read_sections(path: Path) -> dict[str, str]:
+    """Return {system: text} of an existing page."""
+    if not path.exists():
+        return {}
+    parts = re.split(r"^## (.+)$", path.read_text(), flags=re.MULTILINE)
+    return {name.strip(): text.strip() for name, text in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def claim_lines(claim: Claim, numbers: Numbers) -> list[str]:
+    verdict = "replicated" if claim.holds(numbers) else "**not replicated**"
+    lines = [
+        f"**{claim.text}** Goal: {claim.goal}. Result: {verdict}.",
+        "",
+        "| arm | metric | value |",
+        "|---|---|---|",
+    ]
+    for arm, metric in claim.rows:
+        lines.append(f"| {arm} | `{metric}` | {text_of(numbers.interval(arm, metric), metric)} |")
+    if claim.pairs:
+        lines += ["", "| paired difference | metric | points |", "|---|---|---|"]
+    for arm, other, metric in claim.pairs:
+        found = numbers.difference(arm, other, metric)
+        lines.append(f"| {arm} - {other} | `{metric}` | {100 * found.mean:+.1f} ± {100 * found.half:.1f} |")
+    return [*lines, "", *([claim.note, ""] if claim.note else [])]
 
 
 def main() -> None:

@@ -104,6 +104,7 @@ STUDY = Study(
                 "pretrain.augment": "crop_flip",
             },
             max_epochs=40,
+            protocol={"robust_epsilons": (8 / 255,), "ood_epsilons": (8 / 255,)},
         ),
         Profile(
             "imagenet",  # give the clean ResNet-50 with --set pretrain.checkpoint=FILE
@@ -129,6 +130,7 @@ STUDY = Study(
                 "pretrain.augment": "crop_flip",
             },
             max_epochs=121,
+            protocol={"groups": ("clean", "ood", "corrupted")},
             trials=10,
         ),
     ),

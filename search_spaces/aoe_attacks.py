@@ -5,8 +5,11 @@ or the outlier-exposure loss), where noise of the same size does not; attacking 
 
 Source: the AOE code lists the attacks (FGSM, PGD, MI-FGSM, EBA, EPS_GAUSS); the iterated EBA, the attacks on
 inliers and the random-sign control are additions. Judged by the maximum softmax probability.
+
+The CIFAR profiles read published outliers: give `--set outliers.path=FOLDER` with samples-<sigma>.npz.
 """
 
+from search_spaces.aoe_profiles import cifar
 from search_spaces.domain import Choice, Float, Int
 from search_spaces.study import Arm, Floor, Objective, Study
 
@@ -48,4 +51,5 @@ STUDY = Study(
     effects=("attack.epsilon", "attack.steps", "inlier_attack.epsilon"),
     validation={"score": "msp", "groups": ("clean", "ood", "robust_ood"), "steps": 10},
     protocol={"score": "msp"},
+    profiles=cifar(outliers__sigma=2.0),
 )  # fmt: skip

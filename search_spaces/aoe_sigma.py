@@ -6,8 +6,11 @@ of the generator's latent, decides what kind of OOD data this helps with.
 
 Source: Adversarial Outlier Exposure (workshop paper and code, 2025) for the method; Hendrycks et al. 2019
 for OE. Judged by the maximum softmax probability: OE flattens the softmax and leaves the energy's level free.
+
+The CIFAR profiles read published outliers: give `--set outliers.path=FOLDER` with samples-<sigma>.npz.
 """
 
+from search_spaces.aoe_profiles import cifar
 from search_spaces.domain import Choice, Float, Int
 from search_spaces.study import Arm, Floor, Objective, Study
 
@@ -57,4 +60,5 @@ STUDY = Study(
     max_epochs=9,
     validation={"score": "msp", "groups": ("clean", "ood", "robust_ood"), "steps": 10},
     protocol={"score": "msp"},
+    profiles=cifar(),
 )

@@ -32,6 +32,8 @@ FOOD: dict[str, Setting] = {
     "pretrain.schedule": "cosine", "pretrain.augment": "crop_flip",
 }  # fmt: skip
 
+AT_8 = {"ood_epsilons": (8 / 255,)}  # colour images are attacked at 8/255
+
 STUDY = Study(
     name="energy_margins",
     question="Which energy margins make energy fine-tuning separate OOD data best?",
@@ -65,8 +67,10 @@ STUDY = Study(
     validation={"score": "energy", "groups": ("clean", "ood")},
     protocol={"score": "energy", "groups": ("clean", "ood", "robust_ood")},
     profiles=(
-        Profile("cifar10", WRN | {"energy.m_in": Float(-31.0, -10.0), "energy.gap": Float(5.0, 25.0)}, 10),
-        Profile("cifar100", WRN | {"energy.m_in": Float(-35.0, -14.0), "energy.gap": Float(5.0, 25.0)}, 10),
-        Profile("food101", FOOD, 10),
+        Profile("cifar10", WRN | {"energy.m_in": Float(-31.0, -10.0), "energy.gap": Float(5.0, 25.0)},
+                10, protocol=AT_8),
+        Profile("cifar100", WRN | {"energy.m_in": Float(-35.0, -14.0), "energy.gap": Float(5.0, 25.0)},
+                10, protocol=AT_8),
+        Profile("food101", FOOD, 10, protocol=AT_8),
     ),
 )  # fmt: skip
