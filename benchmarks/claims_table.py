@@ -235,8 +235,8 @@ CLAIMS = [
         lambda n: all(n.difference("DyART", b, R15).high >= 0 for b in ("PGD-AT-0.2", "TRADES-0.2")),
         (("DyART", "PGD-AT-0.2", R15), ("DyART", "TRADES-0.2", R15), ("DyART", "PGD-AT-0.15", R15)),
         note="The width of the training radius decides: adversarial training at 4/3 of the radius it is judged at is "
-        "as good as DyART or better, at that radius itself it is not. The study `dyart_margin` tunes all of them and says "
-        "the same.",
+        "as good as DyART or better, at that radius itself it is not. The study `dyart_margin` tunes all of them and "
+        "says the same.",
     ),
     Claim(
         "DyART",
