@@ -12,9 +12,12 @@ from torch import Tensor, nn
 
 from trainables import networks
 from trainables.data.benchmark import Benchmark
-from trainables.data.splits import DatasetInfo
+from trainables.data.loader import DeviceLoader, OutlierLoader
+from trainables.data.splits import DatasetInfo, Split
+from trainables.data.streaming import StreamLoader, make_loader
 from trainables.errors import TrainingFailed
 from trainables.options.common import TrainingOptions
+from trainables.seeds import derive_seed
 from trainables.streams import Streams
 
 StateDict = Mapping[str, Any]
@@ -69,6 +72,22 @@ class Method(ABC):
         self.streams = context.streams
         self.device = context.device
         self.passes = 0.0
+
+    def training_loader(self) -> DeviceLoader | StreamLoader:
+        """Return the training images in batches, shuffled by the stream "shuffle"."""
+        return make_loader(
+            self.context.data.labelled(Split.TRAIN),
+            self.options.batch_size,
+            self.device,
+            self.streams.get("shuffle"),
+            self.options.augment,
+        )
+
+    def outlier_loader(self) -> OutlierLoader:
+        """Return the auxiliary outliers of a method whose options have `outliers`, by the stream "outliers"."""
+        options: Any = self.options
+        images = self.context.outliers(options.outliers, derive_seed(options.seed, "outliers"))
+        return OutlierLoader(images, self.device, self.streams.get("outliers"), options.augment)
 
     @abstractmethod
     def train_epoch(self, epoch: int) -> dict[str, float]:

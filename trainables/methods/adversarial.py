@@ -10,7 +10,6 @@ from trainables.attacks import Objective, ascend, attack_mode
 from trainables.boundary import Boundary, closest_boundary, relative_speed, soft_margin
 from trainables.data.loader import to_device, to_unit
 from trainables.data.splits import Split
-from trainables.data.streaming import make_loader
 from trainables.losses import full_precision
 from trainables.method import Context, Method, StateDict, Trainer
 from trainables.methods.standard import TRAINING_PASSES, initial_network
@@ -111,13 +110,7 @@ class PGDAT(Method):
         self.network = initial_network(options, context)
         if options.from_pretrained:
             self.network.load_state_dict(context.pretrained())
-        self.loader = make_loader(
-            context.data.labelled(Split.TRAIN),
-            options.batch_size,
-            self.device,
-            self.streams.get("shuffle"),
-            options.augment,
-        )
+        self.loader = self.training_loader()
         self.trainer = Trainer(self.network, options, len(self.loader))
 
     def train_epoch(self, epoch: int) -> dict[str, float]:

@@ -10,8 +10,6 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from trainables.attacks import attack_mode
-from trainables.data.splits import Split
-from trainables.data.streaming import make_loader
 from trainables.data.stylised import StylisedLoader
 from trainables.errors import InputError
 from trainables.method import Context, Method, StateDict, Trainer
@@ -59,13 +57,7 @@ class ANT(Method):
         self.network = initial_network(options, context)
         if options.from_pretrained:
             self.network.load_state_dict(context.pretrained())
-        self.loader = make_loader(
-            context.data.labelled(Split.TRAIN),
-            options.batch_size,
-            self.device,
-            self.streams.get("shuffle"),
-            options.augment,
-        )
+        self.loader = self.training_loader()
         self.trainer = Trainer(self.network, options, len(self.loader))
         self.l2 = noise_length(info.shape, options.rms, options.l2)
         if self.l2 <= 0:

@@ -7,9 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.attacks import attack_mode
-from trainables.data.loader import OutlierLoader, to_unit
-from trainables.data.splits import Split
-from trainables.data.streaming import make_loader
+from trainables.data.loader import to_unit
 from trainables.errors import InputError
 from trainables.evaluation.cores import stages
 from trainables.greg import choose_outliers, gradient_penalty
@@ -19,7 +17,6 @@ from trainables.methods.standard import TRAINING_PASSES, initial_network
 from trainables.networks import Classifier
 from trainables.networks.torchvision_nets import MobileNetV3
 from trainables.options.energy import EnergyOptions, MarginOptions
-from trainables.seeds import derive_seed
 
 #: Forward, backward to the inputs, and backward through both.
 PENALTY_PASSES = 6.0
@@ -56,19 +53,8 @@ class Energy(Method):
         self.network.requires_grad_(False)
         for module in self.trained:
             module.requires_grad_(True)
-        self.loader = make_loader(
-            context.data.labelled(Split.TRAIN),
-            options.batch_size,
-            self.device,
-            self.streams.get("shuffle"),
-            options.augment,
-        )
-        self.outliers = OutlierLoader(
-            context.outliers(options.outliers, derive_seed(options.seed, "outliers")),
-            self.device,
-            self.streams.get("outliers"),
-            options.augment,
-        )
+        self.loader = self.training_loader()
+        self.outliers = self.outlier_loader()
         self.outlier_count = max(1, round(options.outliers.ratio * self.loader.batch_size))
         self._check_pool()
         self.margins = self._margins(options.energy)

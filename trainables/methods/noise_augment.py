@@ -6,8 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.data.splits import Split
-from trainables.data.streaming import make_loader
 from trainables.errors import InputError
 from trainables.method import Context, Method, StateDict, Trainer
 from trainables.methods.standard import TRAINING_PASSES, initial_network
@@ -50,13 +48,7 @@ class NoiseAugment(Method):
         self.network = initial_network(options, context)
         if options.from_pretrained:
             self.network.load_state_dict(context.pretrained())
-        self.loader = make_loader(
-            context.data.labelled(Split.TRAIN),
-            options.batch_size,
-            self.device,
-            self.streams.get("shuffle"),
-            options.augment,
-        )
+        self.loader = self.training_loader()
         self.l2 = noise_length(context.data.info.shape, options.rms, options.l2)
         # no generators here: all noisy rows are of one kind
         self.noisy = composition(self.loader.batch_size, options.p_clean, 1.0, 1.0).noisy

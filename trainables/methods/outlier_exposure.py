@@ -5,15 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables.data.loader import OutlierLoader
-from trainables.data.splits import Split
-from trainables.data.streaming import make_loader
 from trainables.losses import outlier_exposure
 from trainables.method import Context, Method, StateDict, Trainer
 from trainables.methods.standard import TRAINING_PASSES, initial_network
 from trainables.networks import Classifier
 from trainables.options.classifiers import OEOptions
-from trainables.seeds import derive_seed
 
 
 class OE(Method):
@@ -34,19 +30,8 @@ class OE(Method):
         super().__init__(options, context)
         self.network = initial_network(options, context)
         self.network.load_state_dict(context.pretrained())
-        self.loader = make_loader(
-            context.data.labelled(Split.TRAIN),
-            options.batch_size,
-            self.device,
-            self.streams.get("shuffle"),
-            options.augment,
-        )
-        self.outliers = OutlierLoader(
-            context.outliers(options.outliers, derive_seed(options.seed, "outliers")),
-            self.device,
-            self.streams.get("outliers"),
-            options.augment,
-        )
+        self.loader = self.training_loader()
+        self.outliers = self.outlier_loader()
         self.outlier_count = max(1, round(options.outliers.ratio * self.loader.batch_size))
         self.trainer = Trainer(self.network, options, len(self.loader))
 

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from trainables.attacks import ascend, attack_mode
-from trainables.data.splits import DatasetInfo, Split
-from trainables.data.streaming import make_loader
+from trainables.data.splits import DatasetInfo
 from trainables.errors import TrainingFailed
 from trainables.evaluation import gan_quality
 from trainables.losses_gan import (
@@ -69,13 +68,7 @@ class RobGAN(Method):
                 info.num_classes, info.shape, options.nz, options.ngf, options.bn_momentum
             ).to(self.device)
         self.average = copy.deepcopy(self.generator).requires_grad_(False) if options.ema else None
-        self.loader = make_loader(
-            context.data.labelled(Split.TRAIN),
-            options.batch_size,
-            self.device,
-            self.streams.get("shuffle"),
-            options.augment,
-        )
+        self.loader = self.training_loader()
         self.joint_epochs = joint_epochs(options)
         steps = len(self.loader) * options.rounds
         self.joint_steps, self.ft_steps = (

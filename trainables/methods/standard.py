@@ -6,8 +6,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from trainables.data.splits import Split
-from trainables.data.streaming import make_loader
 from trainables.method import Context, Method, StateDict, Trainer
 from trainables.networks import Classifier, build
 from trainables.options.classifiers import StandardOptions
@@ -46,13 +44,7 @@ class Standard(Method):
         self.network = initial_network(options, context)
         if options.from_pretrained:
             self.network.load_state_dict(context.pretrained())
-        self.loader = make_loader(
-            context.data.labelled(Split.TRAIN),
-            options.batch_size,
-            self.device,
-            self.streams.get("shuffle"),
-            options.augment,
-        )
+        self.loader = self.training_loader()
         self.trainer = Trainer(self.network, options, len(self.loader))
 
     def train_epoch(self, epoch: int) -> dict[str, float]:
