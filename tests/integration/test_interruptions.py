@@ -31,6 +31,7 @@ def check_mlflow(launcher: Launcher, name: str, trials: int) -> None:
         assert child.info.status in ("FINISHED", "KILLED")
 
 
+@pytest.mark.long
 def test_killed_in_mid_search_and_resumed_equals_uninterrupted(launcher: Launcher) -> None:
     """Three kill -9 of the driver at different moments; one worker, so every number must be the same."""
     whole = launcher.run(*small("whole", 5, *SEARCH))
