@@ -172,7 +172,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "claims.md")
     options = parser.parse_args()
-    from trainables.pretrained import default_cache_dir
+    from trainables.data.cache import default_cache_dir
 
     wanted = [
         c for c in CLAIMS if not options.only or c.system.split(":")[0].lower() in options.only.split(",")

@@ -14,6 +14,7 @@ from ray import tune
 import trainables
 from trainables import checkpoints
 from trainables.data.benchmark import Benchmark
+from trainables.data.cache import cache_dir_of
 from trainables.data.load import load
 from trainables.data.outliers import sample_outliers
 from trainables.data.splits import Split
@@ -22,7 +23,7 @@ from trainables.evaluation.protocol import validate
 from trainables.evaluation.spec import Protocol
 from trainables.method import Context, Method
 from trainables.options import build
-from trainables.pretrained import default_cache_dir, pretrained_state
+from trainables.pretrained import pretrained_state
 from trainables.storage import Folder
 from trainables.streams import Streams
 
@@ -100,7 +101,7 @@ class MethodTrainable(tune.Trainable):
         self._protocol = Protocol("validation", **protocol)
         pretrain_seed = service.get("pretrain_seed", options.seed)
         given = assets.pretrained.get(pretrain_seed) if assets is not None else None
-        cache = Path(options.cache_dir) if options.cache_dir else default_cache_dir()
+        cache = cache_dir_of(options.cache_dir)
 
         def pretrained() -> Any:
             if given is not None:

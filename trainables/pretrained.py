@@ -1,13 +1,10 @@
 """The clean classifier that fine-tuning starts from: trained once per data set, network and seed."""
 
 import dataclasses
-import fcntl
 import hashlib
 import json
 import logging
-import os
 import random
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.data.benchmark import Benchmark
+from trainables.data.cache import locked, write_atomically
 from trainables.data.load import fingerprint_images
 from trainables.data.splits import Split
 from trainables.errors import DataFileError
@@ -33,12 +31,6 @@ from trainables.streams import Streams
 FORMAT = 1
 
 log = logging.getLogger(__name__)
-
-
-def default_cache_dir() -> Path:
-    """Return the user's cache folder of this project ($XDG_CACHE_HOME/robust-tuner, else ~/.cache/...)."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "robust-tuner"
 
 
 def pretrained_state(
@@ -78,11 +70,11 @@ def pretrained_state(
         state = _read_cache(path, template)
         if state is not None:
             return state
-        with _locked(path.with_suffix(".lock")):
+        with locked(path.with_suffix(".lock")):
             state = _read_cache(path, template)  # another process may have trained it meanwhile
             if state is None:
                 state = _train(options, pretrain, benchmark, device)
-                _write_atomically({"format": FORMAT, "network": state}, path)
+                write_atomically(path, lambda file: torch.save({"format": FORMAT, "network": state}, file))
     return state
 
 
@@ -186,31 +178,6 @@ def _train(
     for epoch in range(pretrain.epochs):
         method.train_epoch(epoch)
     return {key: value.detach().cpu().clone() for key, value in method.network.state_dict().items()}
-
-
-def _write_atomically(content: dict[str, Any], path: Path) -> None:
-    """Write a file that is either whole or absent, also after a power cut."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock between processes; the system frees it when its owner dies."""
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """The work of a study that is not a trial, as functions that Ray runs on a worker: torch stays out of the driver."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from trainables import checkpoints, networks
 from trainables.attacks import perturb_outliers
 from trainables.base import VALIDATION_SEED, choose_device
 from trainables.data.benchmark import Benchmark
+from trainables.data.cache import cache_dir_of
 from trainables.data.load import load
 from trainables.data.loader import to_unit
 from trainables.data.outliers import sample_outliers
@@ -20,7 +20,7 @@ from trainables.data.splits import Split
 from trainables.evaluation.protocol import evaluate, validate
 from trainables.evaluation.spec import Protocol
 from trainables.options import build
-from trainables.pretrained import default_cache_dir, pretrained_state
+from trainables.pretrained import pretrained_state
 from trainables.storage import Folder
 
 TEST_SEED = 7_700_417  # every checkpoint is attacked with the same noise
@@ -41,7 +41,7 @@ def pretrain(
     entry = trainables.get(method)
     options = replace(build(entry.load_options(), configuration), seed=seed)
     device = choose_device(options.device)
-    cache = Path(options.cache_dir) if options.cache_dir else default_cache_dir()
+    cache = cache_dir_of(options.cache_dir)
     state = pretrained_state(options, options.pretrain, benchmark, cache, device)
     info = benchmark.info
     network = networks.build(
@@ -91,7 +91,7 @@ def outlier_strip(
     if attack is None or wanted is None:
         return None
     torch.set_num_threads(1)
-    cache = Path(options.cache_dir) if options.cache_dir else default_cache_dir()
+    cache = cache_dir_of(options.cache_dir)
     images = sample_outliers(replace(wanted, count=count), benchmark.labelled(Split.TRAIN), 0, cache)
     before = to_unit(torch.tensor(images))
     network = checkpoints.classifier_of(content)

@@ -15,6 +15,11 @@ def default_cache_dir() -> Path:
     return (Path(root) if root else Path.home() / ".cache") / "robust-tuner"
 
 
+def cache_dir_of(given: str) -> Path:
+    """Return the cache folder that an option names, or the user's where it names none."""
+    return Path(given) if given else default_cache_dir()
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock of a file, made if missing; a process that ends lets go, whatever ended it."""

@@ -5,14 +5,10 @@ more gives images that are ever less likely, which is what makes them outliers n
 from it.
 """
 
-import fcntl
 import hashlib
-import os
-import tempfile
 import tokenize
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -20,6 +16,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from trainables.data.benchmark import LabelledImages
+from trainables.data.cache import locked, write_atomically
 from trainables.data.load import fingerprint_images
 
 Array = np.ndarray
@@ -181,10 +178,10 @@ def fitted(kind: str, train: LabelledImages, cache_dir: Path) -> OutlierGenerato
     key = hashlib.sha256(f"{kind} {generator.version} {fingerprint_images(train)}".encode()).hexdigest()
     path = cache_dir / "generators" / f"{key[:32]}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path.with_suffix(".lock")):
+    with locked(path.with_suffix(".lock")):
         if not _restored(generator, path):
             generator.fit(train)
-            _write(path, generator.state())
+            write_atomically(path, lambda file: np.savez(file, **generator.state()))  # type: ignore[arg-type]
     return generator
 
 
@@ -205,22 +202,3 @@ def _restored(generator: OutlierGenerator, path: Path) -> bool:
     except (OSError, EOFError, ValueError, KeyError, tokenize.TokenError, zipfile.BadZipFile):
         return False  # cut short by a full disk, or not ours: `fit` gives the same state again
     return True
-
-
-def _write(path: Path, state: State) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.savez(file, **state)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield  # closing the file lets go, as does the death of the process
