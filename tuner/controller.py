@@ -20,12 +20,12 @@ from tuner import jobs
 from tuner.bridge import run_queue
 from tuner.errors import StudyFailed
 from tuner.plan import LanePlan, Plan
-from tuner.queue import Lane, Listener, Planned, TrialQueue, best
+from tuner.queue import Lane, Listener, Planned, TrialQueue, best, point_of
 from tuner.records import Role, State, TrialRecord
 from tuner.resources import Resources
 from tuner.results import ArmResult
 from tuner.run_folder import RunFolder
-from tuner.scheduler import dominates
+from tuner.scheduler import Point, dominates
 from tuner.searcher import LaneStore, importances, open_storage
 from tuner.signals import Signals
 
@@ -98,11 +98,8 @@ class Controller:
             if key.startswith("evaluation/")
         }
 
-    def point(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
-        return tuple(
-            metrics[o.metric] if o.direction == "maximize" else -metrics[o.metric]
-            for o in self.plan.objectives
-        )
+    def point(self, metrics: Mapping[str, float]) -> Point:
+        return point_of(self.plan.objectives, metrics)
 
     def feasible(self, record: TrialRecord) -> bool:
         """Return whether a complete trial meets every floor."""

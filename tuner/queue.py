@@ -241,10 +241,7 @@ class TrialQueue:
         return decide(epoch, self.point(metrics), others, self.max_epochs, self.reduction)
 
     def point(self, metrics: Mapping[str, float]) -> Point:
-        """Return the objectives with their signs turned so that larger is better."""
-        return tuple(
-            metrics[o.metric] if o.direction == "maximize" else -metrics[o.metric] for o in self.objectives
-        )
+        return point_of(self.objectives, metrics)
 
     def violations(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """Return {floor's metric: how far below its bound}; above 0 is infeasible."""
@@ -293,6 +290,11 @@ class TrialQueue:
                 if lane.store.record(number).key == key:
                     return lane, number
         raise KeyError(key)
+
+
+def point_of(objectives: Sequence[Objective], metrics: Mapping[str, float]) -> Point:
+    """Return the objectives' values with their signs turned so that larger is better."""
+    return tuple(metrics[o.metric] if o.direction == "maximize" else -metrics[o.metric] for o in objectives)
 
 
 def best(
