@@ -1,20 +1,30 @@
 """What is said of files that are not there, and how they get there: once, whole, or not at all."""
 
+import hashlib
+import re
+import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from torchvision import datasets
 
 from tests.unit import disk_formats as disk
-from trainables.data import download
+from trainables.data import catalog, download
 from trainables.data.load import load
 from trainables.data.locations import LOCATIONS, check_dataset_files, find, missing
 from trainables.data.splits import Split
 from trainables.errors import DataFileError, InputError
+from tuner import cli
+from tuner.resolve import Request, resolve
+from tuner.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore::trainables.data.real.MissingDataWarning")
@@ -55,7 +65,7 @@ def test_what_is_missing_is_said_in_one_line(name: str, tmp_path: Path) -> None:
 
 
 def test_preflight_knows_what_can_be_downloaded(tmp_path: Path) -> None:
-    assert "170 MB will be downloaded" in check_dataset_files("cifar10", str(tmp_path))
+    assert "about 170 MB are downloaded there" in check_dataset_files("cifar10", str(tmp_path))
     with pytest.raises(DataFileError, match=r"^imagenet: train, val not found in .*; put train/<wnid>"):
         check_dataset_files("imagenet", str(tmp_path))
     with pytest.raises(DataFileError, match="mnist needs a data folder"):
@@ -124,6 +134,75 @@ def test_a_download_fills_a_folder_that_is_there(tmp_path: Path, monkeypatch: py
     assert (tmp_path / "cifar-10-batches-py" / "mine.txt").read_text() == "kept"
 
 
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """Serve an archive of mnist's files on the loopback interface; return its address and checksum."""
+    served = tmp_path / "served"
+    disk.mnist(tmp_path / "source")
+    archive = Path(shutil.make_archive(str(served / "set"), "zip", tmp_path / "source"))
+    handler = partial(Quiet, directory=str(served))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
+        thread = threading.Thread(target=http.serve_forever)
+        thread.start()
+        try:
+            checksum = hashlib.md5(archive.read_bytes()).hexdigest()
+            yield f"http://127.0.0.1:{http.server_port}/set.zip", checksum
+        finally:
+            http.shutdown()
+            thread.join()
+
+
+def test_an_archive_is_fetched_verified_and_unpacked(
+    server: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    monkeypatch.setitem(download.SOURCES, "mnist", partial(download._archive, server[0], server[1]))
+    download.ensure("mnist", str(folder))
+    assert len(load("mnist", str(folder)).labelled(Split.TEST_ID)) == 20
+    assert sorted(p.name for p in folder.iterdir()) == [".mnist.lock", "MNIST"], "the archive is not kept"
+    assert "100%" in capfd.readouterr().err, "its progress is shown"
+
+
+def test_another_checksum_or_page_is_refused_and_leaves_nothing(
+    server: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for url, checksum, reason in (
+        (server[0], "0" * 32, r"the download failed: File not found or corrupted\.$"),
+        (server[0].replace("set.zip", "gone.zip"), server[1], r"the download failed: .*404.*File not found$"),
+    ):
+        monkeypatch.setitem(download.SOURCES, "mnist", partial(download._archive, url, checksum))
+        with pytest.raises(DataFileError, match=reason) as caught:
+            download.ensure("mnist", str(folder))
+        assert "\n" not in str(caught.value)
+        assert [p.name for p in folder.iterdir()] == [".mnist.lock"]
+
+
+def test_a_launch_fetches_before_ray_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On this machine at once, with its progress in sight; for a cluster, the nodes fetch their own."""
+    monkeypatch.setitem(download.SOURCES, "mnist", bringing(disk.mnist))
+    plan = resolve(Request("aoe_sigma", dataset="mnist", data_dir=str(tmp_path)), "r")
+    for address in ("auto", None):
+        options = SimpleNamespace(tracking_uri=None, study_storage=None, address=address)
+        cli.preflight(plan, RunFolder(str(tmp_path / "runs"), "r"), options)
+        out = capsys.readouterr().out
+        assert "note: mnist: 4 OOD test sets not in" in out
+        assert f"mnist is not in {tmp_path}; about 12 MB are downloaded there" in out
+        assert (missing("mnist", str(tmp_path)) == "") == (address is None)
+
+
 def test_download_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,3 +219,20 @@ def test_download_command(
 def test_every_download_has_a_place() -> None:
     assert set(download.SOURCES) <= set(LOCATIONS)
     assert {n for n, place in LOCATIONS.items() if place.download} == set(download.SOURCES)
+
+
+def test_the_page_on_data_knows_every_set_and_its_place() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text()
+    for name in {*LOCATIONS, *catalog.DATASETS}:
+        assert f"`{name}`" in page, name
+    for name, place in LOCATIONS.items():
+        folder = "train/<class>" if name == "imagefolder" else place.folders[0]
+        assert folder == "." or f"`{folder}/" in page, name
+    for md5 in re.findall(r'"([0-9a-f]{32})"', Path(download.__file__).read_text()):
+        assert md5[:8] in page
+    published = [*datasets.Flowers102._file_dict["image"][1:], datasets.CIFAR10.tgz_md5]
+    published += [datasets.CIFAR100.tgz_md5, datasets.Food101._MD5, datasets.DTD._MD5]
+    published += [md5 for _, md5 in datasets.OxfordIIITPet._RESOURCES]
+    published += [datasets.SVHN.split_list[part][2] for part in ("train", "test")]
+    published += [of.resources[0][1] for of in (datasets.MNIST, datasets.FashionMNIST)]
+    assert [md5 for md5 in published if md5[:8] not in page] == []

@@ -1,5 +1,9 @@
 """Device-resident loading: every image its own draw, every seed its own order, every state resumable."""
 
+import pickle
+import warnings
+from typing import cast
+
 import numpy as np
 import pytest
 import torch
@@ -35,6 +39,32 @@ def test_to_device_copies_read_only_and_strided_arrays() -> None:
     tensor += 1
     assert tensor[0].tolist() == [4, 3, 2, 1]
     assert array[0].tolist() == [3, 2, 1, 0]
+
+
+def over_the_wire(data: LabelledImages) -> LabelledImages:
+    """Return a set as Ray's object store gives it: the arrays are read-only views of shared memory."""
+    buffers: list[pickle.PickleBuffer] = []
+    message = pickle.dumps(data, protocol=5, buffer_callback=buffers.append)
+    assert len(message) < 1000, "pixels travel beside the message, not in it"
+    return cast(LabelledImages, pickle.loads(message, buffers=[bytes(buffer) for buffer in buffers]))
+
+
+def test_on_the_cpu_a_loader_holds_the_shared_array_itself() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (9, 3, 8, 8)).astype(np.uint8)
+    shared = over_the_wire(LabelledImages(images, np.arange(9)))
+    assert not shared.images.flags.writeable
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loader = DeviceLoader(shared, 3, "cpu", seeded(), "crop_flip")
+        outliers = OutlierLoader(shared.images, "cpu", seeded(), "crop_flip")
+    assert loader.images.data_ptr() == shared.images.ctypes.data
+    for batch, _ in loader:
+        batch.zero_()  # a batch is a copy
+    outliers.next(4).zero_()
+    assert np.array_equal(shared.images, images)
+    strided = DeviceLoader(LabelledImages(images[:, ::-1], np.arange(9)), 3, "cpu", seeded())
+    assert strided.images.data_ptr() != images.ctypes.data
+    assert np.array_equal(strided.images.numpy(), images[:, ::-1])
 
 
 def test_none_changes_nothing_and_draws_nothing() -> None:
@@ -86,6 +116,19 @@ def test_crop_flip_does_both_and_repeats_with_the_seed() -> None:
     )  # the first draw of the stream
     centre = (out == flipped).flatten(1).all(1)
     assert 0 < int(centre.sum()) < 50
+
+
+def test_a_flipped_image_is_cropped_after_it_was_flipped() -> None:
+    """Both draws by hand, on bytes that are not square."""
+    x = torch.randint(0, 256, (40, 3, 8, 12), dtype=torch.uint8, generator=seeded(1))
+    out = augment(x, "crop_flip", seeded(2))
+    draws = seeded(2)
+    flips = torch.rand(40, generator=draws) < 0.5
+    top, left = torch.randint(0, 3, (2, 40, 1), generator=draws)
+    for i in range(40):
+        image = torch.nn.functional.pad(x[i].flip(2) if flips[i] else x[i], (1, 1, 1, 1))
+        wanted = image[:, int(top[i]) : int(top[i]) + 8, int(left[i]) : int(left[i]) + 12]
+        assert torch.equal(out[i], wanted)
 
 
 def test_an_epoch_sees_every_image_once_and_drops_the_short_batch() -> None:

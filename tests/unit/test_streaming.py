@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from tests.unit import disk_formats as disk
+from trainables.data import streaming
 from trainables.data.benchmark import LabelledImages
 from trainables.data.lazy import ArraySource, FileSource, LazyImages, NpySource, picture_files
 from trainables.data.load import fingerprint_images
@@ -213,6 +214,21 @@ def test_hidden_and_other_files_are_no_pictures(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     assert picture_files(tmp_path) == ["a.jpg", "b/1.png", "b/2.JPEG"]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "cpus", "decoders"),
+    [(1.0, 1, 8), (0.5, 1, 4), (0.25, 2, 2), (0.1, 1, 1), (2.0, 1, 16), (0.0, 1, 1), (0.0, 3, 3)],
+)
+def test_trials_that_share_a_gpu_share_its_decoders(gpus: float, cpus: int, decoders: int) -> None:
+    """Eight for a GPU: a quarter of one gets two."""
+    try:
+        assert streaming.set_decoders(gpus, cpus) == decoders
+        images = np.zeros((4, 3, 8, 8), np.uint8)
+        data = LabelledImages(images, np.zeros(4, np.int64))
+        assert StreamLoader(data, 2, "cpu", torch.Generator()).threads == decoders
+    finally:
+        streaming._threads = streaming.THREADS
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

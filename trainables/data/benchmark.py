@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from trainables.data.splits import SEARCH_SPLITS, DatasetInfo, Split
+from trainables.data.splits import SEARCH_SPLITS, DatasetInfo, Origin, Split
 from trainables.errors import SealedSplitError
 
 Array = np.ndarray
@@ -42,12 +42,17 @@ class Benchmark:
         parts: {split: {set name: images}}; only what was loaded.
         stage: "search" seals every test split, whether it was loaded or not.
         opened: what was read so far, for the record in `plan.json`.
+        corrupted: where the split of that name comes from.
+        notes: what whoever reads the results must know of the data, one line each: sets that are left out,
+            corruptions that are not the published ones.
     """
 
     info: DatasetInfo
     parts: Mapping[Split, Sets]
     stage: str = "evaluate"
     opened: set[Split] = field(default_factory=set)
+    corrupted: Origin = Origin.NONE
+    notes: tuple[str, ...] = ()
 
     def sets(self, split: Split) -> Sets:
         """Return {set name: images} of a split.

@@ -20,7 +20,7 @@ def _files(
 ) -> DatasetInfo:
     put = LOCATIONS[name].put
     note = f" (or {LOCATIONS[name].download} MB are downloaded)" if LOCATIONS[name].download else ""
-    return DatasetInfo(name, classes, shape, mean, std, files=f"put {put} of it{note}")
+    return DatasetInfo(name, classes, shape, mean, std, files=f"put {put} of that folder{note}")
 
 
 #: Mean and std of the training images in [0, 1]; those of Food-101 and of `imagefolder` are ImageNet's, those of

@@ -1,13 +1,14 @@
 """The published corrupted test sets, where they are on disk: CIFAR-10-C, CIFAR-100-C, (Tiny-)ImageNet-C. No torch.
 
 Only the 15 test corruptions are opened. The four hold-out ones of the same archives are test images too, so
-tuning on them would leak; `made_ood.hold_out_corruptions` makes its own out of validation images.
+tuning on them would leak; `hold_out.hold_out_corruptions` makes its own out of validation images.
 
 Layouts: `CIFAR-10-C/<corruption>.npy`, uint8 (5 n, 32, 32, 3), severity k being rows n (k - 1) to n k, beside
 `labels.npy`; `<root>/[<kind>/]<corruption>/<severity>/<wnid>/*.JPEG`, already cropped to their size.
 """
 
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from trainables.data.benchmark import LabelledImages
 from trainables.data.files import class_tree
 from trainables.data.lazy import FileSource, LazyImages, NpySource
-from trainables.data.locations import class_folders
+from trainables.data.locations import CORRUPTED_ARRAYS, class_folders, published_folder
 from trainables.data.outlier_files import check_npy
 from trainables.data.splits import DatasetInfo
 from trainables.errors import DataFileError
@@ -38,11 +39,9 @@ CORRUPTIONS = (
     "pixelate",
     "jpeg_compression",
 )
+NOISES = CORRUPTIONS[:3]  #: what training on noise tells on; means are given without them too
 SEVERITIES = 5
 _KINDS = ("", "noise", "blur", "weather", "digital")  # the archives of ImageNet-C unpack to one of these each
-
-_ARRAYS = {"cifar10": "CIFAR-10-C", "cifar100": "CIFAR-100-C"}
-_FOLDERS = {"imagenet": "ImageNet-C", "tiny-imagenet": "Tiny-ImageNet-C"}
 
 
 def corrupted_sets(
@@ -51,7 +50,8 @@ def corrupted_sets(
     """Return {"<corruption>/<severity>": images and labels}, {} where there are no such files.
 
     A folder that lacks some of the 15 gives the others and a warning that names what is lacking, because a
-    mean over fewer is not the published one. Nothing is decoded or copied here.
+    mean over fewer is not the published one. What lacks is never made up for: made images would be mixed with
+    published ones. Nothing is decoded or copied here.
 
     Args:
         classes: the names of the ID set's class folders, for ImageNet-C and Tiny-ImageNet-C.
@@ -59,37 +59,35 @@ def corrupted_sets(
     Raises:
         DataFileError: a file that is there is not in the published format.
     """
-    name = _ARRAYS.get(info.name) or _FOLDERS.get(info.name)
-    if name is None:
+    name = published_folder(info.name)
+    if not name:
         return {}
     root = Path(data_dir).expanduser() / name
     if not root.is_dir():
         return {}
     found: dict[str, LabelledImages] = {}
-    lacking = []
     for corruption in CORRUPTIONS:
-        if info.name in _ARRAYS:
-            sets = _array_sets(root, corruption, info)
+        if info.name in CORRUPTED_ARRAYS:
+            found |= _array_sets(root, corruption, info)
         else:
-            sets = _folder_sets(root, corruption, info, classes or [])
-        found |= sets
-        if not sets:
-            lacking.append(corruption)
+            found |= _folder_sets(root, corruption, info, classes or [])
+    lacking = lacking_of(found)
     if lacking and found:
         warnings.warn(f"{root} lacks {', '.join(lacking)}; the mean over the others is not mCE", stacklevel=2)
     return found
+
+
+def lacking_of(sets: Iterable[str]) -> list[str]:
+    """Return which of the 15 have no set among names "<corruption>/<severity>"."""
+    have = {name.split("/")[0] for name in sets}
+    return [name for name in CORRUPTIONS if name not in have]
 
 
 def _array_sets(root: Path, corruption: str, info: DatasetInfo) -> dict[str, LabelledImages]:
     path = root / f"{corruption}.npy"
     if not path.is_file():
         return {}
-    try:
-        total = check_npy(path, info.shape)
-    except DataFileError:
-        raise
-    except Exception as error:  # numpy parses the header as Python: it may trip over it in many ways
-        raise DataFileError(f"{path} is not a whole npy file: {_line(error)}") from error
+    total = check_npy(path, info.shape)
     labels = _labels(root / "labels.npy", info.num_classes)
     if total % SEVERITIES or len(labels) not in (total, total // SEVERITIES):
         raise DataFileError(

@@ -2,7 +2,8 @@
 
 The code is the library `imagecorruptions` (package imagecorruptions-imaug, extra `corruptions`) and the strengths
 are ImageNet's: at 32 pixels they are harsher than the published CIFAR-10-C, whose files `corrupted_files` reads,
-so results of both are not comparable. Images are corrupted once and kept on disk in the layout of CIFAR-10-C.
+so results of both are not comparable. The library's elastic_transform grows with the image, ImageNet-C's does not.
+Images are corrupted once and kept on disk in the layout of CIFAR-10-C.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ import json
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from trainables.data.availability import EXTRA, SMALLEST
 from trainables.data.benchmark import LabelledImages
 from trainables.data.cache import locked, write_atomically
 from trainables.data.corrupted_files import CORRUPTIONS, SEVERITIES
@@ -30,27 +32,12 @@ Array = np.ndarray
 
 #: For tuning only; the other 15 are the test.
 HOLD_OUT = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
-NOISES = ("gaussian_noise", "shot_noise", "impulse_noise")
-SMALLEST = 32  # pixels a side
-
-#: AlexNet's mean top-1 error over the five severities of each corruption of ImageNet-C.
-ALEXNET: Mapping[str, float] = dict(
-    zip(
-        CORRUPTIONS,
-        (
-            *(0.886428, 0.894468, 0.922640),
-            *(0.819880, 0.826268, 0.785948, 0.798360),
-            *(0.866816, 0.826572, 0.819324, 0.564592),
-            *(0.853204, 0.646056, 0.717840, 0.606500),
-        ),
-        strict=True,
-    )
-)
-
+ALL_SEVERITIES = tuple(range(1, SEVERITIES + 1))
 FORMAT = 1
 _OWN_SEED = ("glass_blur", "impulse_noise")  # these two take a seed and look past numpy's
 _BLOCK = 256  # images per task of a worker
-_MANIFEST = "bake.json"
+#: Lies beside what was made here, and tells it from published files.
+MANIFEST = "bake.json"
 
 
 def corrupt(images: Array, corruption: str, severity: int, seed: int, first: int = 0) -> Array:
@@ -95,7 +82,7 @@ def bake(
     *,
     labels: Array | None = None,
     corruptions: Sequence[str] = CORRUPTIONS,
-    severities: Sequence[int] = tuple(range(1, SEVERITIES + 1)),
+    severities: Sequence[int] = ALL_SEVERITIES,
     seed: int = 0,
     workers: int = 1,
 ) -> None:
@@ -107,7 +94,7 @@ def bake(
 
     Args:
         images: (n, c, h, w) uint8, an array or lazy.
-        labels: (n,) written as `labels.npy`; with all severities and colour, `corrupted_files` reads the folder.
+        labels: (n,) written as `labels.npy`, which completes the layout of CIFAR-10-C.
         workers: processes; the result does not depend on their number.
 
     Raises:
@@ -116,7 +103,7 @@ def bake(
     _check(images, corruptions, severities)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".lock"):
-        key = _key(images, severities, seed)
+        key = bake_key(images, severities, seed)
         manifest = _manifest(folder)
         if manifest.get("key", key) != key:
             raise InputError(
@@ -133,7 +120,7 @@ def bake(
             files[corruption] = _bake_one(images, path, corruption, severities, seed, workers)
             content = {"key": key, "severities": list(severities), "images": len(images), "files": files}
             text = json.dumps(content, indent=1).encode()
-            write_atomically(folder / _MANIFEST, lambda file, text=text: _write(file, text))  # type: ignore[misc]
+            write_atomically(folder / MANIFEST, lambda file, text=text: _write(file, text))  # type: ignore[misc]
 
 
 def baked_sets(
@@ -151,7 +138,7 @@ def baked_sets(
     """
     manifest = _manifest(folder)
     if not manifest:
-        raise InputError(f"{folder} has no {_MANIFEST}: nothing was baked there")
+        raise InputError(f"{folder} has no {MANIFEST}: nothing was baked there")
     n = int(manifest["images"])
     if len(labels) != n:
         raise InputError(f"{folder} holds {n} images of each kind, and there are {len(labels)} labels")
@@ -168,50 +155,6 @@ def baked_sets(
     return found
 
 
-def errors_of(accuracies: Mapping[str, float]) -> dict[str, float]:
-    """Return {corruption: mean error over its severities} of accuracies {"<corruption>/<severity>": in [0, 1]}."""
-    by_corruption: dict[str, list[float]] = {}
-    for name, value in accuracies.items():
-        by_corruption.setdefault(name.split("/")[0], []).append(1.0 - value)
-    return {name: float(np.mean(values)) for name, values in by_corruption.items()}
-
-
-def mce(errors: Mapping[str, float]) -> float:
-    """Return the mean corruption error in per cent: the mean over the 15 of error / AlexNet's error, times 100.
-
-    Only for ImageNet-C, whose constants these are; elsewhere `mean_error`.
-
-    Args:
-        errors: {corruption: mean top-1 error over five severities, in [0, 1]}; others than the 15 are ignored.
-
-    Raises:
-        InputError: one of the 15 is missing; a mean over fewer is not mCE.
-
-    Source:
-        Hendrycks & Dietterich 2019.
-
-    Example:
-        AlexNet's own errors give 100, half of each 50.
-    """
-    _complete(errors)
-    return 100 * float(np.mean([errors[name] / ALEXNET[name] for name in CORRUPTIONS]))
-
-
-def mean_error(errors: Mapping[str, float], noises: bool = True) -> float:
-    """Return the unnormalised mean error over the 15 in [0, 1], or over the 12 that are no noise.
-
-    Arguments and errors are those of `mce`. Training on noise tells on the three; the 12 show what it costs.
-    """
-    _complete(errors)
-    return float(np.mean([errors[name] for name in CORRUPTIONS if noises or name not in NOISES]))
-
-
-def _complete(errors: Mapping[str, float]) -> None:
-    lacking = [name for name in CORRUPTIONS if name not in errors]
-    if lacking:
-        raise InputError(f"mean corruption error: {', '.join(lacking)} missing; it is a mean over all 15")
-
-
 def _library() -> ModuleType:
     """Import the library, which pulls in OpenCV, scikit-image and numba, when it is first needed."""
     try:
@@ -219,8 +162,8 @@ def _library() -> ModuleType:
     except ImportError as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            "ImageNet-C corruptions need the extra `corruptions` (pip install 'robust-tuner[corruptions]') and the "
-            f"system library libgl1 (apt-get install libgl1): {cause}"
+            f"ImageNet-C corruptions need the extra `corruptions` ({EXTRA}) and the system library libgl1 "
+            f"(apt-get install libgl1): {cause}"
         ) from error
     module: ModuleType = imagecorruptions
     return module
@@ -290,7 +233,7 @@ def _blocks(
             yield future.result()
 
 
-def _key(images: Any, severities: Sequence[int], seed: int) -> str:
+def bake_key(images: Any, severities: Sequence[int] = ALL_SEVERITIES, seed: int = 0) -> str:
     """Return what the files depend on besides the corruption: content, settings, the library's version."""
     from importlib.metadata import PackageNotFoundError, version
 
@@ -312,7 +255,7 @@ def _key(images: Any, severities: Sequence[int], seed: int) -> str:
 def _manifest(folder: Path) -> dict[str, Any]:
     """Return what was baked, {} where nothing was or the file cannot be read: then all is baked again."""
     try:
-        found = json.loads((folder / _MANIFEST).read_bytes())
+        found = json.loads((folder / MANIFEST).read_bytes())
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) and {"key", "files", "images", "severities"} <= set(found) else {}

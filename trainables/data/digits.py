@@ -13,7 +13,7 @@ import numpy as np
 from trainables.data import catalog
 from trainables.data.benchmark import Benchmark, LabelledImages
 from trainables.data.corruptions8 import CORRUPTIONS, HOLD_OUT, Corruption, Random
-from trainables.data.splits import Split
+from trainables.data.splits import Origin, Split
 from trainables.seeds import derive_seed
 
 Array = np.ndarray
@@ -42,7 +42,7 @@ def build(name: str) -> Benchmark:
         Split.TEST_OOD_OTHER: {"rotated90": _ood(np.rot90(_of(test, (2, 3, 4, 5, 7)), axes=(2, 3)))},
         Split.CORRUPTED: corrupt(test, CORRUPTIONS, "test"),
     }
-    return Benchmark(info, parts)
+    return Benchmark(info, parts, corrupted=Origin.OWN)
 
 
 def split_digits() -> tuple[LabelledImages, LabelledImages, LabelledImages]:

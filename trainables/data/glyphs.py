@@ -16,7 +16,8 @@ from trainables.data import catalog
 from trainables.data.benchmark import Benchmark, LabelledImages
 from trainables.data.cache import default_cache_dir, locked, write_atomically
 from trainables.data.glyph_images import FONTS, SIDE, draw, font_file
-from trainables.data.made_ood import hold_out_corruptions, noise_set, validation_sets
+from trainables.data.hold_out import hold_out_corruptions
+from trainables.data.made_ood import noise_set, validation_sets
 from trainables.data.roles import NOISE_N, NOISES, ROLES
 from trainables.data.splits import Split
 

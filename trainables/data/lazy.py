@@ -118,9 +118,18 @@ class NpySource:
         self.path, self.start, self.stop = str(path), start, stop
         self._mapped: ArraySource | None = None
 
+    def array(self) -> Array:
+        """Return the rows, mapped from disk."""
+        return self._source().pictures
+
     def _source(self) -> ArraySource:
         if self._mapped is None:
-            mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            try:
+                mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            except FileNotFoundError:
+                raise DataFileError(
+                    f"{self.path} is not on this machine; the nodes of a cluster must share the folder"
+                ) from None
             self._mapped = ArraySource(mapped[self.start : self.stop])
         return self._mapped
 

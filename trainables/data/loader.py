@@ -1,6 +1,7 @@
 """Batches of small sets that live on the device: no worker processes, no per-image Python."""
 
 import math
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,6 +15,25 @@ from trainables.data.benchmark import LabelledImages
 def to_device(array: np.ndarray, device: torch.device | str) -> Tensor:
     """Copy an array (also a read-only or memory-mapped one) to the device in its own dtype."""
     return torch.tensor(np.ascontiguousarray(array), device=device)
+
+
+def resident(array: np.ndarray, device: torch.device | str) -> Tensor:
+    """Return an array as a tensor that lives as long as its loader; nothing may write into it.
+
+    On a GPU it is a copy. On the CPU it is the array itself where it can be: what Ray's object store holds once per
+    node is then shared by all trials there, and is read-only memory, so that a write would end the process.
+    """
+    if (
+        torch.device(device).type != "cpu"
+        or not isinstance(array, np.ndarray)
+        or not array.flags.c_contiguous
+    ):
+        return to_device(array, device)
+    if array.dtype.byteorder not in "=|" or not array.size:
+        return to_device(array, device)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 def to_unit(images: Tensor) -> Tensor:
@@ -31,20 +51,22 @@ def augment(images: Tensor, kind: str, generator: torch.Generator) -> Tensor:
     Returns:
         A tensor of the same shape.
     """
-    n, _, h, w = images.shape
+    n, channels, h, w = images.shape
+    flips = None
     if "flip" in kind:
         flips = torch.rand(n, generator=generator, device=images.device) < 0.5
-        images = torch.where(flips[:, None, None, None], images.flip(3), images)
-    if "crop" in kind:
-        pad = max(1, h // 8)
-        padded = F.pad(images, (pad, pad, pad, pad))
-        top, left = torch.randint(0, 2 * pad + 1, (2, n, 1), generator=generator, device=images.device)
-        rows = top + torch.arange(h, device=images.device)  # (n, h)
-        columns = left + torch.arange(w, device=images.device)
-        batch = torch.arange(n, device=images.device)
-        images = padded.permute(0, 2, 3, 1)[batch[:, None, None], rows[:, :, None], columns[:, None, :]]
-        images = images.permute(0, 3, 1, 2).contiguous()
-    return images
+    if "crop" not in kind:
+        return images if flips is None else torch.where(flips[:, None, None, None], images.flip(3), images)
+    pad = max(1, h // 8)
+    width = w + 2 * pad
+    top, left = torch.randint(0, 2 * pad + 1, (2, n, 1), generator=generator, device=images.device)
+    rows = top + torch.arange(h, device=images.device)  # (n, h)
+    columns = left + torch.arange(w, device=images.device)
+    if flips is not None:  # the crop of a flipped image is read backwards from the image as it is
+        columns = torch.where(flips[:, None], width - 1 - columns, columns)
+    pixels = (rows[:, :, None] * width + columns[:, None, :]).view(n, 1, h * w)
+    padded = F.pad(images, (pad, pad, pad, pad)).flatten(2)
+    return padded.gather(2, pixels.expand(n, channels, h * w)).view(n, channels, h, w)
 
 
 class DeviceLoader:
@@ -62,7 +84,7 @@ class DeviceLoader:
         generator: torch.Generator,
         augmentation: str = "none",
     ) -> None:
-        self.images = to_device(data.images, device)
+        self.images = resident(data.images, device)
         self.labels = to_device(data.labels, device)
         self.batch_size = min(batch_size, len(data))
         self.generator = generator
@@ -76,7 +98,7 @@ class DeviceLoader:
         order = torch.randperm(len(self.images), generator=self.generator, device=self.images.device)
         for step in range(len(self)):
             rows = order[step * self.batch_size : (step + 1) * self.batch_size]
-            images = augment(to_unit(self.images[rows]), self.augmentation, self.generator)
+            images = to_unit(augment(self.images[rows], self.augmentation, self.generator))
             yield images, self.labels[rows]
 
 
@@ -94,7 +116,7 @@ class OutlierLoader:
         generator: torch.Generator,
         augmentation: str = "none",
     ) -> None:
-        self.images = to_device(images, device)
+        self.images = resident(images, device)
         self.generator = generator
         self.augmentation = augmentation
         self._order = torch.empty(0, dtype=torch.int64, device=self.images.device)
@@ -109,7 +131,7 @@ class OutlierLoader:
             ]
             self._order = torch.cat([self._order, *fresh])
         rows, self._order = self._order[:count], self._order[count:]
-        return augment(to_unit(self.images[rows]), self.augmentation, self.generator)
+        return to_unit(augment(self.images[rows], self.augmentation, self.generator))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return which outliers are still to come in this round; the generator is saved with the streams."""

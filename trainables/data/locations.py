@@ -66,7 +66,7 @@ LOCATIONS: dict[str, Location] = {
     "svhn": Location(
         (".", "svhn"),
         {"train": ("train_32x32.mat",), "test": ("test_32x32.mat",)},
-        "train_32x32.mat and test_32x32.mat into the folder itself or svhn/",
+        "train_32x32.mat and test_32x32.mat into ./ or svhn/",
         246,
     ),
     "food101": Location(
@@ -89,7 +89,7 @@ LOCATIONS: dict[str, Location] = {
     "imagefolder": Location(
         (".",),
         {"train": ("train",), "test": ("test|val",)},
-        "train/<class>/* and test/<class>/* (pictures) into the folder itself",
+        "train/<class>/* and test/<class>/* (pictures) into ./",
     ),
     "dtd": Location(("dtd/dtd", "dtd"), {"test": ("images",)}, "images/<class>/*.jpg into dtd/dtd/", 597),
     "flowers102": Location(
@@ -121,6 +121,15 @@ LOCATIONS: dict[str, Location] = {
     "inaturalist": _pictures(("inaturalist", "iNaturalist"), "the pictures of OpenOOD's iNaturalist"),
     "openimage-o": _pictures(("openimage_o", "openimage-o"), "the pictures of OpenOOD's OpenImage-O"),
 }
+
+#: The published corrupted test sets, {data set: folder}: one npy file, or one tree of pictures, for each corruption.
+CORRUPTED_ARRAYS = {"cifar10": "CIFAR-10-C", "cifar100": "CIFAR-100-C"}
+CORRUPTED_FOLDERS = {"imagenet": "ImageNet-C", "tiny-imagenet": "Tiny-ImageNet-C"}
+
+
+def published_folder(name: str) -> str:
+    """Return the folder of a data set's published corrupted test set, "" where none was published."""
+    return CORRUPTED_ARRAYS.get(name) or CORRUPTED_FOLDERS.get(name, "")
 
 
 def find(name: str, data_dir: str, part: str) -> Path | None:
@@ -176,7 +185,7 @@ def check_dataset_files(name: str, data_dir: str) -> str:
         return ""
     if not LOCATIONS[name].download:
         raise DataFileError(line)
-    return f"{name} is not in {data_dir}; about {LOCATIONS[name].download} MB will be downloaded there on first use"
+    return f"{name} is not in {data_dir}; about {LOCATIONS[name].download} MB are downloaded there"
 
 
 def local(name: str, data_dir: str) -> str:

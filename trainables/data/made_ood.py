@@ -1,4 +1,4 @@
-"""OOD images that are made, not read: transformed validation images, noise, and two hold-out corruptions. No torch.
+"""OOD images that are made, not read: transformed validation images and noise. No torch.
 
 Everything is uint8 (n, c, h, w), made at the task's own size: noise that is shrunk later is flat grey. Each
 function takes its random state, so that a set depends on the data set's name and its own name alone.
@@ -27,12 +27,12 @@ def random_of(*keys: str | int) -> Random:
 
 def arithmetic_mean(data: LabelledImages, rng: Random) -> Array:
     """Average each image with one of another class."""
-    return _bytes((_unit(data.images) + _unit(data.images[_partners(data, rng)])) / 2)
+    return to_bytes((unit_of(data.images) + unit_of(data.images[_partners(data, rng)])) / 2)
 
 
 def geometric_mean(data: LabelledImages, rng: Random) -> Array:
     """Multiply each image with one of another class, and take the root."""
-    return _bytes(np.sqrt(_unit(data.images) * _unit(data.images[_partners(data, rng)])))
+    return to_bytes(np.sqrt(unit_of(data.images) * unit_of(data.images[_partners(data, rng)])))
 
 
 def jigsaw(data: LabelledImages, rng: Random) -> Array:
@@ -55,8 +55,8 @@ def jigsaw(data: LabelledImages, rng: Random) -> Array:
 
 def speckled(data: LabelledImages, rng: Random) -> Array:
     """Multiply every pixel by 1 + standard Gaussian noise."""
-    unit = _unit(data.images)
-    return _bytes(unit + unit * rng.standard_normal(unit.shape).astype(np.float32))
+    unit = unit_of(data.images)
+    return to_bytes(unit + unit * rng.standard_normal(unit.shape).astype(np.float32))
 
 
 def pixelated(data: LabelledImages, rng: Random) -> Array:
@@ -93,7 +93,7 @@ def uniform(shape: tuple[int, ...], rng: Random) -> Array:
 
 def gaussian(shape: tuple[int, ...], rng: Random) -> Array:
     """Return N(0.5, 0.5), clipped to [0, 1]."""
-    return _bytes(0.5 + 0.5 * rng.standard_normal(shape).astype(np.float32))
+    return to_bytes(0.5 + 0.5 * rng.standard_normal(shape).astype(np.float32))
 
 
 TRANSFORMS: Mapping[str, Callable[[LabelledImages, Random], Array]] = {
@@ -125,31 +125,6 @@ def noise_set(of: str, name: str, count: int, shape: tuple[int, int, int]) -> La
     return unlabelled(make((count, *shape), random_of(of, "test", name)))
 
 
-def hold_out_corruptions(of: str, base: LabelledImages) -> dict[str, LabelledImages]:
-    """Return {"<corruption>/<severity>": the images, corrupted}: speckle noise and blur, which no test has.
-
-    The strengths are CIFAR-10-C's up to 32 pixels, ImageNet-C's above 64, and ours in between. The severities
-    of speckle noise share one draw, so that they differ in strength alone.
-    """
-    from scipy import ndimage
-
-    side = base.images.shape[-1]
-    size = 0 if side <= 32 else 1 if side <= 64 else 2
-    unit = _unit(base.images)
-    noise = unit * random_of(of, "speckle_noise").standard_normal(unit.shape).astype(np.float32)
-    found = {}
-    for level in range(5):
-        found[f"speckle_noise/{level + 1}"] = _bytes(unit + noise * np.float32(_SPECKLE[size][level]))
-        width = _BLUR[size][level]
-        blurred = ndimage.gaussian_filter(unit, (0, 0, width, width), mode="nearest", truncate=4.0)
-        found[f"gaussian_blur/{level + 1}"] = _bytes(blurred)
-    return {name: LabelledImages(images, base.labels) for name, images in found.items()}
-
-
-_SPECKLE = ((0.06, 0.1, 0.12, 0.16, 0.2), (0.15, 0.2, 0.25, 0.3, 0.35), (0.15, 0.2, 0.35, 0.45, 0.6))
-_BLUR = ((0.4, 0.6, 0.7, 0.8, 1.0), (0.5, 0.75, 1.0, 1.25, 1.5), (1.0, 2.0, 3.0, 4.0, 6.0))
-
-
 def unlabelled(images: Array) -> LabelledImages:
     return LabelledImages(np.ascontiguousarray(images), np.full(len(images), -1, np.int64))
 
@@ -168,9 +143,11 @@ def _partners(data: LabelledImages, rng: Random) -> Array:
     return partners
 
 
-def _unit(images: Array) -> Array:
+def unit_of(images: Array) -> Array:
+    """Return uint8 images as float32 in [0, 1]."""
     return np.asarray(images).astype(np.float32) / 255
 
 
-def _bytes(unit: Array) -> Array:
+def to_bytes(unit: Array) -> Array:
+    """Return images in [0, 1] (clipped) as uint8, rounded."""
     return np.round(np.clip(unit, 0, 1) * 255).astype(np.uint8)

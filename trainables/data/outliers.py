@@ -1,14 +1,14 @@
 """The auxiliary outliers of one trial: from a fitted generator, from noise or from files."""
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from trainables.data.benchmark import LabelledImages
 from trainables.data.generators import GENERATORS, OutlierGenerator, fitted
+from trainables.data.npz_arrays import rows_of
 from trainables.data.outlier_files import check_npy, check_npz, find_npy, find_npz
-from trainables.errors import DataFileError, InputError
+from trainables.errors import InputError
 from trainables.options.common import OutlierOptions
 from trainables.seeds import derive_seed
 
@@ -42,8 +42,7 @@ def sample_outliers(options: OutlierOptions, train: LabelledImages, seed: int, c
     if kind == "npz":
         path = find_npz(options.path, options.sigma)
         rows = _rows(check_npz(path, shape), count, rng)
-        chosen: np.ndarray = _npz_images(path)[rows]
-        return chosen
+        return rows_of(path, "x", rows)
     if kind == "images300k":
         path = find_npy(options.path)
         rows = np.sort(_rows(check_npy(path, shape), count, rng))  # in file order: a disk reads ahead
@@ -59,12 +58,3 @@ def sample_outliers(options: OutlierOptions, train: LabelledImages, seed: int, c
 
 def _rows(available: int, count: int, rng: np.random.Generator) -> np.ndarray:
     return rng.permutation(available)[:count]
-
-
-def _npz_images(path: Path) -> np.ndarray:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            images: np.ndarray = archive["x"]
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise DataFileError(f"{path} cannot be read: {error}") from error
-    return images

@@ -12,15 +12,18 @@ from pathlib import Path
 import numpy as np
 
 from trainables.data import catalog
+from trainables.data.availability import lacking_line, missing_ood, regenerated_line
 from trainables.data.benchmark import Benchmark, LabelledImages
-from trainables.data.corrupted_files import corrupted_sets
+from trainables.data.corrupted_files import corrupted_sets, lacking_of
+from trainables.data.corruptions_imagenet import MANIFEST
 from trainables.data.download import ensure
 from trainables.data.files import Pictures, read, read_folder
+from trainables.data.hold_out import hold_out_corruptions
 from trainables.data.lazy import LazyImages
-from trainables.data.locations import LOCATIONS, class_folders, find, local
-from trainables.data.made_ood import hold_out_corruptions, noise_set, validation_sets
+from trainables.data.locations import class_folders, find, local, published_folder
+from trainables.data.made_ood import noise_set, validation_sets
 from trainables.data.roles import NOISE_N, NOISES, ROLES
-from trainables.data.splits import DatasetInfo, Split
+from trainables.data.splits import DatasetInfo, Origin, Split
 from trainables.seeds import derive_seed
 
 Array = np.ndarray
@@ -91,22 +94,31 @@ def build(name: str, data_dir: str, search_only: bool = False) -> Benchmark:
         Split.VAL_ID: {"id": _images(train, info, held, rule.crop)},
     }
     corrupted: dict[str, LabelledImages] = {}
+    notes: list[str] = []
     if not search_only:
         test = read(name, data_dir, "test", info.num_classes)
         parts[Split.TEST_ID] = {"id": _images(test, info, _rows(test, name, "test"), rule.crop)}
         parts |= _ood_splits(info, data_dir, rule.crop)
+        lacking = missing_ood(ROLES[name].tested, name, data_dir)
+        if lacking:
+            notes.append(lacking_line(name, lacking, data_dir))
+            warnings.warn(notes[-1], MissingDataWarning, stacklevel=2)
         folder = find(name, data_dir, "train")
         known = class_folders(folder / "train") if folder and name in ("imagenet", "tiny-imagenet") else None
         corrupted = corrupted_sets(info, data_dir, known)
+        notes += _corrupted_notes(info, data_dir, corrupted)
     if sum(_bytes(data) for sets in parts.values() for data in sets.values()) <= IN_MEMORY_BYTES:
         parts = {split: {of: in_memory(data) for of, data in sets.items()} for split, sets in parts.items()}
     validation, large = parts[Split.VAL_ID]["id"], info.shape[-1] > 64
     base = _first(validation, 256 if large else 1024)
     parts[Split.VAL_OOD] = validation_sets(name, _validation_names(name, info), base)
     parts[Split.VAL_CORRUPTED] = hold_out_corruptions(name, _first(base, 128 if large else 1024))
-    if corrupted:
-        parts[Split.CORRUPTED] = corrupted
-    return Benchmark(info, parts)
+    if not corrupted:
+        return Benchmark(info, parts, notes=tuple(notes))
+    parts[Split.CORRUPTED] = corrupted
+    made = (_published(info, data_dir) / MANIFEST).is_file()
+    origin = Origin.REGENERATED if made else Origin.PUBLISHED
+    return Benchmark(info, parts, corrupted=origin, notes=tuple(notes))
 
 
 def held_out(labels: Array, rule: _Rule, name: str) -> Array:
@@ -143,15 +155,12 @@ def _ood_splits(info: DatasetInfo, data_dir: str, crop: float) -> dict[Split, di
         Split.TEST_OOD_OTHER: roles.other,
     }
     splits: dict[Split, dict[str, LabelledImages]] = {}
-    lacking = []
     for split, names in by_split.items():
         sets = {}
         for name in names:
             if name in NOISES:
                 sets[name] = noise_set(info.name, name, NOISE_N, info.shape)
-            elif find(name, data_dir, "test") is None:
-                lacking.append(name)
-            else:
+            elif find(name, data_dir, "test") is not None:
                 sets[name] = _ood(read(name, data_dir, "test"), info, name, crop)
         splits[split] = sets
     if info.name == "imagefolder":
@@ -159,15 +168,26 @@ def _ood_splits(info: DatasetInfo, data_dir: str, crop: float) -> dict[Split, di
             folder = Path(data_dir).expanduser() / "ood" / group
             for name in class_folders(folder) if folder.is_dir() else ():
                 splits[split][name] = _ood(read_folder(folder / name), info, name, crop)
-    if lacking:
-        puts = "; ".join(f"{name}: {LOCATIONS[name].put}" for name in lacking)
-        warnings.warn(
-            f"{info.name}: {len(lacking)} OOD test sets are not in {data_dir} and are left out "
-            f"(python -m trainables.data.download fetches most). Put {puts}",
-            MissingDataWarning,
-            stacklevel=3,
-        )
     return {split: sets for split, sets in splits.items() if sets}
+
+
+def _published(info: DatasetInfo, data_dir: str) -> Path:
+    return Path(data_dir).expanduser() / published_folder(info.name)
+
+
+def _corrupted_notes(info: DatasetInfo, data_dir: str, corrupted: dict[str, LabelledImages]) -> list[str]:
+    if not corrupted:
+        return []
+    folder = _published(info, data_dir)
+    notes = []
+    if (folder / MANIFEST).is_file():
+        notes.append(regenerated_line(info.name, len(next(iter(corrupted.values())))))
+    lacking = lacking_of(corrupted)
+    if lacking:
+        notes.append(
+            f"{folder} lacks {', '.join(lacking)}; the mean over the others is not the published one"
+        )
+    return notes
 
 
 def _ood(pictures: Pictures, info: DatasetInfo, name: str, crop: float) -> LabelledImages:

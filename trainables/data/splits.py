@@ -18,6 +18,15 @@ class Split(StrEnum):
     CORRUPTED = "corrupted"
 
 
+class Origin(StrEnum):
+    """Where the images of the split `corrupted` come from; results of two origins are not comparable."""
+
+    NONE = ""
+    OWN = "own"  # the built-in digits' corruptions
+    PUBLISHED = "published"
+    REGENERATED = "regenerated"  # made here from the clean test images
+
+
 SEARCH_SPLITS = frozenset({Split.TRAIN, Split.VAL_ID, Split.VAL_OOD, Split.VAL_CORRUPTED})
 TEST_SPLITS = frozenset(Split) - SEARCH_SPLITS
 

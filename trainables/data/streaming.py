@@ -13,17 +13,36 @@ from trainables.data.benchmark import LabelledImages
 from trainables.data.lazy import LazyImages
 from trainables.data.loader import DeviceLoader, augment, to_device, to_unit
 
-THREADS = 4  #: decoders of one loader; a JPEG of 500 x 375 pixels takes a core about 2 ms
+PER_GPU = 8  #: decoders of all trials that share a GPU; a JPEG of 500 x 375 pixels takes a core about 2 ms
+THREADS = 4  #: decoders of a process that has not been told its share
 AHEAD = 2  #: batches that are decoded before they are asked for
+
+_threads = THREADS
+
+
+def set_decoders(gpus: float, cpus: int) -> int:
+    """Settle how many threads decode for the loaders of this process from now on, and return the number.
+
+    Like `torch.set_num_threads`, it is a setting of the process, which trains one trial at a time. A trial with a share
+    of a GPU gets that share of `PER_GPU`, so that their number per GPU is bounded however many trials it holds; one
+    without a GPU decodes with the CPUs it has.
+
+    Args:
+        gpus: share of a GPU, or number of them; 0 without.
+        cpus: of the trial.
+    """
+    global _threads
+    _threads = max(1, int(PER_GPU * gpus) if gpus > 0 else cpus)
+    return _threads
 
 
 class StreamLoader:
     """The interface and, bit for bit, the batches of `DeviceLoader`, for images that stay files.
 
     One epoch is a permutation drawn from the generator, as there; the pictures of a batch are decoded by
-    `threads` threads while earlier batches train, at most `ahead` batches early, into pinned memory if the
-    device is a GPU. Augmentation is on the device. Which thread decodes what changes nothing in the result,
-    and between two epochs there is no state but the generator's.
+    `threads` threads (0: those of `set_decoders`) while earlier batches train, at most `ahead` batches early,
+    into pinned memory if the device is a GPU. Augmentation is on the device. Which thread decodes what changes
+    nothing in the result, and between two epochs there is no state but the generator's.
 
     Attributes:
         images: indexing gives uint8 tensors on the device, as `DeviceLoader.images` does; only what is
@@ -38,7 +57,7 @@ class StreamLoader:
         device: torch.device | str,
         generator: torch.Generator,
         augmentation: str = "none",
-        threads: int = THREADS,
+        threads: int = 0,
         ahead: int = AHEAD,
     ) -> None:
         self.images = OnDemand(data.images, device)
@@ -47,7 +66,7 @@ class StreamLoader:
         self.batch_size = min(batch_size, len(data))
         self.generator = generator
         self.augmentation = augmentation
-        self.threads, self.ahead = threads, ahead
+        self.threads, self.ahead = threads or _threads, ahead
 
     def __len__(self) -> int:
         """Return the steps of one epoch."""
@@ -92,7 +111,7 @@ def make_loader(
     device: torch.device | str,
     generator: torch.Generator,
     augmentation: str = "none",
-    threads: int = THREADS,
+    threads: int = 0,
 ) -> DeviceLoader | StreamLoader:
     """Return the loader that suits a set: on the device if it is an array, streaming if it is lazy."""
     if isinstance(data.images, LazyImages):
@@ -100,9 +119,7 @@ def make_loader(
     return DeviceLoader(data, batch_size, device, generator, augmentation)
 
 
-def in_order(
-    images: Any, batch_size: int, device: torch.device | str, threads: int = THREADS
-) -> Iterator[Tensor]:
+def in_order(images: Any, batch_size: int, device: torch.device | str, threads: int = 0) -> Iterator[Tensor]:
     """Yield the images of a set, lazy or not, as batches on the device in their own dtype, each once, in order."""
     rows = [
         np.arange(start, min(start + batch_size, len(images))) for start in range(0, len(images), batch_size)
@@ -115,12 +132,13 @@ def in_order(
 
 
 def decoded(
-    images: Any, batches: list[np.ndarray], device: torch.device, threads: int = THREADS, ahead: int = AHEAD
+    images: Any, batches: list[np.ndarray], device: torch.device, threads: int = 0, ahead: int = AHEAD
 ) -> Any:
     """Yield the rows of each batch as uint8 (k, c, h, w) on the device, decoded ahead by threads.
 
     Closing the generator, or an error in a picture, ends the threads; nothing that was queued is decoded then.
     """
+    threads = threads or _threads
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decoder")
     waiting: deque[tuple[Tensor, list[Future[None]]]] = deque()
     todo = iter(batches)
