@@ -13,7 +13,7 @@ from trainables.data.benchmark import LabelledImages
 from trainables.data.lazy import ArraySource, LazyImages
 from trainables.data.load import load
 from trainables.data.splits import Split
-from trainables.errors import InputError, SealedSplitError
+from trainables.errors import InputError
 from trainables.evaluation import detectors
 from trainables.evaluation.detectors import (
     DETECTORS,
@@ -25,13 +25,13 @@ from trainables.evaluation.detectors import (
     Odin,
     React,
     Vim,
-    detector_metrics,
     main_dimensions,
     score_all,
 )
 from trainables.evaluation.features import features_of, first_fit_images
 from trainables.evaluation.metrics import auroc
-from trainables.evaluation.scores import energy
+from trainables.evaluation.scores import SCORES, energy
+from trainables.evaluation.spec import DETECTOR_NAMES, SCORE_NAMES
 from trainables.methods.standard import Standard
 from trainables.networks import build as build_network
 from trainables.options import build
@@ -269,11 +269,17 @@ def test_epsilon_zero_is_the_softmax(network, benchmark):
     np.testing.assert_array_equal(ranks(found), ranks(-p))
 
 
+def images_of(benchmark, count):
+    """Return the first test images of every set."""
+    splits = (Split.TEST_ID, Split.TEST_OOD_NEAR, Split.TEST_OOD_FAR, Split.TEST_OOD_OTHER)
+    return {name: data.images[:count] for split in splits for name, data in benchmark.sets(split).items()}
+
+
 def test_every_detector_tells_digits_from_noise(network, benchmark):
     """Scores of every test set, by the class interface too; uniform noise ranks above digits for all of them."""
-    scores = score_all(network, benchmark, list(DETECTORS), "cpu", max_images=100)
-    groups = (Split.TEST_OOD_NEAR, Split.TEST_OOD_FAR, Split.TEST_OOD_OTHER)
-    expected = {"id"} | {name for split in groups for name in benchmark.sets(split)}
+    sets = images_of(benchmark, 100)
+    scores = score_all(network, benchmark.labelled(Split.TRAIN), sets, list(DETECTORS), "cpu")
+    expected = set(sets)
     images = torch.tensor(benchmark.sets(Split.TEST_OOD_FAR)["uniform"].images[:100])
     for name, by_set in scores.items():
         assert set(by_set) == expected
@@ -284,14 +290,16 @@ def test_every_detector_tells_digits_from_noise(network, benchmark):
         np.testing.assert_allclose(alone.numpy(), by_set["uniform"], rtol=1e-6, atol=1e-9)
 
 
-def test_group_means_leave_other_sets_out(network, benchmark):
-    scores = score_all(network, benchmark, ["knn"], "cpu", max_images=60)
-    found = detector_metrics(scores, benchmark)
-    for split, group in ((Split.TEST_OOD_NEAR, "near"), (Split.TEST_OOD_FAR, "far")):
-        members = [found[f"knn/auroc/{name}"] for name in benchmark.sets(split)]
-        assert found[f"knn/auroc/{group}"] == pytest.approx(sum(members) / len(members))
-    assert found["knn/fpr95_id_pos/rotated90"] >= 0
-    assert found["knn/auroc/uniform"] == auroc(scores["knn"]["id"], scores["knn"]["uniform"])
+def test_a_detector_that_does_not_suit_is_left_out_with_its_reason(network, benchmark):
+    train = benchmark.labelled(Split.TRAIN)
+    few = LabelledImages(train.images[:49], train.labels[:49])
+    sets = images_of(benchmark, 10)
+    unsuited = {}
+    assert list(score_all(network, few, sets, ["knn", "react"], "cpu", unsuited)) == ["react"]
+    assert list(unsuited) == ["knn"]
+    assert "only 49 training images" in unsuited["knn"]
+    with pytest.raises(InputError, match="only 49 training images"):
+        score_all(network, few, sets, ["knn", "react"], "cpu")
 
 
 @pytest.mark.parametrize("name", DETECTORS)
@@ -341,15 +349,17 @@ def test_features_are_computed_once_for_all(network, benchmark, monkeypatch):
         return features_of(*arguments)
 
     monkeypatch.setattr(detectors, "features_of", counted)
-    scores = score_all(network, benchmark, ["vim", "react", "ash"], "cpu", max_images=20)
+    scores = score_all(
+        network, benchmark.labelled(Split.TRAIN), images_of(benchmark, 20), ["vim", "react", "ash"], "cpu"
+    )
     assert len(calls) == 1 + len(scores["vim"])
 
 
-def test_wrong_names_and_sealed_splits_are_refused(network, benchmark):
+def test_wrong_names_are_refused_and_the_plan_knows_the_right_ones(network, benchmark):
     with pytest.raises(InputError, match="did you mean mahalanobis"):
-        score_all(network, benchmark, ["mahalonobis"], "cpu")
-    with pytest.raises(SealedSplitError):
-        score_all(network, benchmark.for_search(), ["knn"], "cpu")
+        score_all(network, benchmark.labelled(Split.TRAIN), {}, ["mahalonobis"], "cpu")
+    assert set(DETECTOR_NAMES) == set(DETECTORS)
+    assert set(SCORE_NAMES) == set(SCORES)
 
 
 def test_feature_detectors_are_those_that_share_features():

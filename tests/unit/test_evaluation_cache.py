@@ -18,11 +18,12 @@ from trainables.evaluation.spec import Protocol
 KEY = evaluation_key(b"checkpoint", Protocol("test"), "data")
 
 
-def an_evaluation():
+def an_evaluation(state=None):
     """Names that are no file names, values that text may lose."""
     scores = {"id": np.array([0.1, -np.inf, 1e-320]), "a/b c": np.array([np.pi]), "": np.zeros(0)}
     attacked = {"0.1": {"id": np.arange(3.0), "a/b c": np.array([2.0])}}
-    return Evaluation({"test/x": 0.1 + 0.2, "test/nan": math.nan, "test/inf": math.inf}, scores, attacked)
+    metrics = {"test/x": 0.1 + 0.2, "test/nan": math.nan, "test/inf": math.inf}
+    return Evaluation(metrics, scores, attacked, ["gradient masking: \u03b5 0.1"])
 
 
 def same(left, right):
@@ -37,9 +38,10 @@ def same(left, right):
             assert a[name].dtype == b[name].dtype
             np.testing.assert_array_equal(a[name], b[name])
     assert list(left.attacked_scores) == list(right.attacked_scores)
+    assert left.remarks == right.remarks
 
 
-def refuse():
+def refuse(state):
     raise AssertionError("computed again")
 
 
@@ -64,6 +66,14 @@ def test_a_key_depends_on_everything():
         "restarts": 2,
         "margin": False,
         "max_images": 5,
+        "ood_sides": ("ood", "id"),
+        "robust_scores": ("energy",),
+        "detectors": ("knn",),
+        "auto_attack_epsilons": (0.1,),
+        "auto_attack_images": 7,
+        "check_steps": 40,
+        "check_restarts": 3,
+        "check_images": 8,
     }
     assert set(others) == {field.name for field in fields(Protocol)}
     keys = [
@@ -73,7 +83,7 @@ def test_a_key_depends_on_everything():
     ]
     keys += [evaluation_key(b"checkpoint", replace(protocol, **{k: v}), "data") for k, v in others.items()]
     keys.append(evaluation_key(b"checkpoint", protocol, "data", seed=1))
-    assert len(set(keys)) == len(keys) == 14
+    assert len(set(keys)) == len(keys) == 22
     assert evaluation_key(b"checkpoint", Protocol("test"), "data") == KEY
 
 
@@ -142,7 +152,7 @@ def test_half_an_entry_is_none(tmp_path):
 def test_an_evaluation_that_fails_leaves_no_entry(tmp_path):
     store = EvaluationCache(tmp_path)
 
-    def fail():
+    def fail(state):
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError, match="no"):
@@ -168,13 +178,36 @@ def test_a_disk_that_fills_up_loses_nothing(tmp_path, monkeypatch):
 
 
 def slow_evaluation(folder, log):
-    def compute():
+    def compute(state):
         with open(log, "a") as file:
             file.write("computed\n")
         time.sleep(0.3)
         return an_evaluation()
 
     EvaluationCache(folder).reuse(KEY, compute)
+
+
+def test_what_goes_on_after_a_kill_is_kept_until_the_evaluation_is_stored(tmp_path):
+    folders = []
+
+    def killed(state):
+        folders.append(state)
+        state.mkdir(exist_ok=True)
+        (state / "autoattack-0.1.npz").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    store = EvaluationCache(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        store.reuse(KEY, killed)
+    seen = []
+
+    def resumed(state):
+        seen.extend((state, (state / "autoattack-0.1.npz").read_bytes()))
+        return an_evaluation()
+
+    store.reuse(KEY, resumed)
+    assert seen == [folders[0], b"half"]
+    assert not folders[0].exists()
 
 
 def test_two_processes_compute_once(tmp_path):

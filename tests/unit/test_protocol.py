@@ -2,7 +2,9 @@
 
 import re
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +15,16 @@ from trainables.data.benchmark import Benchmark, LabelledImages
 from trainables.data.load import load
 from trainables.data.splits import Split
 from trainables.errors import InputError, SealedSplitError
+from trainables.evaluation import autoattack
 from trainables.evaluation import metrics as ood
+from trainables.evaluation import protocol as protocol_module
+from trainables.evaluation.autoattack import Budget, auto_attack
+from trainables.evaluation.calibration import calibration
+from trainables.evaluation.detectors import score_all
 from trainables.evaluation.protocol import Evaluation, evaluate, validate
 from trainables.evaluation.robust import attacked_scores
 from trainables.evaluation.spec import GROUPS, Protocol
+from trainables.networks import build as build_network
 
 FAR = ("uniform", "gaussian", "blobs", "china", "china_stretched")
 NEAR = ("permuted", "hflip", "mixture", "unknown")
@@ -62,6 +70,7 @@ def test_validation_names() -> None:
         "val/accuracy/robust_0.15",
         "val/accuracy/robust_0.2",
         "val/accuracy/corrupted",
+        "val/calibration/ece",
         *(f"val/auroc/{name}" for name in VAL),
         *(f"val/{metric}/all" for metric in OOD),
         *(f"val/robust_auroc_{e}/{name}" for e in ("0.05", "0.1") for name in (*VAL, "all")),
@@ -74,6 +83,8 @@ def test_evaluation_names() -> None:
         "test/accuracy/robust_0.15",
         "test/accuracy/robust_0.2",
         "test/accuracy/corrupted",
+        "test/accuracy/corrupted/off_noise",
+        "test/calibration/ece",
         *(
             f"test/accuracy/corrupted/{c}"
             for c in {name.split("/")[0] for name in benchmark().sets(Split.CORRUPTED)}
@@ -84,6 +95,12 @@ def test_evaluation_names() -> None:
             f"test/robust_auroc_{e}/{name}"
             for e in ("0.05", "0.1")
             for name in (*NEAR, *FAR, "rotated90", "near", "far")
+        ),
+        *(
+            f"test/robust_{rate}_{e}/{group}"
+            for rate in ("fpr95_id_pos", "fpr95_ood_pos")
+            for e in ("0.05", "0.1")
+            for group in ("near", "far")
         ),
     }
 
@@ -121,9 +138,14 @@ def test_means_weigh_sets_alike_and_leave_rotations_out() -> None:
         for group, names in (("near", NEAR), ("far", FAR)):
             mean = np.mean([metrics[f"test/{metric}/{name}"] for name in names])
             assert metrics[f"test/{metric}/{group}"] == pytest.approx(mean)
-    corruptions = [v for k, v in metrics.items() if k.startswith("test/accuracy/corrupted/")]
+    prefix = "test/accuracy/corrupted/"
+    corruptions = {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
+    off_noise = corruptions.pop("off_noise")
     assert len(corruptions) == 10
-    assert metrics["test/accuracy/corrupted"] == pytest.approx(np.mean(corruptions))
+    assert metrics["test/accuracy/corrupted"] == pytest.approx(np.mean(list(corruptions.values())))
+    quiet = [v for k, v in corruptions.items() if k not in ("gaussian_noise", "shot_noise", "impulse_noise")]
+    assert len(quiet) == 7
+    assert off_noise == pytest.approx(np.mean(quiet))
 
 
 def test_primary_score_is_also_reported_beside() -> None:
@@ -145,6 +167,7 @@ def test_scores_are_kept_for_the_report() -> None:
         for name, attacked in scores.items():
             assert (attacked.shape, attacked.dtype) == ((40,), np.float64)
             assert (attacked <= evaluated().scores[name] + 1e-6).all(), (epsilon, name)
+    assert evaluated().remarks == []
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -164,6 +187,7 @@ def test_groups_share_the_metrics_among_them() -> None:
     ]
     assert dict(zip(GROUPS, counts, strict=True)) == {
         "clean": 1,
+        "calibration": 1,
         "ood": 9,
         "robust": 2,
         "robust_ood": 10,
@@ -191,7 +215,8 @@ def test_what_a_benchmark_lacks_is_left_out() -> None:
     whole = benchmark()
     few = {split: whole.parts[split] for split in (Split.VAL_ID, Split.TEST_ID)}
     found = validate(network(), Benchmark(whole.info, few), FAST, seeded(), "cpu")
-    assert set(found) == {f"val/accuracy/{name}" for name in ("clean", "robust_0.15", "robust_0.2")}
+    accuracies = {f"val/accuracy/{name}" for name in ("clean", "robust_0.15", "robust_0.2")}
+    assert set(found) == {*accuracies, "val/calibration/ece"}
     result = evaluate(network(), Benchmark(whole.info, few), FAST, seeded(), "cpu")
     assert set(result.metrics) == {name.replace("val/", "test/") for name in found}
     assert (result.scores, result.attacked_scores) == ({}, {})
@@ -222,6 +247,110 @@ def test_mixed_dtypes_are_measured_alike() -> None:
     a = validate(network(), whole, protocol, seeded(), "cpu")
     b = validate(network(), Benchmark(whole.info, parts), protocol, seeded(), "cpu")
     assert a == pytest.approx(b, abs=2e-3)
+
+
+def test_the_calibration_error_is_that_of_the_test_images() -> None:
+    test = benchmark().labelled(Split.TEST_ID)
+    with torch.no_grad():
+        logits = network().eval()(torch.from_numpy(test.images[:40]))
+    network().train()
+    assert evaluated().metrics["test/calibration/ece"] == calibration(logits, test.labels[:40]).ece
+
+
+# -- detectors and AutoAttack ------------------------------------------------------------------------------
+
+
+def classifier(classes: int = 6) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build_network("small_cnn", classes, (1, 8, 8), (0.3,), (0.25,))
+
+
+def test_detectors_stand_beside_the_scores_and_are_fitted_on_training_images_alone() -> None:
+    protocol = replace(FAST, groups=("ood",), detectors=("knn", "react"), max_images=30)
+    opened = Benchmark(benchmark().info, benchmark().parts)
+    found = evaluate(classifier(), opened, protocol, seeded(), "cpu")
+    without = evaluate(classifier(), benchmark(), replace(protocol, detectors=()), seeded(), "cpu")
+    more = {f"test/{d}/{m}/{g}" for d in ("knn", "react") for m in OOD for g in ("near", "far", "unknown")}
+    assert set(found.metrics) - set(without.metrics) == more
+    assert {name: found.metrics[name] for name in without.metrics} == without.metrics
+    images = {
+        name: data.images[:30]
+        for split in (Split.TEST_ID, Split.TEST_OOD_FAR)
+        for name, data in benchmark().sets(split).items()
+    }
+    wanted = score_all(classifier(), benchmark().labelled(Split.TRAIN), images, ["knn"], "cpu")["knn"]
+    mean = np.mean([ood.auroc(wanted["id"], wanted[name]) for name in FAR])
+    assert found.metrics["test/knn/auroc/far"] == pytest.approx(mean)
+    assert not opened.opened & {Split.VAL_ID, Split.VAL_OOD, Split.VAL_CORRUPTED}
+
+
+def test_a_detector_that_does_not_suit_becomes_a_remark_and_no_metric() -> None:
+    parts = dict(benchmark().parts)
+    train = parts[Split.TRAIN]["id"]
+    parts[Split.TRAIN] = {"id": LabelledImages(train.images[:20], train.labels[:20])}
+    protocol = replace(FAST, groups=("ood",), detectors=("knn", "ash"), max_images=10)
+    found = evaluate(classifier(), Benchmark(benchmark().info, parts), protocol, seeded(), "cpu")
+    (remark,) = found.remarks
+    assert remark.startswith("detector knn left out: the KNN detector looks for neighbour 50")
+    assert "test/ash/auroc/near" in found.metrics
+    assert not any("knn" in name for name in found.metrics)
+    with pytest.raises(InputError, match="not Sequential"):
+        evaluate(network(), benchmark(), protocol, seeded(), "cpu")
+
+
+AUTO = Protocol("auto", groups=("clean",), auto_attack_epsilons=(0.05, 0.1), auto_attack_images=12)
+
+
+def with_classes(count: int) -> Benchmark:
+    """Return digits of the first classes, no more."""
+    test = benchmark().labelled(Split.TEST_ID)
+    rows = np.flatnonzero(test.labels < count)[:20]
+    info = replace(benchmark().info, num_classes=count)
+    return Benchmark(info, {Split.TEST_ID: {"id": LabelledImages(test.images[rows], test.labels[rows])}})
+
+
+def test_autoattack_has_a_name_of_its_own_resumes_and_tells_its_doubts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = Budget(iterations=5, targets=2, queries=20)
+    seen: list[int] = []
+
+    def short(net: nn.Module, data: LabelledImages, *arguments: Any, **named: Any) -> Any:
+        seen.append(len(data))
+        return auto_attack(net, data, *arguments, **named, budget=budget)
+
+    monkeypatch.setattr(protocol_module, "auto_attack", short)
+    found = evaluate(classifier(), with_classes(6), AUTO, seeded(), "cpu", state=tmp_path)
+    assert set(found.metrics) == {
+        "test/accuracy/clean",
+        "test/accuracy/autoattack_0.05",
+        "test/accuracy/autoattack_0.1",
+    }
+    assert found.metrics["test/accuracy/autoattack_0.1"] <= found.metrics["test/accuracy/autoattack_0.05"]
+    assert seen == [12, 12]
+    assert {path.name for path in tmp_path.iterdir()} == {"autoattack-0.05.npz", "autoattack-0.1.npz"}
+    assert any("is its reduced version" in line for line in found.remarks)
+
+    def refuse(*arguments: Any) -> None:
+        raise AssertionError("attacked again")
+
+    monkeypatch.setattr(autoattack, "_perturb", refuse)
+    assert evaluate(classifier(), with_classes(6), AUTO, seeded(), "cpu", state=tmp_path) == found
+
+
+def test_autoattack_of_three_classes_says_that_it_is_not_the_standard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    budget = Budget(iterations=5, queries=20)
+    monkeypatch.setattr(protocol_module, "auto_attack", partial(auto_attack, budget=budget))
+    network = classifier(3)
+    protocol = replace(AUTO, auto_attack_epsilons=(0.3,), auto_attack_images=3)
+    found = evaluate(network, with_classes(3), protocol, seeded(), "cpu")
+    assert found.remarks[-1].startswith("AutoAttack at 0.3 is its custom version (apgd-ce, apgd-dlr, square)")
+    logits = nn.Softmax(1)
+    doubted = evaluate(nn.Sequential(network, logits), with_classes(3), protocol, seeded(), "cpu")
+    assert any(line.startswith("AutoAttack at 0.3: ") and "logits" in line for line in doubted.remarks)
 
 
 def test_nan_logits_name_the_set() -> None:

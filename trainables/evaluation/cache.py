@@ -7,6 +7,7 @@ last. What cannot be read whole counts as missing and is computed again.
 import hashlib
 import io
 import json
+import shutil
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from trainables.evaluation.protocol import Evaluation
 from trainables.evaluation.spec import Protocol
 
 #: Part of every key: raise it whenever an evaluation of the same content may give other numbers or names.
-FORMAT = 1
+FORMAT = 2
 
 
 def evaluation_key(checkpoint: bytes, protocol: Protocol, data: str, seed: int = 0) -> str:
@@ -43,8 +44,12 @@ class EvaluationCache:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or default_cache_dir() / "evaluations"
 
-    def reuse(self, key: str, compute: Callable[[], Evaluation]) -> Evaluation:
+    def reuse(self, key: str, compute: Callable[[Path | None], Evaluation]) -> Evaluation:
         """Return the stored evaluation, or compute and store it; two processes compute it once.
+
+        Args:
+            compute: given the folder in which it may keep what it needs to go on after a kill (gone once the evaluation
+                is stored), None where nothing can be written.
 
         An evaluation that cannot be stored (a full disk, a folder without write permission) is returned with a
         warning, not lost.
@@ -58,12 +63,12 @@ class EvaluationCache:
             lock.__enter__()
         except OSError as error:
             warnings.warn(f"evaluations cannot be stored in {self.folder}: {error}", stacklevel=2)
-            return compute()
+            return compute(None)
         try:
             found = self.load(key)
             if found is not None:
                 return found
-            found = compute()
+            found = compute(self._state(key))
             try:
                 self.store(key, found)
             except OSError as error:
@@ -89,11 +94,13 @@ class EvaluationCache:
             "scores_sha256": hashlib.sha256(data).hexdigest(),
             "arrays": names,
             "metrics": evaluation.metrics,
+            "remarks": evaluation.remarks,
         }
         entry["sha256"] = _checksum(entry)
         write_atomically(self._path(key, "npz"), lambda file: _write(file, data))
         text = json.dumps(entry, indent=1).encode()
         write_atomically(self._path(key, "json"), lambda file: _write(file, text))
+        shutil.rmtree(self._state(key), ignore_errors=True)
 
     def load(self, key: str) -> Evaluation | None:
         """Return a stored evaluation, bit for bit, or None where there is no whole one."""
@@ -105,6 +112,7 @@ class EvaluationCache:
             if hashlib.sha256(data).hexdigest() != entry["scores_sha256"]:
                 return None
             found = Evaluation({name: float(value) for name, value in entry["metrics"].items()})
+            found.remarks += map(str, entry["remarks"])
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 for i, (epsilon, name) in enumerate(entry["arrays"]):
                     target = found.attacked_scores.setdefault(epsilon, {}) if epsilon else found.scores
@@ -113,6 +121,9 @@ class EvaluationCache:
         except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile):
             return None
         return found
+
+    def _state(self, key: str) -> Path:
+        return self.folder / f"{key}.state"
 
     def _path(self, key: str, ending: str) -> Path:
         return self.folder / f"{key}.{ending}"

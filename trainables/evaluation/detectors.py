@@ -10,16 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.data.benchmark import Benchmark, LabelledImages
-from trainables.data.splits import Split
+from trainables.data.benchmark import LabelledImages
 from trainables.data.streaming import in_order
 from trainables.errors import InputError
-from trainables.evaluation import metrics as ood
+from trainables.evaluation.by_set import ScoresBySet
 from trainables.evaluation.cores import Cores
 from trainables.evaluation.features import batched, features_of, first_fit_images, in_double
 from trainables.evaluation.robust import batch_size
@@ -27,9 +25,6 @@ from trainables.evaluation.scores import energy, msp
 from trainables.networks import Classifier
 from trainables.options.energy import CoresOptions
 from trainables.options.schema import unknown
-
-ScoresBySet = dict[str, np.ndarray]
-GROUPS = {Split.TEST_OOD_NEAR: "near", Split.TEST_OOD_FAR: "far", Split.TEST_OOD_OTHER: ""}
 
 
 class Detector(ABC):
@@ -326,73 +321,60 @@ DETECTORS: Mapping[str, type[Detector]] = {
 
 def score_all(
     network: Classifier,
-    benchmark: Benchmark,
+    train: LabelledImages,
+    images: Mapping[str, Any],
     names: Sequence[str],
     device: torch.device | str,
-    max_images: int = 0,
+    unsuited: dict[str, str] | None = None,
 ) -> dict[str, ScoresBySet]:
-    """Fit detectors on the training split and score every test split that was loaded.
+    """Fit detectors on training images and score sets of images.
 
     Features are computed once for all detectors that need them.
 
     Args:
+        train: of the ID classes; nothing else is looked at to fit.
+        images: {set: images, an array or lazy}.
         names: of `DETECTORS`.
-        max_images: at most so many images of each test set, the first ones; 0 = all.
+        unsuited: takes {detector: reason} of those that do not suit the network or the training images, which are
+            then left out.
 
     Returns:
-        {detector: {OOD set, and "id" for the test images: (n,) float64 scores}}.
+        {detector: {set: (n,) float64 scores}}.
 
     Raises:
-        InputError: an unknown name.
-        SealedSplitError: the benchmark is sealed for search.
+        InputError: an unknown name; without `unsuited` also a detector that does not suit.
     """
     for name in names:
         if name not in DETECTORS:
             raise InputError(unknown("detector", name, DETECTORS))
-    sets = {"id": benchmark.labelled(Split.TEST_ID)}
-    for split in filter(benchmark.has, GROUPS):
-        sets |= benchmark.sets(split)
-    images: dict[str, Any] = {name: data.images[: max_images or None] for name, data in sets.items()}
-    train = first_fit_images(benchmark.labelled(Split.TRAIN))
-    detectors = {name: DETECTORS[name]() for name in names}
-    on_features = [d for d in detectors.values() if isinstance(d, FeatureDetector)]
+    train = first_fit_images(train)
+    detectors: dict[str, Detector] = {}
+    seen: Tensor | None = None
+    for name in names:
+        detector = DETECTORS[name]()
+        try:
+            if isinstance(detector, FeatureDetector):
+                seen = features_of(network, train.images, device) if seen is None else seen
+                detector.fit_features(seen, torch.tensor(train.labels), network.head)
+            else:
+                detector.fit(network, train, device)
+        except InputError as error:
+            if unsuited is None:
+                raise
+            unsuited[name] = str(error)
+            continue
+        detectors[name] = detector
     features: dict[str, Tensor] = {}
-    if on_features:
-        seen, labels = features_of(network, train.images, device), torch.tensor(train.labels)
-        for on_feature in on_features:
-            on_feature.fit_features(seen, labels, network.head)
+    if any(isinstance(detector, FeatureDetector) for detector in detectors.values()):
         features = {name: features_of(network, part, device) for name, part in images.items()}
     found: dict[str, ScoresBySet] = {}
+    size = batch_size(device)
     for name, detector in detectors.items():
         if isinstance(detector, FeatureDetector):
             found[name] = {s: detector.score_features(z).numpy() for s, z in features.items()}
-            continue
-        detector.fit(network, train, device)
-        size = batch_size(device)
-        found[name] = {
-            s: torch.cat([detector.score(x) for x in in_order(part, size, device)]).numpy()
-            for s, part in images.items()
-        }
-    return found
-
-
-def detector_metrics(scores: Mapping[str, ScoresBySet], benchmark: Benchmark) -> dict[str, float]:
-    """Return {"<detector>/<metric>/<set>": value}, and ".../near" and ".../far", the means over their sets.
-
-    Raises:
-        MetricInputError: a set is empty or has a NaN; the message names detector and set.
-    """
-    groups = {group: list(benchmark.sets(split)) for split, group in GROUPS.items() if benchmark.has(split)}
-    groups.pop("", None)
-    found: dict[str, float] = {}
-    for detector, by_set in scores.items():
-        for name, values in by_set.items():
-            if name != "id":
-                one = ood.ood_metrics(by_set["id"], values, f"{name} ({detector})")
-                found |= {f"{detector}/{metric}/{name}": value for metric, value in one.items()}
-        for metric in ood.OOD_METRICS:
-            for group, members in groups.items():
-                if members:
-                    mean = np.mean([found[f"{detector}/{metric}/{name}"] for name in members])
-                    found[f"{detector}/{metric}/{group}"] = float(mean)
+        else:
+            found[name] = {
+                s: torch.cat([detector.score(x) for x in in_order(part, size, device)]).numpy()
+                for s, part in images.items()
+            }
     return found

@@ -4,8 +4,9 @@ Both return the metrics under the names that reports, MLflow and objectives use.
 for each part, so that a number does not depend on which other groups were asked for.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,20 +16,34 @@ from torch import Tensor, nn
 from trainables.attacks import attack_mode
 from trainables.data.benchmark import Benchmark, LabelledImages
 from trainables.data.lazy import LazyImages
-from trainables.data.loader import to_device, to_unit
+from trainables.data.loader import to_unit
 from trainables.data.splits import Split
 from trainables.data.streaming import in_order
 from trainables.errors import InputError
 from trainables.evaluation import metrics as ood
-from trainables.evaluation.robust import attacked_scores, batch_size, robust_accuracy
+from trainables.evaluation.autoattack import auto_attack
+from trainables.evaluation.by_set import (
+    Groups,
+    Metrics,
+    ScoresBySet,
+    beside,
+    group_means,
+    mean,
+    metrics_beside,
+    per_set,
+)
+from trainables.evaluation.calibration import calibration
+from trainables.evaluation.corruption_error import mce_metrics
+from trainables.evaluation.detectors import score_all
+from trainables.evaluation.robust import batch_size, robust_accuracy
+from trainables.evaluation.robust_ood import ScoreAttacks, robust_aurocs, robust_rates
 from trainables.evaluation.scores import SCORES
-from trainables.evaluation.spec import GROUPS, Protocol, epsilon_name
-from trainables.options.schema import unknown
+from trainables.evaluation.spec import Protocol, epsilon_name
+from trainables.networks import Classifier
 from trainables.seeds import derive_seed
 
-Metrics = dict[str, float]
-ScoresBySet = dict[str, np.ndarray]
 Sets = dict[str, LabelledImages]
+TEST_GROUPS = {Split.TEST_OOD_NEAR: "near", Split.TEST_OOD_FAR: "far", Split.TEST_OOD_OTHER: ""}
 
 
 @dataclass
@@ -39,12 +54,15 @@ class Evaluation:
         metrics: {"test/<metric>": value}; percentages as fractions.
         scores: {OOD set name, or "id" for the test images: (n,) float64 primary outlier scores}.
         attacked_scores: {epsilon as metric names write it: {OOD set name: (n,) primary scores under attack,
-            and "id": the clean scores they are compared with}}.
+            "id": clean scores of the test images, "id attacked": those under attack}}, as far as measured.
+        remarks: what whoever reads the metrics has to know, one line each: attacks that do not hold, detectors
+            that do not suit the network.
     """
 
     metrics: Metrics
     scores: ScoresBySet = field(default_factory=dict)
     attacked_scores: dict[str, ScoresBySet] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
 
 def validate(
@@ -70,19 +88,21 @@ def validate(
     inliers = session.first(benchmark.sets(Split.VAL_ID))["id"]
     found = session.on_inliers(inliers)
     if benchmark.has(Split.VAL_OOD):
-        outliers = session.first(benchmark.sets(Split.VAL_OOD))
-        everything = {"all": list(outliers)}
+        sets = {"id": inliers, **session.first(benchmark.sets(Split.VAL_OOD))}
+        everything = {"all": [name for name in sets if name != "id"]}
         if "ood" in protocol.groups:
-            logits = session.logits({"id": inliers, **outliers})
-            per_set = _per_set(_scores(logits, protocol.score), ood.OOD_METRICS)
-            found |= _group_means(per_set, everything)
-            found |= {name: value for name, value in per_set.items() if name.startswith("auroc/")}
+            by_set = per_set(_scores(session.logits(sets), protocol.score), ood.OOD_METRICS)
+            found |= group_means(by_set, everything)
+            found |= {name: value for name, value in by_set.items() if name.startswith("auroc/")}
         if "robust_ood" in protocol.groups:
-            for epsilon, scores in session.under_attack(inliers, outliers).items():
-                per_set = _per_set(scores, {f"robust_auroc_{epsilon}": ood.auroc})
-                found |= per_set | _group_means(per_set, everything)
+            attacks = session.attacks(sets, (protocol.score,))
+            for epsilon in protocol.ood_epsilons:
+                by_set = robust_aurocs(
+                    attacks.under_attack(protocol.score, epsilon), epsilon, protocol.ood_sides
+                )
+                found |= by_set | group_means(by_set, everything)
     if "corrupted" in protocol.groups and benchmark.has(Split.VAL_CORRUPTED):
-        found["accuracy/corrupted"] = _mean(session.accuracies(benchmark.sets(Split.VAL_CORRUPTED)).values())
+        found["accuracy/corrupted"] = mean(session.accuracies(benchmark.sets(Split.VAL_CORRUPTED)).values())
     return {f"val/{name}": value for name, value in found.items()}
 
 
@@ -92,6 +112,7 @@ def evaluate(
     protocol: Protocol,
     generator: torch.Generator,
     device: torch.device | str,
+    state: Path | None = None,
 ) -> Evaluation:
     """Measure on the sealed test splits, once the search has ended.
 
@@ -99,40 +120,94 @@ def evaluate(
     calls "other" is reported by set and is in no mean. Corrupted accuracy is the mean over corruptions and
     severities. Arguments and errors are those of `validate`.
 
+    Args:
+        network: a `networks.Classifier` where the protocol names detectors.
+        state: folder in which AutoAttack keeps what it needs to go on after a kill; None keeps nothing.
+
     Raises:
         SealedSplitError: the benchmark is sealed.
+        InputError: as for `validate`; detectors for a network without features.
     """
     session = _Session(network, protocol, generator, device)
     inliers = session.first(benchmark.sets(Split.TEST_ID))["id"]
     result = Evaluation(session.on_inliers(inliers))
-    groups: dict[str, list[str]] = {}
-    outliers: Sets = {}
-    for split, group in (
-        (Split.TEST_OOD_NEAR, "near"),
-        (Split.TEST_OOD_FAR, "far"),
-        (Split.TEST_OOD_OTHER, ""),
-    ):
+    sets, groups = {"id": inliers}, {}
+    for split, group in TEST_GROUPS.items():
         if benchmark.has(split):
-            sets = session.first(benchmark.sets(split))
-            outliers |= sets
+            found = session.first(benchmark.sets(split))
+            sets |= found
             if group:
-                groups[group] = list(sets)
-    if outliers and "ood" in protocol.groups:
-        logits = session.logits({"id": inliers, **outliers})
+                groups[group] = list(found)
+    if len(sets) > 1 and "ood" in protocol.groups:
+        logits = session.logits(sets)
         result.scores = _scores(logits, protocol.score)
-        per_set = _per_set(result.scores, ood.OOD_METRICS)
-        result.metrics |= per_set | _group_means(per_set, groups)
+        by_set = per_set(result.scores, ood.OOD_METRICS)
+        result.metrics |= by_set | group_means(by_set, groups)
         for score in protocol.scores:
-            result.metrics |= _beside(score, _scores(logits, score), groups)
-    if outliers and "robust_ood" in protocol.groups:
-        result.attacked_scores = session.under_attack(inliers, outliers)
-        for epsilon, scores in result.attacked_scores.items():
-            per_set = _per_set(scores, {f"robust_auroc_{epsilon}": ood.auroc})
-            result.metrics |= per_set | _group_means(per_set, groups)
+            result.metrics |= metrics_beside(score, _scores(logits, score), groups)
+    if len(sets) > 1 and "robust_ood" in protocol.groups:
+        _under_attack(session, sets, groups, result)
+    if len(sets) > 1 and protocol.detectors:
+        if not isinstance(network, Classifier):
+            raise InputError(
+                f"detectors need a Classifier with features and a head, not {type(network).__name__}"
+            )
+        unsuited: dict[str, str] = {}
+        images = {name: data.images for name, data in sets.items()}
+        train = benchmark.labelled(Split.TRAIN)
+        scores = score_all(network, train, images, protocol.detectors, session.device, unsuited)
+        for name, by_name in scores.items():
+            result.metrics |= metrics_beside(name, by_name, groups)
+        result.remarks += [f"detector {name} left out: {reason}" for name, reason in unsuited.items()]
+    for epsilon in protocol.auto_attack_epsilons:
+        _auto_attack(session, inliers, epsilon, state, result)
     if "corrupted" in protocol.groups and benchmark.has(Split.CORRUPTED):
-        result.metrics |= _corrupted(session.accuracies(benchmark.sets(Split.CORRUPTED)))
+        accuracies = session.accuracies(benchmark.sets(Split.CORRUPTED))
+        result.metrics |= _corrupted(accuracies) | mce_metrics(benchmark, accuracies)
     result.metrics = {f"test/{name}": value for name, value in result.metrics.items()}
     return result
+
+
+def _under_attack(session: "_Session", sets: Sets, groups: Groups, result: Evaluation) -> None:
+    """Measure OOD detection under attacks on the protocol's scores, and whether the attack holds."""
+    protocol, sides = session.protocol, session.protocol.ood_sides
+    others = [name for name in protocol.robust_scores if name != protocol.score]
+    attacks = session.attacks(sets, (protocol.score, *others))
+    for epsilon in protocol.ood_epsilons:
+        found = attacks.under_attack(protocol.score, epsilon)
+        result.attacked_scores[epsilon_name(epsilon)] = found.kept()
+        by_set = robust_aurocs(found, epsilon, sides)
+        result.metrics |= by_set | group_means(by_set | robust_rates(found, epsilon, sides), groups)
+        if protocol.score in protocol.robust_scores:
+            result.metrics |= beside(protocol.score, by_set, groups)
+        for score in others:
+            by_set = robust_aurocs(attacks.under_attack(score, epsilon), epsilon, sides)
+            result.metrics |= beside(score, by_set, groups)
+        if protocol.check_steps and epsilon == max(protocol.ood_epsilons) and set(sides) != {"id"}:
+            metrics, remarks = attacks.check(epsilon, found)
+            result.metrics |= metrics
+            result.remarks += remarks
+
+
+def _auto_attack(
+    session: "_Session", inliers: LabelledImages, epsilon: float, state: Path | None, result: Evaluation
+) -> None:
+    """Measure the robust accuracy by AutoAttack; its doubts about the network become remarks."""
+    name, n = epsilon_name(epsilon), session.protocol.auto_attack_images or None
+    found = auto_attack(
+        session.network,
+        LabelledImages(inliers.images[:n], inliers.labels[:n]),
+        epsilon,
+        seed=derive_seed(session.seed, "autoattack", name) % 2**31,
+        device=session.device,
+        state=None if state is None else state / f"autoattack-{name}.npz",
+    )
+    result.metrics[f"accuracy/autoattack_{name}"] = found.accuracy
+    result.remarks += [f"AutoAttack at {name}: {line}" for line in found.warnings]
+    if found.version != "standard":
+        result.remarks.append(
+            f"AutoAttack at {name} is its {found.version} version ({', '.join(found.attacks)}), not the standard one"
+        )
 
 
 class _Session:
@@ -141,13 +216,7 @@ class _Session:
     def __init__(
         self, network: nn.Module, protocol: Protocol, generator: torch.Generator, device: torch.device | str
     ) -> None:
-        for kind, names, known in (
-            ("outlier score", (protocol.score, *protocol.scores), SCORES),
-            ("metric group", protocol.groups, GROUPS),
-        ):
-            for name in names:
-                if name not in known:
-                    raise InputError(unknown(kind, name, known))
+        protocol.check()
         self.network = network
         self.protocol = protocol
         self.device = torch.device(device)
@@ -157,15 +226,26 @@ class _Session:
         return torch.Generator(self.device).manual_seed(derive_seed(self.seed, *keys))
 
     def first(self, sets: Mapping[str, LabelledImages]) -> Sets:
-        """Return the first `max_images` images of each set."""
+        """Return the first `max_images` images of each set.
+
+        Raises:
+            MetricInputError: a set is empty.
+        """
         n = self.protocol.max_images or None
+        for name, data in sets.items():
+            if not len(data):
+                raise ood.MetricInputError(f"set {name} has no images")
         return {name: LabelledImages(data.images[:n], data.labels[:n]) for name, data in sets.items()}
 
     def on_inliers(self, inliers: LabelledImages) -> Metrics:
-        """Return clean and robust accuracy, as far as the protocol asks for them."""
+        """Return accuracy, calibration error and robust accuracy, as far as the protocol asks for them."""
         found = {}
-        if "clean" in self.protocol.groups:
-            found["accuracy/clean"] = self.accuracies({"id": inliers})["id"]
+        if {"clean", "calibration"} & set(self.protocol.groups):
+            logits = self.logits({"id": inliers})["id"]
+            if "clean" in self.protocol.groups:
+                found["accuracy/clean"] = ood.accuracy(logits.argmax(1), inliers.labels, "id")
+            if "calibration" in self.protocol.groups:
+                found["calibration/ece"] = calibration(logits, inliers.labels, name="id").ece
         if "robust" in self.protocol.groups:
             for epsilon in self.protocol.robust_epsilons:
                 name = f"accuracy/robust_{epsilon_name(epsilon)}"
@@ -174,6 +254,18 @@ class _Session:
                     self.network, inliers, epsilon, self.protocol, stream, self.device
                 )
         return found
+
+    def attacks(self, sets: Sets, scores: tuple[str, ...]) -> ScoreAttacks:
+        """Return the attacks on some scores, with the clean ones they are compared with."""
+        logits = self.logits(sets)
+        return ScoreAttacks(
+            self.network,
+            self.protocol,
+            {name: data.images for name, data in sets.items()},
+            {score: _scores(logits, score) for score in scores},
+            self.stream,
+            self.device,
+        )
 
     def accuracies(self, sets: Mapping[str, LabelledImages]) -> Metrics:
         sets = self.first(sets)
@@ -199,27 +291,6 @@ class _Session:
             torch.cat([self.network(to_unit(x)) for x in in_order(images, size, self.device)]).double().cpu()
         )
 
-    def under_attack(self, inliers: LabelledImages, outliers: Sets) -> dict[str, ScoresBySet]:
-        """Return {epsilon: {set: scores of the attacked OOD images, "id": clean scores}}."""
-        clean = _scores(self.logits({"id": inliers}), self.protocol.score)["id"]
-        pool = to_device(_concatenate(outliers), self.device)
-        ends = np.cumsum([len(data) for data in outliers.values()])[:-1]
-        found = {}
-        for epsilon in self.protocol.ood_epsilons:
-            attacked = attacked_scores(
-                self.network,
-                pool,
-                self.protocol.score,
-                epsilon,
-                steps=self.protocol.steps,
-                restarts=self.protocol.restarts,
-                generator=self.stream("robust_ood", epsilon_name(epsilon)),
-                device=self.device,
-            )
-            by_set = dict(zip(outliers, np.split(attacked, ends), strict=True))
-            found[epsilon_name(epsilon)] = {"id": clean, **by_set}
-        return found
-
 
 def _concatenate(sets: Mapping[str, LabelledImages]) -> np.ndarray:
     """Return all images in one array: as uint8 if every set is, else as float32 in [0, 1]."""
@@ -233,43 +304,12 @@ def _scores(logits: Mapping[str, Tensor], score: str) -> ScoresBySet:
     return {name: SCORES[score](values).numpy() for name, values in logits.items()}
 
 
-def _per_set(scores: ScoresBySet, functions: Mapping[str, Callable[..., float]]) -> Metrics:
-    """Return {"<metric>/<OOD set>": value}."""
-    return {
-        f"{metric}/{name}": function(scores["id"], values, name)
-        for name, values in scores.items()
-        if name != "id"
-        for metric, function in functions.items()
-    }
-
-
-def _group_means(per_set: Metrics, groups: Mapping[str, list[str]]) -> Metrics:
-    """Return {"<metric>/<group>": mean over the sets of the group}."""
-    kinds = dict.fromkeys(name.split("/")[0] for name in per_set)
-    return {
-        f"{metric}/{group}": _mean(per_set[f"{metric}/{name}"] for name in names)
-        for metric in kinds
-        for group, names in groups.items()
-        if names
-    }
-
-
-def _beside(score: str, scores: ScoresBySet, groups: Mapping[str, list[str]]) -> Metrics:
-    """Return the group means (and the unknown classes, where there are any) of one more score."""
-    per_set = _per_set(scores, ood.OOD_METRICS)
-    found = _group_means(per_set, groups)
-    found |= {name: value for name, value in per_set.items() if name.endswith("/unknown")}
-    return {f"{score}/{name}": value for name, value in found.items()}
-
-
 def _corrupted(accuracies: Metrics) -> Metrics:
-    """Return the mean over all sets "<corruption>/<severity>" and over the severities of each corruption."""
+    """Return the mean over all sets "<corruption>/<severity>", over those that are no noise, and of each corruption."""
     by_corruption: dict[str, list[float]] = {}
     for name, value in accuracies.items():
         by_corruption.setdefault(name.split("/")[0], []).append(value)
-    found = {f"accuracy/corrupted/{name}": _mean(values) for name, values in by_corruption.items()}
-    return {"accuracy/corrupted": _mean(accuracies.values()), **found}
-
-
-def _mean(values: Iterable[float]) -> float:
-    return float(np.mean(list(values)))
+    found = {f"accuracy/corrupted/{name}": mean(values) for name, values in by_corruption.items()}
+    quiet = [mean(values) for name, values in by_corruption.items() if not name.endswith("_noise")]
+    off_noise = {"accuracy/corrupted/off_noise": mean(quiet)} if quiet else {}
+    return {"accuracy/corrupted": mean(accuracies.values()), **off_noise, **found}

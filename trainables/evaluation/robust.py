@@ -1,6 +1,8 @@
 """White-box attacks for evaluation: on the class, and on the outlier score itself."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,13 +11,18 @@ from torch.nn import functional as F
 
 from trainables.attacks import attack_mode
 from trainables.data.benchmark import LabelledImages
-from trainables.data.loader import to_device, to_unit
+from trainables.data.loader import to_unit
+from trainables.data.streaming import in_order
 from trainables.errors import InputError
+from trainables.evaluation.pgd import broken_by_pgd
 from trainables.evaluation.scores import SCORES
 from trainables.evaluation.spec import Protocol
 from trainables.options.schema import unknown
 
 STEP_SCALE = 2.5  # step length = STEP_SCALE * epsilon / steps, so that the ball can be crossed twice
+BLOCK_VALUES = (
+    2**26
+)  #: so many pixel values of a set are on the device at a time; their random starts are 256 MiB
 
 #: images (n, c, h, w) -> (what to ascend (n,), what to remember the largest of (n,))
 Judge = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -24,6 +31,20 @@ Judge = Callable[[Tensor], tuple[Tensor, Tensor]]
 def batch_size(device: torch.device | str) -> int:
     """Return the images per forward pass: 256 fit a CPU's cache, a GPU wants fewer launches."""
     return 256 if torch.device(device).type == "cpu" else 512
+
+
+def blocks(images: Any, device: torch.device | str) -> Iterator[Tensor]:
+    """Yield the images of a set, lazy or not, in order and in their own dtype, as many as may be there at once.
+
+    A set of up to `BLOCK_VALUES` values is one block: 10,000 images of 32 x 32 x 3 are, of 224 x 224 x 3 it is 445,
+    raised to 512 so that a batch on a GPU is full. The size depends on the shape of an image alone, and so do the
+    random starts, which are drawn block by block.
+    """
+    rows = max(512, BLOCK_VALUES // math.prod(images.shape[1:]))
+    if isinstance(images, Tensor):
+        yield from (part.to(device) for part in images.split(rows))
+    else:
+        yield from in_order(images, rows, device)
 
 
 def robust_accuracy(
@@ -50,12 +71,12 @@ def robust_verdicts(
 
     The margin is attacked if the protocol asks for it. An image counts as broken if any iterate of any
     restart is misclassified. Broken images are left out of the attacks that follow; as each attack draws one
-    random start for every image of the set beforehand, this changes no verdict: image i gets the i-th start
+    random start for every image of a block beforehand, this changes no verdict: image i gets the i-th start
     whoever else is still standing.
 
     Args:
         network: (n, c, h, w) in [0, 1] -> logits; evaluated in eval mode, left as it was.
-        data: every image of it is attacked.
+        data: every image of it is attacked; lazy ones are decoded block by block.
         epsilon: Linf radius in [0, 1] pixel units.
         protocol: its steps, restarts and margin.
         generator: random starts; on the same device.
@@ -67,25 +88,51 @@ def robust_verdicts(
         Madry et al. 2018 (PGD); margin loss max_{j != y} z_j - z_y of Carlini & Wagner 2017. Ours: any
         iterate counts, not only the last.
     """
-    size = batch_size(device)
-    images, labels = to_device(data.images, device), to_device(data.labels, device)
+    labels = torch.tensor(np.asarray(data.labels), device=device)
+    found, begin = [], 0
     with attack_mode(network), torch.autocast(torch.device(device).type, enabled=False):
-        with torch.no_grad():
-            predicted = torch.cat([network(to_unit(x)).argmax(1) for x in torch.split(images, size)])
-        standing = predicted == labels
-        for _ in range(protocol.restarts):
-            for loss in (_cross_entropy, _margin) if protocol.margin else (_cross_entropy,):
-                starts = _starts(images, generator)
-                for rows in torch.split(standing.nonzero()[:, 0], size):
-                    x, y = to_unit(images[rows]), labels[rows]
-                    judge = _class_judge(network, loss, y)
-                    standing[rows] = _climb(judge, x, starts[rows], epsilon, protocol.steps) == 0
-    return standing.cpu().numpy()
+        for images in blocks(data.images, device):
+            y = labels[begin : begin + len(images)]
+            found.append(_standing(network, images, y, epsilon, protocol, generator))
+            begin += len(images)
+    return torch.cat(found).cpu().numpy()
+
+
+def _standing(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    epsilon: float,
+    protocol: Protocol,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return the verdicts (n,) bool of one block."""
+    size = batch_size(images.device)
+    with torch.no_grad():
+        predicted = torch.cat([network(to_unit(x)).argmax(1) for x in torch.split(images, size)])
+    standing = predicted == labels
+    for _ in range(protocol.restarts):
+        for loss in (_cross_entropy, _margin) if protocol.margin else (_cross_entropy,):
+            starts = _starts(images, generator)
+            rows = standing.nonzero()[:, 0]
+            standing[rows] = ~broken_by_pgd(
+                network,
+                loss,
+                images,
+                labels,
+                starts,
+                rows,
+                epsilon,
+                steps=protocol.steps,
+                length=STEP_SCALE * epsilon / protocol.steps,
+                size=size,
+            )
+    return standing
 
 
 def attacked_scores(
     network: nn.Module,
-    images: np.ndarray | Tensor,
+    images: Any,
     score_name: str,
     epsilon: float,
     *,
@@ -102,7 +149,7 @@ def attacked_scores(
     restarts only make it worse.
 
     Args:
-        images: (n, c, h, w) uint8, or float in [0, 1].
+        images: (n, c, h, w) uint8, or float in [0, 1]: an array, a tensor, or lazy, decoded block by block.
         score_name: one of `SCORES`; attacked as it is, in the form that does not saturate.
         epsilon: Linf radius in [0, 1] pixel units.
         generator: random starts; on the same device.
@@ -125,20 +172,27 @@ def attacked_scores(
         value = sign * score(network(x).double())
         return value, value
 
-    pool = images.to(device) if isinstance(images, Tensor) else to_device(images, device)
-    size = batch_size(device)
-    worst = torch.full((len(pool),), -torch.inf, dtype=torch.float64, device=pool.device)
     with attack_mode(network), torch.autocast(torch.device(device).type, enabled=False):
-        for restart in range(restarts):
-            starts = _starts(pool, generator)
-            for rows in torch.split(torch.arange(len(pool), device=pool.device), size):
-                x = to_unit(pool[rows])
-                if restart == 0:
-                    with torch.no_grad():
-                        worst[rows] = judge(x)[1]
-                found = _climb(judge, x, starts[rows], epsilon, steps)
-                worst[rows] = torch.maximum(worst[rows], found)
-    return (sign * worst).cpu().numpy()
+        worst = [_worst(judge, part, epsilon, steps, restarts, generator) for part in blocks(images, device)]
+    if not worst:
+        return np.empty(0)  # the metric that follows names the set
+    return (sign * torch.cat(worst)).cpu().numpy()
+
+
+def _worst(
+    judge: Judge, images: Tensor, epsilon: float, steps: int, restarts: int, generator: torch.Generator
+) -> Tensor:
+    """Return the largest value of each image of one block, (n,) float64."""
+    worst = torch.full((len(images),), -torch.inf, dtype=torch.float64, device=images.device)
+    for restart in range(restarts):
+        starts = _starts(images, generator)
+        for rows in torch.split(torch.arange(len(images), device=images.device), batch_size(images.device)):
+            x = to_unit(images[rows])
+            if restart == 0:
+                with torch.no_grad():
+                    worst[rows] = judge(x)[1]
+            worst[rows] = torch.maximum(worst[rows], _climb(judge, x, starts[rows], epsilon, steps))
+    return worst
 
 
 def _climb(judge: Judge, images: Tensor, starts: Tensor, epsilon: float, steps: int) -> Tensor:
@@ -163,14 +217,6 @@ def _climb(judge: Judge, images: Tensor, starts: Tensor, epsilon: float, steps: 
     with torch.no_grad():
         last = judge(x)[1]
     return last if best is None else torch.maximum(best, last)
-
-
-def _class_judge(network: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], labels: Tensor) -> Judge:
-    def judge(x: Tensor) -> tuple[Tensor, Tensor]:
-        logits = network(x)
-        return loss(logits, labels), (logits.argmax(1) != labels).float()
-
-    return judge
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,0 +1,127 @@
+"""The report's sections on the evaluation: remarks, what stands beside the headline, detectors, ROC curves."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.unit.study_results import CLAIM, arm, plan, realistic, record, result
+from tuner.plots_winner import roc, roc_curve
+from tuner.report import write_report
+from tuner.report_evaluation import beside, other_scores, remarks, scores
+from tuner.report_html import Heading, Picture, Table, Text
+from tuner.results import ArmResult, StudyResult
+from tuner.verdict import is_share, larger_is_better, plain
+
+
+def with_arms(**values: float) -> StudyResult:
+    """Return a result of a winner and a baseline, the baseline at half of the winner's values."""
+    metrics = {name.replace("__", "/"): value for name, value in values.items()}
+    arms = [
+        ArmResult(name, role, "", {}, {f"test/{m}": (share * v, share * v) for m, v in metrics.items()})
+        for name, role, share in (("best", "confirm", 1.0), ("oe", "baseline", 0.5))
+    ]
+    return result(arms=tuple(arms))
+
+
+def test_remarks_are_warnings_with_their_trials() -> None:
+    made = result(remarks={"confirm-0001": ["masked", "left out"], "confirm-0005": ["masked"]})
+    assert remarks(made) == [
+        Heading("Can the measurement be trusted?"),
+        Text("masked (trial confirm-0001, confirm-0005)", "warning"),
+        Text("left out (trial confirm-0001)", "warning"),
+    ]
+    assert remarks(result()) == []
+
+
+def test_beside_the_headline_comes_what_is_not_in_it() -> None:
+    made = with_arms(
+        calibration__ece=0.08,
+        accuracy__clean=0.9,
+        **{
+            CLAIM.removeprefix("test/"): 0.9,
+            "robust_auroc_id_0.1/near": 0.8,
+            "robust_auroc_id_0.1/china": 0.7,
+            "accuracy/autoattack_0.2": 0.6,
+            "accuracy/corrupted/off_noise": 0.5,
+            "knn/auroc/near": 0.4,
+        },
+    )
+    heading, _, table = beside(made)
+    assert heading == Heading("Beside the headline")
+    assert isinstance(table, Table)
+    assert list(table.header) == ["test metric", "winner", "oe"]
+    assert [list(row) for row in table.rows] == [
+        ["expected calibration error", "8.0 ± 0.0 %", "4.0 ± 0.0 %"],
+        ["accuracy under AutoAttack (ε 0.2)", "60.0 ± 0.0 %", "30.0 ± 0.0 %"],
+        ["robust AUROC (ID attacked, ε 0.1), near OOD", "80.0 ± 0.0 %", "40.0 ± 0.0 %"],
+        ["accuracy on corruptions that are no noise", "50.0 ± 0.0 %", "25.0 ± 0.0 %"],
+    ]
+
+
+def test_without_arms_the_winner_s_one_run_is_shown() -> None:
+    best = record()
+    tests = {
+        best.key: {
+            "test/calibration/ece": 0.08,
+            "test/vim/auroc/near": 0.91,
+            "test/vim/fpr95_id_pos/far": 0.2,
+        }
+    }
+    made = result(records=(best,), best=best, tests=tests)
+    assert [list(row) for row in beside(made)[2].rows] == [["expected calibration error", "8.0 %"]]
+    table = other_scores(made)[2]
+    assert list(table.header) == ["score", "AUROC, near OOD", "FPR95 (OOD accepted at 95 % ID), far OOD"]
+    assert [list(row) for row in table.rows] == [["vim", "91.0 %", "20.0 %"]]
+    assert beside(result()) == other_scores(result()) == scores(result()) == []
+
+
+def test_detectors_are_those_of_the_confirmed_winner() -> None:
+    table = other_scores(with_arms(**{"msp/auroc/near": 0.9, "vim/auroc/near": 0.8, "vim/auroc/far": 0.7}))[2]
+    assert [list(row) for row in table.rows] == [
+        ["msp", "90.0 ± 0.0 %", "-"],
+        ["vim", "80.0 ± 0.0 %", "70.0 ± 0.0 %"],
+    ]
+    assert other_scores(result(arms=(arm("best", (0.9,)),))) == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "words"),
+    [
+        ("test/robust_auroc_both_0.1/far", "robust AUROC (ID and OOD attacked, ε 0.1), far OOD"),
+        ("test/robust_fpr95_id_pos_0.1/near", "robust FPR95 (OOD accepted at 95 % ID) (ε 0.1), near OOD"),
+        ("test/robust_fpr95_ood_pos_id_1/x", "robust FPR95 (ID flagged at 95 % OOD) (ID attacked, ε 1), x"),
+        ("test/energy/robust_auroc_id_0.1/near", "robust AUROC by energy (ID attacked, ε 0.1), near OOD"),
+        ("test/accuracy/autoattack_0.03137", "accuracy under AutoAttack (ε 0.03137)"),
+        ("val/calibration/ece", "validation expected calibration error"),
+    ],
+)  # fmt: skip
+def test_plain_words(metric: str, words: str) -> None:
+    assert plain(metric) == words
+    assert is_share(metric)
+    assert larger_is_better(metric) == (not re.search("ece|fpr95", metric))
+
+
+def test_roc_curve_golden() -> None:
+    flagged, detected = roc_curve(np.array([1.0, 2.0]), np.array([2.0, 3.0]))
+    np.testing.assert_array_equal(flagged, [0, 0, 0.5, 1])
+    np.testing.assert_array_equal(detected, [0, 0.5, 1, 1])
+    area = np.trapezoid(detected, flagged)
+    assert area == 3.5 / 4, "the AUROC of the same scores: a tie counts one half"
+
+
+def test_figures_are_files_beside_the_report(tmp_path: Path) -> None:
+    made = realistic(4)
+    paths = {path.name: path for path in write_report(made, tmp_path)}
+    for name in ("outlier-scores.png", "roc.png"):
+        assert paths[name].read_bytes().startswith(b"\x89PNG")
+    pictures = [block for block in scores(made) if isinstance(block, Picture)]
+    assert [picture.name for picture in pictures] == ["outlier-scores.png", "roc.png"]
+    assert all(picture.caption in (tmp_path / "report.html").read_text() for picture in pictures)
+
+
+def test_roc_of_odd_scores_draws_or_is_left_out() -> None:
+    assert roc(result(scores={"id": [0.0] * 5, "x": [0.0] * 5})) is not None
+    assert roc(result(scores={"id": [0.0], "x": [np.inf]})) is None
+    assert roc(result(plan=plan(), scores={"x": [1.0]})) is None

@@ -1,0 +1,77 @@
+"""Run an iterative attack on many images, one batch at a time: finished rows leave, waiting ones take their place.
+
+The cost of an attack is the rows it passes through the network. Most images fall in the first few steps, and
+those that never fall come to rest early: kept in the batch until its last step, they would be most of the cost.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+#: {name: (rows, ...)}, "age" among them; one row is one image (and target) under attack.
+Rows = dict[str, Tensor]
+
+#: Steps between two looks at who is finished; a look makes the host wait for a GPU.
+INTERVAL = {"cpu": 1, "cuda": 5}
+#: A batch is made anew when at least one row in so many is finished, and not for every single one.
+SHARE = 16
+#: Smaller batches are not made smaller: below 4 rows a CPU multiplies with other kernels, which round differently,
+#: and an image's iterates would depend on who is left beside it.
+FEWEST = 8
+
+
+class Attack(Protocol):
+    """An attack in steps; it records its findings itself."""
+
+    def wanted(self, jobs: Tensor) -> Tensor:
+        """Return (m,) which of the waiting jobs (m,) are still worth starting."""
+        ...
+
+    def begin(self, jobs: Tensor) -> Rows:
+        """Return the rows of jobs (m,), m at least 1."""
+        ...
+
+    def step(self, rows: Rows) -> None:
+        """Advance every row by one step, in place; a finished row may be advanced too, to no effect."""
+        ...
+
+    def finished(self, rows: Rows) -> Tensor:
+        """Return (rows,) which rows can find nothing more; once finished, a row stays so."""
+        ...
+
+
+def run(attack: Attack, jobs: Tensor, size: int) -> None:
+    """Run every job to its end.
+
+    Args:
+        jobs: (m,) int64, in the order in which they begin; m may be 0.
+        size: rows at a time.
+    """
+    interval = INTERVAL.get(jobs.device.type, INTERVAL["cuda"])
+    rows: Rows = {}
+    count = 0
+    while True:
+        if len(jobs) and count < size:
+            jobs = jobs[attack.wanted(jobs)]
+        if len(jobs) and count < size:
+            fresh, jobs = attack.begin(jobs[: size - count]), jobs[size - count :]
+            rows = {name: torch.cat([rows[name], fresh[name]]) for name in fresh} if rows else fresh
+        if not rows:
+            return
+        for _ in range(interval):
+            attack.step(rows)
+        rows = _without(attack.finished(rows), rows)
+        count = len(rows["age"]) if rows else 0
+
+
+def _without(finished: Tensor, rows: Rows) -> Rows:
+    """Return the rows without the finished ones, if that pays; some may stay to make up the smallest batch."""
+    going = ~finished
+    count = int(going.sum())
+    if count == 0:
+        return {}
+    if SHARE * count > (SHARE - 1) * len(going) or len(going) <= FEWEST:
+        return rows
+    chosen = going.int().argsort(descending=True)[: max(count, FEWEST)]
+    return {name: value[chosen] for name, value in rows.items()}
