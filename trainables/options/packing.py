@@ -1,0 +1,58 @@
+"""Which configurations can train side by side in one process (`trainables.packed`); readable without torch."""
+
+from typing import Any
+
+from trainables.options.schema import to_flat
+
+#: What may differ between the trials of a pack, whatever the method; "x." stands for all options of that group.
+#: An option that is not listed must be equal: it decides shapes, operations or the number of steps per epoch.
+TRAINING = (
+    *("seed", "epochs", "cache_dir", "lr", "momentum", "weight_decay", "schedule", "step_size", "gamma"),
+    *("grad_clip", "ema", "pretrain."),
+)
+ATTACK = ("attack.epsilon", "attack.steps", "attack.step_scale")
+ADVERSARIAL = (*TRAINING, *ATTACK, "attack.widen", "from_pretrained", "speed_images", "speed_radius")
+OUTLIERS = tuple(f"outliers.{name}" for name in ("generator", "sigma", "path", "count", "weight"))
+
+VARIES: dict[str, tuple[str, ...]] = {
+    "standard": (*TRAINING, "from_pretrained"),
+    "pgd_at": ADVERSARIAL,
+    "trades": (*ADVERSARIAL, "beta"),
+    "mart": (*ADVERSARIAL, "beta"),
+    "oe": (*TRAINING, *OUTLIERS),
+    "aoe": (
+        *TRAINING,
+        *OUTLIERS,
+        *ATTACK,
+        *("attack.momentum", "attack.schedule"),
+        *("inlier_attack.epsilon", "inlier_attack.steps", "inlier_attack.step_scale"),
+    ),
+}
+
+#: Architectures whose layers have a stacked form.
+NETWORKS = ("small_cnn",)
+
+
+def unpackable(method: str, options: Any) -> str:
+    """Return why a configuration can only be trained alone, in one line, or "" if it has a packed form."""
+    if method not in VARIES:
+        return f"method {method} has no packed form (those that have: {', '.join(sorted(VARIES))})"
+    if options.network not in NETWORKS:
+        return f"network {options.network} has no packed form (those that have: {', '.join(NETWORKS)})"
+    if options.dropout:
+        return "dropout draws from the process's generator, which trials of a pack would share"
+    for name, plain in (("attack_bn", "eval"), ("precision", "float32")):
+        if getattr(options, name, plain) != plain:
+            return f"{name}={getattr(options, name)} has no packed form"
+    return ""
+
+
+def pack_key(method: str, options: Any) -> tuple[Any, ...]:
+    """Return what trials of one pack have in common; trials of equal keys can be trained together."""
+    varies = VARIES.get(method, ())
+    fixed = {
+        name: value
+        for name, value in to_flat(options).items()
+        if name not in varies and not any(v.endswith(".") and name.startswith(v) for v in varies)
+    }
+    return (method, options.ema > 0, *sorted(fixed.items()))

@@ -1,0 +1,139 @@
+"""One epoch of several trials: those that can be stacked together, the others one after the other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from trainables.data.loader import DeviceLoader
+from trainables.errors import TrainingFailed
+from trainables.method import Method
+from trainables.options.packing import pack_key, unpackable
+from trainables.packed.forms import FORMS
+from trainables.packed.network import StackedNetwork
+from trainables.packed.trainer import StackedTrainer
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one trial's epoch.
+
+    Attributes:
+        means: what `Method.train_epoch` would have returned, {} if it failed.
+        error: what it would have raised.
+        remark: why the trial was trained alone although it could have been packed.
+    """
+
+    means: dict[str, float]
+    error: Exception | None = None
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Replica:
+    """A trial within a pack: the method's registered name, the method, how many epochs are behind it."""
+
+    name: str
+    method: Any
+    epoch: int
+
+
+def train_together(replicas: Sequence[Replica]) -> list[Outcome]:
+    """Train the next epoch of every trial and return what became of each, in the given order.
+
+    Trials of equal `pack_key` share every operation; their ages, learning rates, radii and numbers of attack steps
+    may differ. One whose loss is not finite fails alone: nothing flows between rows. If a group raises (out of memory,
+    say), its trials are put back to the epoch's start and trained one by one, so that the fault falls on its owner.
+    """
+    outcomes: list[Outcome | None] = [None] * len(replicas)
+    for group in _groups(replicas):
+        found = _train_group([replicas[k] for k in group])
+        for k, outcome in zip(group, found, strict=True):
+            outcomes[k] = outcome
+    return [outcome for outcome in outcomes if outcome is not None]
+
+
+def _groups(replicas: Sequence[Replica]) -> list[list[int]]:
+    """Return the indices of the trials that can be stacked, by group, most attack steps first."""
+    groups: dict[Any, list[int]] = {}
+    for k, replica in enumerate(replicas):
+        groups.setdefault(_kind(k, replica), []).append(k)
+    for group in groups.values():
+        form = FORMS.get(type(replicas[group[0]].method))
+        if form is not None:
+            group.sort(key=lambda k: -form.attack_steps(replicas[k].method.options))
+    return list(groups.values())
+
+
+def _kind(k: int, replica: Replica) -> Any:
+    method = replica.method
+    loader = getattr(method, "loader", None)
+    if (
+        unpackable(replica.name, method.options)
+        or type(method) not in FORMS
+        or not isinstance(loader, DeviceLoader)
+    ):
+        return k  # alone
+    # the same array on the device, not only an equal one: a batch is one lookup for all
+    return (pack_key(replica.name, method.options), loader.images.data_ptr(), method.device)
+
+
+def _train_group(replicas: Sequence[Replica]) -> list[Outcome]:
+    if len(replicas) == 1:
+        return [_alone(replicas[0])]
+    before = [_position(replica.method) for replica in replicas]
+    try:
+        return _stacked(replicas)
+    except Exception as error:
+        for replica, position in zip(replicas, before, strict=True):
+            _put_back(replica.method, position)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        text = " ".join(str(error).split())[:200]
+        remark = f"trained alone: its pack of {len(replicas)} raised {type(error).__name__}: {text}"
+    return [_alone(replica, remark) for replica in replicas]
+
+
+def _stacked(replicas: Sequence[Replica]) -> list[Outcome]:
+    methods = [replica.method for replica in replicas]
+    network = StackedNetwork([method.network for method in methods])
+    form = FORMS[type(methods[0])](methods, network, [replica.epoch for replica in replicas])
+    trainer = StackedTrainer(network, [method.trainer for method in methods], len(form.loader))
+    for losses, terms in form.losses():
+        trainer.step(losses, terms)
+    trainer.finish()
+    return [_ended(replica) for replica in replicas]
+
+
+def _ended(replica: Replica) -> Outcome:
+    try:
+        return Outcome(replica.method.end_epoch(replica.epoch))
+    except TrainingFailed as error:
+        return Outcome({}, error)
+
+
+def _alone(replica: Replica, remark: str = "") -> Outcome:
+    try:
+        with replica.method.streams.in_charge():
+            return Outcome(replica.method.train_epoch(replica.epoch), remark=remark)
+    except Exception as error:
+        return Outcome({}, error, remark)
+
+
+def _position(method: Method) -> dict[str, Any]:
+    """Return where a method's random streams and outliers are; the weights do not move before the epoch's end."""
+    outliers = getattr(method, "outliers", None)
+    return {
+        "streams": method.streams.positions(),
+        "outliers": None if outliers is None else outliers.state_dict(),
+    }
+
+
+def _put_back(method: Any, position: dict[str, Any]) -> None:
+    method.streams.go_to(position["streams"])
+    if position["outliers"] is not None:
+        method.outliers.load_state_dict(position["outliers"])
+
+
+__all__ = ["Outcome", "Replica", "train_together"]
