@@ -48,7 +48,7 @@ STUDY = Study(
     max_epochs=18,
     first_rung=2,
     validation={"groups": ("clean", "robust"), "robust_epsilons": (0.15,), "steps": 10},
-    protocol={"groups": ("clean", "robust"), "robust_epsilons": (0.15, 0.2)},
+    protocol={"groups": ("clean", "calibration", "ood", "robust"), "robust_epsilons": (0.15, 0.2)},
     profiles=(
         Profile(
             "cifar10", CIFAR10, 100,

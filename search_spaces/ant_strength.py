@@ -130,7 +130,7 @@ STUDY = Study(
                 "pretrain.augment": "crop_flip",
             },
             max_epochs=121,
-            protocol={"groups": ("clean", "ood", "corrupted")},
+            protocol={"groups": ("clean", "calibration", "ood", "corrupted")},
             trials=10,
         ),
     ),

@@ -72,10 +72,10 @@ STUDY = Study(
     headline=("test/accuracy/robust_0.15", "test/accuracy/robust_0.2", "test/accuracy/clean"),
     effects=("alpha", "r0", "robust_weight", "temperature"),
     trials=12,
-    max_epochs=18,
+    max_epochs=12,
     first_rung=2,
     validation={"groups": ("clean", "robust"), "robust_epsilons": (0.15,), "steps": 10},
-    protocol={"groups": ("clean", "robust"), "robust_epsilons": (0.15, 0.2)},
+    protocol={"groups": ("clean", "calibration", "ood", "robust"), "robust_epsilons": (0.15, 0.2)},
     profiles=(
         Profile(
             "cifar10", CIFAR10, 200, validation=VALIDATION, protocol={"robust_epsilons": (8 / 255,)},

@@ -59,7 +59,7 @@ STUDY = Study(
     max_epochs=20,
     first_rung=5,
     validation={"groups": ("clean", "robust"), "robust_epsilons": (0.15,), "steps": 10, "margin": False},
-    protocol={"groups": ("clean", "robust")},
+    protocol={"groups": ("clean", "calibration", "ood", "robust")},
     profiles=(
         Profile(
             "mnist", LARGE | MNIST, 25, protocol={"robust_epsilons": (0.15, 0.3)},

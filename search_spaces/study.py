@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from search_spaces.domain import Choice, Float, Int, Setting, SpaceError, Value
 
 Space = Mapping[str, Setting]
+SAMPLERS = ("tpe", "tpe-multivariate", "cmaes", "gp", "nsga2", "random", "grid")
+SCHEDULERS = ("asha", "median", "none")
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Profile:
         settings: put over the study's space.
         max_epochs, trials: 0 keeps the study's.
         validation, protocol: evaluation settings that differ, by field name.
-        objectives, floors, headline: replace the study's where they are given.
+        objectives, floors, headline, sampler, scheduler: replace the study's where they are given.
     """
 
     dataset: str
@@ -100,6 +102,11 @@ class Profile:
     objectives: tuple[Objective, ...] = ()
     floors: tuple[Floor, ...] = ()
     headline: tuple[str, ...] = ()
+    sampler: str = ""
+    scheduler: str = ""
+
+    def __post_init__(self) -> None:
+        _check_names(self.sampler or "tpe", self.scheduler or "asha")
 
 
 @dataclass(frozen=True)
@@ -116,8 +123,10 @@ class Study:
         arms: baselines and controls.
         headline: test metrics that the answer shows, the first one is the claim's.
         effects: searched parameters whose effect the report plots.
-        trials, max_epochs, first_rung, reduction: budget of the search; a trial is stopped at rungs
-            first_rung * reduction**k unless it is among the best 1/reduction there.
+        trials, max_epochs, first_rung, reduction: budget of the search; under asha a trial is stopped at rungs
+            first_rung * reduction**k unless it is among the best 1/reduction there, under median it is left
+            alone before first_rung.
+        sampler, scheduler: who chooses configurations, who stops trials; of SAMPLERS and SCHEDULERS.
         confirm_seeds: fresh seeds of the confirm stage.
         validation, protocol: fields of the evaluation protocol during search and at the end.
         profiles: other data sets.
@@ -139,6 +148,8 @@ class Study:
     max_epochs: int = 9
     first_rung: int = 1
     reduction: int = 3
+    sampler: str = "tpe"
+    scheduler: str = "asha"
     confirm_seeds: int = 5
     validation: Mapping[str, object] = field(default_factory=dict)
     protocol: Mapping[str, object] = field(default_factory=dict)
@@ -150,6 +161,7 @@ class Study:
         names = [arm.name for arm in self.arms]
         if len(set(names)) < len(names):
             raise SpaceError(f"study {self.name} names an arm twice")
+        _check_names(self.sampler, self.scheduler)
 
     def profile(self, dataset: str) -> Profile:
         """Return the profile of a data set; an empty one for the study's own or an unlisted one."""
@@ -157,6 +169,12 @@ class Study:
             if profile.dataset == dataset:
                 return profile
         return Profile(dataset)
+
+
+def _check_names(sampler: str, scheduler: str) -> None:
+    for what, name, known in (("sampler", sampler, SAMPLERS), ("scheduler", scheduler, SCHEDULERS)):
+        if name not in known:
+            raise SpaceError(f"{what} is {name!r}; it must be one of {', '.join(known)}")
 
 
 def searched(space: Space) -> dict[str, Float | Int | Choice]:

@@ -203,7 +203,7 @@ def perturb_outliers(
     """
     radius = options.epsilon if epsilon is None else epsilon
     if options.name in ("gauss", "signnoise"):
-        return _noise(outliers, options.name, radius, generator, shared_noise)
+        return add_noise(outliers, options.name, radius, generator, shared_noise)
     if options.name == "none" or radius == 0:
         return outliers.detach()
 
@@ -234,7 +234,7 @@ def perturb_outliers(
         )
 
 
-def _noise(images: Tensor, name: str, epsilon: float, generator: torch.Generator, shared: bool) -> Tensor:
+def add_noise(images: Tensor, name: str, epsilon: float, generator: torch.Generator, shared: bool) -> Tensor:
     """Return images plus Gaussian or sign noise, clamped to the box."""
     images = images.detach()
     if epsilon == 0:

@@ -18,13 +18,14 @@ from trainables.data.cache import cache_dir_of
 from trainables.data.load import load
 from trainables.data.outliers import sample_outliers
 from trainables.data.splits import Split
+from trainables.data.streaming import set_decoders
 from trainables.errors import InputError, TrainingFailed
 from trainables.evaluation.protocol import validate
 from trainables.evaluation.spec import Protocol
 from trainables.method import Context, Method
 from trainables.options import build
 from trainables.pretrained import pretrained_state
-from trainables.storage import Folder
+from trainables.storage import Folder, is_full
 from trainables.streams import Streams
 
 VALIDATION_SEED = (
@@ -45,36 +46,22 @@ class Assets:
     pretrained: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
-class MethodTrainable(tune.Trainable):
-    """Trains one configuration of one method.
-
-    With plain Ray Tune: `Tuner(AOETrainable, param_space={"dataset": "digits-open", "attack.epsilon":
-    tune.uniform(.02, .2)})`; options may be nested or dotted, `validation` may hold fields of
-    `evaluation.spec.Protocol`. It then reports "val/..." and "train/..." metrics after every epoch, and
-    "done" after the last.
+class Trial:
+    """One configuration of one method in this process: built, trained by epochs, validated, saved.
 
     Attributes:
-        method_name: of `trainables.METHODS`.
+        method_name: of `trainables.METHODS`, unless the service names another.
     """
 
     method_name: ClassVar[str] = ""
 
-    @classmethod
-    def default_resource_request(cls, config: dict[str, Any]) -> Any:
-        """Ask for as many CPUs as the trial has threads; GPUs only by `tune.with_resources`."""
-        return tune.PlacementGroupFactory([{"CPU": int(config.get("threads", 1))}])
-
     def setup(self, config: dict[str, Any], assets: Assets | None = None) -> None:
-        """Build the method of a configuration; a problem here ends the trial at its first step, with its reason."""
+        """Build the method of a configuration; in a study at the first step, whose failures are the trial's own."""
         self._release()
-        self._problem = ""
-        try:
-            self._build(dict(config), assets)
-        except Exception as error:
-            if "_service" not in config:
-                raise
-            self._problem = describe(error)
-            self._trace = traceback.format_exc()
+        self._service: dict[str, Any] = config.get("_service", {})
+        self._given = dict(config), assets
+        if not self._service:
+            self._build(*self._given)
 
     def _release(self) -> None:
         """Drop the last trial's tensors before the next is built in the same process."""
@@ -86,12 +73,12 @@ class MethodTrainable(tune.Trainable):
     def _build(self, config: dict[str, Any], assets: Assets | None) -> None:
         service: dict[str, Any] = config.pop("_service", {})
         protocol = config.pop("validation", {})
-        self._service = service
         self._name = service.get("method", self.method_name)
         entry = trainables.get(self._name)
         options = build(entry.load_options(), config)
         torch.set_num_threads(options.threads)
         device = choose_device(options.device)
+        set_decoders(gpu_share(device), options.threads)
         self._folder = Folder(service["folder"]) if service else None
         if assets is not None:
             # own record of what was opened; the arrays stay shared
@@ -116,30 +103,36 @@ class MethodTrainable(tune.Trainable):
         context = Context(
             self._data, Streams(options.seed, device), device, pretrained, outliers, self._own_files()
         )
-        self._method = entry.load_method()(options, context)
+        method = entry.load_method()(options, context)
         self._epoch = 0
+        self._remarks: list[str] = []
         if service.get("checkpoint"):
             assert self._folder is not None
-            content, _ = checkpoints.load_latest(self._folder, service["checkpoint"], device)
-            self._epoch = checkpoints.restore(self._method, content)
+            content, self._remarks = checkpoints.load_latest(self._folder, service["checkpoint"], device)
+            if content is not None:
+                self._epoch = checkpoints.restore(method, content)
+        self._method = method
 
     def _own_files(self) -> str | None:
-        """Return the folder in which a method of a study may leave files; the driver hands them to MLflow."""
+        """Return the folder for a method's own files, which its first file makes; the driver hands them to MLflow."""
         if self._folder is None:
             return None
         name = f"files/{self._service['key']}"
-        self._left = set(self._folder.names(name))
         self._files = self._folder.path(name) if self._folder.is_local else Path(tempfile.mkdtemp())
-        self._files.mkdir(parents=True, exist_ok=True)
+        self._left = {path.name: path.stat().st_mtime_ns for path in self._files.glob("*")}
         return str(self._files)
 
     def _new_files(self) -> list[str]:
-        """Return the names, relative to the run folder, of files that appeared since the last call."""
+        """Return the names, relative to the run folder, of files written since the last call.
+
+        Written again counts: an epoch in flight at a kill left its files without telling anyone.
+        """
         assert self._folder is not None
         found = []
-        for path in sorted(self._files.iterdir()):
-            if path.is_file() and path.name not in self._left:
-                self._left.add(path.name)
+        for path in sorted(self._files.glob("*")):
+            written = path.stat().st_mtime_ns
+            if path.is_file() and self._left.get(path.name) != written:
+                self._left[path.name] = written
                 found.append(f"files/{self._service['key']}/{path.name}")
                 if not self._folder.is_local:
                     self._folder.write(found[-1], path.read_bytes())
@@ -150,25 +143,35 @@ class MethodTrainable(tune.Trainable):
 
         In a study the checkpoint is written before the metrics are reported, so that what the driver
         records can always be continued; an exception becomes a report with "failed" as its reason, and
-        the actor lives on for the next trial.
+        the actor lives on for the next trial. A full disk is not the trial's fault: that report is "full".
         """
-        if self._problem:
-            return {"failed": self._problem, "trace": self._trace}
+        if not self._service:
+            return self._step()
         try:
+            if self._method is None:
+                self._build(*self._given)
             return self._step()
         except Exception as error:
-            if not self._service:
-                raise
-            trace = traceback.format_exc()
-            reason = describe(error)
-            self._release()
-            return {"failed": reason, "trace": trace}
+            return self._failed(error)
+
+    def _failed(self, error: Exception) -> dict[str, Any]:
+        """Return the report of an exception; the trial's tensors go."""
+        trace = "".join(traceback.format_exception(error))
+        reason = describe(error)
+        verdict = "full" if is_full(error) else "failed"
+        self._release()
+        return {verdict: reason, "trace": trace}
 
     def _step(self) -> dict[str, Any]:
+        assert self._method is not None
+        started = time.perf_counter()
+        means = self._method.train_epoch(self._epoch)
+        return self._report(means, time.perf_counter() - started)
+
+    def _report(self, means: dict[str, float], seconds: float) -> dict[str, Any]:
+        """Validate and save after an epoch that took so many seconds, and return the epoch's metrics."""
         method = self._method
         assert method is not None
-        started = time.perf_counter()
-        means = method.train_epoch(self._epoch)
         trained = time.perf_counter()
         generator = torch.Generator(method.device).manual_seed(VALIDATION_SEED)
         metrics = validate(method.classifier(), self._data, self._protocol, generator, method.device)
@@ -179,7 +182,7 @@ class MethodTrainable(tune.Trainable):
             **{f"train/{name}": value for name, value in means.items()},
             "epoch": self._epoch,
             "passes": method.passes,
-            "seconds": validated - started,
+            "seconds": seconds + validated - trained,
             "seconds_validation": validated - trained,
         }
         if self._folder is not None:
@@ -188,12 +191,32 @@ class MethodTrainable(tune.Trainable):
             self._folder.write(
                 result["checkpoint"], checkpoints.pack(self._name, method, self._epoch, self._data.info)
             )
-            checkpoints.retain(self._folder, key, self._epoch)
+            result["undeleted"] = "; ".join(checkpoints.retain(self._folder, key, self._epoch))
             result["files"] = ",".join(self._new_files())
+            result["remarks"] = "\n".join(self._remarks)
+            self._remarks = []
             result["opened"] = ",".join(sorted(split.value for split in self._data.opened))
         else:
             result["done"] = self._epoch >= method.options.epochs
         return result
+
+    def cleanup(self) -> None:
+        self._release()
+
+
+class MethodTrainable(Trial, tune.Trainable):
+    """Trains one configuration of one method, as an actor of its own.
+
+    With plain Ray Tune: `Tuner(AOETrainable, param_space={"dataset": "digits-open", "attack.epsilon":
+    tune.uniform(.02, .2)})`; options may be nested or dotted, `validation` may hold fields of
+    `evaluation.spec.Protocol`. It then reports "val/..." and "train/..." metrics after every epoch, and
+    "done" after the last.
+    """
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> Any:
+        """Ask for as many CPUs as the trial has threads; GPUs only by `tune.with_resources`."""
+        return tune.PlacementGroupFactory([{"CPU": int(config.get("threads", 1))}])
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the trial into a folder (plain Ray Tune); the service writes its own, see `step`."""
@@ -214,12 +237,14 @@ class MethodTrainable(tune.Trainable):
         self.setup(new_config)
         return True
 
-    def cleanup(self) -> None:
-        self._release()
+
+CUDA_CONTEXT_BYTES = 600 * 2**20  # what a process takes of a GPU before its first tensor
 
 
 def choose_device(wanted: str) -> torch.device:
     """Return the trial's device: a GPU only if Ray gave the trial one (or Ray is not there at all).
+
+    On a share of a GPU the process is held to that share of its memory: a greedy trial fails alone.
 
     Raises:
         InputError: device=cuda without a GPU.
@@ -232,7 +257,29 @@ def choose_device(wanted: str) -> torch.device:
 
     if ray.is_initialized() and not ray.get_gpu_ids() and wanted == "auto":
         return torch.device("cpu")
+    if ray.is_initialized() and ray.get_gpu_ids():
+        share = float(ray.get_runtime_context().get_assigned_resources().get("GPU", 1.0))
+        torch.cuda.set_per_process_memory_fraction(memory_fraction(share))
     return torch.device("cuda")
+
+
+def gpu_share(device: torch.device) -> float:
+    """Return how much of GPUs this process has, from 0: what Ray gave it, or 1 outside of Ray."""
+    if device.type != "cuda":
+        return 0.0
+    import ray
+
+    if not ray.is_initialized():
+        return 1.0
+    return float(ray.get_runtime_context().get_assigned_resources().get("GPU", 1.0))
+
+
+def memory_fraction(share: float) -> float:
+    """Return the fraction of the device's memory that tensors may take on a share of it, the context left out."""
+    if share >= 1:
+        return 1.0
+    total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    return max(share / 2, share - CUDA_CONTEXT_BYTES / total)
 
 
 def describe(error: BaseException) -> str:

@@ -1,7 +1,9 @@
 """One file per checkpoint: everything a trial needs to go on, and the classifier alone for whoever evaluates it."""
 
 import io
+import pickle
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from trainables.data.splits import DatasetInfo
 from trainables.errors import DataFileError
 from trainables.method import Method
 from trainables.options import build, to_flat
-from trainables.storage import Folder
+from trainables.storage import Folder, damaged_part
 
 FORMAT = 1
 _NAME = re.compile(r"epoch-(\d+)\.pt$")
@@ -54,10 +56,17 @@ def unpack(data: bytes, name: str, device: torch.device | str = "cpu") -> dict[s
     """Read a checkpoint without executing anything in it.
 
     Raises:
-        DataFileError: truncated, corrupt, of another program, or of a newer format.
+        DataFileError: truncated, corrupt (a single flipped bit is noticed), of another program, or of a newer format.
     """
     try:
+        part = damaged_part(io.BytesIO(data))
+        if part:
+            raise ValueError(f"checksum of {part} is wrong")
         content = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:  # torch's own text advises to load it all the same
+        raise DataFileError(
+            f"{name} is not a readable checkpoint: damaged, or it holds more than tensors and plain values"
+        ) from error
     except Exception as error:
         raise DataFileError(
             f"{name} is not a readable checkpoint: {str(error).splitlines()[0][:200]}"
@@ -77,14 +86,14 @@ def restore(method: Method, content: dict[str, Any]) -> int:
     return int(content["epoch"])
 
 
-def load_latest(folder: Folder, name: str, device: torch.device | str) -> tuple[dict[str, Any], list[str]]:
+def load_latest(
+    folder: Folder, name: str, device: torch.device | str
+) -> tuple[dict[str, Any] | None, list[str]]:
     """Read a checkpoint, or the newest readable one before it.
 
     Returns:
-        (content, problems): one line for each file that could not be read.
-
-    Raises:
-        DataFileError: no file of this trial can be read.
+        (content, problems): None if no file of this trial can be read, the trial then starts over and comes to
+        the same; one line for each file that could not be read.
     """
     key = name.rsplit("/", 1)[0]
     epoch = _epoch_of(name)
@@ -97,17 +106,56 @@ def load_latest(folder: Folder, name: str, device: torch.device | str) -> tuple[
             problems.append(f"{candidate} is missing")
         except DataFileError as error:
             problems.append(str(error))
-    raise DataFileError("; ".join(problems))
+        except OSError as error:  # a bad sector, a stale network mount
+            problems.append(f"{candidate} cannot be read: {error}")
+    return None, problems
 
 
-def retain(folder: Folder, key: str, epoch: int) -> None:
-    """Delete a trial's checkpoints but the latest and the one before it.
+def retain(folder: Folder, key: str, epoch: int) -> list[str]:
+    """Delete a running trial's checkpoints but the latest and the one before it.
 
     The one before stays: the driver may not have recorded the latest yet, and it is the fallback if that is corrupt.
+
+    Returns:
+        One line for each file that is still there.
     """
-    for file in folder.names(f"checkpoints/{key}"):
-        if _NAME.search(file) and _epoch_of(file) < epoch - 1:
-            folder.delete(f"checkpoints/{key}/{file}")
+    where = f"checkpoints/{key}"
+    return delete(folder, [f"{where}/{n}" for n in folder.names(where) if 0 <= _epoch_of(n) < epoch - 1])
+
+
+def keep_only(folder: Folder, key: str, checkpoint: str) -> list[str]:
+    """Delete all that an ended trial has left in its checkpoint folder but one file.
+
+    Half-written files of killed workers go too. Nothing is deleted if the file to keep is not there.
+
+    Args:
+        checkpoint: relative to the run folder; "" keeps none.
+
+    Returns:
+        One line for each file that is still there, and for a file to keep that is missing.
+    """
+    names = [f"checkpoints/{key}/{name}" for name in folder.names(f"checkpoints/{key}")]
+    if checkpoint and checkpoint not in names:
+        return [f"{checkpoint} is missing, so the others of its trial were kept"] if names else []
+    return delete(folder, [name for name in names if name != checkpoint])
+
+
+def delete(folder: Folder, names: Sequence[str]) -> list[str]:
+    """Delete files and look whether they are gone.
+
+    Returns:
+        One line for each file that is still there.
+    """
+    errors: dict[str, str] = {}
+    for name in names:
+        try:
+            folder.delete(name)
+        except OSError as error:
+            errors[name] = f": {error.strerror or error}"
+    left: set[str] = set()
+    for where in {name.rpartition("/")[0] for name in names}:
+        left |= {f"{where}/{name}" for name in folder.names(where)}
+    return [f"{name} is still there{errors.get(name, '')}" for name in sorted(left.intersection(names))]
 
 
 def _epoch_of(name: str) -> int:

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from trainables import networks
+from trainables.attack_copy import AttackCopy
 from trainables.data.benchmark import Benchmark
 from trainables.data.loader import DeviceLoader, OutlierLoader
 from trainables.data.splits import DatasetInfo, Split
 from trainables.data.streaming import StreamLoader, make_loader
 from trainables.errors import TrainingFailed
+from trainables.networks import Classifier
 from trainables.options.common import TrainingOptions
 from trainables.seeds import derive_seed
 from trainables.streams import Streams
@@ -72,6 +74,21 @@ class Method(ABC):
         self.streams = context.streams
         self.device = context.device
         self.passes = 0.0
+        self._attack_copy: AttackCopy | None = None
+
+    def attacked(self, network: Classifier, mode: str = "eval") -> Classifier:
+        """Return what to attack in this training step: the network itself or, for bf16 and compile, its copy.
+
+        The copy is refreshed, so ask once per step. In mode "train" batch statistics and dropout are wanted, which
+        a copy has not.
+        """
+        options = self.options
+        if mode == "train" or (options.precision == "float32" and not options.compile):
+            return network
+        if self._attack_copy is None:
+            dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
+            self._attack_copy = AttackCopy(network, dtype)
+        return self._attack_copy.refresh()
 
     def training_loader(self) -> DeviceLoader | StreamLoader:
         """Return the training images in batches, shuffled by the stream "shuffle"."""
@@ -92,6 +109,14 @@ class Method(ABC):
     @abstractmethod
     def train_epoch(self, epoch: int) -> dict[str, float]:
         """Train epoch `epoch` (from 0) and return its means: one entry per loss term, at least "loss"."""
+
+    def end_epoch(self, epoch: int) -> dict[str, float]:
+        """Count what epoch `epoch` cost and return its means; the end of `train_epoch` where a pack takes the steps.
+
+        Raises:
+            TrainingFailed: the loss is not finite.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -204,6 +229,12 @@ class Trainer:
         buffers = dict(self.network.named_buffers())
         for name, buffer in average.named_buffers():
             buffer.copy_(buffers[name])  # its own copy: upstream's alias let live statistics leak in
+
+    def took(self, steps: int, sums: Mapping[str, Tensor]) -> None:
+        """Count steps that a pack took with these weights, and the sums of their losses by name."""
+        self.steps += steps
+        self._count += steps
+        self._sums = dict(sums)
 
     def epoch_means(self) -> dict[str, float]:
         """Return the means since the last call.

@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import random
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from trainables.networks import build
 from trainables.options.classifiers import StandardOptions
 from trainables.options.common import PretrainOptions, TrainingOptions
 from trainables.seeds import derive_seed
+from trainables.storage import damaged_part
 from trainables.streams import Streams
 
 #: Hashed into every file's name: raise it when the training or a network changes.
@@ -102,6 +104,9 @@ def load_checkpoint(path: Path, network: nn.Module) -> dict[str, Tensor]:
     if not path.is_file():
         raise DataFileError(f"pretrain.checkpoint {path} is not a file")
     try:
+        part = damaged_part(path) if zipfile.is_zipfile(path) else ""  # files of before torch 1.6 are none
+        if part:
+            raise ValueError(f"checksum of {part} is wrong")
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and runtime errors alike: torch promises no type
         raise DataFileError(

@@ -32,7 +32,8 @@ from trainables.options.common import OutlierOptions
 from trainables.shells import StudyTrainable
 from trainables.storage import Folder
 from tuner import cli, jobs
-from tuner.plan import LanePlan, Plan, Request, resolve
+from tuner.plan import LanePlan, Plan
+from tuner.resolve import Request, resolve
 
 PROFILES = [(name, p.dataset) for name in search_spaces.NAMES for p in search_spaces.get(name).profiles]
 
@@ -251,7 +252,8 @@ def test_a_trial_of_a_profile_trains_and_is_evaluated(
     assert Folder(str(tmp_path)).read(result["checkpoint"])
 
     protocol = plan.test_protocol()
-    metrics, scores = jobs.evaluate_checkpoint(str(tmp_path), result["checkpoint"], ready.tests, protocol, 1)
+    found = jobs.evaluate_checkpoint(str(tmp_path), result["checkpoint"], ready.tests, protocol, 1)
+    metrics, scores = found.metrics, jobs.kept_scores(found)
     assert all(math.isfinite(v) for v in metrics.values())
     # only the digits have classes that were never trained on
     headline = {metric for metric in plan.headline if not metric.endswith("/unknown")}

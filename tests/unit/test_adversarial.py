@@ -1,6 +1,5 @@
 """PGD-AT, TRADES and MART: losses by hand, attacks, exact resume, costs."""
 
-import io
 import math
 
 import pytest
@@ -8,9 +7,9 @@ import torch
 from torch import nn
 
 from tests.unit import toy
+from tests.unit.toy import check_resume, pretrained, same
 from trainables import get
 from trainables.methods.adversarial import MART, PGDAT, TRADES, divergence, mart_loss, trades_loss
-from trainables.networks import build as build_network
 from trainables.options import build
 from trainables.options.adversarial import MARTOptions, PGDATOptions, TRADESOptions
 
@@ -20,27 +19,9 @@ FULL = {**COMMON, "augment": "crop_flip", "ema": 0.9, "dropout": 0.2, "grad_clip
 QUARTERS = [[math.log(3), 0.0]]  # softmax (3/4, 1/4)
 
 
-def pretrained():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        info = toy.benchmark().info
-        return build_network("small_cnn", info.num_classes, info.shape, info.mean, info.std).state_dict()
-
-
 def make(name, **values):
     cls, options = KINDS[name]
     return cls(build(options, {**COMMON, **values}), toy.context(5, pretrained))
-
-
-def same(left, right):
-    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
-
-
-def round_trip(state):
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -121,7 +102,7 @@ def test_attack_raises_its_objective_within_the_widened_ball(name, widen):
     method = make(name, **{"attack.widen": widen, "attack.steps": 5})
     images, labels = next(iter(method.loader))
     attacked = method.perturb(images, labels, torch.Generator().manual_seed(0))
-    objective = method.objective(images, labels)
+    objective = method.objective(method.network, images, labels)
     with torch.no_grad():
         assert (objective(attacked) > objective(images)).float().mean() > 0.9
     assert 0.09 * widen < (attacked - images).abs().max().item() <= 0.1 * widen + 1e-6
@@ -135,7 +116,7 @@ def test_trades_attack_follows_the_divergence():
     method = make("trades")
     images, labels = next(iter(method.loader))
     x = (images + 0.01).requires_grad_(True)
-    (found,) = torch.autograd.grad(method.objective(images, labels)(x).sum(), x)
+    (found,) = torch.autograd.grad(method.objective(method.network, images, labels)(x).sum(), x)
     with torch.no_grad():
         clean = method.network(images)
     (expected,) = torch.autograd.grad(divergence(clean, method.network(x)).sum(), x)
@@ -178,21 +159,7 @@ RESUMES = [
 @pytest.mark.parametrize(("name", "values"), RESUMES)
 @pytest.mark.parametrize("streams_first", [True, False])
 def test_resume_is_bit_exact(name, values, streams_first):
-    straight = make(name, **{**FULL, **values})
-    expected = [straight.train_epoch(epoch) for epoch in range(3)]
-    first = make(name, **{**FULL, **values})
-    first.train_epoch(0)
-    saved = round_trip({"method": first.state_dict(), "streams": first.streams.state_dict()})
-    second = make(name, **{**FULL, **values})
-    if streams_first:
-        second.streams.load_state_dict(saved["streams"])
-    second.load_state_dict(saved["method"])
-    if not streams_first:
-        second.streams.load_state_dict(saved["streams"])
-    assert [second.train_epoch(epoch) for epoch in (1, 2)] == expected[1:]
-    assert same(second.network.state_dict(), straight.network.state_dict())
-    assert same(second.classifier().state_dict(), straight.classifier().state_dict())
-    assert second.passes == straight.passes
+    check_resume(lambda: make(name, **{**FULL, **values}), streams_first)
 
 
 def test_starts_from_the_pretrained_weights_if_asked():

@@ -1,7 +1,5 @@
 """Adversarial noise training: exact resume, the parts of its batches, what trains when, stylised images."""
 
-import io
-
 import numpy as np
 import pytest
 import torch
@@ -9,6 +7,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from tests.unit import toy
+from tests.unit.toy import check_resume, pretrained, round_trip, same, weights
 from trainables import get
 from trainables.attacks import attack_mode
 from trainables.data.splits import Split
@@ -25,30 +24,8 @@ COMMON = {"epochs": 3, "batch_size": 21, "seed": 5, "retrain_iters": 2, "rms": 0
 FULL = {**COMMON, "augment": "crop_flip", "ema": 0.9, "dropout": 0.2, "grad_clip": 1.0}
 
 
-def pretrained():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        info = toy.benchmark().info
-        return build_network("small_cnn", info.num_classes, info.shape, info.mean, info.std).state_dict()
-
-
 def make(seed=5, **values):
     return ANT(build(ANTOptions, {**COMMON, **values}), toy.context(seed, pretrained))
-
-
-def weights(module):
-    return {k: v.clone() for k, v in module.state_dict().items()}
-
-
-def same(left, right):
-    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
-
-
-def round_trip(state):
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
 
 
 def write_npz(path, count=12, label=3):
@@ -77,25 +54,10 @@ RESUMES = [
 def test_resume_is_bit_exact_at_every_epoch(values, streams_first, tmp_path):
     if "sin_rows" in values:
         values = {**values, "sin_dir": write_npz(tmp_path / "sin.npz")}
-    straight = make(**{**FULL, **values})
-    expected = [straight.train_epoch(epoch) for epoch in range(3)]
     for done in (1, 2):
-        first = make(**{**FULL, **values})
-        for epoch in range(done):
-            first.train_epoch(epoch)
-        saved = round_trip({"method": first.state_dict(), "streams": first.streams.state_dict()})
-        second = make(**{**FULL, **values})
-        if streams_first:
-            second.streams.load_state_dict(saved["streams"])
-        second.load_state_dict(saved["method"])
-        if not streams_first:
-            second.streams.load_state_dict(saved["streams"])
-        assert [second.train_epoch(epoch) for epoch in range(done, 3)] == expected[done:]
-        assert same(weights(second.network), weights(straight.network))
-        assert same(weights(second.classifier()), weights(straight.classifier()))
+        straight, second = check_resume(lambda: make(**{**FULL, **values}), streams_first, done)
         assert same(weights(second.noise_generator), weights(straight.noise_generator))
         assert all(same(a, b) for a, b in zip(second.history, straight.history, strict=True))
-        assert second.passes == straight.passes
 
 
 def test_a_checkpoint_is_not_changed_by_training_on():

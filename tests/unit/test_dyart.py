@@ -1,6 +1,5 @@
 """DyART on a toy benchmark: the step, batch norm, extra data, exact resume, and nothing to push away."""
 
-import io
 import math
 
 import pytest
@@ -10,6 +9,7 @@ from torch.nn import functional as F
 
 from tests.unit import toy
 from tests.unit.test_dyart_data import write_npz
+from tests.unit.toy import check_resume, pretrained, same
 from trainables import get
 from trainables.attacks import attack_mode
 from trainables.boundary import closest_boundary, margin_weights, soft_margin
@@ -25,26 +25,8 @@ COMMON = {"epochs": 3, "batch_size": 21, "seed": 5, "boundary.steps": 4}
 FULL = {**COMMON, "augment": "crop_flip", "ema": 0.9, "dropout": 0.2, "weight_decay": 1e-3}
 
 
-def pretrained():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        info = toy.benchmark().info
-        return build_network("small_cnn", info.num_classes, info.shape, info.mean, info.std).state_dict()
-
-
 def make(data=None, **values):
     return DyART(build(DyARTOptions, {**COMMON, **values}), toy.context(5, pretrained, data))
-
-
-def same(left, right):
-    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
-
-
-def round_trip(state):
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
 
 
 def generator(seed=0):
@@ -146,7 +128,7 @@ def test_a_batch_without_boundary_points_trains_on_the_cross_entropy_alone():
 
 
 @pytest.mark.parametrize("norm", ["bn_upstream", "bn_eval_boundary"])
-@pytest.mark.parametrize("search", ["sequential", "fab"])
+@pytest.mark.parametrize("search", ["sequential", "fab", "fab_onepass"])
 def test_an_untrained_network_with_no_right_image_survives_an_epoch(norm, search):
     """Labels that the network never predicts: no boundary set in any batch of the epoch."""
     method = make(norm=norm, lr=0.0, weight_decay=0.0, **{"boundary.search": search})
@@ -276,21 +258,7 @@ def test_resume_is_bit_exact(values, streams_first, tmp_path):
     if values.pop("extra", False):
         write_npz(tmp_path / "extra.npz")
         values["synthetic_path"] = str(tmp_path / "extra.npz")
-    straight = make(**values)
-    expected = [straight.train_epoch(epoch) for epoch in range(3)]
-    first = make(**values)
-    first.train_epoch(0)
-    saved = round_trip({"method": first.state_dict(), "streams": first.streams.state_dict()})
-    second = make(**values)
-    if streams_first:
-        second.streams.load_state_dict(saved["streams"])
-    second.load_state_dict(saved["method"])
-    if not streams_first:
-        second.streams.load_state_dict(saved["streams"])
-    assert [second.train_epoch(epoch) for epoch in (1, 2)] == expected[1:]
-    assert same(second.network.state_dict(), straight.network.state_dict())
-    assert same(second.classifier().state_dict(), straight.classifier().state_dict())
-    assert second.passes == straight.passes
+    check_resume(lambda: make(**values), streams_first)
 
 
 def test_starts_from_the_pretrained_weights():

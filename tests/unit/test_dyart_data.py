@@ -34,13 +34,13 @@ def write_npz(path, compressed=False, **changes):
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_synthetic_images_golden(tmp_path, compressed):
-    """uint8 n x h x w x c becomes n x c x h x w in [0, 1]; an uncompressed file is mapped, not read."""
+    """uint8 n x h x w x c becomes n x c x h x w in [0, 1]; the file is mapped, a compressed one once unpacked."""
     path = tmp_path / "extra.npz"
     arrays = write_npz(path, compressed)
-    pool = SyntheticPool(str(path), toy.benchmark().info)
+    pool = SyntheticPool(str(path), toy.benchmark().info, str(tmp_path))
     images, labels = pool.take(np.array([3, 0, 3]), torch.device("cpu"))
     assert len(pool) == 40
-    assert isinstance(pool.images, np.memmap) is not compressed
+    assert isinstance(pool.images, np.memmap)
     assert labels.tolist() == [3, 0, 3]
     expected = arrays["image"][[3, 0, 3]].transpose(0, 3, 1, 2) / 255
     np.testing.assert_allclose(images.numpy(), expected, atol=1e-7)
@@ -64,7 +64,7 @@ def test_batches_mix_real_and_synthetic_images(tmp_path):
 
 
 BROKEN = [
-    ({"image": None}, "needs the arrays image and label; it holds label"),
+    ({"image": None}, "has no array image; it holds label"),
     ({"image": np.zeros((40, 1, 8, 8), np.uint8)}, r"want uint8 \(n, 8, 8, 1\)"),
     ({"image": np.zeros((40, 8, 8, 1), np.float32)}, "image is float32"),
     ({"label": np.zeros(39, np.int64)}, r"want integers \(40,\)"),
@@ -80,7 +80,7 @@ def test_a_malformed_file_is_one_line(tmp_path, changes, message, compressed):
     path = tmp_path / "extra.npz"
     write_npz(path, compressed, **changes)
     with pytest.raises(DataFileError, match=message) as error:
-        SyntheticPool(str(path), toy.benchmark().info)
+        SyntheticPool(str(path), toy.benchmark().info, str(tmp_path))
     assert "\n" not in str(error.value)
     assert "extra.npz" in str(error.value)
 

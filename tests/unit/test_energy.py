@@ -1,12 +1,12 @@
 """Energy fine-tuning on a toy benchmark: hinges and margins by hand, frozen parts, costs, exact resume."""
 
-import io
 import math
 
 import pytest
 import torch
 
 from tests.unit import toy
+from tests.unit.toy import check_resume, pretrained, same, weights
 from trainables import get
 from trainables.errors import InputError, TrainingFailed
 from trainables.losses import energy
@@ -22,31 +22,9 @@ COMMON = {"epochs": 3, "batch_size": 21, "seed": 5}
 FULL = {**COMMON, "augment": "crop_flip", "ema": 0.9, "dropout": 0.2, "grad_clip": 1.0}
 
 
-def pretrained(name="small_cnn"):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        info = toy.benchmark().info
-        return build_network(name, info.num_classes, info.shape, info.mean, info.std).state_dict()
-
-
 def make(seed=5, network="small_cnn", **values):
     options = build(EnergyOptions, {**COMMON, "network": network, **values})
     return Energy(options, toy.context(seed, lambda: pretrained(network)))
-
-
-def weights(network):
-    return {k: v.clone() for k, v in network.state_dict().items()}
-
-
-def same(left, right):
-    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
-
-
-def round_trip(state):
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
 
 
 def test_is_registered_by_name():
@@ -129,23 +107,8 @@ RESUMES = [
 @pytest.mark.parametrize("values", RESUMES)
 @pytest.mark.parametrize("streams_first", [True, False])
 def test_resume_is_bit_exact_at_every_epoch(values, streams_first):
-    straight = make(**{**FULL, **values})
-    expected = [straight.train_epoch(epoch) for epoch in range(3)]
     for done in (1, 2):
-        first = make(**{**FULL, **values})
-        for epoch in range(done):
-            first.train_epoch(epoch)
-        saved = round_trip({"method": first.state_dict(), "streams": first.streams.state_dict()})
-        second = make(**{**FULL, **values})
-        if streams_first:
-            second.streams.load_state_dict(saved["streams"])
-        second.load_state_dict(saved["method"])
-        if not streams_first:
-            second.streams.load_state_dict(saved["streams"])
-        assert [second.train_epoch(epoch) for epoch in range(done, 3)] == expected[done:]
-        assert same(weights(second.network), weights(straight.network))
-        assert same(second.classifier().state_dict(), straight.classifier().state_dict())
-        assert second.passes == straight.passes
+        check_resume(lambda: make(**{**FULL, **values}), streams_first, done)
 
 
 def test_evaluating_between_epochs_changes_nothing():

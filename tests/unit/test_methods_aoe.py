@@ -1,17 +1,15 @@
 """Standard, OE and AOE on a toy benchmark: exact resume, pairing of arms, costs and the upstream flags."""
 
-import io
-
 import pytest
 import torch
 
 from tests.unit import toy
+from tests.unit.toy import check_resume, pretrained, same, weights
 from trainables import get
 from trainables.errors import TrainingFailed
 from trainables.methods.aoe import AOE
 from trainables.methods.outlier_exposure import OE
 from trainables.methods.standard import Standard, initial_network
-from trainables.networks import build as build_network
 from trainables.options import build
 from trainables.options.classifiers import AOEOptions, OEOptions, StandardOptions
 
@@ -22,31 +20,9 @@ FULL = {**COMMON, "augment": "crop_flip", "ema": 0.9, "dropout": 0.2, "grad_clip
 OUTLIER = {"outliers.ratio": 0.75}
 
 
-def pretrained():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        info = toy.benchmark().info
-        return build_network("small_cnn", info.num_classes, info.shape, info.mean, info.std).state_dict()
-
-
 def make(name, seed=5, **values):
     cls, options = KINDS[name]
     return cls(build(options, {**COMMON, **values}), toy.context(seed, pretrained))
-
-
-def weights(method):
-    return {k: v.clone() for k, v in method.network.state_dict().items()}
-
-
-def same(left, right):
-    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
-
-
-def round_trip(state):
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -85,24 +61,8 @@ RESUMES = [
 @pytest.mark.parametrize(("name", "values"), RESUMES)
 @pytest.mark.parametrize("streams_first", [True, False])
 def test_resume_is_bit_exact_at_every_epoch(name, values, streams_first):
-    straight = make(name, **{**FULL, **values})
-    expected = [straight.train_epoch(epoch) for epoch in range(3)]
     for done in (1, 2):
-        first = make(name, **{**FULL, **values})
-        for epoch in range(done):
-            first.train_epoch(epoch)
-        saved = round_trip({"method": first.state_dict(), "streams": first.streams.state_dict()})
-        second = make(name, **{**FULL, **values})
-        if streams_first:
-            second.streams.load_state_dict(saved["streams"])
-        second.load_state_dict(saved["method"])
-        if not streams_first:
-            second.streams.load_state_dict(saved["streams"])
-        means = [second.train_epoch(epoch) for epoch in range(done, 3)]
-        assert means == expected[done:]
-        assert same(weights(second), weights(straight))
-        assert same(second.classifier().state_dict(), straight.classifier().state_dict())
-        assert second.passes == straight.passes
+        check_resume(lambda: make(name, **{**FULL, **values}), streams_first, done)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -114,7 +74,7 @@ def test_evaluating_between_epochs_changes_nothing(name):
             if method is disturbed:
                 method.classifier().eval()
                 method.streams.fresh("validation", epoch)
-    assert same(weights(straight), weights(disturbed))
+    assert same(weights(straight.network), weights(disturbed.network))
 
 
 def test_learns_the_toy_classes():
@@ -150,8 +110,8 @@ def test_aoe_without_attack_is_oe_bit_for_bit():
     zero = make("aoe", **{"attack.name": "pgd", "attack.epsilon": 0.0})
     for epoch in range(2):
         assert oe.train_epoch(epoch) == aoe.train_epoch(epoch) == zero.train_epoch(epoch)
-    assert same(weights(oe), weights(aoe))
-    assert same(weights(oe), weights(zero))
+    assert same(weights(oe.network), weights(aoe.network))
+    assert same(weights(oe.network), weights(zero.network))
 
 
 def test_arms_see_the_same_data_in_the_same_order():
@@ -174,9 +134,9 @@ def test_arms_see_the_same_data_in_the_same_order():
 
 
 def test_starts_from_the_pretrained_weights():
-    assert same(weights(make("oe")), pretrained())
-    assert same(weights(make("standard", from_pretrained=True)), pretrained())
-    assert not same(weights(make("standard")), pretrained())
+    assert same(weights(make("oe").network), pretrained())
+    assert same(weights(make("standard", from_pretrained=True).network), pretrained())
+    assert not same(weights(make("standard").network), pretrained())
 
 
 def test_initial_weights_depend_on_the_seed_only():

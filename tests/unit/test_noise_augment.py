@@ -1,17 +1,15 @@
 """Gaussian, multi-sigma and speckle training: exact resume, exact share, and pairing with the other arms."""
 
-import io
-
 import pytest
 import torch
 
 from tests.unit import toy
+from tests.unit.toy import check_resume, pretrained, same, weights
 from trainables import get
 from trainables.errors import InputError
 from trainables.methods.ant import ANT
 from trainables.methods.noise_augment import NoiseAugment
 from trainables.methods.standard import Standard
-from trainables.networks import build as build_network
 from trainables.options import build
 from trainables.options.ant import ANTOptions, NoiseAugmentOptions
 from trainables.options.classifiers import StandardOptions
@@ -20,30 +18,8 @@ COMMON = {"epochs": 3, "batch_size": 21, "seed": 5}
 FULL = {**COMMON, "augment": "crop_flip", "ema": 0.9, "dropout": 0.2, "grad_clip": 1.0}
 
 
-def pretrained():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        info = toy.benchmark().info
-        return build_network("small_cnn", info.num_classes, info.shape, info.mean, info.std).state_dict()
-
-
 def make(seed=5, **values):
     return NoiseAugment(build(NoiseAugmentOptions, {**COMMON, **values}), toy.context(seed, pretrained))
-
-
-def weights(method):
-    return {k: v.clone() for k, v in method.network.state_dict().items()}
-
-
-def same(left, right):
-    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
-
-
-def round_trip(state):
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
 
 
 def test_is_registered_by_name():
@@ -62,23 +38,8 @@ RESUMES = [
 @pytest.mark.parametrize("values", RESUMES)
 @pytest.mark.parametrize("streams_first", [True, False])
 def test_resume_is_bit_exact_at_every_epoch(values, streams_first):
-    straight = make(**{**FULL, **values})
-    expected = [straight.train_epoch(epoch) for epoch in range(3)]
     for done in (1, 2):
-        first = make(**{**FULL, **values})
-        for epoch in range(done):
-            first.train_epoch(epoch)
-        saved = round_trip({"method": first.state_dict(), "streams": first.streams.state_dict()})
-        second = make(**{**FULL, **values})
-        if streams_first:
-            second.streams.load_state_dict(saved["streams"])
-        second.load_state_dict(saved["method"])
-        if not streams_first:
-            second.streams.load_state_dict(saved["streams"])
-        assert [second.train_epoch(epoch) for epoch in range(done, 3)] == expected[done:]
-        assert same(weights(second), weights(straight))
-        assert same(second.classifier().state_dict(), straight.classifier().state_dict())
-        assert second.passes == straight.passes
+        check_resume(lambda: make(**{**FULL, **values}), streams_first, done)
 
 
 @pytest.mark.parametrize(("p_clean", "clean"), [(0.0, 0), (0.3, 6), (0.5, 11), (0.8, 17), (1.0, 21)])
@@ -132,8 +93,8 @@ def test_without_noise_it_is_the_continuation_bit_for_bit():
     silent, idle = make(sigma=0.0), make(p_clean=1.0)
     for epoch in range(2):
         assert plain.train_epoch(epoch) == silent.train_epoch(epoch) == idle.train_epoch(epoch)
-    assert same(weights(plain), weights(silent))
-    assert same(weights(plain), weights(idle))
+    assert same(weights(plain.network), weights(silent.network))
+    assert same(weights(plain.network), weights(idle.network))
     assert plain.passes == silent.passes == 6.0
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from search_spaces.robgan import STUDY
 from tests.unit import toy
-from trainables import checkpoints, get, losses_gan, networks
+from trainables import checkpoints, get, losses_gan
 from trainables.errors import TrainingFailed
 from trainables.losses_gan import weights
 from trainables.methods.robgan import RobGAN
@@ -23,28 +23,13 @@ TINY = {"epochs": 3, "batch_size": 21, "seed": 5, "ndf": 2, "ngf": 2, "nz": 3, "
 TINY |= {"attack.steps": 2, "attack.epsilon": 0.1, "guards.enabled": False}
 
 
-def pretrained():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        info = toy.benchmark().info
-        return networks.build("small_cnn", info.num_classes, info.shape, info.mean, info.std).state_dict()
-
-
 def make(folder=None, **values):
-    context = replace(toy.context(5, pretrained), folder=folder)
+    context = replace(toy.context(5, toy.pretrained), folder=folder)
     return RobGAN(build(RobGANOptions, {**TINY, **values}), context)
 
 
 def run(method, first=0, last=None):
     return [method.train_epoch(epoch) for epoch in range(first, last or method.options.epochs)]
-
-
-def copy_of(module):
-    return {k: v.clone() for k, v in module.state_dict().items()}
-
-
-def same(left, right):
-    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
 
 
 # -- the attack --------------------------------------------------------------------------------------------
@@ -56,12 +41,12 @@ def test_attack_raises_its_objective_and_touches_nothing(loss, norm):
     method = make(loss=loss, d_norm=norm, **{"attack.steps": 5, "attack.warmup": 0.0})
     data = toy.images_of(40, 3)
     images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
-    before = copy_of(method.network)
+    before = toy.weights(method.network)
     method.network.train()
     attacked = method.attack_both(images, labels)
     assert method.network.training
     assert all(parameter.requires_grad for parameter in method.network.parameters())
-    assert same(before, copy_of(method.network))
+    assert toy.same(before, toy.weights(method.network))
     assert (attacked - images).abs().max().item() <= 0.1 + 1e-6
     assert attacked.min() >= 0
     assert attacked.max() <= 1
@@ -127,15 +112,15 @@ def test_adam_forgets_at_a_drop_only_if_asked_to():
 def test_second_phase_trains_the_class_head_and_nothing_else():
     method = make(**{"ft.share": 0.3})
     run(method, 0, 2)
-    still = [copy_of(m) for m in (method.generator, method.average, method.network.critic)]
-    body = copy_of(method.network.classifier)
+    still = [toy.weights(m) for m in (method.generator, method.average, method.network.critic)]
+    body = toy.weights(method.network.classifier)
     means = method.train_epoch(2)
     assert set(means) == {"loss", "ce_real", "ce_fake"}
     assert means["loss"] == pytest.approx(means["ce_real"] + 0.3 * means["ce_fake"], rel=1e-5)
-    after = [copy_of(m) for m in (method.generator, method.average, method.network.critic)]
-    assert all(same(a, b) for a, b in zip(still[:2], after[:2], strict=True))
+    after = [toy.weights(m) for m in (method.generator, method.average, method.network.critic)]
+    assert all(toy.same(a, b) for a, b in zip(still[:2], after[:2], strict=True))
     assert torch.equal(still[2]["bias"], after[2]["bias"])
-    assert not same(body, copy_of(method.network.classifier))
+    assert not toy.same(body, toy.weights(method.network.classifier))
 
 
 def test_without_fakes_the_second_phase_has_one_term():
@@ -170,12 +155,12 @@ def test_without_a_generator_it_is_adversarial_training_of_the_head():
     loss = F.cross_entropy(reference.network(attacked), labels)
     loss.backward()
     reference.optimizer_d.step()
-    generator = copy_of(method.generator)
+    generator = toy.weights(method.generator)
     means = method.train_epoch(0)
     assert set(means) == {"loss", "ce_real"}
     assert means["loss"] == pytest.approx(loss.item(), rel=1e-6)
-    assert same(copy_of(method.network), copy_of(reference.network))
-    assert same(generator, copy_of(method.generator))
+    assert toy.same(toy.weights(method.network), toy.weights(reference.network))
+    assert toy.same(generator, toy.weights(method.generator))
 
 
 def test_generator_steps_every_n_dis_steps():
@@ -240,9 +225,9 @@ def test_resume_is_bit_exact_within_and_between_the_phases(values):
         if done != 2:
             second.streams.load_state_dict(saved["streams"])
         assert run(second, done) == expected[done:]
-        assert same(copy_of(second.network), copy_of(straight.network))
-        assert same(copy_of(second.sampler()), copy_of(straight.sampler()))
-        assert same(copy_of(second.classifier()), copy_of(straight.classifier()))
+        assert toy.same(toy.weights(second.network), toy.weights(straight.network))
+        assert toy.same(toy.weights(second.sampler()), toy.weights(straight.sampler()))
+        assert toy.same(toy.weights(second.classifier()), toy.weights(straight.classifier()))
         assert second.passes == straight.passes
 
 
@@ -265,7 +250,7 @@ def test_looking_at_the_classifier_changes_nothing():
             if method is watched:
                 method.classifier()
                 method.sample(5, method.streams.fresh("look"))
-    assert same(copy_of(quiet.network), copy_of(watched.network))
+    assert toy.same(toy.weights(quiet.network), toy.weights(watched.network))
 
 
 # -- guards and samples ------------------------------------------------------------------------------------
@@ -358,7 +343,7 @@ def test_passes_golden(values, expected):
 
 @pytest.mark.parametrize("profile", STUDY.profiles, ids=lambda p: p.dataset)
 def test_profiles_name_options_that_exist(profile):
-    from tuner.plan import check_setting
+    from tuner.settings import check_setting
 
     known = fields_of(RobGANOptions)
     for key, value in {**STUDY.space, **profile.settings}.items():

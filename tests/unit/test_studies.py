@@ -1,16 +1,19 @@
 """Every study and every profile of it: resolves, reads back, names real options, states its question and source."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import search_spaces
 import trainables
-from search_spaces.domain import SpaceError
-from search_spaces.study import Arm, Floor, Objective, Study
+from search_spaces.domain import Float, SpaceError
+from search_spaces.study import Arm, Floor, Objective, Profile, Study
 from trainables.options import fields_of
 from tuner.errors import UsageError
-from tuner.plan import Request, expected_epochs, from_dict, resolve, to_dict
+from tuner.plan import expected_epochs, from_dict, to_dict
+from tuner.resolve import Request, resolve
+from tuner.sampler_rules import check_sampler
 
 PROFILES = [
     (name, profile.dataset) for name in search_spaces.NAMES for profile in search_spaces.get(name).profiles
@@ -87,3 +90,37 @@ def test_a_setting_reaches_every_lane_that_has_the_option() -> None:
     assert "attack.epsilon" not in oe.fixed  # plain outlier exposure has none
     assert search.fixed["outliers.sigma"] == oe.fixed["outliers.sigma"] == 2.0
     assert "outliers.sigma" not in plan.effects
+
+
+def test_sampler_and_scheduler_by_profile_study_and_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = search_spaces.get("aoe_sigma")
+    assert (study.sampler, study.scheduler) == ("tpe", "asha")
+    asked = resolve(Request("aoe_sigma", sampler="gp", scheduler="median"), "run")
+    assert (asked.sampler, asked.scheduler, asked.rungs) == ("gp", "median", ())
+    assert asked.content_hash != resolve(Request("aoe_sigma"), "run").content_hash
+    changed = replace(study, sampler="random", profiles=(Profile("digits", scheduler="none"),))
+    monkeypatch.setattr(search_spaces, "get", lambda name: changed)
+    assert resolve(Request("aoe_sigma"), "run").sampler == "random"
+    profiled = resolve(Request("aoe_sigma", dataset="digits"), "run")
+    assert (profiled.sampler, profiled.scheduler) == ("random", "none")
+
+
+def test_what_a_sampler_cannot_choose_is_refused() -> None:
+    with pytest.raises(
+        UsageError, match=r"numbers only, and attack.name is a choice; .*--set attack.name=fgsm"
+    ):
+        resolve(Request("aoe_sigma", sampler="cmaes"), "run")
+    assert (
+        resolve(Request("aoe_sigma", sampler="cmaes", settings=["attack.name=pgd"]), "run").sampler == "cmaes"
+    )
+    with pytest.raises(UsageError, match=r"outliers.sigma, .* each is a range; .*=choice\(0.25, 1, 4\)'"):
+        resolve(Request("aoe_sigma", sampler="grid"), "run")
+    with pytest.raises(UsageError, match="one objective, not 2"):
+        check_sampler("cmaes", "search", {}, [Objective("val/a"), Objective("val/b")])
+    with pytest.raises(UsageError, match=r"lr of oe is a range; .*lr=choice\(0, 0.5, 1\)"):
+        check_sampler("grid", "oe", {"lr": Float(0, 1)}, [Objective("val/a")])
+    for names in ({"sampler": "tpee"}, {"scheduler": "hyperband"}):
+        with pytest.raises(SpaceError, match="must be one of"):
+            replace(search_spaces.get("aoe_sigma"), **names)
+        with pytest.raises(SpaceError, match="must be one of"):
+            Profile("digits", **names)

@@ -1,6 +1,7 @@
 """A tiny synthetic benchmark and what methods need around it; no data module, no files, milliseconds."""
 
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,8 @@ import torch
 
 from trainables.data.benchmark import Benchmark, LabelledImages
 from trainables.data.splits import DatasetInfo, Split
-from trainables.method import Context
+from trainables.method import Context, Method
+from trainables.networks import build as build_network
 from trainables.streams import Streams
 
 CLASSES = 4
@@ -57,3 +59,56 @@ def context(
         pretrained=pretrained or refuse,
         outliers=lambda options, outlier_seed: outliers_of(50, outlier_seed % 2**32),
     )
+
+
+def pretrained(network: str = "small_cnn") -> dict[str, torch.Tensor]:
+    """Return the weights of an untrained network of seed 0, in place of a pretrained classifier's."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        info = benchmark().info
+        return build_network(network, info.num_classes, info.shape, info.mean, info.std).state_dict()
+
+
+def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return a copy of a module's state that further training does not change."""
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def same(left: Mapping[str, torch.Tensor], right: Mapping[str, torch.Tensor]) -> bool:
+    """Return whether two states agree bit for bit."""
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+def round_trip(state: Any) -> Any:
+    """Return a state as a checkpoint file gives it back."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def check_resume(
+    make: Callable[[], Method], streams_first: bool, done: int = 1, epochs: int = 3
+) -> tuple[Method, Method]:
+    """Train straight through, and again with a save and a load after `done` epochs; assert that nothing differs.
+
+    Returns:
+        The straight and the resumed method, for what else is to be compared.
+    """
+    straight = make()
+    expected = [straight.train_epoch(epoch) for epoch in range(epochs)]
+    first = make()
+    for epoch in range(done):
+        first.train_epoch(epoch)
+    saved = round_trip({"method": first.state_dict(), "streams": first.streams.state_dict()})
+    second = make()
+    if streams_first:
+        second.streams.load_state_dict(saved["streams"])
+    second.load_state_dict(saved["method"])
+    if not streams_first:
+        second.streams.load_state_dict(saved["streams"])
+    assert [second.train_epoch(epoch) for epoch in range(done, epochs)] == expected[done:]
+    assert same(second.network.state_dict(), straight.network.state_dict())
+    assert same(second.classifier().state_dict(), straight.classifier().state_dict())
+    assert second.passes == straight.passes
+    return straight, second

@@ -123,19 +123,23 @@ class PGDAT(Method):
             attacked = self.perturb(images, labels, generator)
             loss, terms = self.loss(images, attacked, labels)
             self.trainer.step(loss, **terms)
+        return self.end_epoch(epoch)
+
+    def end_epoch(self, epoch: int) -> dict[str, float]:
         self.passes += self.passes_per_image()
         return self.trainer.epoch_means() | self._speed(epoch)
 
-    def objective(self, images: Tensor, labels: Tensor) -> Objective:
+    def objective(self, network: Classifier, images: Tensor, labels: Tensor) -> Objective:
         """Return what the attack ascends: the cross-entropy. Called in the mode in which it will be attacked."""
-        return lambda x: F.cross_entropy(full_precision(self.network(x)), labels, reduction="none")
+        return lambda x: F.cross_entropy(full_precision(network(x)), labels, reduction="none")
 
     def perturb(self, images: Tensor, labels: Tensor, generator: torch.Generator, mode: str = "") -> Tensor:
         """Return attacked images, detached, in the ball and in [0, 1]; `mode` overrides `attack_bn`."""
-        attack = self.options.attack
-        with attack_mode(self.network, mode or self.options.attack_bn):
+        attack, mode = self.options.attack, mode or self.options.attack_bn
+        network = self.attacked(self.network, mode)
+        with attack_mode(network, mode):
             return ascend(
-                self.objective(images, labels),
+                self.objective(network, images, labels),
                 images,
                 attack.epsilon * attack.widen,
                 attack.steps,
@@ -182,13 +186,13 @@ class TRADES(PGDAT):
 
     options: TRADESOptions
 
-    def objective(self, images: Tensor, labels: Tensor) -> Objective:
+    def objective(self, network: Classifier, images: Tensor, labels: Tensor) -> Objective:
         """Return the divergence from the predictions at the clean images."""
         with torch.no_grad():
-            log_p = full_precision(self.network(images)).log_softmax(1)
+            log_p = full_precision(network(images)).log_softmax(1)
         p = log_p.exp()
         # KL(p || q) but for the entropy of p, which no attack changes
-        return lambda x: -(p * full_precision(self.network(x)).log_softmax(1)).sum(1)
+        return lambda x: -(p * full_precision(network(x)).log_softmax(1)).sum(1)
 
     def loss(self, images: Tensor, attacked: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         loss, ce, kl = trades_loss(

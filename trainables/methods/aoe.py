@@ -24,8 +24,9 @@ class AOE(OE):
     def perturb(self, images: Tensor, labels: Tensor, outliers: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         """Return attacked inliers and outliers, both in [0, 1]."""
         options = self.options
+        network = self.attacked(self.network, options.attack_bn)
         images = perturb_inliers(
-            self.network,
+            network,
             images,
             labels,
             options.inlier_attack,
@@ -34,8 +35,8 @@ class AOE(OE):
         )
         raw = options.outlier_norm == "raw01"  # then epsilon is a distance at the body's input
         outliers = perturb_outliers(
-            self.network.body if raw else self.network,
-            self.network.normalize(images) if raw else images,
+            network.body if raw else network,
+            network.normalize(images) if raw else images,
             labels,
             outliers,
             options.attack,

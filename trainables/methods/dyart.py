@@ -1,9 +1,6 @@
 """Dynamics-aware robust training: grow the input-space margins themselves, the small ones first."""
 
 import math
-import struct
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +19,9 @@ from trainables.boundary import (
     quality_filter,
     soft_margin,
 )
+from trainables.data.cache import cache_dir_of
 from trainables.data.loader import augment, to_unit
+from trainables.data.npz_arrays import mapped_array
 from trainables.data.splits import DatasetInfo, Split
 from trainables.data.streaming import make_loader
 from trainables.errors import DataFileError, InputError
@@ -34,7 +33,7 @@ from trainables.networks import Classifier
 from trainables.options.dyart import DyARTOptions
 
 #: One step of the search: forward and backward to the images, and in fab another forward.
-SEARCH_PASSES = {"sequential": 2.0, "fab": 3.0}
+SEARCH_PASSES = {"sequential": 2.0, "fab": 3.0, "fab_onepass": 2.0}
 #: Margins up to here count as wrong: such an image has no boundary of its own to push away.
 RIGHT_FROM = 1e-9
 #: Most groups of a group norm; fewer where they do not divide the channels.
@@ -62,6 +61,11 @@ class DyART(Method):
 
     def __init__(self, options: DyARTOptions, context: Context) -> None:
         super().__init__(options, context)
+        if options.precision == "bf16" and options.norm == "bn_upstream":
+            raise InputError(
+                "norm=bn_upstream trains on margins in training mode, which precision=bf16 would round; "
+                "use norm=bn_eval_boundary or gn, or precision=float32"
+            )
         self.network = initial_network(options, context)
         if prepare_norm(self.network, options) and options.start == "pretrained":
             raise InputError(
@@ -75,7 +79,9 @@ class DyART(Method):
         batch = min(options.batch_size, len(data))
         self.steps = len(data) // batch
         self.pool = (
-            SyntheticPool(options.synthetic_path, context.data.info) if options.synthetic_path else None
+            SyntheticPool(options.synthetic_path, context.data.info, options.cache_dir)
+            if options.synthetic_path
+            else None
         )
         self.extra = min(batch - 1, round(options.unsup_fraction * batch)) if self.pool else 0
         self.loader = make_loader(
@@ -246,22 +252,24 @@ def decay_groups(network: nn.Module) -> list[dict[str, Any]]:
 class SyntheticPool:
     """Generated images with labels from one npz file: `image` uint8 (n, h, w, c) and `label` (n,).
 
-    An uncompressed file is memory-mapped, so that trials on one machine share its pages; a compressed one is
-    read once.
+    The arrays are memory-mapped, so that trials on one machine share their pages; a compressed file is unpacked
+    once into the cache folder.
 
     Args:
         path: of the file.
         info: the data set that it extends.
+        cache_dir: "" is the user's cache folder.
 
     Raises:
         DataFileError: missing, damaged, or not of this layout; one line that names the file.
     """
 
-    def __init__(self, path: str, info: DatasetInfo) -> None:
+    def __init__(self, path: str, info: DatasetInfo, cache_dir: str = "") -> None:
         file = Path(path).expanduser()
         if not file.is_file():
             raise DataFileError(f"synthetic_path {file} is not a file")
-        self.images, self.labels = (_npz_array(file, key) for key in ("image", "label"))
+        cache = cache_dir_of(cache_dir)
+        self.images, self.labels = (mapped_array(file, key, cache) for key in ("image", "label"))
         channels, height, width = info.shape
         if self.images.dtype != np.uint8 or self.images.shape[1:] != (height, width, channels):
             raise DataFileError(
@@ -287,35 +295,3 @@ class SyntheticPool:
         images = torch.from_numpy(np.ascontiguousarray(self.images[rows])).to(device, non_blocking=True)
         labels = torch.from_numpy(self.labels[rows].astype(np.int64)).to(device, non_blocking=True)
         return to_unit(images.permute(0, 3, 1, 2).contiguous()), labels
-
-
-def _npz_array(file: Path, key: str) -> np.ndarray:
-    """Return an array of an npz file, memory-mapped where it is stored uncompressed."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            names = archive.namelist()
-            if f"{key}.npy" not in names:
-                found = ", ".join(name.removesuffix(".npy") for name in names) or "nothing"
-                raise DataFileError(f"{file} needs the arrays image and label; it holds {found}")
-            member = archive.getinfo(f"{key}.npy")
-        if member.compress_type != zipfile.ZIP_STORED:
-            with np.load(file, allow_pickle=False) as content:
-                loaded: np.ndarray = content[key]
-            return loaded
-        with file.open("rb") as stream:
-            # the local header repeats the name and may have an extra field of another length
-            stream.seek(member.header_offset + 26)
-            name_length, extra_length = struct.unpack("<HH", stream.read(4))
-            stream.seek(name_length + extra_length, 1)
-            major, _ = np.lib.format.read_magic(stream)
-            read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = read(stream)
-            if dtype.hasobject:
-                raise ValueError(f"{key} holds pickled objects, which are never loaded")
-            order: Any = "F" if fortran else "C"
-            return np.memmap(file, dtype=dtype, mode="r", offset=stream.tell(), shape=shape, order=order)
-    except (OSError, EOFError, ValueError, struct.error, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, DataFileError):
-            raise
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataFileError(f"{file} is not a readable npz file: {line}") from error

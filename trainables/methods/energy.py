@@ -47,6 +47,12 @@ class Energy(Method):
 
     def __init__(self, options: EnergyOptions, context: Context) -> None:
         super().__init__(options, context)
+        fast = options.compile or options.precision == "bf16"
+        if fast and options.greg.weight and options.greg.mode == "upstream":
+            raise InputError(
+                "greg.mode=upstream differentiates the training pass twice, which precision=bf16 would round and "
+                "compile=true cannot; use greg.mode=clean, or leave them out"
+            )
         self.network = initial_network(options, context)
         self.network.load_state_dict(context.pretrained())
         self.trained = trained_part(self.network, options.energy.trainable)

@@ -53,6 +53,9 @@ class OE(Method):
                 self.options.oe_reduction,
             )
             self.trainer.step(loss, ce=ce, uniformity=uniformity)
+        return self.end_epoch(epoch)
+
+    def end_epoch(self, epoch: int) -> dict[str, float]:
         self.passes += self.passes_per_inlier()
         return self.trainer.epoch_means()
 

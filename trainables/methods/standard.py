@@ -1,11 +1,14 @@
 """Standard training: cross-entropy alone; also the baseline and the pretraining of the other methods."""
 
+import os
+import shutil
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from trainables.errors import InputError
 from trainables.method import Context, Method, StateDict, Trainer
 from trainables.networks import Classifier, build
 from trainables.options.classifiers import StandardOptions
@@ -21,13 +24,23 @@ def initial_network(options: TrainingOptions, context: Context) -> Classifier:
 
     The weights depend on (seed, "weights") only, not on what was drawn before: arms of a comparison start
     from the same network whatever else they prepare.
+
+    Raises:
+        InputError: compile where there is no compiler.
     """
+    if options.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
+        raise InputError(
+            "compile is true but there is no C++ compiler here; install g++, or leave compile out"
+        )
     info = context.data.info
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(context.streams.seed, "weights"))
         network = build(
             options.network, info.num_classes, info.shape, info.mean, info.std, dropout=options.dropout
         )
+    network.body.bf16, network.body.compiled = options.precision == "bf16", options.compile
+    if options.channels_last:  # convolutions take the layout of their weights
+        network.to(memory_format=torch.channels_last)
     return network.to(context.device)
 
 
@@ -54,6 +67,9 @@ class Standard(Method):
         self.network.train()
         for images, labels in self.loader:
             self.trainer.step(F.cross_entropy(self.network(images), labels))
+        return self.end_epoch(epoch)
+
+    def end_epoch(self, epoch: int) -> dict[str, float]:
         self.passes += TRAINING_PASSES
         return self.trainer.epoch_means()
 

@@ -1,6 +1,7 @@
 """What every architecture provides, the input normalisation in front of it, and both together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -11,17 +12,40 @@ class Body(nn.Module):
 
     Attributes:
         head: the last linear layer, features to logits.
+        bf16: in training mode, compute the features under autocast to bfloat16; the last layer keeps its dtype.
+        compiled: in training mode, compute the features by torch.compile; what is evaluated, or differentiated
+            twice, is never compiled.
     """
 
     head: nn.Linear
+    bf16 = False
+    compiled = False
 
     def features(self, x: Tensor) -> Tensor:
         """Return (n, d) penultimate features of (n, c, h, w) normalised inputs."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.features(x))
+        logits: Tensor
+        if not (self.training and (self.bf16 or self.compiled)):
+            logits = self.head(self.features(x))
+            return logits
+        run = compiled_features() if self.compiled else _features
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
+            features = run(self, x)
+        logits = self.head(features.to(self.head.weight.dtype))
         return logits
+
+
+def _features(body: Body, x: Tensor) -> Tensor:
+    return body.features(x)
+
+
+@cache
+def compiled_features() -> Callable[[Body, Tensor], Tensor]:
+    """Return the compiled form of (body, inputs) -> features; networks of one structure share the code."""
+    compiled: Callable[[Body, Tensor], Tensor] = torch.compile(_features, dynamic=False)
+    return compiled
 
 
 class Normalize(nn.Module):

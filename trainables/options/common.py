@@ -62,6 +62,18 @@ class TrainingOptions(RunOptions):
     )
     ema: float = option(0.0, "decay of the weight average that is evaluated; 0 = none", low=0.0, high=0.99999)
     dropout: float = option(0.0, "share of dropped units in networks that have dropout", low=0.0, high=0.9)
+    precision: str = option(
+        "float32",
+        "bf16 trains and attacks on features in bfloat16; the last layer, losses, margins and validation stay float32",
+        choices=("float32", "bf16"),
+    )
+    channels_last: bool = option(
+        False, "store images by pixel instead of by channel: the same sums in another order, faster with bf16"
+    )
+    compile: bool = option(
+        False,
+        "torch.compile training and attacks: half a minute more for the first step, needs a C++ compiler",
+    )
 
 
 @dataclass(frozen=True)
