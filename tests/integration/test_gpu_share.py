@@ -1,0 +1,154 @@
+"""Copies of a trial side by side on a Ray node with a pretended GPU: timed, full, failing, late, interrupted."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import torch
+
+from tests.faults.bench import ray_here
+from tests.integration.conftest import ROOT
+from tests.unit.pretend_gpu import GIB, Pretend
+from trainables.base import CUDA_CONTEXT_BYTES, Assets
+from trainables.data.load import load
+from tuner.errors import Interrupted
+from tuner.gpu import Measured, Remembered, choose
+from tuner.gpu_copies import RayCopies
+from tuner.plan import Plan
+from tuner.probe import Limits, Probe, ProbeFailed, settled
+from tuner.resolve import Request, resolve
+
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
+WORKERS = {"PYTHONPATH": str(ROOT)}
+QUICK = Limits(window_s=0.3)
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    request = Request("adversarial_baselines", settings=("attack.steps=2",))
+    plan = resolve(request, "r", "c")
+    return replace(plan, lanes=plan.lanes[:1])
+
+
+@pytest.fixture(scope="module")
+def assets(plan: Plan) -> Assets:
+    return Assets(load(plan.dataset, "", search_only=True).for_search())
+
+
+@pytest.fixture(scope="module")
+def one_gpu() -> Iterator[None]:
+    with ray_here(WORKERS, cpus=8, num_gpus=1):
+        yield
+
+
+def nothing() -> None:
+    """Look for signals: there are none."""
+
+
+def copies_of(
+    assets: Assets, device: Pretend, limits: Limits = QUICK, check: Any = nothing
+) -> tuple[RayCopies, Any]:
+    copies = RayCopies(assets, 1, check, device, limits)
+    (kind,) = copies.kinds()
+    return copies, kind
+
+
+def all_given_back() -> bool:
+    """Return whether every CPU and GPU is free again, soon."""
+    for _ in range(100):
+        if ray.available_resources().get("GPU") == 1 and ray.available_resources().get("CPU") == 8:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.usefixtures("one_gpu")
+def test_one_two_four_and_eight_copies(plan: Plan, assets: Assets, tmp_path: Path) -> None:
+    """The probe as a study runs it, then once more from memory."""
+    copies = RayCopies(assets, 1, nothing, Pretend(peak=GIB // 4), QUICK)
+    memory = Remembered(tmp_path / "gpu.json")
+    found = Probe(plan, copies, memory).run()
+    assert found.whole
+    (entry,) = json.loads(memory.path.read_text()).values()
+    measured = [Measured(**m) for m in entry["measured"]]
+    assert [m.copies for m in measured] == [1, 2, 4, 8]
+    assert all(m.steps_per_s > 0 and m.peak == GIB // 4 and not m.failure for m in measured)
+    assert [m.outside for m in measured] == [GIB, 0, 0, 0]
+    assert found.value == 1 / choose(measured, 16 * GIB, max(GIB, CUDA_CONTEXT_BYTES))
+    assert all_given_back()
+    started = time.monotonic()
+    assert Probe(plan, copies, Remembered(memory.path)).run() == found
+    assert time.monotonic() - started < 30, "nothing was built"
+
+
+@pytest.mark.usefixtures("one_gpu")
+def test_copies_that_run_out_of_memory_do_not_fit(plan: Plan, assets: Assets) -> None:
+    copies, kind = copies_of(assets, Pretend(full_from=2))
+    given = settled(plan.lanes[0], 0)
+    assert copies.side_by_side(kind, "pgd_at", given, 2) == Measured(2, failure="out of memory")
+    assert all_given_back()
+
+
+@pytest.mark.usefixtures("one_gpu")
+def test_other_failures_and_lateness_are_said(plan: Plan, assets: Assets) -> None:
+    given = settled(plan.lanes[0], 0)
+    copies, kind = copies_of(assets, Pretend())
+    with pytest.raises(ProbeFailed, match="lr"):
+        copies.side_by_side(kind, "pgd_at", given | {"lr": "high"}, 1)
+    copies, kind = copies_of(assets, Pretend(slow_s=600), Limits(probe_s=8.0))
+    started = time.monotonic()
+    with pytest.raises(ProbeFailed, match="1 copy was not ready in time"):
+        copies.side_by_side(kind, "pgd_at", given, 1)
+    assert time.monotonic() - started < 30
+    assert all_given_back()
+    with pytest.raises(ProbeFailed, match="RuntimeError: no CUDA"):
+        copies_of(assets, Pretend(error="no CUDA"))
+
+
+@pytest.mark.usefixtures("one_gpu")
+def test_a_gpu_in_use_is_not_waited_for_long(assets: Assets) -> None:
+    holder: Any = ray.remote(num_gpus=1)(lambda: time.sleep(600)).remote()
+    time.sleep(3)
+    try:
+        with pytest.raises(ProbeFailed, match="the GPUs are in use"):
+            copies_of(assets, Pretend(), Limits(free_s=2.0))
+    finally:
+        ray.cancel(holder, force=True)
+    assert all_given_back()
+
+
+@pytest.mark.usefixtures("one_gpu")
+def test_a_signal_ends_the_probe_and_gives_the_gpu_back(plan: Plan, assets: Assets) -> None:
+    began: list[float] = []
+
+    def interrupted() -> None:
+        began.append(time.monotonic())
+        if began[-1] - began[0] > 5:
+            raise Interrupted(130)
+
+    copies = RayCopies(assets, 1, interrupted, Pretend(slow_s=600), QUICK)
+    with pytest.raises(Interrupted):
+        copies.side_by_side(copies.kinds()[0], "pgd_at", settled(plan.lanes[0], 0), 1)
+    assert all_given_back()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.usefixtures("one_gpu")
+def test_on_a_gpu(plan: Plan, assets: Assets, tmp_path: Path) -> None:
+    """The numbers are the card's; that they were measured, fit and agree with the choice is ours."""
+    memory = Remembered(tmp_path / "gpu.json")
+    found = Probe(plan, RayCopies(assets, 1, nothing, limits=Limits(window_s=1.0)), memory).run()
+    assert found.whole, found.notes
+    (entry,) = json.loads(memory.path.read_text()).values()
+    measured = [Measured(**m) for m in entry["measured"]]
+    assert all(m.failure or (m.steps_per_s > 0 and m.peak > 0) for m in measured)
+    assert measured[0].outside > 0
+    total = torch.cuda.get_device_properties(0).total_memory
+    copies = round(1 / found.value)
+    (taken,) = [m for m in measured if m.copies == copies]
+    assert copies * taken.peak < total

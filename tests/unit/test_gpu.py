@@ -1,0 +1,225 @@
+"""How many copies share a GPU: golden cases, properties, what is remembered."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainables.probe import mps_runs
+from tuner.gpu import (
+    COPIES,
+    MARGIN,
+    TIE,
+    DoesNotFit,
+    Gpu,
+    Measured,
+    Remembered,
+    choose,
+    context_of,
+    describe,
+    fits,
+    key_of,
+)
+
+GIB = 2**30
+FULL = "out of memory"
+
+
+def curve(rates: list[float | None], peak: float = 1.0) -> list[Measured]:
+    """Return measurements of 1, 2, 4, 8 copies of `peak` GiB; None is a number of copies that did not fit."""
+    return [
+        Measured(k, failure=FULL) if rate is None else Measured(k, rate, int(peak * GIB))
+        for k, rate in zip(COPIES, rates, strict=False)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rates", "peak", "chosen"),
+    [
+        ([10.0, 19.0, 34.0, 50.0], 1.0, 8),  # 8 x (1 + 0.5) x 1.1 = 13.2 of 16 GiB
+        ([10.0, 19.0, 34.0, 50.0], 2.0, 4),  # 8: 22 GiB; 4 x 2.5 x 1.1 = 11
+        ([10.0, 19.0, 34.0, 50.0], 7.0, 1),  # 2 x 7.5 x 1.1 = 16.5 GiB do not fit
+        ([10.0, 9.5, 9.0, 8.0], 1.0, 1),  # a device that one trial fills
+        ([10.0, 19.0, 18.0, 17.0], 1.0, 2),  # the copies get in each other's way
+        ([10.0, 19.0, 19.5, 19.4], 1.0, 2),  # within 3 % of the best: the fewest
+        ([10.0, 19.0, 19.7, 19.4], 1.0, 4),  # 19.0 is 3.6 % below the best
+        ([10.0, 19.0, None], 1.0, 2),
+        ([10.0, None], 1.0, 1),
+        ([10.0], 15.9, 1),  # alone it fits if it ran, margin or not
+        ([0.0, 0.0], 1.0, 1),
+    ],
+)
+def test_golden_choices(rates: list[float | None], peak: float, chosen: int) -> None:
+    assert choose(curve(rates, peak), 16 * GIB, GIB // 2) == chosen
+
+
+def test_not_even_one() -> None:
+    with pytest.raises(
+        DoesNotFit, match=r"whole device of 16 GiB \(out of memory\); a smaller batch_size"
+    ) as e:
+        choose(curve([None]), 16 * GIB, 0)
+    assert "\n" not in str(e.value)
+    with pytest.raises(DoesNotFit, match="nothing was measured"):
+        choose([], 16 * GIB, 0)
+
+
+def test_the_examples_of_fits() -> None:
+    four = Measured(4, 1.0, 3 * GIB)
+    assert fits(four, 16 * GIB, GIB // 2)
+    assert not fits(four, 15 * GIB, GIB // 2)
+
+
+@st.composite
+def measured(draw: st.DrawFn) -> list[Measured]:
+    """Return 1 to 4 measurements as a probe makes them: memory failures only at the end."""
+    count = draw(st.integers(1, 4))
+    rates = draw(st.lists(st.floats(0, 1e6), min_size=count, max_size=count))
+    peaks = draw(st.lists(st.integers(0, 40 * GIB), min_size=count, max_size=count))
+    found = [Measured(k, r, p) for k, r, p in zip(COPIES, rates, peaks, strict=False)]
+    if count > 1 and draw(st.booleans()):
+        found[-1] = Measured(found[-1].copies, failure=FULL)
+    return found
+
+
+@given(measured(), st.integers(GIB, 160 * GIB), st.integers(0, 2 * GIB))
+def test_what_is_chosen_fits_and_nothing_that_fits_is_much_faster(
+    found: list[Measured], memory: int, context: int
+) -> None:
+    copies = choose(found, memory, context)
+    (taken,) = [m for m in found if m.copies == copies]
+    assert not taken.failure
+    if copies > 1:
+        assert copies * (taken.peak + context) * MARGIN <= memory
+    for other in found:
+        if fits(other, memory, context):
+            assert taken.steps_per_s >= other.steps_per_s * (1 - TIE)
+            assert other.copies >= copies or other.steps_per_s < taken.steps_per_s
+
+
+@given(measured(), st.integers(GIB, 160 * GIB), st.integers(0, 2 * GIB))
+def test_the_choice_knows_no_units_and_no_order(found: list[Measured], memory: int, context: int) -> None:
+    copies = choose(found, memory, context)
+    assert choose(found[::-1], memory, context) == copies
+    fast = [Measured(m.copies, m.steps_per_s * 2, m.peak, failure=m.failure) for m in found]
+    assert choose(fast, memory, context) == copies
+
+
+@given(measured(), st.integers(GIB, 80 * GIB), st.integers(0, 80 * GIB), st.integers(0, 2 * GIB))
+def test_more_memory_never_loses_throughput(
+    found: list[Measured], memory: int, more: int, context: int
+) -> None:
+    rates = {m.copies: m.steps_per_s for m in found}
+    small, large = (rates[choose(found, size, context)] for size in (memory, memory + more))
+    assert large >= small * (1 - TIE)
+
+
+def test_the_context_is_measured_on_a_copy_alone() -> None:
+    found = [Measured(1, 1.0, GIB, outside=700), Measured(2, 1.0, GIB, outside=9000)]
+    assert context_of(found, 500) == 700
+    assert context_of(found, 800) == 800
+
+
+def test_measurements_in_a_line() -> None:
+    assert describe(curve([10.21, 19.7, 31.0, None], 3.1)) == (
+        "1 copy 10.2 steps/s, 2: 19.7, 4: 31, 8 do not fit; 3.1 GiB each"
+    )
+    assert describe(curve([None])) == "1 does not fit; 0 GiB each"
+
+
+# -- what is remembered ------------------------------------------------------------------------------------
+
+CARD = Gpu("H200", 139 * GIB, "2.11", mps=False)
+CONFIGURATION = {"network": "small_cnn", "batch_size": 64, "attack.steps": 10, "seed": 1, "epochs": 3}
+
+
+def key(gpu: Gpu = CARD, method: str = "aoe", most: int = 8, **changes: object) -> str:
+    return key_of(gpu, method, CONFIGURATION | changes, {"steps": 10}, most)
+
+
+def test_a_key_names_all_that_a_measurement_depends_on() -> None:
+    assert key() == key(seed=2, epochs=9, cache_dir="/x")
+    others = [
+        key(Gpu("A100", 139 * GIB, "2.11", mps=False)),
+        key(Gpu("H200", 70 * GIB, "2.11", mps=False)),
+        key(Gpu("H200", 139 * GIB, "2.12", mps=False)),
+        key(Gpu("H200", 139 * GIB, "2.11", mps=True)),
+        key(method="oe"),
+        key(most=4),
+        key(network="resnet50"),
+        key(batch_size=128),
+        key(**{"attack.steps": 5}),
+        key_of(CARD, "aoe", CONFIGURATION, {"steps": 20}, 8),
+    ]
+    assert len({key(), *others}) == len(others) + 1
+
+
+def test_measurements_are_remembered(tmp_path: Path) -> None:
+    found = curve([10.0, 19.0, None])
+    memory = Remembered(tmp_path / "cache" / "gpu.json")
+    assert memory.get("a") is None
+    memory.put("a", found, {"gpu": "H200"})
+    memory.put("b", found[:1], {})
+    again = Remembered(memory.path)
+    assert again.get("a") == found
+    assert again.get("b") == found[:1]
+    assert again.get("c") is None
+    assert memory.problem == again.problem == ""
+    assert json.loads(memory.path.read_text())["a"]["gpu"] == "H200"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"a": 3}',
+        '{"a": {}}',
+        '{"a": {"measured": [{"copies": "x"}]}}',
+        '{"a": {"measured": [{"copies": 1, "colour": 1}]}}',
+        '{"a": {"measured": [{"copies": 1, "steps_per_s": NaN}]}}',
+        '{"a": {"measured": [{"copies": 0}]}}',
+        '{"a": {"measured": []}}',
+    ],
+)
+def test_a_damaged_file_is_said_and_measured_again(text: str, tmp_path: Path) -> None:
+    memory = Remembered(tmp_path / "gpu.json")
+    memory.path.write_text(text)
+    assert memory.get("a") is None
+    assert "gpu.json is damaged" in memory.problem
+    assert "measured again" in memory.problem
+    memory.put("a", curve([1.0]), {})
+    assert Remembered(memory.path).get("a") == curve([1.0])
+
+
+def test_a_folder_that_cannot_be_written_to_costs_a_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    memory = Remembered(tmp_path / "file" / "gpu.json")
+    memory.put("a", curve([1.0]), {})
+    assert "cannot be kept" in memory.problem
+
+
+# -- MPS ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("files", "runs"),
+    [
+        ({}, False),
+        ({"control": ""}, True),
+        ({"control": "", "nvidia-cuda-mps-control.pid": "1"}, True),
+        (
+            {"control": "", "nvidia-cuda-mps-control.pid": "4194999"},
+            False,
+        ),  # above the largest process number
+        ({"nvidia-cuda-mps-control.pid": "1"}, False),
+    ],
+)
+def test_mps_is_known_by_its_pipe(
+    files: dict[str, str], runs: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert mps_runs() is runs

@@ -1,0 +1,69 @@
+"""What each trial of a run gets of the machines: as the user asked, as an earlier launch measured, or by a probe."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from trainables.base import Assets
+from trainables.data.cache import cache_dir_of
+from tuner.gpu import FILE, Remembered
+from tuner.gpu_copies import RayCopies
+from tuner.plan import Plan
+from tuner.probe import Probe
+from tuner.resources import Node, Resources, gpu_types, settle, with_nodes_to_come
+from tuner.run_folder import RunFolder
+
+
+class Sharing:
+    """The resources of one launch.
+
+    Attributes:
+        unmeasured: the share of a GPU is to be measured, which needs the study's data: `first`, then `measure`.
+
+    Args:
+        nodes: of `ray.nodes()`.
+        cluster: more of them may come up.
+    """
+
+    def __init__(
+        self, plan: Plan, folder: RunFolder, nodes: Sequence[Mapping[str, Any]], cluster: bool
+    ) -> None:
+        self.plan, self.folder = plan, folder
+        alive: list[Node] = [node["Resources"] for node in nodes if node["Alive"]]
+        self.nodes = with_nodes_to_come(alive) if cluster else alive
+        self.share = known_share(plan, folder.read()[1].get("gpu_share"), gpu_types(nodes))
+        trains = "search" in plan.stages or "confirm" in plan.stages
+        self.unmeasured = self.share is None and trains and self._settle(None).gpus_per_trial > 0
+
+    def _settle(self, share: float | None) -> Resources:
+        return settle(self.nodes, self.plan.cpus_per_trial, share, self.plan.concurrency)
+
+    def first(self) -> Resources:
+        """Return what the study's first jobs get; before a probe a whole GPU, since nothing else is on it."""
+        return replace(self._settle(1.0), note="") if self.unmeasured else self._settle(self.share)
+
+    def measure(self, assets: Assets, check: Callable[[], None]) -> tuple[Resources, tuple[str, ...]]:
+        """Return what a trial gets by a probe, which is written into `plan.json`, and lines on what it found.
+
+        Raises:
+            Exception: what `check` raises while the probe waits.
+        """
+        cache = cache_dir_of(self.plan.lanes[0].fixed.get("cache_dir", ""))
+        copies = RayCopies(assets, self.first().cpus_per_trial, check)
+        found = Probe(self.plan, copies, Remembered(cache / FILE)).run()
+        if found.whole:
+            record = {"share": found.value, "types": list(found.types), "measured": list(found.notes)}
+            self.folder.update(gpu_share=record)
+        return self._settle(found.value), found.notes
+
+
+def known_share(plan: Plan, recorded: Mapping[str, Any] | None, types: Sequence[str]) -> float | None:
+    """Return the share that the user gave or an earlier launch of the run has measured; None: not known.
+
+    Args:
+        recorded: "gpu_share" of `plan.json`; it counts unless there is a type of GPU now that was not there then.
+        types: of the GPUs that are up.
+    """
+    if plan.gpus_per_trial is not None or recorded is None:
+        return plan.gpus_per_trial
+    return float(recorded["share"]) if set(types) <= set(recorded["types"]) else None
