@@ -1,0 +1,111 @@
+"""Tracking URIs: which are usable, what of them is shown, and the links made of them."""
+
+from pathlib import Path
+
+import pytest
+
+from trainables.errors import InputError
+from tuner.links import check_uri, choose_uri, redact, ui_command, ui_links
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *(
+            "sqlite:///mlflow.db",
+            "sqlite:////tmp/x.db",
+            "http://h:5000",
+            "https://u:p@h/mlflow",
+            "databricks",
+        ),
+        *(
+            "postgresql://u:p@h/db",
+            "postgresql+psycopg2://h/db",
+            "mysql+pymysql://h/db",
+            "databricks://profile",
+        ),
+    ],
+)
+def test_usable_uris(uri: str) -> None:
+    check_uri(uri)
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("", "sqlite:///"),
+        ("runs/mlruns", "write sqlite:///runs/mlruns/mlflow.db"),
+        ("file:///data/mlruns", "write sqlite:////data/mlruns/mlflow.db"),
+        ("sqlite://", "names no database file"),
+        ("sqlite:///:memory:", "names no database file"),
+        ("sqlite:////tmp", "names a folder"),
+        ("http://", "names no host"),
+        ("http://u:secret@h:port", "[Pp]ort"),
+        ("redis://u:secret@h", "unknown scheme 'redis'"),
+        ("127.0.0.1:5000", "unknown scheme|sqlite:///"),
+    ],
+)
+def test_unusable_uris(uri: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        check_uri(uri)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("at postgresql://me:p@ss@host/db and http://t@h", "at postgresql://***@host/db and http://***@h"),
+        ("postgresql://me:pa/ss@host/db?x=1", "postgresql://***@host/db?x=1"),
+        ("http://h/?token=abc&x=1 password=xyz", "http://h/?token=***&x=1 password=***"),
+        ("sqlite:///mlflow.db?a=b@c", "sqlite:///mlflow.db?a=b@c"),
+        (
+            "http://127.0.0.1:5000/#/experiments/1 by me@home",
+            "http://127.0.0.1:5000/#/experiments/1 by me@home",
+        ),
+        ('{"uri":"http://h:5000/x","mail":"a@b"}', '{"uri":"http://h:5000/x","mail":"a@b"}'),
+    ],
+)
+def test_redact(text: str, shown: str) -> None:
+    assert redact(text) == shown
+
+
+def test_the_option_comes_before_the_variable_before_the_default() -> None:
+    assert choose_uri("http://a", "http://b") == "http://a"
+    assert choose_uri(None, "http://b") == "http://b"
+    assert choose_uri(None, "") == "sqlite:///mlflow.db"
+
+
+def test_a_servers_password_is_refused_on_the_command_line_and_taken_from_the_environment() -> None:
+    for uri in ("http://me:secret@h:5000", "https://secret@h"):
+        with pytest.raises(InputError, match="set MLFLOW_TRACKING_USERNAME") as caught:
+            choose_uri(uri, "")
+        assert "secret" not in str(caught.value)
+        assert choose_uri(None, uri) == uri
+    assert choose_uri("postgresql://me:secret@h/db", "")
+    with pytest.raises(InputError, match="unknown scheme"):
+        choose_uri(None, "redis://h")
+
+
+def test_ui_command_and_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_BACKEND_STORE_URI", "MLFLOW_TRACKING_URI", "MLFLOW_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert ui_command("sqlite:///mlflow.db") == "mlflow ui"
+    assert ui_command(f"sqlite:///{tmp_path}/mlflow.db") == "mlflow ui"
+    explicit = f"mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///{tmp_path}/x/mlflow.db"
+    assert ui_command("sqlite:///x/mlflow.db") == explicit
+    assert "secret" not in ui_command("postgresql://me:secret@h/db")
+    assert ui_command("http://h:5000") == ""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
+    assert "--backend-store-uri" in ui_command("sqlite:///mlflow.db")
+
+    links = ui_links("sqlite:///mlflow.db", "7", ["a1", "b2"], "p0")
+    base = "http://127.0.0.1:5000/#"
+    assert links == {
+        "runs": f"{base}/experiments/7/runs?workflowType=machine_learning",
+        "compare": f"{base}/compare-runs?runs=%5B%22a1%22%2C%22b2%22%5D&experiments=%5B%227%22%5D",
+        "report": f"{base}/experiments/7/runs/p0/artifacts/report.html",
+    }
+    assert ui_links("https://u:p@h/ml/", "7", [], "p0")["runs"].startswith("https://h/ml/#/experiments/7/")
+    assert "compare" not in ui_links("https://h", "7", ["a1"], "p0")
