@@ -1,6 +1,6 @@
 """Applies the events of a study to MLflow runs, in order and so that doing it twice changes nothing.
 
-Imports no mlflow: `tuner.tracking` hands over the client.
+Imports no mlflow: `tuner.mlflow_store` hands over the client.
 """
 
 import getpass
@@ -54,11 +54,15 @@ class Sender:
         problem: Callable[[str], None],
     ) -> None:
         self._uri, self._experiment, self._run = uri, experiment, run
+        self._mine = f"tags.`run` = {_quoted(run)}"
         self._open_store, self._problem = open_store, problem
         self._client: Any = None
         self._entities: Any = None
         self._connected = False
         self._tries = 0  # failures since the last page that went through
+        self._lost_requests = (
+            False  # whether the server may have done, or may yet do, what it did not confirm
+        )
         self._pending: dict[str, _Pending] = {}
         self._refused: set[str] = set()  # metric names, so that a bad one costs its search once
         self.experiment_id = ""
@@ -77,22 +81,58 @@ class Sender:
             self.experiment_id = found.experiment_id
             if found.lifecycle_stage != "active":
                 self._client.restore_experiment(self.experiment_id)
-        mine = f"tags.`run` = {_quoted(self._run)}"
-        known = self._search(mine)
-        if len(known) > 1:
-            self._problem(f"{len(known)} runs are tagged run={self._run}; the oldest is continued")
-        parent = known[0] if known else self._create(self._run, {"run": self._run}, None, mine)
-        self.runs = {"": _known(parent)}
-        for child in self._search(f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"):
-            self.runs.setdefault(child.data.tags.get("key", child.info.run_id), _known(child))
+        known = self._search(self._mine)
+        if known:
+            parent = self._only_one("", known)
+        else:
+            parent = self._create("", self._run, {"run": self._run}, None, self._mine)
+        self.runs = {"": _known(parent)} | self._children(parent.info.run_id)
         self._connected = True
         return not known
+
+    def _children(self, parent_id: str) -> dict[str, _Run]:
+        """Return the stored runs of the trials by their keys."""
+        found: dict[str, list[Any]] = {}
+        for child in self._search(_children_of(parent_id)):
+            found.setdefault(child.data.tags.get("key", child.info.run_id), []).append(child)
+        return {key: _known(self._only_one(key, runs)) for key, runs in found.items()}
+
+    def _only_one(self, key: str, runs: Sequence[Any]) -> Any:
+        """Return the run that holds the trial, and delete twins that hold nothing.
+
+        Creating a run is not idempotent: a request whose answer was lost, or that a slow server carried out after
+        this side had given it up, leaves a second one behind.
+        """
+        if len(runs) == 1:
+            return runs[0]
+        in_use = self.runs[key].id if key in self.runs else ""
+        held = {run.info.run_id: len(run.data.metrics) + len(run.data.params) for run in runs}
+        if not key:
+            held = {run_id: held[run_id] + len(self._search(_children_of(run_id))) for run_id in held}
+        kept = max(
+            runs, key=lambda run: (run.info.run_id == in_use, held[run.info.run_id], len(run.data.tags))
+        )
+        for twin in runs:
+            if twin is not kept and held[twin.info.run_id]:
+                self._problem(f"{key or 'study'}: a second MLflow run, {twin.info.run_id}, is left as it is")
+            elif twin is not kept:
+                self._client.delete_run(twin.info.run_id)
+        return kept
 
     def disconnect(self) -> None:
         """Forget what was assumed: after a failure the store is asked again what it has."""
         self._connected = False
         self._pending = {}
         self._tries += 1
+        self._lost_requests = self._lost_requests or self._uri.startswith("http")
+
+    def _sweep(self) -> None:
+        """Look once more for what a slow server did late: twins, and runs set back to an earlier status."""
+        self._only_one("", self._search(self._mine))
+        for key, late in self._children(self.runs[""].id).items():
+            run = self.runs.setdefault(key, late)
+            if late.id == run.id and late.status != run.status:
+                self._client.update_run(run.id, status=run.status)
 
     def send(self, events: Sequence[Event]) -> None:
         """Apply events in order; raises if the store is in trouble, and may then be given them again."""
@@ -124,15 +164,27 @@ class Sender:
             self._stage(run, pending, event)
         elif op == "start":
             self._set_status(run, "RUNNING", 0)
+        elif op in ("child", "inputs"):
+            self._describe(run, event)
         elif op == "close":
             self._flush(key)
+            if not key and self._lost_requests:
+                self._sweep()
             self._set_status(run, event["status"], event["t"])
+
+    def _describe(self, run: _Run, event: Event) -> None:
+        """Store what a new run comes with besides its parameters: data sets and texts."""
+        if event.get("inputs"):
+            self._log_inputs(run, event["inputs"])
+        for name, text in event.get("texts", {}).items():
+            self._upload(run, {"op": "text", "key": event["key"], "name": name, "text": text})
 
     def _stage(self, run: _Run, pending: _Pending, event: Event) -> None:
         """Queue the values the run does not have yet."""
         known = {**run.steps, **pending.steps}
         final = event["op"] == "final"
-        step = max(known.values(), default=0) if final else event["step"]
+        reached = (at for name, at in known.items() if not name.startswith("system/"))
+        step = max(reached, default=0) if final else event["step"]
         for name, value in event["v"].items():
             if name in self._refused or (name in known and (final or step <= known[name])):
                 continue
@@ -161,15 +213,29 @@ class Sender:
         """Write what waits for one run, within MLflow's limits on a batch."""
         pending, run = self._pending.pop(key), self.runs[key]
         rows: dict[str, list[Any]] = {
+            "metrics": pending.metrics,
             "params": [self._entities.Param(*item) for item in pending.params.items()],
             "tags": [self._entities.RunTag(*item) for item in pending.tags.items()],
-            "metrics": pending.metrics,
         }
-        for kind, all_rows in rows.items():
-            size = 900 if kind == "metrics" else 100
-            for begin in range(0, len(all_rows), size):
-                self._write(key, run, kind, all_rows[begin : begin + size])
+        if not self._write_at_once(run, rows):
+            for kind, all_rows in rows.items():
+                size = 900 if kind == "metrics" else 100
+                for begin in range(0, len(all_rows), size):
+                    self._write(key, run, kind, all_rows[begin : begin + size])
         run.steps.update(pending.steps)
+
+    def _write_at_once(self, run: _Run, rows: dict[str, list[Any]]) -> bool:
+        """Write everything in one request if it fits into one; return whether it is done."""
+        if len(rows["metrics"]) > 800 or len(rows["params"]) > 100 or len(rows["tags"]) > 100:
+            return False
+        try:
+            if any(rows.values()):
+                self._client.log_batch(run.id, **rows)
+        except Exception as error:
+            if not self._hopeless(error):
+                raise
+            return False
+        return True
 
     def _write(self, key: str, run: _Run, kind: str, rows: list[Any]) -> None:
         """Write rows; of a batch that is refused, find the culprits by halving it."""
@@ -217,23 +283,30 @@ class Sender:
     def _new_child(self, event: Event) -> _Run:
         key, parent = event["key"], self.runs[""].id
         tags = {"key": key, "mlflow.parentRunId": parent}
-        mine = f"tags.`mlflow.parentRunId` = '{parent}' and tags.`key` = {_quoted(key)}"
-        run = _known(self._create(event.get("name") or key, tags, event["t"], mine))
+        mine = f"{_children_of(parent)} and tags.`key` = {_quoted(key)}"
+        name = event["name"] if event["op"] == "child" else key
+        run = _known(self._create(key, name, tags, event["t"], mine))
         self.runs[key] = run
         return run
 
-    def _create(self, name: str, tags: dict[str, str], start_ms: int | None, mine: str) -> Any:
+    def _create(self, key: str, name: str, tags: dict[str, str], start_ms: int | None, mine: str) -> Any:
         """Create a run; `mine` finds it."""
         tags = tags | {"mlflow.user": _user(), "mlflow.source.name": Path(sys.argv[0]).name or "python"}
         tags["mlflow.source.type"] = "LOCAL"
         run = self._client.create_run(self.experiment_id, start_ms, tags, redact(name)[:250])
         if not self._uri.startswith("http"):
             return run
-        # MLflow's client repeats a request whose answer was lost, and creating is not idempotent.
-        first, *twins = self._search(mine) or [run]
-        for twin in twins:
-            self._client.delete_run(twin.info.run_id)
-        return first
+        # MLflow's client repeats a request whose answer was lost.
+        return self._only_one(key, self._search(mine) or [run])
+
+    def _log_inputs(self, run: _Run, inputs: Sequence[dict[str, str]]) -> None:
+        """Name the data sets that a run reads; MLflow keeps each once, whatever how often it is told."""
+        rows = []
+        for entry in inputs:
+            dataset = self._entities.Dataset(**{k: v for k, v in entry.items() if k != "context"})
+            tag = self._entities.InputTag("mlflow.data.context", entry["context"])
+            rows.append(self._entities.DatasetInput(dataset, [tag]))
+        self._client.log_inputs(run.id, rows)
 
     def _search(self, query: str) -> list[Any]:
         """Return the matching runs, oldest first."""
@@ -264,6 +337,11 @@ def _known(run: Any) -> _Run:
 def _is_gone(error: Exception) -> bool:
     """Whether someone deleted the run."""
     return "must be in the 'active' state" in str(error)
+
+
+def _children_of(run_id: str) -> str:
+    """Return the query for the runs below another."""
+    return f"tags.`mlflow.parentRunId` = '{run_id}'"
 
 
 def _quoted(text: str) -> str:

@@ -9,7 +9,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,12 +87,24 @@ class Spool:
                 offset += len(line)
         return Page(events, offset, broken)
 
+    def __iter__(self) -> Iterator[Event]:
+        """Go through every readable event from the first, delivered or not."""
+        offset, page = -1, self.read(0, 1000)
+        while page.offset > offset:
+            yield from page.events
+            offset, page = page.offset, self.read(page.offset, 1000)
+
     def ack(self, offset: int) -> None:
         """Note that everything before `offset` was delivered."""
         draft = self._mark.with_name(self._mark.name + ".tmp")
         draft.write_text(json.dumps({"offset": offset, "consumer": self._consumer}))
         os.replace(draft, self._mark)
         self._acked = offset
+
+    @property
+    def behind(self) -> bool:
+        """Whether events wait; unlike `unsent` it does not read them."""
+        return os.stat(self.path).st_size > self._acked
 
     def unsent(self) -> int:
         """Return the number of events behind the mark."""
@@ -149,6 +161,7 @@ class Courier:
     """
 
     MAX_BACKOFF_S = 30.0
+    PATIENCE = 4
     MAX_PAGE = 2000
 
     def __init__(
@@ -167,6 +180,7 @@ class Courier:
         self._deadline = math.inf
         self._page_size = self.MAX_PAGE
         self.failures = 0  # since the last success
+        self._backoff = 0  # the same, but begun anew when someone waits
 
     @property
     def alive(self) -> bool:
@@ -178,16 +192,24 @@ class Courier:
         self._thread.start()
 
     def flush(self, timeout_s: float) -> int:
-        """Wait until all is delivered, at most `timeout_s`; return the number of events that are not."""
+        """Wait until all is delivered or the receiver has failed `PATIENCE` times in a row, at most `timeout_s`.
+
+        Returns:
+            The number of events that are not delivered.
+        """
+        self._backoff = 0
         self._wake.set()
         if self.alive:
             with self._caught_up:
-                self._caught_up.wait_for(lambda: self._spool.unsent() == 0, timeout_s)
+                self._caught_up.wait_for(
+                    lambda: not self._spool.behind or self._backoff >= self.PATIENCE, timeout_s
+                )
         return self._spool.unsent()
 
     def stop(self, timeout_s: float) -> int:
         """Deliver what is left, at most `timeout_s`, and end; return the number of undelivered events."""
         self._deadline = time.monotonic() + timeout_s
+        self._backoff = 0
         self._wake.set()
         if self.alive:
             self._thread.join(timeout_s)
@@ -202,14 +224,17 @@ class Courier:
                 self.failures += 1
                 self._page_size = max(50, self._page_size // 2)  # a slow receiver may manage less in time
                 self._lose(error)
+                with self._caught_up:
+                    self._backoff += 1
+                    self._caught_up.notify_all()
             else:
-                self.failures = 0
+                self.failures = self._backoff = 0
                 self._page_size = min(self.MAX_PAGE, self._page_size * 2)
             left_s = self._deadline - time.monotonic()
             if left_s <= 0 or (left_s < math.inf and not more):
                 return
             if self.failures:
-                backoff_s = max(self._interval_s, 0.2) * 2 ** min(self.failures - 1, 10)
+                backoff_s = max(self._interval_s, 0.2) * 2 ** min(max(self._backoff - 1, 0), 10)
                 self._wake.wait(min(backoff_s, self.MAX_BACKOFF_S, max(left_s / 10, 0.1)))
             elif not more:
                 self._wake.wait(self._interval_s)
@@ -223,7 +248,7 @@ class Courier:
         if page.offset > self._spool.acked:
             self._deliver(page)
             self._spool.ack(page.offset)
-        more = self._spool.unsent() > 0
+        more = self._spool.behind
         with self._caught_up:
             self._caught_up.notify_all()
         return more

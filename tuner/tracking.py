@@ -1,7 +1,5 @@
 """Carries trials into MLflow: one run per trial for life, in batches, off the driver's thread.
 
-The only file that imports mlflow, and only inside functions: importing this module is cheap.
-
 Identity. The study's run is the MLflow run tagged `run` = its name; a trial is the child tagged `key` below
 it. Both are searched before they are created, so a resume continues them even if the spool is gone.
 
@@ -11,34 +9,18 @@ one are written, each with the time stored in its event (MLflow drops exact dupl
 itself.
 """
 
-import copy
 import hashlib
 import logging
-import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tuner.delivery import Sender, one_line
-from tuner.links import DEFAULT_URI, absolute, check_uri, redact, sqlite_file, ui_command, ui_links
+from tuner.links import check_uri, redact, resolved
+from tuner.mlflow_store import open_store
 from tuner.spool import Courier, Page, Spool
-
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
-__all__ = [
-    "DEFAULT_URI",
-    "STATUS_OF",
-    "Tracker",
-    "check_uri",
-    "log_winner",
-    "redact",
-    "ui_command",
-    "ui_links",
-]
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +29,15 @@ STATUS_OF = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
 
 _MAX_PARAM, _MAX_TAG = 6000, 8000  # MLflow's limits, where it would cut without a word
 _MAX_PROBLEMS = 200
+
+
+@dataclass
+class Told:
+    """What was said of a trial so far: its last epoch, its end ("" while it runs), whether `final` was called."""
+
+    step: int = 0
+    state: str = ""
+    final: bool = False
 
 
 class Tracker:
@@ -61,7 +52,7 @@ class Tracker:
         run: the study run's name, unique in the experiment.
         spool: file that keeps undelivered events.
         tags: of the study's run.
-        interval_s: pause between deliveries.
+        interval_s: pause between deliveries; what comes of a trial in between goes in one request.
     """
 
     def __init__(
@@ -72,14 +63,14 @@ class Tracker:
         spool: Path,
         tags: Mapping[str, str],
         *,
-        interval_s: float = 1.0,
+        interval_s: float = 5.0,
     ) -> None:
         check_uri(uri)
-        store = absolute(uri)
+        store = resolved(uri)
         consumer = hashlib.sha256(f"{redact(store)}\n{experiment}\n{run}".encode()).hexdigest()[:16]
         self._tags = _texts(tags, _MAX_TAG)
         self._spool = Spool(spool, consumer)
-        self._sender = Sender(store, experiment, run, _open, self._problem)
+        self._sender = Sender(store, experiment, run, open_store, self._problem)
         self._courier = Courier(self._spool, self._sender.connect, self._deliver, self._failed, interval_s)
         self._problems: dict[str, None] = {}
         self._errors, self._last_error = 0, ""
@@ -96,10 +87,23 @@ class Tracker:
         name: str,
         params: Mapping[str, Scalar] | None = None,
         tags: Mapping[str, str] | None = None,
+        inputs: Sequence[Mapping[str, str]] = (),
+        texts: Mapping[str, str] | None = None,
     ) -> None:
-        """Declare the run of a trial, or take it up again. A closed run reopens with its first new step."""
+        """Declare the run of a trial, or take it up again. A closed run reopens with its first new step.
+
+        Args:
+            inputs: see `inputs`.
+            texts: {name of the artifact: its text}.
+        """
         self._put(
-            op="child", key=key, name=name, params=_texts(params, _MAX_PARAM), tags=_texts(tags, _MAX_TAG)
+            op="child",
+            key=key,
+            name=name,
+            params=_texts(params, _MAX_PARAM),
+            tags=_texts(tags, _MAX_TAG),
+            inputs=[_texts(entry, _MAX_TAG) for entry in inputs],
+            texts={artifact: redact(text) for artifact, text in (texts or {}).items()},
         )
 
     def metrics(self, key: str, step: int, values: Mapping[str, float], time_ms: int | None = None) -> None:
@@ -125,6 +129,14 @@ class Tracker:
         """Store `text` as the artifact `name`."""
         self._put(op="text", key=key, text=redact(text), name=name)
 
+    def inputs(self, key: str, datasets: Sequence[Mapping[str, str]]) -> None:
+        """Name the data sets that a run reads.
+
+        Args:
+            datasets: the fields of `mlflow.entities.Dataset` and "context" ("training", "validation").
+        """
+        self._put(op="inputs", key=key, inputs=[_texts(entry, _MAX_TAG) for entry in datasets])
+
     def artifact(self, key: str, path: Path, folder: str = "") -> None:
         """Upload a file as it is when its turn comes; it is a problem if it is gone by then."""
         self._put(op="artifact", key=key, path=str(path.absolute()), folder=folder)
@@ -138,7 +150,10 @@ class Tracker:
         self._put(op="close", key=key, status=STATUS_OF[state], tags=_texts(tags, _MAX_TAG))
 
     def flush(self, timeout_s: float = 30) -> int:
-        """Wait for the writer to catch up; return the number of events still undelivered."""
+        """Wait for the writer to catch up; return the number of events still undelivered.
+
+        Returns early while the store keeps failing: then waiting is `close`'s business.
+        """
         return self._courier.flush(timeout_s)
 
     def close(self, status: str, timeout_s: float = 30) -> int:
@@ -158,6 +173,21 @@ class Tracker:
                 "MLflow: %d events undelivered, kept in %s; %s", unsent, self._spool.path, self._last_error
             )
         return unsent
+
+    def told(self) -> dict[str, Told]:
+        """Return {key of a trial: what the spool has of it}, delivered or not."""
+        found: dict[str, Told] = {}
+        for event in self._spool:
+            if not event["key"]:
+                continue
+            known = found.setdefault(event["key"], Told())
+            if event["op"] == "metrics":
+                known.step = max(known.step, event["step"])
+            elif event["op"] == "close":
+                known.state = event["tags"]["state"]
+            elif event["op"] == "final":
+                known.final = True
+        return found
 
     def parent_id(self) -> str | None:
         """Return the MLflow id of the study's run, once the store has answered."""
@@ -219,111 +249,6 @@ class Tracker:
     def _problem(self, line: str) -> None:
         if len(self._problems) < _MAX_PROBLEMS:
             self._problems[one_line(line)] = None
-
-
-def log_winner(
-    uri: str, run_id: str, network: "torch.nn.Module", example: "np.ndarray[Any, Any]", name: str
-) -> str | None:
-    """Log a network as the study's model, register it under `name` and give it the alias `champion`.
-
-    Stored as a traced graph (`torch.export`), which loads without the class and without unpickling code,
-    takes any batch size and is in evaluation mode. A network whose weights are already registered for this
-    run is not registered again. Contacts the store at once, so call it when the writer has caught up.
-
-    Args:
-        uri: tracking URI.
-        run_id: the run that the model belongs to; its status does not change.
-        network: on any device; logged from a copy on the CPU.
-        example: inputs of shape (n, ...), float32; two or more, because tracing with one would fix n at 1.
-        name: of the registered model.
-
-    Returns:
-        None, or one line that says why it did not work.
-    """
-    try:
-        if len(example) < 2:
-            raise ValueError("the example needs two inputs or more")
-        client, _ = _open(absolute(uri))
-        with _default_store(absolute(uri)):
-            _register(client, run_id, network, example, name)
-    except Exception as error:  # a finished study must not fail over its last upload
-        return f"model {name} not logged: {one_line(error)}"
-    return None
-
-
-def _register(
-    client: Any, run_id: str, network: "torch.nn.Module", example: "np.ndarray[Any, Any]", name: str
-) -> None:
-    import mlflow.pytorch
-    import torch
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    network = copy.deepcopy(network).cpu().eval()
-    digest = hashlib.sha256(b"".join(t.numpy().tobytes() for t in network.state_dict().values())).hexdigest()
-    tags = {"run": run_id, "weights": digest}
-    with suppress(mlflow.MlflowException):  # no such model yet
-        for version in client.search_model_versions(f"name = '{name}'"):
-            if tags.items() <= version.tags.items():
-                client.set_registered_model_alias(name, "champion", version.version)
-                return
-    with torch.no_grad():
-        logits = network(torch.from_numpy(example[:2]))
-    signature = ModelSignature(
-        Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]))]),
-        Schema([TensorSpec(logits.numpy().dtype, (-1, *logits.shape[1:]))]),
-    )
-    status = client.get_run(run_id).info.status
-    with mlflow.start_run(run_id=run_id, nested=True):
-        logged = mlflow.pytorch.log_model(
-            network,
-            name="winner",
-            signature=signature,
-            input_example=example[:2],
-            serialization_format="pt2",
-            registered_model_name=name,
-            await_registration_for=60,
-            # Named, because MLflow would find them out by loading the model in a new process.
-            pip_requirements=[
-                f"mlflow=={mlflow.__version__}",
-                f"torch=={torch.__version__.partition('+')[0]}",
-            ],
-        )
-    client.update_run(run_id, status=status)
-    for key, value in tags.items():
-        client.set_model_version_tag(name, logged.registered_model_version, key, value)
-    client.set_registered_model_alias(name, "champion", logged.registered_model_version)
-
-
-def _open(uri: str) -> tuple[Any, Any]:
-    """Return a client for the store and MLflow's entities."""
-    # MLflow repeats a request for four minutes by default; the writer repeats it better.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    import mlflow.entities
-
-    database = sqlite_file(uri)
-    if database is not None:
-        database.parent.mkdir(parents=True, exist_ok=True)
-    for noisy in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    return mlflow.MlflowClient(tracking_uri=uri), mlflow.entities
-
-
-@contextmanager
-def _default_store(uri: str) -> Iterator[None]:
-    """Make `uri` what MLflow's module-level functions use, and put back what was."""
-    import mlflow
-
-    before = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(uri)
-    try:
-        yield
-    finally:
-        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
-        if before is not None:
-            os.environ["MLFLOW_TRACKING_URI"] = before
 
 
 def _texts(values: Mapping[str, Scalar] | None, limit: int) -> dict[str, str]:

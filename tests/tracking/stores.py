@@ -1,0 +1,52 @@
+"""What the tests of tracking write into a store, and what they read back."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tuner.links import resolved
+from tuner.tracking import Tracker
+
+EXPERIMENT = "aoe"
+
+
+def tracker_for(uri: str, spool: Path, run: str = "aoe-1", experiment: str = EXPERIMENT) -> Tracker:
+    return Tracker(uri, experiment, run, spool, {"study": experiment}, interval_s=0.05)
+
+
+def feed(tracker: Tracker, key: str, begin: int, end: int) -> None:
+    """Report the epochs from `begin` to before `end`."""
+    for step in range(begin, end):
+        tracker.metrics(key, step, {"val/accuracy": step / 10, "loss": 1 / step})
+
+
+def runs_of(uri: str, experiment: str = EXPERIMENT) -> tuple[list[Any], dict[str, Any]]:
+    """Return the study's runs and the children by key; fails on a doubled child."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(resolved(uri))
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    runs = list(client.search_runs([found.experiment_id], max_results=1000))
+    parents = [run for run in runs if "run" in run.data.tags]
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert len(runs) == len(parents) + len(children)
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} <= {run.info.run_id for run in parents}
+    by_key = {run.data.tags["key"]: run for run in children}
+    assert len(by_key) == len(children)
+    return parents, by_key
+
+
+def history(uri: str, run: Any, name: str) -> list[tuple[int, float]]:
+    """Return [(step, value)] of a metric, as often as it is stored."""
+    from mlflow import MlflowClient
+
+    return [(m.step, m.value) for m in MlflowClient(resolved(uri)).get_metric_history(run.info.run_id, name)]
+
+
+def steps(uri: str, run: Any, name: str = "loss") -> list[int]:
+    return sorted(step for step, _ in history(uri, run, name))
+
+
+def spooled(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
