@@ -34,9 +34,9 @@ def main() -> None:
         "data, pretrained classifiers": timings["prepare"],
         "training": trained / timings["concurrency"],
         "validation": validated / timings["concurrency"],
-        "final evaluation": timings["evaluate"],
-        "report": timings["report"],
-        "logging (waiting for MLflow)": timings["logging"],
+        "final evaluation": timings.get("evaluate", 0.0),
+        "report": timings.get("report", 0.0),
+        "logging (waiting for MLflow)": timings.get("logging", 0.0),
     }
     rows["actor start, scheduling, model registry"] = timings["total"] - sum(rows.values())
     print(f"python benchmarks/time_shares.py {' '.join(arguments)}")

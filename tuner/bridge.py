@@ -1,11 +1,15 @@
 """Between a trial queue and Ray Tune: a searcher and a scheduler without a thought of their own."""
 
+import contextlib
+import functools
 import logging
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.air.execution._internal import actor_manager
 from ray.exceptions import RayActorError, RayError, RayTaskError
@@ -14,11 +18,18 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from trainables.base import Assets
+from trainables.pack import PackTrainable
 from trainables.shells import StudyTrainable
-from tuner.queue import TrialQueue
+from tuner.errors import StudyHalted
+from tuner.packs import Packs
+from tuner.queue import Assignment, TrialQueue
 from tuner.records import Decision
 
 Logger = Callable[[str, str], None]  # (trial key, text)
+
+FIRST_EPOCH_S = 4 * 3600.0  # the watchdog's patience while no epoch is known,
+EPOCH_FACTOR = 10.0  # later so many times the longest that one has taken,
+LEAST_S = 600.0  # and never less than this
 
 
 class LivesInTheDriver:
@@ -31,34 +42,117 @@ class LivesInTheDriver:
         return self
 
 
-class QueueSearcher(LivesInTheDriver, Searcher):
-    """Hands the queue's trials to Tune. Nothing of it is saved: the queue is rebuilt from the storage."""
+class Halt:
+    """Why Tune has to end: the first exception of our own code under it, raised again once Tune is out of the way.
 
-    def __init__(self, queue: TrialQueue, folder: str, validation: Mapping[str, Any]) -> None:
+    Tune would wrap it in a TuneError whose message is a traceback.
+    """
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+
+def halting(answer: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make a method that Tune calls keep its exception in `self.halt` and give Tune an answer instead."""
+
+    def decorate(method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def kept(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if self.halt.error is None:
+                try:
+                    return method(self, *args, **kwargs)
+                except Exception as error:
+                    self.halt.error = error
+            return answer
+
+        return kept
+
+    return decorate
+
+
+class Watchdog(LivesInTheDriver, tune.Callback):
+    """Kills the worker of a trial that has not reported for too long; the scheduler then hears of a lost worker.
+
+    Looked at on every turn of Tune's loop, ten times a second. A trial's clock starts with its worker (one that waits
+    for a free place is not silent), and is monotonic: it stands still while the machine sleeps.
+
+    Args:
+        limit_s: seconds for one epoch, or None: `EPOCH_FACTOR` times the longest so far, at least `LEAST_S`.
+        longest_s: the longest epoch of earlier launches and stages, 0 if none is known.
+    """
+
+    def __init__(
+        self, limit_s: float | None, longest_s: float = 0.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.limit_s, self.longest_s, self.clock = limit_s, longest_s, clock
+        self.heard: dict[str, tuple[Any, float]] = {}
+        self.hung: dict[str, str] = {}
+
+    @property
+    def limit(self) -> float:
+        if self.limit_s is not None:
+            return self.limit_s
+        return max(LEAST_S, EPOCH_FACTOR * self.longest_s) if self.longest_s else FIRST_EPOCH_S
+
+    def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        self.heard[trial.trial_id] = trial, self.clock()
+
+    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
+        now = self.clock()
+        before = self.heard.get(trial.trial_id, (trial, now))[1]
+        self.longest_s = max(self.longest_s, now - before)
+        self.heard[trial.trial_id] = trial, now
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        self.heard.pop(trial.trial_id, None)
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        self.heard.pop(trial.trial_id, None)
+
+    def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
+        now, limit = self.clock(), self.limit
+        for name, (trial, heard) in list(self.heard.items()):
+            actor = trial.temporary_state.ray_actor
+            if now - heard > limit and actor is not None:
+                del self.heard[name]
+                self.hung[name] = f"hung: no report for {now - heard:.0f} s (limit {limit:.0f} s)"
+                ray.kill(actor)
+
+
+class QueueSearcher(LivesInTheDriver, Searcher):
+    """Hands the queue's trials to Tune. Nothing of it is saved: the queue is rebuilt from the storage.
+
+    Args:
+        configure: turns an assignment into a trainable's configuration.
+        packs: if given, one trial of Tune is a worker that trains a pack of the queue's.
+    """
+
+    def __init__(
+        self,
+        queue: TrialQueue,
+        configure: Callable[[Assignment], dict[str, Any]],
+        halt: Halt,
+        packs: Packs | None = None,
+    ) -> None:
         super().__init__(metric=queue.objectives[0].metric, mode="max")
-        self.queue, self.folder, self.validation = queue, folder, dict(validation)
+        self.queue, self.configure, self.halt, self.packs = queue, configure, halt, packs
 
     def set_search_properties(self, metric: Any, mode: Any, config: Any, **spec: Any) -> bool:
         return True
 
+    @halting(Searcher.FINISHED)
     def suggest(self, trial_id: str) -> Any:
         """Return a trial's configuration, None to be asked again later, or FINISHED."""
-        assignment = self.queue.next()
-        if assignment is None:
-            # FINISHED is for good: while a trial runs its worker may die and the trial come back
-            return Searcher.FINISHED if self.queue.finished else None
-        return {
-            **assignment.configuration,
-            "seed": assignment.seed,
-            "validation": self.validation,
-            "_service": {
-                "key": assignment.key,
-                "method": assignment.method,
-                "pretrain_seed": assignment.pretrain_seed,
-                "folder": self.folder,
-                "checkpoint": assignment.checkpoint,
-            },
-        }
+        if self.packs is not None:
+            pack = [self.configure(assignment) for assignment in self.packs.refill(trial_id)]
+            if pack:
+                return {"pack": pack}
+        else:
+            assignment = self.queue.next()
+            if assignment is not None:
+                return self.configure(assignment)
+        # FINISHED is for good: while a trial runs its worker may die and the trial come back
+        return Searcher.FINISHED if self.queue.finished else None
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """Do nothing: the scheduler has told the queue already, with the reason at hand."""
@@ -73,37 +167,105 @@ class QueueSearcher(LivesInTheDriver, Searcher):
 class QueueScheduler(LivesInTheDriver, FIFOScheduler):
     """Passes every report to the queue and stops the trial when the queue says so."""
 
-    def __init__(self, queue: TrialQueue, log: Logger, keep: Logger) -> None:
+    def __init__(
+        self,
+        queue: TrialQueue,
+        log: Logger,
+        keep: Logger,
+        opened: Callable[[set[str]], None],
+        watchdog: Watchdog,
+        halt: Halt,
+        configure: Callable[[Assignment], dict[str, Any]] = lambda assignment: {},
+        packs: Packs | None = None,
+    ) -> None:
         super().__init__()
-        self.queue, self.log, self.keep = queue, log, keep
+        self.queue, self.log, self.keep, self.note_opened = queue, log, keep, opened
+        self.watchdog, self.halt = watchdog, halt
+        self.configure, self.packs = configure, packs
         self.opened: set[str] = set()
 
     def set_search_properties(self, metric: Any, mode: Any, **spec: Any) -> bool:
         return True
 
+    @halting(TrialScheduler.STOP)
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        key = trial.config["_service"]["key"]
+        if self.packs is not None:
+            return self._on_pack(trial, result["pack"], self.packs)
+        goes_on = self._take(trial.config["_service"]["key"], result)
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+    def _on_pack(self, trial: Any, reports: list[dict[str, Any]], packs: Packs) -> str:
+        """Take the report of every member; those that end leave, and others take their places."""
+        worker = trial.trial_id
+        ended = [report["key"] for report in reports if not self._take(report["key"], report)]
+        packs.reported(worker, ended)
+        new = packs.refill(worker)
+        if not packs.members(worker):
+            packs.dismiss(worker)
+            return str(TrialScheduler.STOP)
+        if ended or new:
+            # before the next step: an actor does what one process asks of it in that order
+            trial.temporary_state.ray_actor.change.remote(ended, [self.configure(a) for a in new])
+        return str(TrialScheduler.CONTINUE)
+
+    def _take(self, key: str, result: dict[str, Any]) -> bool:
+        """Pass a trial's report to the queue and return whether the trial goes on."""
+        for remark in result.get("remarks", "").splitlines():
+            self.log(key, remark)
+        if "full" in result:
+            with contextlib.suppress(OSError):  # the log may lie on that disk, and the reason goes up anyway
+                self.log(key, f"{result['full']}\n{result.get('trace', '')}")
+            raise StudyHalted(f"trial {key} cannot write: {result['full']}; make room")
         if "failed" in result:
             self.log(key, f"FAIL {result['failed']}\n{result.get('trace', '')}")
             self.queue.failed(key, result["failed"])
-            return str(TrialScheduler.STOP)
+            return False
         metrics = {name: value for name, value in result.items() if is_metric(name, value)}
-        self.opened.update(result.get("opened", "").split(","))
+        if result.get("undeleted"):
+            self.log(key, result["undeleted"])  # the driver tries again when the trial ends, and says so
+        opened = set(filter(None, result.get("opened", "").split(",")))
+        if not opened <= self.opened:  # before the epoch is recorded: a kill must not lose it
+            self.opened |= opened
+            self.note_opened(opened)
         for name in filter(None, result.get("files", "").split(",")):
             self.keep(key, name)
         decision = self.queue.report(key, int(result["epoch"]), metrics, result["checkpoint"])
-        return str(TrialScheduler.CONTINUE if decision is Decision.CONTINUE else TrialScheduler.STOP)
+        return decision is Decision.CONTINUE
 
+    @halting(None)
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """A worker vanished (killed, out of memory, node gone): back into the queue. Our own code raised: FAIL."""
-        key = trial.config["_service"]["key"]
-        error = trial.get_error()
+        """A worker vanished (killed, out of memory, node gone): into the queue again. Hung or raised: FAIL.
+
+        Whose fault it was in a pack cannot be told from here: all go back, and each has to report an epoch alone
+        before it shares a worker again.
+        """
+        packs = self.packs
+        keys = [trial.config["_service"]["key"]] if packs is None else packs.dismiss(trial.trial_id)
+        error = what_ended(trial)
         text = " ".join(str(error).split())[:300] if error else "the worker vanished"
-        self.log(key, f"worker lost: {error}")
-        if isinstance(error, RayTaskError):
-            self.queue.failed(key, text)
-        else:
-            self.queue.died(key, f"worker lost: {text}")
+        hung = self.watchdog.hung.pop(trial.trial_id, "")
+        for key in keys:
+            self.log(key, f"FAIL {hung}" if hung and len(keys) == 1 else f"worker lost: {hung or text}")
+            if len(keys) > 1:
+                self.queue.died(key, f"worker lost in a pack of {len(keys)}: {hung or text}")
+            elif hung:
+                self.queue.failed(key, hung)
+            elif isinstance(error, RayTaskError):
+                self.queue.failed(key, text)
+            else:
+                self.queue.died(key, f"worker lost: {text}")
+
+
+def what_ended(trial: Any) -> Exception | None:
+    """Return the exception that a trial's worker ended with.
+
+    `trial.get_error()` reads it where Tune's files are copied to, and it is not copied yet when the scheduler is told.
+    """
+    path = trial.pickled_error_file  # in the driver's own temporary folder
+    if path is None or not Path(path).exists():
+        return None
+    error: Exception = ray.cloudpickle.loads(Path(path).read_bytes())
+    return error
 
 
 def is_metric(name: str, value: Any) -> bool:
@@ -135,8 +297,12 @@ def run_queue(
     concurrency: int,
     log: Logger,
     keep: Logger,
+    opened: Callable[[set[str]], None],
     asked_to_stop: Callable[[], bool],
-) -> set[str]:
+    epoch_timeout_s: float | None = None,
+    longest_epoch_s: float = 0.0,
+    pack: int = 1,
+) -> None:
     """Run a queue's trials on Ray Tune until none is left or a stop is asked for.
 
     Tune only executes: a fresh Tuner every time, its own files in a temporary folder, no snapshot is ever read.
@@ -144,15 +310,26 @@ def run_queue(
     Args:
         log: takes (trial key, text) for the trial's log.
         keep: takes (trial key, name of a file in the run folder) for what a method left.
+        opened: takes the names of the splits that a trial opened, before that trial's epoch is recorded.
+        epoch_timeout_s, longest_epoch_s: see `Watchdog`.
+        pack: how many trials at most share a worker; `concurrency` then counts workers.
 
-    Returns:
-        The names of the splits that the trials opened.
+    Raises:
+        StudyHalted: the disk that takes the checkpoints is full; the trials in flight stay RUNNING.
+        Exception: what the queue, its storage or its listeners raised.
     """
     treat_lost_workers_as_lost_trials()
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # every failure is in the trial's log and state
-    scheduler = QueueScheduler(queue, log, keep)
-    trainable = tune.with_parameters(StudyTrainable, assets=assets)
+    halt = Halt()
+    watchdog = Watchdog(epoch_timeout_s, longest_epoch_s * pack)
+
+    def configure(assignment: Assignment) -> dict[str, Any]:
+        return configuration(assignment, run_uri, validation)
+
+    trainable = tune.with_parameters(StudyTrainable if pack == 1 else PackTrainable, assets=assets)
     while not queue.finished and not asked_to_stop():
+        packs = Packs(queue, pack) if pack > 1 else None
+        scheduler = QueueScheduler(queue, log, keep, opened, watchdog, halt, configure, packs)
         with tempfile.TemporaryDirectory(prefix="robust-tune-") as scratch:
             storage = scratch if "://" not in run_uri else f"{run_uri}/.tune"
             tune.Tuner(
@@ -160,7 +337,7 @@ def run_queue(
                 param_space={},
                 tune_config=tune.TuneConfig(
                     num_samples=-1,
-                    search_alg=QueueSearcher(queue, run_uri, validation),
+                    search_alg=QueueSearcher(queue, configure, halt, packs),
                     scheduler=scheduler,
                     max_concurrent_trials=concurrency,
                     reuse_actors=True,
@@ -171,17 +348,36 @@ def run_queue(
                     name="tune",
                     storage_path=storage,
                     verbose=0,
-                    stop=StopFlag(asked_to_stop),
+                    callbacks=[watchdog],
+                    stop=StopFlag(lambda: halt.error is not None or asked_to_stop()),
                     failure_config=tune.FailureConfig(max_failures=0),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 ),
             ).fit()
+        if halt.error is not None:
+            raise halt.error
         queue.reclaim()
-    return scheduler.opened - {""}
+
+
+def configuration(assignment: Assignment, folder: str, validation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a trainable is told of a trial."""
+    return {
+        **assignment.configuration,
+        "seed": assignment.seed,
+        "validation": dict(validation),
+        "_service": {
+            "key": assignment.key,
+            "method": assignment.method,
+            "pretrain_seed": assignment.pretrain_seed,
+            "folder": folder,
+            "checkpoint": assignment.checkpoint,
+        },
+    }
 
 
 def _trial_name(trial: Any) -> str:
-    return f"{trial.config['_service']['key']}-{trial.trial_id}"
+    name = "pack" if "pack" in trial.config else trial.config["_service"]["key"]
+    return f"{name}-{trial.trial_id}"
 
 
 def treat_lost_workers_as_lost_trials() -> None:

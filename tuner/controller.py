@@ -1,33 +1,34 @@
 """Runs the stages of a study on Ray. All state is in the storage; any moment may be the last."""
 
-import io
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import ray
 from ray.exceptions import RayTaskError
 
-from search_spaces.study import Arm, fixed
 from trainables import get
 from trainables.base import Assets
 from trainables.errors import InputError
+from trainables.evaluation.spec import Protocol
 from trainables.options import fields_of
-from trainables.seeds import derive_seed
-from tuner import jobs
+from tuner import confirmation, jobs
 from tuner.bridge import run_queue
+from tuner.budget import NO_BUDGET, Budget, share_of
 from tuner.errors import StudyFailed
+from tuner.evaluations import Evaluations, protocol_id
+from tuner.packing import pack_size
+from tuner.peers import Point, dominates
 from tuner.plan import LanePlan, Plan
-from tuner.queue import Lane, Listener, Planned, TrialQueue, best, point_of
+from tuner.queue import Lane, Listener, TrialQueue, best, feasible, point_of
 from tuner.records import Role, State, TrialRecord
 from tuner.resources import Resources
 from tuner.results import ArmResult
 from tuner.run_folder import RunFolder
-from tuner.scheduler import Point, dominates
-from tuner.searcher import LaneStore, importances, open_storage
+from tuner.searcher import LaneStore, connection_lost, importances, open_storage
 from tuner.signals import Signals
+from tuner.stored import study_name
 
 
 class Controller:
@@ -35,6 +36,7 @@ class Controller:
 
     Attributes:
         lanes: the stores of the searches, "search" first; `confirm` that of the confirm stage.
+        evaluations: what was measured on the test splits.
         reference: validation metrics of the pretrained classifier, {} where the method has none.
         timings: {stage: seconds of wall time} of this driver.
         problems, remarks: what went wrong (exit status 1) and what the user should know, one line each.
@@ -52,22 +54,36 @@ class Controller:
     ) -> None:
         self.plan, self.folder, self.resources = plan, folder, resources
         self.listeners, self.signals, self.progress = listeners, signals, progress
-        self.storage = open_storage(storage_url)
-        self.lanes = {lane.name: self._store(lane) for lane in plan.lanes}
-        self.search = self.lanes["search"]
-        self.confirm = LaneStore(
-            self.storage, f"{folder.name}/confirm", "confirm", Role.CONFIRM, {}, plan.objectives, plan.seed
-        )
+        self.storage_url = storage_url
+        self._open_stores()
         self.timings: dict[str, float] = {}
         self.problems: list[str] = []
         self.remarks: list[str] = []
         self._assets: Assets | None = None
         self._test_benchmark: Any = None
+        self._data_version: Any = None
+
+    def _open_stores(self) -> None:
+        plan = self.plan
+        self.storage = open_storage(self.storage_url)
+        self.lanes = {lane.name: self._store(lane) for lane in plan.lanes}
+        self.search = self.lanes["search"]
+        name = study_name(self.folder.name, "confirm")
+        self.confirm = LaneStore(self.storage, name, "confirm", Role.CONFIRM, {}, plan.objectives, plan.seed)
+        self.evaluations = Evaluations(self.search, self.folder)
 
     def _store(self, lane: LanePlan) -> LaneStore:
-        name = self.folder.name if lane.name == "search" else f"{self.folder.name}/{lane.name}"
+        name = study_name(self.folder.name, lane.name)
         return LaneStore(
-            self.storage, name, lane.name, Role(lane.role), lane.space, self.plan.objectives, self.plan.seed
+            self.storage,
+            name,
+            lane.name,
+            Role(lane.role),
+            lane.space,
+            self.plan.objectives,
+            self.plan.seed,
+            self.plan.sampler,
+            lane.prior,
         )
 
     def _problem(self, line: str) -> None:
@@ -90,24 +106,17 @@ class Controller:
         found: dict[str, float] = self.search.notes().get("reference", {})
         return found
 
-    def tests(self) -> dict[str, dict[str, float]]:
-        """Return {trial key: test metrics} of what was evaluated."""
-        return {
-            key.removeprefix("evaluation/"): value
-            for key, value in self.search.notes().items()
-            if key.startswith("evaluation/")
-        }
+    def superseded(self) -> list[str]:
+        """Return the keys of confirm trials of a winner that the run no longer has."""
+        found: list[str] = self.search.notes().get("superseded", [])
+        return found
 
     def point(self, metrics: Mapping[str, float]) -> Point:
         return point_of(self.plan.objectives, metrics)
 
     def feasible(self, record: TrialRecord) -> bool:
         """Return whether a complete trial meets every floor."""
-        if record.state is not State.COMPLETE:
-            return False
-        return all(
-            record.last[f.metric] >= f.bound(self.reference.get(f.metric)) - 1e-9 for f in self.plan.floors
-        )
+        return feasible(record, self.plan.floors, self.reference)
 
     def best(self, lane: str = "search") -> TrialRecord | None:
         return best(self.lanes[lane].records(), self.point, self.feasible)
@@ -125,10 +134,10 @@ class Controller:
 
     # -- preparing -------------------------------------------------------------------------------------
 
-    def _remote(self, function: Callable[..., Any], gpu: bool = True) -> Any:
+    def _remote(self, function: Callable[..., Any], gpu: bool = True, returns: int = 1) -> Any:
         gpus = self.resources.gpus_per_trial if gpu else 0
         return ray.remote(function).options(
-            num_cpus=self.resources.cpus_per_trial, num_gpus=gpus, max_retries=3
+            num_cpus=self.resources.cpus_per_trial, num_gpus=gpus, max_retries=3, num_returns=returns
         )
 
     def _wait(self, refs: Sequence[Any]) -> list[Any]:
@@ -187,33 +196,62 @@ class Controller:
             StudyFailed: not one trial of the study's own search is left standing.
         """
         assets = self.prepare([self.plan.seed])  # done already in a whole run
-        lanes = [
-            Lane(self.lanes[p.name], p.method, p.fixed, p.trials, self.plan.seed) for p in self.plan.lanes
-        ]
+
+        def lanes() -> list[Lane]:
+            return [
+                Lane(self.lanes[p.name], p.method, p.fixed, p.trials, self.plan.seed) for p in self.plan.lanes
+            ]
+
         deadline = math.inf
         if self.plan.time_budget_s is not None:
             deadline = time.monotonic() + self.plan.time_budget_s
-        self._run(lanes, assets, deadline, "search")
+        self._run(lanes, assets, deadline, "search", self.plan.budget)
         records = self.search.records()
         if records and all(r.state is State.FAIL for r in records):
             raise StudyFailed(f"every trial failed; most often: {commonest([r.reason for r in records])}")
 
-    def _run(self, lanes: list[Lane], assets: Assets, deadline: float, what: str) -> None:
+    def _run(
+        self,
+        lanes: Callable[[], list[Lane]],
+        assets: Assets,
+        deadline: float,
+        what: str,
+        budget: Budget = NO_BUDGET,
+    ) -> None:
+        """Run the trials of a stage; if the database server was restarted under them, go on as a resume would."""
         started = time.monotonic()
+        while True:
+            try:
+                self._run_queue(lanes(), assets, deadline, what, budget)
+                break
+            except Exception as error:
+                if not connection_lost(error):
+                    raise
+                self._remark(
+                    "the study's database was away; the trials in flight went on from their checkpoints"
+                )
+                self._open_stores()
+        self._clock(what, started)
+        self.signals.check()
+
+    def _run_queue(
+        self, lanes: list[Lane], assets: Assets, deadline: float, what: str, budget: Budget
+    ) -> None:
         queue = TrialQueue(
             lanes,
             self.plan.objectives,
             seed=self.plan.seed,
             max_epochs=self.plan.max_epochs,
-            rungs=self.plan.rungs,
-            reduction=self.plan.reduction,
+            schedule=self.plan.schedule,
             floors=self.plan.floors,
             reference=self.reference,
             listeners=self.listeners,
             deadline=deadline,
+            budget=budget,
+            share=share_of(self.resources.cpus_per_trial, self.resources.gpus_per_trial),
         )
         if not queue.finished:
-            opened = run_queue(
+            run_queue(
                 queue,
                 assets=assets,
                 run_uri=self.folder.uri,
@@ -222,13 +260,22 @@ class Controller:
                 concurrency=self.resources.concurrency,
                 log=self.folder.log,
                 keep=self._keep,
+                opened=self._opened_by_search if what == "search" else lambda names: None,
                 asked_to_stop=self.signals.asked,
+                epoch_timeout_s=self.plan.epoch_timeout_s,
+                longest_epoch_s=max((r.longest_epoch_s for r in self.records()), default=0.0),
+                pack=pack_size(self.plan.pack),
             )
-            if what == "search":
-                known = set(self.folder.read()[1].get("read_by_search", []))
-                self.folder.update(read_by_search=sorted(known | opened))
-        self._clock(what, started)
-        self.signals.check()
+        missing = sum(max(0, lane.target - lane.asked) for lane in lanes if not lane.exhausted)
+        if missing and budget.is_spent(queue.usage):
+            self._remark(
+                f"the budget is spent: {missing} of {sum(x.target for x in lanes)} trials were not started"
+            )
+
+    def _opened_by_search(self, names: set[str]) -> None:
+        known = set(self.folder.read()[1].get("read_by_search", []))
+        if not names <= known:
+            self.folder.update(read_by_search=sorted(known | names))
 
     def _keep(self, key: str, name: str) -> None:
         """Hand a file that a trial left to MLflow; from an object store it is fetched first."""
@@ -240,44 +287,69 @@ class Controller:
             listener.left(key, path)
 
     def run_evaluate(self, records: Sequence[TrialRecord]) -> None:
-        """Score the checkpoints of complete trials on the sealed test splits; what has a score is skipped."""
+        """Score the checkpoints of complete trials on the sealed test splits.
+
+        What was scored under the same protocol is skipped; the same checkpoint, protocol and data are scored once
+        on a machine, whatever the run.
+        """
         started = time.monotonic()
-        done = self.tests()
-        todo = [r for r in records if r.state is State.COMPLETE and r.key not in done]
+        done = self.evaluations.protocols()
+        todo = []
+        for r in records:
+            protocol = self.plan.test_protocol(r.lane, r.arm)
+            if r.state is State.COMPLETE and done.get(r.key) != protocol_id(protocol):
+                todo.append((r, protocol))
         if todo:
             if self._test_benchmark is None:
-                job = self._remote(jobs.load_benchmark, gpu=False)
-                self._test_benchmark = job.remote(self.plan.dataset, self.plan.data_dir, "evaluate")
+                self._test_benchmark = self._load_tests()
+                self._data_version = self._remote(jobs.data_version, gpu=False).remote(self._test_benchmark)
             job = self._remote(jobs.evaluate_checkpoint)
-            protocol = self.plan.test_protocol()
             waiting = {
                 job.remote(
-                    self.folder.uri, r.checkpoint, self._test_benchmark, protocol, self.plan.cpus_per_trial
-                ): r
-                for r in todo
+                    self.folder.uri,
+                    r.checkpoint,
+                    self._test_benchmark,
+                    protocol,
+                    self.plan.cpus_per_trial,
+                    self._data_version,
+                    r.configuration.get("cache_dir", ""),
+                ): (r, protocol)
+                for r, protocol in todo
             }
             while waiting:
                 self.signals.check()
                 ready, _ = ray.wait(list(waiting), timeout=0.2)
                 for ref in ready:
-                    self._evaluated(waiting.pop(ref), ref)
+                    self._evaluated(*waiting.pop(ref), ref)
                     self.progress(len(todo) - len(waiting), len(todo), "evaluated")
         self._clock("evaluate", started)
 
-    def _evaluated(self, record: TrialRecord, ref: Any) -> None:
+    def _load_tests(self) -> Any:
+        """Return a reference to the benchmark with its test splits; what is to be said of it goes into plan.json."""
+        job = self._remote(jobs.load_tests, gpu=False, returns=2)
+        cache_dir = self.plan.lanes[0].fixed.get("cache_dir", "")
+        benchmark, notes = job.remote(
+            self.plan.dataset, self.plan.data_dir, self.plan.tested_groups, cache_dir
+        )
+        (found,) = self._wait([notes])
+        self.folder.update(test_data=list(found))
+        return benchmark
+
+    def _evaluated(self, record: TrialRecord, protocol: Protocol, ref: Any) -> None:
         try:
-            metrics, scores = ray.get(ref)
+            found = ray.get(ref)
         except Exception as error:
             reason = " ".join(str(error).split())[-300:]
             self.folder.log(record.key, f"evaluation failed: {error}")
             self._problem(f"evaluation of {record.key} failed: {reason}")
             return
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **{k: v.astype(np.float32) for k, v in scores.items()})
-        self.folder.files.write(f"evaluations/{record.key}.npz", buffer.getvalue())
-        self.search.note(f"evaluation/{record.key}", metrics)
+        name = self.evaluations.add(
+            record.key, protocol, found.metrics, found.remarks, jobs.kept_scores(found)
+        )
+        if name:
+            self._keep(record.key, name)
         for listener in self.listeners:
-            listener.evaluated(record, metrics)
+            listener.evaluated(record, found.metrics)
 
     def strip(self, winner: TrialRecord) -> dict[str, Any] | None:
         """Return some of the winner's outliers before and after its attack, or None if it has none."""
@@ -292,109 +364,37 @@ class Controller:
         assets = self.prepare([])
         return jobs.winner_network(self.folder.uri, winner.checkpoint, assets.benchmark)
 
-    def scores(self, key: str) -> dict[str, Any]:
-        """Return the stored outlier scores of an evaluated trial."""
-        try:
-            data = self.folder.files.read(f"evaluations/{key}.npz")
-        except FileNotFoundError:
-            return {}
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-
     def run_confirm(self) -> None:
         """Retrain the winner and every arm with fresh seeds, and score them on the test splits."""
         winner = self.best()
         if winner is None:
-            raise StudyFailed(self._no_winner())
-        planned = self._plan_confirm(winner)
+            raise StudyFailed(confirmation.no_winner(self.plan, self.search.records()))
+        arms = self._arms(winner)
+        planned, superseded = confirmation.plan_trials(self.plan, self.confirm, arms)
+        if superseded or self.superseded():
+            self.search.note("superseded", superseded)
         assets = self.prepare(sorted({item.pretrain_seed for item in planned.values()}))
-        lane = Lane(
-            self.confirm, "", {}, max(planned, default=-1) + 1, 0, early_stopping=False, planned=planned
-        )
-        self._run([lane], assets, math.inf, "confirm")
-        self.run_evaluate(self._current(self.confirm.records()))
+        target = max(planned, default=-1) + 1
 
-    def _plan_confirm(self, winner: TrialRecord) -> dict[int, Planned]:
-        """Return {trial number: work}; what an earlier launch did for the same arms keeps its number.
+        def lanes() -> list[Lane]:
+            return [Lane(self.confirm, "", {}, target, 0, early_stopping=False, planned=planned)]
 
-        A run that was extended may have another winner: its old confirm trials stay in the storage, unused.
-        """
-        arms = self.confirm_arms(winner)
-        roles = {arm.name: arm.role for arm in self.plan.arms}
-        existing = self.confirm.records()
-        planned: dict[int, Planned] = {}
-        following = len(existing)
-        for k in range(self.plan.confirm_seeds):
-            seed = derive_seed(self.plan.seed, "confirm", k) % 2**31
-            for arm, (method, configuration) in arms.items():
-                attrs = {"arm": arm, "seed_index": k, "role": roles.get(arm, Role.CONFIRM.value)}
-                item = Planned(configuration, method, seed, seed, attrs)
-                done = next((r.number for r in existing if item.is_of(r)), None)
-                planned[following if done is None else done] = item
-                following += done is None
-        for record in existing:
-            if record.state is State.RUNNING and record.number not in planned:
-                self.confirm.finish(record.number, State.FAIL, "superseded: the run has another winner now")
-        return planned
+        self._run(lanes, assets, math.inf, "confirm")
+        self.run_evaluate(confirmation.current(self.confirm.records(), arms))
 
-    def _current(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-        """Return the confirm trials of the arms as they are now."""
-        winner = self.best()
-        if winner is None:
-            return []
-        arms = self.confirm_arms(winner)
-        return [r for r in records if arms.get(r.arm) == (r.method, dict(r.configuration))]
-
-    def confirm_arms(self, winner: TrialRecord) -> dict[str, tuple[str, dict[str, Any]]]:
-        """Return {arm: (method, configuration)}; an arm whose own search has no feasible winner is left out."""
-        found = {"best": (self.plan.method, dict(winner.configuration))}
-        for arm in self.plan.arms:
-            if arm.search:
-                own = self.best(arm.name)
-                if own is None:
-                    self._remark(f"arm {arm.name} has no feasible trial and is not confirmed")
-                    continue
-                found[arm.name] = (arm.method or self.plan.method, dict(own.configuration))
-            else:
-                found[arm.name] = self._derived(arm, winner)
-        return found
-
-    def _derived(self, arm: Arm, winner: TrialRecord) -> tuple[str, dict[str, Any]]:
-        method = arm.method or self.plan.method
-        known = fields_of(get(method).load_options())
-        configuration = {k: v for k, v in winner.configuration.items() if k in known and k not in arm.drop}
-        return method, configuration | fixed(arm.overrides)
-
-    def _no_winner(self) -> str:
-        complete = [r for r in self.search.records() if r.state is State.COMPLETE]
-        if not complete:
-            return "no trial of the search is complete; nothing to confirm"
-        floors = "; ".join(map(str, self.plan.floors))
-        return f"none of {len(complete)} complete trials meets the floor ({floors}); nothing to confirm"
+    def _arms(self, winner: TrialRecord) -> confirmation.Arms:
+        tuned = {arm.name: self.best(arm.name) for arm in self.plan.arms if arm.search}
+        for name in [name for name, own in tuned.items() if own is None]:
+            self._remark(f"arm {name} has no feasible trial and is not confirmed")
+        return confirmation.arms_of(self.plan, winner, tuned)
 
     def arm_results(self) -> list[ArmResult]:
         """Return the confirm stage by arm, over the seeds that every arm has finished: pairs stay pairs."""
-        tests = self.tests()
-        by_arm: dict[str, dict[int, TrialRecord]] = {}
-        for record in self._current(self.confirm.records()):
-            if record.key in tests:
-                by_arm.setdefault(record.arm, {})[record.seed_index] = record
-        if "best" not in by_arm:
+        winner = self.best()
+        if winner is None:
             return []
-        about = {arm.name: (arm.role, arm.about) for arm in self.plan.arms} | {
-            "best": ("confirm", "the winner")
-        }
-        shared = sorted(set.intersection(*(set(found) for found in by_arm.values())))
-        results = []
-        for arm, found in by_arm.items():
-            rows = [tests[found[k].key] for k in shared]
-            values = {m: [row[m] for row in rows] for m in (rows[0] if rows else {})}
-            seconds = sum(found[k].seconds for k in shared) / max(1, len(shared))
-            role, text = about.get(arm, ("control", ""))
-            results.append(
-                ArmResult(arm, role, text, next(iter(found.values())).configuration, values, seconds)
-            )
-        return sorted(results, key=lambda arm: arm.name != "best")
+        records = confirmation.current(self.confirm.records(), self._arms(winner))
+        return confirmation.results_of(self.plan, records, self.evaluations.metrics())
 
 
 def commonest(reasons: Sequence[str]) -> str:

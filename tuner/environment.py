@@ -33,6 +33,13 @@ def apply_defaults() -> None:
         os.environ.setdefault(name, value)
 
 
+def use_ray_token() -> None:
+    """Turn Ray's token authentication on where this user has a token; Ray does so only for clusters of its own."""
+    given = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    if given or (Path.home() / ".ray" / "auth_token").is_file():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
 def process_age_s() -> float:
     """Return the seconds since this process was started."""
     import psutil
@@ -63,9 +70,13 @@ def version(package: str) -> str:
 
 
 def commit() -> str:
-    """Return the project's commit, with "+changes" if the work tree differs; "unknown" outside a checkout."""
+    """Return the project's commit, with "+changes" if the work tree differs; "unknown" outside a checkout.
+
+    A copy made by `tuner.package.export` says what it was made from.
+    """
     if not (ROOT / ".git").exists():
-        return "unknown"
+        note = ROOT / ".commit"
+        return note.read_text().strip() if note.is_file() else "unknown"
     try:
         run = _git("rev-parse", "--short=12", "HEAD")
         return run + ("+changes" if _git("status", "--porcelain", "--untracked-files=no") else "")

@@ -9,9 +9,17 @@ class StudyFailed(Exception):
     """The study could not reach an answer (every trial failed, a stage failed); exit status 1."""
 
 
+class StudyHalted(StudyFailed):
+    """The study cannot go on for now (a disk is full); nothing is lost, and a resume continues it."""
+
+
 class Interrupted(Exception):
     """A signal asked the study to stop; everything is saved, `exit_code` is 130 or 143."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__(f"interrupted ({exit_code})")
         self.exit_code = exit_code
+
+
+class LeaseLost(Exception):
+    """Another driver has taken the run over, or may have; this one must not write any more. Exit status 1."""

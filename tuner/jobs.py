@@ -1,6 +1,8 @@
 """The work of a study that is not a trial, as functions that Ray runs on a worker: torch stays out of the driver."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,14 +12,17 @@ from torch import nn
 import trainables
 from trainables import checkpoints, networks
 from trainables.attacks import perturb_outliers
-from trainables.base import VALIDATION_SEED, choose_device
+from trainables.base import VALIDATION_SEED, choose_device, gpu_share
 from trainables.data.benchmark import Benchmark
 from trainables.data.cache import cache_dir_of
-from trainables.data.load import load
+from trainables.data.load import fingerprint, load
 from trainables.data.loader import to_unit
 from trainables.data.outliers import sample_outliers
+from trainables.data.regenerated import with_corruptions
 from trainables.data.splits import Split
-from trainables.evaluation.protocol import evaluate, validate
+from trainables.data.streaming import set_decoders
+from trainables.evaluation.cache import EvaluationCache, evaluation_key
+from trainables.evaluation.protocol import Evaluation, evaluate, validate
 from trainables.evaluation.spec import Protocol
 from trainables.options import build
 from trainables.pretrained import pretrained_state
@@ -33,6 +38,19 @@ def load_benchmark(name: str, data_dir: str, stage: str) -> Benchmark:
     return benchmark.for_search() if searching else benchmark
 
 
+def load_tests(
+    name: str, data_dir: str, groups: Sequence[str], cache_dir: str
+) -> tuple[Benchmark, tuple[str, ...]]:
+    """Open a data set with its test splits, and return it and what the report must say of it.
+
+    Corruptions are regenerated where none are on disk and one of the metric groups wants them.
+    """
+    benchmark = load(name, data_dir)
+    if "corrupted" in groups:
+        benchmark = with_corruptions(benchmark, cache_dir_of(cache_dir))
+    return benchmark, benchmark.notes
+
+
 def pretrain(
     method: str, configuration: dict[str, Any], seed: int, benchmark: Benchmark, protocol: Protocol
 ) -> tuple[dict[str, Any], dict[str, float]]:
@@ -41,6 +59,7 @@ def pretrain(
     entry = trainables.get(method)
     options = replace(build(entry.load_options(), configuration), seed=seed)
     device = choose_device(options.device)
+    set_decoders(gpu_share(device), options.threads)
     cache = cache_dir_of(options.cache_dir)
     state = pretrained_state(options, options.pretrain, benchmark, cache, device)
     info = benchmark.info
@@ -58,23 +77,52 @@ def pretrain(
     return {name: tensor.cpu().numpy() for name, tensor in state.items()}, metrics
 
 
-def evaluate_checkpoint(
-    folder: str, checkpoint: str, benchmark: Benchmark, protocol: Protocol, threads: int
-) -> tuple[dict[str, float], dict[str, Any]]:
-    """Score a checkpoint on the test splits.
+def data_version(benchmark: Benchmark) -> str:
+    """Return a hash of the data set's content, for the evaluation cache."""
+    return fingerprint(benchmark)
 
-    Returns:
-        ({"test/...": value}, {set name: outlier scores}, attacked sets as "<set> attacked").
+
+def evaluate_checkpoint(
+    folder: str,
+    checkpoint: str,
+    benchmark: Benchmark,
+    protocol: Protocol,
+    threads: int,
+    version: str = "",
+    cache_dir: str = "",
+) -> Evaluation:
+    """Score a checkpoint on the test splits, or take the stored evaluation of the same content.
+
+    Args:
+        version: of the data, see `data_version`; "" neither looks for a stored evaluation nor stores one.
+        cache_dir: of stored evaluations; "" is the user's cache folder.
     """
     torch.set_num_threads(threads)
     device = choose_device("auto")
-    content = checkpoints.unpack(Folder(folder).read(checkpoint), checkpoint, device)
-    network = checkpoints.classifier_of(content, device)
-    found = evaluate(network, benchmark, protocol, torch.Generator(device).manual_seed(TEST_SEED), device)
+    set_decoders(gpu_share(device), threads)
+    data = Folder(folder).read(checkpoint)
+
+    def compute(state: Path | None) -> Evaluation:
+        network = checkpoints.classifier_of(checkpoints.unpack(data, checkpoint, device), device)
+        generator = torch.Generator(device).manual_seed(TEST_SEED)
+        return evaluate(network, benchmark, protocol, generator, device, state)
+
+    if not version:
+        return compute(None)
+    cache = EvaluationCache(cache_dir_of(cache_dir) / "evaluations")
+    return cache.reuse(evaluation_key(data, protocol, version, TEST_SEED), compute)
+
+
+def kept_scores(found: Evaluation) -> dict[str, np.ndarray]:
+    """Return the outlier scores that a run keeps: {set: scores}, attacked ones as "<set> attacked"."""
     scores = dict(found.scores)
-    for sets in list(found.attacked_scores.values())[:1]:  # the first epsilon is the protocol's own
-        scores |= {f"{name} attacked": values for name, values in sets.items() if name != "id"}
-    return dict(found.metrics), scores
+    for by_set in list(found.attacked_scores.values())[:1]:  # the first epsilon is the protocol's own
+        scores |= {
+            name if name == "id attacked" else f"{name} attacked": values
+            for name, values in by_set.items()
+            if name != "id"
+        }
+    return scores
 
 
 def outlier_strip(

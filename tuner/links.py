@@ -1,10 +1,11 @@
-"""Tracking URIs and the links into MLflow's pages; no mlflow import. Use them through `tuner.tracking`."""
+"""Tracking URIs and the links into MLflow's pages; no mlflow import."""
 
 import os
 import re
 import shlex
 from collections.abc import Sequence
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
@@ -13,15 +14,50 @@ from trainables.errors import InputError
 DEFAULT_URI = "sqlite:///mlflow.db"
 
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-_USERINFO = re.compile(r"(?<=://)[^\s/]+@")
+# user:password@, where the password of a database URI may hold anything but blanks and quotes; token@
+_USERINFO = re.compile(r"(?<=://)(?:[^\s/@:]+:[^\s\"'<>]*|[^\s/]+)@")
 _SECRET = re.compile(r"((?:password|passwd|pwd|token|secret)=)[^&\s'\"]+", re.IGNORECASE)
 
 
 def redact(text: str) -> str:
-    """Return `text` without the user names and passwords of URLs and without the values of secret options."""
+    """Return `text` with *** for the user names and passwords of URLs and for the values of secret options."""
     if "://" in text:
-        text = _USERINFO.sub("", text)
+        text = _USERINFO.sub("***@", text)
     return _SECRET.sub(r"\1***", text) if "=" in text else text
+
+
+def with_driver(url: str) -> str:
+    """Return a database URL that names the installed PostgreSQL driver: SQLAlchemy 2.1 takes psycopg 3 for granted."""
+    if url.startswith("postgresql://") and find_spec("psycopg") is None:
+        return url.replace("://", "+psycopg2://", 1)
+    return url
+
+
+def without_password(url: str) -> str:
+    """Return a URL without its password; the user's name stays, so that PGPASSWORD or ~/.pgpass can serve."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url
+    user, at, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}@{host}")) if at else url
+
+
+def choose_uri(option: str | None, variable: str) -> str:
+    """Return the tracking URI: `--tracking-uri`, else MLFLOW_TRACKING_URI, else an SQLite file in this folder.
+
+    Raises:
+        InputError: MLflow could not use it, or the option carries a server's password, which any process of this
+            machine could read there. A database URI may: MLflow knows no other place for it.
+    """
+    uri = option or variable or DEFAULT_URI
+    check_uri(uri)
+    if option and option.startswith("http") and urlsplit(option).username is not None:
+        raise InputError(
+            f"tracking URI {redact(uri)!r} carries credentials; set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, and leave them out of the URI"
+        )
+    return uri
 
 
 def check_uri(uri: str) -> None:
@@ -92,7 +128,7 @@ def ui_command(uri: str) -> str:
         and not any(Path().glob("mlruns/*/meta.yaml"))
     ):
         return "mlflow ui"
-    return f"mlflow ui --host 127.0.0.1 --backend-store-uri {shlex.quote(absolute(uri))}"
+    return f"mlflow ui --host 127.0.0.1 --backend-store-uri {shlex.quote(resolved(uri))}"
 
 
 def ui_links(
@@ -130,10 +166,13 @@ def ui_links(
     return links
 
 
-def absolute(uri: str) -> str:
-    """Return the URI with an SQLite file's path made absolute, so that a later chdir does not matter."""
+def resolved(uri: str) -> str:
+    """Return the URI as MLflow should open it.
+
+    An SQLite file's path is absolute, so that a later chdir does not matter; PostgreSQL's driver is named.
+    """
     database = sqlite_file(uri)
     if database is None:
-        return uri
+        return with_driver(uri)
     query = uri.partition("?")[2]
     return f"{uri.partition(':///')[0]}:///{database}" + (f"?{query}" if query else "")

@@ -5,8 +5,13 @@ from typing import Any
 
 import trainables
 from trainables.data import catalog
+from trainables.data.availability import evaluation_sets
 from trainables.options import fields_of
-from tuner.plan import RESERVED, LanePlan, Plan, expected_epochs
+from tuner import warm_start
+from tuner.pace import Pace
+from tuner.packing import pack_text
+from tuner.plan import LanePlan, Plan, expected_epochs
+from tuner.settings import RESERVED
 from tuner.verdict import duration, setting_text
 
 # parameters of the classifiers at 10 classes; the smallest is for 8 x 8 grey images
@@ -23,10 +28,11 @@ PARAMETERS = {
 COPIES = {"adam": 3, "sgd": 2}  # weights, and the optimiser's moments
 
 
-def plan_text(plan: Plan, checkpoint_bytes: int | None = None) -> str:
+def plan_text(plan: Plan, checkpoint_bytes: int | None = None, pace: Mapping[str, Pace] | None = None) -> str:
     """Return the plan in words.
 
     Args:
+        pace: {lane: what an epoch of it has cost in an earlier run}.
         checkpoint_bytes: measured size of one checkpoint; None estimates it from the network's name.
     """
     lines = [
@@ -34,7 +40,7 @@ def plan_text(plan: Plan, checkpoint_bytes: int | None = None) -> str:
         f"claim      {plan.claim}",
         f"run        {plan.run_name}",
     ]
-    lines += [_data(plan), f"method     {plan.method}, seed {plan.seed}, plan {plan.content_hash}"]
+    lines += [*_data(plan), f"method     {plan.method}, seed {plan.seed}, plan {plan.content_hash}"]
     lines.append(f"stages     {', '.join(plan.stages)}")
     lines.append("objective  " + "; ".join(f"{o.direction} {o.metric}" for o in plan.objectives))
     if plan.floors:
@@ -43,7 +49,15 @@ def plan_text(plan: Plan, checkpoint_bytes: int | None = None) -> str:
     space = [(key, str(domain)) for key, domain in plan.lanes[0].space.items()]
     fixed = [(k, f"{setting_text(v)} (fixed)") for k, v in plan.lanes[0].fixed.items() if k not in RESERVED]
     lines += _aligned(space + fixed)
-    lines += ["", *_trials(plan), "", *_arms(plan), "", *_resources(plan, checkpoint_bytes)]
+    lines += [
+        "",
+        *_trials(plan),
+        *_costs(plan, pace or {}),
+        "",
+        *_arms(plan),
+        "",
+        *_resources(plan, checkpoint_bytes),
+    ]
     return "\n".join(lines)
 
 
@@ -52,11 +66,15 @@ def _aligned(rows: Sequence[tuple[str, str]]) -> list[str]:
     return [f"  {key:<{width}}  {text}" for key, text in rows]
 
 
-def _data(plan: Plan) -> str:
+def _data(plan: Plan) -> list[str]:
     info = catalog.get(plan.dataset, plan.data_dir)
     shape = " x ".join(map(str, info.shape))
     where = "built in" if info.builtin else plan.data_dir
-    return f"data       {plan.dataset}: {info.num_classes} ID classes, images {shape}, {where}"
+    tested = evaluation_sets(plan.dataset, info.shape, plan.data_dir, plan.tested_groups)
+    return [
+        f"data       {plan.dataset}: {info.num_classes} ID classes, images {shape}, {where}",
+        *(f"{label:11}{text}" for label, text in tested),
+    ]
 
 
 def survivors(trials: int, plan: Plan) -> list[tuple[int, int]]:
@@ -73,17 +91,56 @@ def survivors(trials: int, plan: Plan) -> list[tuple[int, int]]:
 
 
 def _trials(plan: Plan) -> list[str]:
-    fewest, most = expected_epochs(plan)
-    lines = ["trials"]
+    lines = [f"trials, chosen by {plan.sampler}, stopped by {plan.scheduler}"]
     for lane in plan.lanes:
-        steps = ", ".join(f"{alive} to epoch {epoch}" for epoch, alive in survivors(lane.trials, plan))
-        lines.append(
-            f"  {lane.name}: {lane.trials} trials of {lane.method}; early stopping leaves about {steps}"
-        )
-    lines.append(f"  epochs: {fewest} with every rung cutting, {most} with none")
+        lines.append(f"  {lane.name}: {lane.trials} trials of {lane.method}{_stopping(lane.trials, plan)}")
+    lines += [f"  {line}" for line in warm_start.lines(plan)]
     if plan.time_budget_s is not None:
         lines.append(f"  no new trials after {duration(plan.time_budget_s)}")
+    if plan.epoch_budget is not None:
+        lines.append(f"  no new trials once {plan.epoch_budget} epochs are trained")
+    if plan.gpu_budget_s is not None:
+        lines.append(
+            f"  no new trials once {duration(plan.gpu_budget_s)} of GPU are used (of CPU where there is no GPU)"
+        )
     return lines
+
+
+def _stopping(trials: int, plan: Plan) -> str:
+    if plan.scheduler == "asha":
+        steps = ", ".join(f"{alive} to epoch {epoch}" for epoch, alive in survivors(trials, plan))
+        return f"; early stopping leaves about {steps}"
+    if plan.scheduler == "median":
+        grace = min(plan.first_rung, plan.max_epochs)
+        return f"; from epoch {grace} on those below the median are stopped, before epoch {plan.max_epochs}"
+    return f", each to epoch {plan.max_epochs}"
+
+
+def _costs(plan: Plan, pace: Mapping[str, Pace]) -> list[str]:
+    """Return how many epochs the searches come to, and how long they take where earlier runs tell."""
+    fewest, most = expected_epochs(plan)
+    cutting = "every rung cutting" if plan.scheduler == "asha" else "the most early stopping"
+    between = f"{fewest} with {cutting}, {most} with none" if fewest < most else str(most)
+    lines = [f"  epochs: {between}"]
+    unknown = [lane.name for lane in plan.lanes if lane.name not in pace]
+    if unknown:
+        names = ", ".join(unknown)
+        return [*lines, f"  time: unknown; no earlier run here has measured {names} on {plan.dataset}"]
+    bounds = [
+        (plan.schedule.fewest_epochs(lane.trials), lane.trials * plan.max_epochs, pace[lane.name])
+        for lane in plan.lanes
+    ]
+    for name, value in (
+        ("time", lambda p: p.seconds),
+        ("GPU time", lambda p: p.gpu_seconds),
+        ("CPU time", lambda p: p.cpu_seconds),
+    ):
+        low = sum(few * value(p) for few, _, p in bounds)
+        high = sum(many * value(p) for _, many, p in bounds)
+        if high > 0:
+            lines.append(f"  {name}: about {duration(low)} to {duration(high)}, summed over trials")
+    runs = ", ".join(dict.fromkeys(p.run for _, _, p in bounds))
+    return [*lines, f"  (at the pace of {runs})"]
 
 
 def _arms(plan: Plan) -> list[str]:
@@ -102,9 +159,9 @@ def _arms(plan: Plan) -> list[str]:
 
 def _resources(plan: Plan, checkpoint_bytes: int | None) -> list[str]:
     share = plan.gpus_per_trial
-    gpus = "a share of a GPU where there is one" if share is None else f"{share:g} GPU"
+    gpus = "a share of a GPU where there is one, measured at start" if share is None else f"{share:g} GPU"
     at_once = f"{plan.concurrency} at once" if plan.concurrency else "as many at once as fit"
-    lines = [f"each trial: {plan.cpus_per_trial} CPU, {gpus}; {at_once}"]
+    lines = [f"each trial: {plan.cpus_per_trial} CPU, {gpus}; {at_once}", *pack_text(plan.pack, plan.lanes)]
     size = checkpoint_size(plan.lanes[0]) if checkpoint_bytes is None else checkpoint_bytes
     if size is not None:
         trials = sum(lane.trials for lane in plan.lanes)

@@ -43,10 +43,8 @@ def forest(result: StudyResult) -> Figure | None:
 
 def histograms(result: StudyResult) -> Figure | None:
     """Return the winner's outlier scores of ID images beside those of each OOD set, clean and attacked."""
-    scores = {name: _finite(values) for name, values in result.scores.items()}
-    inliers = scores.pop("id", np.empty(0))
-    sets = [n for n, values in scores.items() if not n.endswith(" attacked") and len(values)][:PANELS]
-    if not len(inliers) or not sets:
+    inliers, scores, sets = _shown(result)
+    if not sets:
         return None
     figure, panels = grid(len(sets), height=2.0)
     shown = np.concatenate([inliers, *(scores[name] for name in sets)])
@@ -81,6 +79,46 @@ def histograms(result: StudyResult) -> Figure | None:
     return figure
 
 
+def roc(result: StudyResult) -> Figure | None:
+    """Return the winner's ROC curve on each OOD set, clean and attacked."""
+    inliers, scores, sets = _shown(result)
+    if not sets:
+        return None
+    figure, panels = grid(len(sets), height=2.0)
+    for i, (axes, name) in enumerate(zip(panels, sets, strict=True)):
+        axes.plot((0, 1), (0, 1), color=GREY, lw=0.7, ls=(0, (2, 3)))
+        for outliers, colour, label in (
+            (scores[name], BLUE, "OOD"),
+            (scores.get(f"{name} attacked", np.empty(0)), VERMILION, "OOD attacked"),
+        ):
+            if len(outliers):
+                flagged, detected = roc_curve(inliers, outliers)
+                axes.plot(flagged, detected, color=colour, lw=1.3, label=label)
+                at = np.searchsorted(flagged, 0.05, side="right") - 1  # the last that accepts 95 % of ID
+                axes.plot(flagged[at], detected[at], "o", color=colour, markersize=3.5)
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+        axes.set_title(safe(set_name(name)), fontsize=8.5)
+        if i == 0:
+            axes.legend(fontsize=7, frameon=False)
+    figure.supxlabel("share of ID images flagged", fontsize=10)
+    figure.supylabel("share of OOD images detected", fontsize=10)
+    return figure
+
+
+def roc_curve(inliers: np.ndarray, outliers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (share of inliers, share of outliers) at or above each threshold, from none to all.
+
+    Example:
+        inliers 1, 2 and outliers 2, 3: thresholds 3, 2, 1 give (0, 1/2), (1/2, 1), (1, 1), after (0, 0).
+    """
+    thresholds = np.unique(np.concatenate([inliers, outliers]))[::-1]
+    shares = [
+        np.concatenate([[0.0], 1 - np.searchsorted(np.sort(side), thresholds, "left") / len(side)])
+        for side in (inliers, outliers)
+    ]
+    return shares[0], shares[1]
+
+
 def auroc(inliers: np.ndarray, outliers: np.ndarray) -> float:
     """Return the chance that an outlier scores above an inlier, ties half.
 
@@ -113,6 +151,14 @@ def strip(result: StudyResult) -> Figure | None:
             axes.set(xticks=[], yticks=[])
         panels[row][0].set_ylabel(label, fontsize=8, rotation=0, ha="right", va="center")
     return figure
+
+
+def _shown(result: StudyResult) -> tuple[np.ndarray, dict[str, np.ndarray], list[str]]:
+    """Return the scores of ID images, those of each OOD set and "SET attacked", and the sets to draw, [] for none."""
+    scores = {name: _finite(values) for name, values in result.scores.items()}
+    inliers = scores.pop("id", np.empty(0))
+    sets = [n for n, values in scores.items() if not n.endswith(" attacked") and len(values)][:PANELS]
+    return inliers, scores, sets if len(inliers) else []
 
 
 def _finite(values: Any) -> np.ndarray:

@@ -9,11 +9,13 @@ from typing import Any, Protocol
 
 from search_spaces.study import Floor, Objective
 from trainables.seeds import derive_seed
+from tuner.budget import NO_BUDGET, Budget, Usage
+from tuner.peers import Peers, Point
 from tuner.records import Decision, State, TrialRecord
-from tuner.scheduler import Point, decide
+from tuner.scheduler import Never, Place, Schedule, decide
 from tuner.searcher import LaneStore
 
-MAX_ATTEMPTS = 4  # a worker that dies so often takes its trial with it
+MAX_DEATHS = 4  # so many dead workers in a row, without an epoch between them, take their trial with them
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Assignment:
         seed, pretrain_seed: of the trial's random streams, of the classifier it starts from.
         checkpoint: the file to continue from, relative to the run folder; "" to start.
         epochs: how many epochs are already behind it.
+        deaths: workers that it has lost since its last epoch.
     """
 
     key: str
@@ -39,6 +42,7 @@ class Assignment:
     checkpoint: str
     epochs: int
     attempt: int
+    deaths: int = 0
 
 
 class Listener(Protocol):
@@ -86,10 +90,12 @@ class Lane:
     exhausted: bool = False
     waiting: list[int] = field(default_factory=list)
     running: set[int] = field(default_factory=set)
+    deaths: dict[int, int] = field(default_factory=dict)
+    peers: Peers = field(default_factory=Peers)
 
     @property
     def asked(self) -> int:
-        return len(self.store.records())
+        return self.store.count
 
 
 class TrialQueue:
@@ -106,27 +112,38 @@ class TrialQueue:
         *,
         seed: int,
         max_epochs: int,
-        rungs: Sequence[int],
-        reduction: int,
+        schedule: Schedule,
         floors: Sequence[Floor] = (),
         reference: Mapping[str, float] | None = None,
         listeners: Sequence[Listener] = (),
         deadline: float = math.inf,
+        budget: Budget = NO_BUDGET,
+        share: Mapping[str, float] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Take up the lanes where they are.
+
+        Args:
+            deadline, budget: no trial starts any more after this time of `clock`, once this is spent.
+            share: {metric: factor}; each epoch is recorded with its "seconds" times the factor under that name.
+        """
         self.lanes = {lane.store.lane: lane for lane in lanes}
         self.objectives = tuple(objectives)
         self.seed, self.max_epochs = seed, max_epochs
-        self.rungs, self.reduction = tuple(rungs), reduction
+        self.schedule = schedule
         self.floors, self.reference = tuple(floors), dict(reference or {})
         self.listeners = tuple(listeners)
         self.deadline, self.clock = deadline, clock
+        self.budget, self.share = budget, dict(share or {})
+        self.usage = Usage.of([record for lane in lanes for record in lane.store.records()])
         for lane in lanes:
             self._recover(lane)
 
     def _recover(self, lane: Lane) -> None:
         """Take up what was running when the last driver ended; a decision already taken is carried out."""
         for record in lane.store.records():
+            for epoch, entry in record.history.items():
+                lane.peers.add(record.number, epoch, self.point(entry.metrics))
             if record.state is not State.RUNNING:
                 continue
             decision = record.history[record.epochs].decision if record.history else Decision.CONTINUE
@@ -149,34 +166,39 @@ class TrialQueue:
         )
 
     def _may_ask(self, lane: Lane) -> bool:
-        return lane.asked < lane.target and not lane.exhausted and self.clock() < self.deadline
+        wanted = lane.asked < lane.target and not lane.exhausted
+        return wanted and self.clock() < self.deadline and not self.budget.is_spent(self.usage)
 
-    def next(self) -> Assignment | None:
-        """Return the next trial to run, or None if there is none at the moment (see `finished`)."""
-        for lane in self.lanes.values():
+    def next(self, beside: str = "") -> Assignment | None:
+        """Return the next trial to run, or None if there is none at the moment (see `finished`).
+
+        Args:
+            beside: the lane whose trials come first, because they may share a worker. Otherwise searches advance side
+                by side.
+        """
+        for lane in sorted(self.lanes.values(), key=lambda lane: lane.store.lane != beside):
             if lane.waiting:
-                return self._assign(lane, lane.waiting.pop(0))
+                return self._assign(lane, lane.store.begin_attempt(lane.waiting.pop(0)))
         while True:
             open_lanes = [lane for lane in self.lanes.values() if self._may_ask(lane)]
             if not open_lanes:
                 return None
-            # the lane that is furthest behind its share: searches advance side by side
-            lane = min(open_lanes, key=lambda lane: lane.asked / lane.target)
+            # the lane that is furthest behind its share
+            lane = min(open_lanes, key=lambda lane: (lane.store.lane != beside, lane.asked / lane.target))
             record = lane.store.ask(lambda number, params, lane=lane: self._begin(lane, number, params))  # type: ignore[misc]
             if record is not None:
-                return self._assign(lane, record.number)
+                return self._assign(lane, record)
             lane.exhausted = True
 
-    def _assign(self, lane: Lane, number: int) -> Assignment:
-        store = lane.store
-        record = store.begin_attempt(number)
+    def _assign(self, lane: Lane, record: TrialRecord) -> Assignment:
+        number = record.number
         lane.running.add(number)
         for listener in self.listeners:
             listener.started(record)
         planned = lane.planned.get(number)
         return Assignment(
             key=record.key,
-            lane=store.lane,
+            lane=record.lane,
             number=number,
             method=record.method,
             configuration=record.configuration,
@@ -185,6 +207,7 @@ class TrialQueue:
             checkpoint=record.checkpoint,
             epochs=record.epochs,
             attempt=record.attempt,
+            deaths=lane.deaths.get(number, 0),
         )
 
     def _begin(self, lane: Lane, number: int, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,8 +236,13 @@ class TrialQueue:
             if problem:
                 self.failed(key, problem)
                 return Decision.DONE
-            decision = self._decide(lane, number, epoch, metrics)
-            lane.store.report(number, epoch, metrics, decision, checkpoint)
+            seconds = metrics.get("seconds", 0.0)
+            metrics = {**metrics, **{name: factor * seconds for name, factor in self.share.items()}}
+            decision, place = self._decide(lane, record, epoch, metrics)
+            lane.store.report(number, epoch, metrics, decision, checkpoint, place)
+            lane.peers.add(number, epoch, self.point(metrics))
+            self.usage = self.usage.plus(metrics)
+            lane.deaths.pop(number, None)
             for listener in self.listeners:
                 listener.epoch(lane.store.record(number), epoch)
         if decision is not Decision.CONTINUE:
@@ -230,15 +258,13 @@ class TrialQueue:
                 return f"{name} is {metrics[name]} after epoch {epoch}"
         return ""
 
-    def _decide(self, lane: Lane, number: int, epoch: int, metrics: Mapping[str, float]) -> Decision:
-        others: dict[int, list[Point]] = {}
-        if lane.early_stopping and epoch in self.rungs:
-            others[epoch] = [
-                self.point(record.history[epoch].metrics)
-                for record in lane.store.records()
-                if record.number != number and epoch in record.history
-            ]
-        return decide(epoch, self.point(metrics), others, self.max_epochs, self.reduction)
+    def _decide(
+        self, lane: Lane, record: TrialRecord, epoch: int, metrics: Mapping[str, float]
+    ) -> tuple[Decision, Place | None]:
+        """Return the decision, and the trial's place among those it was compared with, if it was."""
+        schedule = self.schedule if lane.early_stopping else Never(self.max_epochs)
+        own = {**lane.peers.curve(record.number), epoch: self.point(metrics)}
+        return decide(schedule, epoch, own, lane.peers, self.max_epochs)
 
     def point(self, metrics: Mapping[str, float]) -> Point:
         return point_of(self.objectives, metrics)
@@ -266,10 +292,14 @@ class TrialQueue:
         self._announce_end(lane, number)
 
     def died(self, key: str, reason: str) -> None:
-        """Put a trial whose worker vanished back in the queue, same number, from its last checkpoint."""
+        """Put a trial whose worker vanished back in the queue, same number, from its last checkpoint.
+
+        Only deaths of its workers count, not the drivers that were killed meanwhile, and an epoch forgives them.
+        """
         lane, number = self._find(key)
-        if lane.store.record(number).attempt >= MAX_ATTEMPTS:
-            self.failed(key, f"{reason} ({MAX_ATTEMPTS} times)")
+        lane.deaths[number] = lane.deaths.get(number, 0) + 1
+        if lane.deaths[number] >= MAX_DEATHS:
+            self.failed(key, f"{reason} ({MAX_DEATHS} times)")
             return
         lane.running.discard(number)
         lane.waiting.append(number)
@@ -295,6 +325,13 @@ class TrialQueue:
 def point_of(objectives: Sequence[Objective], metrics: Mapping[str, float]) -> Point:
     """Return the objectives' values with their signs turned so that larger is better."""
     return tuple(metrics[o.metric] if o.direction == "maximize" else -metrics[o.metric] for o in objectives)
+
+
+def feasible(record: TrialRecord, floors: Sequence[Floor], reference: Mapping[str, float]) -> bool:
+    """Return whether a trial is complete and meets every floor."""
+    return record.state is State.COMPLETE and all(
+        record.last[f.metric] >= f.bound(reference.get(f.metric)) - 1e-9 for f in floors
+    )
 
 
 def best(

@@ -40,11 +40,35 @@ class Epoch:
         metrics: "val/...", "train/...", "seconds", "passes".
         decision: taken once, when the epoch was recorded; a resume repeats it and does not decide anew.
         checkpoint: name of the checkpoint file after this epoch, relative to the run folder.
+        place: (place from 1, of how many) among the trials that had got there when it was decided; None where none
+            were compared.
     """
 
     metrics: Mapping[str, float]
     decision: Decision
     checkpoint: str
+    place: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a sampler learns from one trial.
+
+    Attributes:
+        params: the searched parameters.
+        values: one per objective, with its own sign, after the last epoch.
+        epochs: how many were trained.
+        pruned: stopped early.
+        violations: {floor: how far below it}; above 0 is infeasible.
+        source: where an observation of an earlier run comes from, "RUN/0007".
+    """
+
+    params: Mapping[str, Any]
+    values: tuple[float, ...]
+    epochs: int
+    pruned: bool = False
+    violations: Mapping[str, float] = field(default_factory=dict)
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,6 +84,7 @@ class TrialRecord:
         arm, seed_index: of a confirm trial, which arm and which of the fresh seeds.
         history: {epoch from 1: what was recorded}.
         attempt: how often it was started.
+        starts: wall-clock time of each start, UTC; to be shown, never compared.
         reason: why it failed or was stopped, one line.
     """
 
@@ -76,6 +101,7 @@ class TrialRecord:
     method: str = ""
     arm: str = ""
     seed_index: int = -1
+    starts: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -104,6 +130,10 @@ class TrialRecord:
     def seconds(self) -> float:
         """Return the training and validation time over all epochs."""
         return sum(epoch.metrics.get("seconds", 0.0) for epoch in self.history.values())
+
+    @property
+    def longest_epoch_s(self) -> float:
+        return max((epoch.metrics.get("seconds", 0.0) for epoch in self.history.values()), default=0.0)
 
 
 def trial_key(lane: str, number: int) -> str:

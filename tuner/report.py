@@ -9,8 +9,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from trainables.storage import Folder
-from tuner import plots, plots_winner
+from tuner import plots, plots_winner, report_evaluation, warm_start
 from tuner.records import State, TrialRecord
+from tuner.report_cost import cost
 from tuner.report_html import Block, Code, Heading, Links, Picture, Table, Text, to_html, to_markdown
 from tuner.results import ArmResult, StudyResult
 from tuner.tables import arms_csv, trials_csv
@@ -18,7 +19,6 @@ from tuner.verdict import (
     Level,
     contrast,
     difference_text,
-    duration,
     headline,
     interval_text,
     outcome,
@@ -40,7 +40,7 @@ _KINDS = {
 
 
 def write_report(result: StudyResult, folder: Path) -> list[Path]:
-    """Write report.html, report.md, trials.csv and arms.csv, each whole or not at all.
+    """Write report.html, report.md, trials.csv, arms.csv and the figures that have a name, each whole or not at all.
 
     What the result lacks (an evaluation, a confirm stage, a complete trial) is left out; the answer says
     so. Return the paths.
@@ -53,23 +53,28 @@ def write_report(result: StudyResult, folder: Path) -> list[Path]:
         "trials.csv": trials_csv(result),
         "arms.csv": arms_csv(result),
     }
+    files = {name: text.encode("utf-8") for name, text in texts.items()}
+    files |= {b.name: b.png for b in blocks if isinstance(b, Picture) and b.name}
     target = Folder(folder)
-    for name, text in texts.items():
-        target.write(name, text.encode("utf-8"))
-    return [folder / name for name in texts]
+    for name, data in files.items():
+        target.write(name, data)
+    return [folder / name for name in files]
 
 
 def report_blocks(result: StudyResult) -> list[Block]:
     """Return the whole report, section by section."""
     sections = (
         answer,
+        report_evaluation.remarks,
         trials,
         partial(pictures, "Learning curves", [plots.learning_curves], _CURVES),
         partial(pictures, "Early stopping", [plots.rung_survival], _RUNGS),
         effects,
         partial(pictures, "Parameter importances", [plots.importances], _IMPORTANCES),
         pareto,
-        partial(pictures, "Outlier scores of the winner", [plots_winner.histograms], _HISTOGRAMS),
+        report_evaluation.beside,
+        report_evaluation.other_scores,
+        report_evaluation.scores,
         attack,
         failures,
         cost,
@@ -83,10 +88,6 @@ _RUNGS = "How many trials reached each rung; those beyond the last rung trained 
 _IMPORTANCES = (
     "How much of the objective's variation over the search each parameter accounts for. Estimated from the "
     "trials that were run: a hint where to look, not a test."
-)
-_HISTOGRAMS = (
-    "Outlier scores of the ID test images (grey) and of each OOD set, without attack (blue) and with the "
-    "OOD images attacked (red line)."
 )
 _OTHERS = "Paired differences in the other headline metrics"
 Figures = Sequence[Callable[[StudyResult], Figure | None]]
@@ -110,6 +111,7 @@ def answer(result: StudyResult) -> list[Block]:
     ]
     blocks += [Text(sentence) for sentence in found.sentences[1:]]
     blocks += [Text(problem, "warning") for problem in result.problems]
+    blocks += [Text(line) for line in result.test_data]
     if result.best is not None:
         best = result.best
         own = "; ".join(_objectives(result, best))
@@ -235,6 +237,7 @@ def trials(result: StudyResult) -> list[Block]:
     blocks: list[Block] = [
         Heading("Trials"),
         Text(f"{len(records)} of {result.plan.trials} trials: {counts}."),
+        *(Text(f"{line[0].upper()}{line[1:]}.") for line in warm_start.lines(result.plan)),
     ]
     complete = [r for r in records if r.state is State.COMPLETE]
     top = sorted(ranked(result, complete), key=lambda r: r.key not in result.feasible)[:10]
@@ -332,25 +335,6 @@ def failures(result: StudyResult) -> list[Block]:
 # -- how it was made ---------------------------------------------------------------------------------------
 
 
-def cost(result: StudyResult) -> list[Block]:
-    """Return wall time by stage, and epochs and training time by lane."""
-    rows = []
-    for lane in dict.fromkeys(r.lane for r in result.records):
-        records = result.lane(lane)
-        spent, full = sum(r.epochs for r in records), len(records) * result.plan.max_epochs
-        saved = f"{100 * (1 - spent / full):.0f} %" if lane != "confirm" else "-"
-        seconds = duration(sum(r.seconds for r in records))
-        rows.append((lane, str(len(records)), str(spent), str(full), saved, seconds))
-    if not rows:
-        return []
-    header = ("lane", "trials", "epochs trained", "without early stopping", "saved", "training time")
-    blocks: list[Block] = [Heading("Cost"), Table(header, rows)]
-    if result.timings:
-        times = [(name, duration(seconds)) for name, seconds in result.timings.items()]
-        blocks.append(Table(("stage", "wall time"), times))
-    return blocks
-
-
 def environment(result: StudyResult) -> list[Block]:
     """Return what is needed to run it again, and where the runs are kept."""
     plan = result.plan
@@ -359,6 +343,7 @@ def environment(result: StudyResult) -> list[Block]:
         ("data set", plan.dataset),
         ("method", plan.method),
         ("seed", str(plan.seed)),
+        ("sampler, scheduler", f"{plan.sampler}, {plan.scheduler}"),
         ("plan", plan.content_hash),
         ("source", plan.source),
         *result.environment.items(),

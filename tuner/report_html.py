@@ -52,10 +52,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG; Markdown shows its caption only."""
+    """A PNG; Markdown shows its caption only.
+
+    Attributes:
+        name: of the file that it is also written to, beside the report; "" = none.
+    """
 
     png: bytes
     caption: str
+    name: str = ""
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,7 @@ class StudyResult:
     Attributes:
         records: every trial of the searches; `lane == "search"` is the study's own.
         tests: {trial key: {"test/...": value}} of the evaluated trials.
+        remarks: {trial key: lines} on evaluations: attacks that do not hold, detectors that were left out.
         best: the winner of the search among feasible, complete trials; None if there is none.
         feasible: keys of the complete trials that meet every floor.
         pareto: keys of the trials that no other feasible one dominates (objectives and floors' metrics).
@@ -102,6 +103,7 @@ class StudyResult:
         environment: versions, machine, commit.
         links: {"runs": url, "compare": url, "report": url} into the MLflow UI.
         ui_command: starts that UI.
+        test_data: what must be known of the test data: sets left out, corruptions that were regenerated.
     """
 
     plan: Plan
@@ -120,6 +122,8 @@ class StudyResult:
     links: Mapping[str, str] = field(default_factory=dict)
     ui_command: str = ""
     problems: Sequence[str] = ()
+    remarks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    test_data: Sequence[str] = ()
 
     def lane(self, name: str) -> list[TrialRecord]:
         return [record for record in self.records if record.lane == name]

@@ -1,17 +1,16 @@
 """The run's folder: its plan, storage, logs and lease. Knows no Ray, Optuna or MLflow."""
 
-import contextlib
 import datetime
-import fcntl
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from trainables.storage import Folder
+from tuner import environment
 from tuner import plan as plans
 from tuner.errors import UsageError
+from tuner.lease import Lease
 from tuner.plan import Plan
 
 
@@ -25,10 +24,12 @@ class RunFolder:
     """
 
     def __init__(self, root: str, name: str) -> None:
-        self.root, self.name = root, name
+        self.root: str = root
+        self.name: str = name
         self.remote = "://" in root
         self.uri = f"{root.rstrip('/')}/{name}" if self.remote else str(Path(root).resolve() / name)
-        self.local = Path("runs").resolve() / name if self.remote else Path(self.uri)
+        drivers = Path(environment.variable("TUNER_DRIVER_DIR", "runs")).expanduser().resolve()
+        self.local = drivers / name if self.remote else Path(self.uri)
         self.files = Folder(self.uri)
 
     def exists(self) -> bool:
@@ -38,8 +39,16 @@ class RunFolder:
             return self.local.exists() and any(self.local.iterdir())
         return True
 
-    def create(self, plan: Plan, environment: Mapping[str, str]) -> None:
-        """Write a new run's `plan.json`."""
+    def create(self, plan: Plan, environment: Mapping[str, str], **more: Any) -> None:
+        """Write a new run's `plan.json`.
+
+        Raises:
+            UsageError: somebody else has just created it.
+        """
+        if "plan.json" in self.files.names(""):
+            raise UsageError(
+                f"run {self.name!r} exists in {self.root}; continue it with --resume {self.name}"
+            )
         self.local.mkdir(parents=True, exist_ok=True)
         self.write_json(
             "plan.json",
@@ -54,6 +63,7 @@ class RunFolder:
                 "versions": dict(environment),
                 "commands": [plan.command],
                 "plan": plans.to_dict(plan),
+                **more,
             },
         )
 
@@ -100,25 +110,9 @@ class RunFolder:
             )
         return f"sqlite:///{self.local / 'study.db'}"
 
-    @contextlib.contextmanager
-    def lease(self) -> Iterator[None]:
-        """Hold the run for this driver; a second one on this machine is refused while the first lives.
-
-        Raises:
-            UsageError: another process drives the run.
-        """
-        self.local.mkdir(parents=True, exist_ok=True)
-        with open(self.local / ".lease", "a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-                raise UsageError(f"run {self.name!r} is being driven by {holder}; stop it first") from None
-            file.truncate(0)
-            file.write(f"process {os.getpid()}")
-            file.flush()
-            yield
+    def lease(self) -> Lease:
+        """Return the right to drive this run, not yet taken."""
+        return Lease(self.files, None if self.remote else self.local / "lease" / "lock")
 
 
 def now() -> str:
@@ -135,22 +129,32 @@ def default_name(study: str, root: str) -> str:
     return name
 
 
+def all_runs(root: str) -> list[tuple[RunFolder, dict[str, Any]]]:
+    """Return every run below a root with its `plan.json`, oldest first; folders without one are left out.
+
+    A `plan.json` that cannot be read is {"created": "", "plan": {}, "damaged": why}.
+    """
+    found: list[tuple[RunFolder, dict[str, Any]]] = []
+    for name in Folder(root).folders():
+        folder = RunFolder(root, name)
+        try:
+            data = json.loads(folder.files.read("plan.json"))
+            data["created"], data["plan"]["study"]
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            data = {"created": "", "plan": {}, "damaged": f"{type(error).__name__}: {error}"}
+        found.append((folder, data))
+    return sorted(found, key=lambda run: (run[1]["created"], run[0].name))
+
+
 def find_unfinished(study: str, root: str) -> str:
     """Return the newest unfinished run of a study.
 
     Raises:
         UsageError: there is none.
     """
-    base = Path(root)
-    found: list[tuple[str, str]] = []
-    if "://" not in root and base.is_dir():
-        for path in base.iterdir():
-            try:
-                data = json.loads((path / "plan.json").read_text())
-            except (OSError, ValueError):
-                continue
-            if data.get("plan", {}).get("study") == study and not data.get("finished"):
-                found.append((data["created"], path.name))
-    if not found:
-        raise UsageError(f"study {study!r} has no unfinished run in {root}; start one without --resume")
-    return max(found)[1]
+    for folder, data in all_runs(root)[::-1]:
+        if data["plan"].get("study") == study and not data.get("finished"):
+            return folder.name
+    raise UsageError(f"study {study!r} has no unfinished run in {root}; start one without --resume")

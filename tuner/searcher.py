@@ -1,10 +1,13 @@
-"""The study's storage: ask, report, tell. The only file that imports optuna, and the only truth there is."""
+"""The study's storage: ask, report, tell. The only truth there is; `tuner.stored` reads it."""
 
-import itertools
+import datetime
 import json
+import logging
 import math
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -14,27 +17,31 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.exceptions import StorageInternalError
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
+from sqlalchemy.exc import DBAPIError
 
 from search_spaces.domain import Choice, Domain, Float
 from search_spaces.study import Objective
 from trainables.seeds import derive_seed
+from tuner import samplers
 from tuner.errors import UsageError
-from tuner.records import Decision, Epoch, Role, State, TrialRecord
+from tuner.links import with_driver, without_password
+from tuner.mirror import Mirror
+from tuner.records import Decision, Epoch, Observation, Role, State, TrialRecord
+from tuner.rows import Rows
+from tuner.stored import PRUNED, record_of
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+log = logging.getLogger(__name__)
 
-_STATES = {
-    TrialState.COMPLETE: State.COMPLETE,
-    TrialState.PRUNED: State.PRUNED,
-    TrialState.FAIL: State.FAIL,
-    TrialState.RUNNING: State.RUNNING,
-}
-_DUPLICATE_TRIES = 32
+_TRIES = 32  # draws of a configuration that was tried before give way to the walk
+_GP_TRIES = 2  # its optimum hardly depends on the seed, and each costs up to a second
+SERVER_AWAY_S = 600.0
 
 
-def open_storage(url: str) -> optuna.storages.BaseStorage:
+def open_storage(url: str) -> optuna.storages.RDBStorage:
     """Open (or create) the study's database.
 
     A local SQLite file is put into write-ahead mode: a tenth of the default's cost per write, and still no
@@ -45,7 +52,7 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
     """
     try:
         if not url.startswith("sqlite"):
-            return optuna.storages.RDBStorage(url)
+            return _server_storage(url)
         storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
         from sqlalchemy import event
 
@@ -58,12 +65,39 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
         return storage
     except Exception as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(f"cannot open the study storage {_without_password(url)}: {reason}") from error
+        raise UsageError(f"cannot open the study storage {without_password(url)}: {reason}") from error
 
 
-def _without_password(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://...@{rest.rpartition('@')[2]}" if "@" in rest else url
+def _server_storage(url: str) -> optuna.storages.RDBStorage:
+    """Open a database server that may be restarted while we use it.
+
+    Every transaction begins with a connection that answers; while none can be made the driver waits, up to
+    `SERVER_AWAY_S`. What was in flight when the server went raises, see `connection_lost`.
+    """
+    storage = optuna.storages.RDBStorage(with_driver(url), engine_kwargs={"pool_pre_ping": True})
+    from sqlalchemy import event
+
+    @event.listens_for(storage.engine, "do_connect")  # from now on: a wrong URL has failed above, at once
+    def _patiently(dialect: Any, _: Any, arguments: Any, options: Any) -> Any:
+        started, said = time.monotonic(), False
+        while True:
+            try:
+                return dialect.connect(*arguments, **options)
+            except dialect.loaded_dbapi.OperationalError as error:
+                if time.monotonic() - started > SERVER_AWAY_S:
+                    raise
+                if not said:
+                    log.warning("the study's database is away (%s); waiting", str(error).splitlines()[0])
+                said = True
+                time.sleep(1.0)
+
+    return storage
+
+
+def connection_lost(error: BaseException) -> bool:
+    """Return whether an exception says that the database server went away in the middle of a transaction."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    return isinstance(cause, DBAPIError) and cause.connection_invalidated
 
 
 def to_distribution(domain: Domain) -> BaseDistribution:
@@ -87,7 +121,8 @@ def space_size(space: Mapping[str, Domain]) -> float:
 class LaneStore:
     """One lane of a run: one Optuna study, whose trials hold parameters, epochs, decisions and states.
 
-    Every method is one durable transaction or an idempotent sequence of them. Only one driver may write.
+    Every method is one durable transaction or an idempotent sequence of them. Only one driver may write: what it wrote
+    it knows, and reads nothing back. Optuna would read every running trial with all its epochs, 3 ms and more a time.
     """
 
     def __init__(
@@ -99,8 +134,10 @@ class LaneStore:
         space: Mapping[str, Domain],
         objectives: Sequence[Objective],
         seed: int,
+        sampler: str = "tpe",
+        prior: Sequence[Observation] = (),
     ) -> None:
-        self.lane, self.role, self.seed = lane, role, seed
+        self.lane, self.role, self.seed, self.sampler = lane, role, seed, sampler
         self.objectives = tuple(objectives)
         self._directions = [StudyDirection[o.direction.upper()] for o in self.objectives]
         self.space = {key: to_distribution(domain) for key, domain in sorted(space.items())}
@@ -112,19 +149,25 @@ class LaneStore:
             sampler=optuna.samplers.RandomSampler(),
             load_if_exists=True,
         )
+        self._rows = Rows(storage, self._study._study_id)
         self._finite = bool(space) and not math.isinf(self.size)
-        self._live: dict[int, Trial] = {}
+        self._ids: dict[int, int] = {}  # {number of a running trial: its id in the storage}
         self._records: dict[int, TrialRecord] = {}
-        self._mirror = optuna.create_study(directions=self._directions)
-        self._mirrored: dict[int, Trial] = {}
+        self._tried = {_fingerprint(o.params) for o in prior}
+        if self._finite:
+            self._walk = samplers.walk(self.space, derive_seed(seed, "walk", lane))
+            self._next = next(self._walk)
+        self._mirror = Mirror(sampler, self.space, self._directions, prior)
+        self._storage = self._study._storage
         for frozen in self._study.get_trials(deepcopy=False):
-            self._mirror.add_trial(frozen)
+            self._mirror.restore(frozen.number, frozen.params, frozen.system_attrs)
+            self._tried.add(_fingerprint(frozen.params))
+            self._records[frozen.number] = record_of(frozen, lane, role)
             if frozen.state == TrialState.RUNNING:
-                self._adopt(frozen.number)
-                copy = self._mirror.get_trials(deepcopy=False)[frozen.number]
-                self._mirrored[frozen.number] = Trial(self._mirror, copy._trial_id)
+                self._ids[frozen.number] = frozen._trial_id
             else:
-                self._records[frozen.number] = self._record(frozen)
+                violations = {k: v for k, v in frozen.constraints.items() if k != PRUNED}
+                self._mirror.end(frozen.number, self._observed(frozen.number, violations))
 
     # -- reading ---------------------------------------------------------------------------------------
 
@@ -132,46 +175,31 @@ class LaneStore:
         """Return every trial in the order of its number."""
         return [self._records[number] for number in sorted(self._records)]
 
+    @property
+    def count(self) -> int:
+        """How many trials there are."""
+        return len(self._records)
+
     def record(self, number: int) -> TrialRecord:
         return self._records[number]
 
-    def _record(self, frozen: FrozenTrial) -> TrialRecord:
-        attrs = frozen.user_attrs
-        history = {
-            int(key.removeprefix("epoch/")): Epoch(
-                {k: float(v) for k, v in value["metrics"].items()},
-                Decision(value["decision"]),
-                value["checkpoint"],
-            )
-            for key, value in attrs.items()
-            if key.startswith("epoch/")
-        }
-        return TrialRecord(
-            lane=self.lane,
-            number=frozen.number,
-            role=Role(attrs.get("role", self.role.value)),
-            state=State.PRUNED if attrs.get("pruned") else _STATES[frozen.state],
-            params=dict(frozen.params),
-            configuration=attrs.get("configuration", {}),
-            seed=attrs.get("seed", 0),
-            history=dict(sorted(history.items())),
-            reason=attrs.get("reason", ""),
-            attempt=attrs.get("attempt", 0),
-            method=attrs.get("method", ""),
-            arm=attrs.get("arm", ""),
-            seed_index=attrs.get("seed_index", -1),
+    def _observed(self, number: int, violations: Mapping[str, float]) -> Observation | None:
+        """Return what the sampler is to know of an ended trial; None if it failed."""
+        record = self._records[number]
+        if record.state is State.FAIL:
+            return None
+        return Observation(
+            params=record.params,
+            values=tuple(record.last[o.metric] for o in self.objectives),
+            epochs=record.epochs,
+            pruned=record.state is State.PRUNED,
+            violations=violations,
         )
-
-    def _refresh(self, number: int) -> TrialRecord:
-        # the study's own cache, not a copy of a thousand trials
-        trial = self._study.get_trials(deepcopy=False)[number]
-        self._records[number] = self._record(trial)
-        return self._records[number]
 
     # -- writing ---------------------------------------------------------------------------------------
 
     def ask(self, begin: Callable[[int, Mapping[str, Any]], Mapping[str, Any]]) -> TrialRecord | None:
-        """Create the next trial, RUNNING, in one transaction; None if every configuration was tried.
+        """Create the next trial, RUNNING and started once, in one transaction; None if every configuration was tried.
 
         The sampler is seeded by (study seed, lane, trial number): the same history gives the same
         suggestion, whether or not the driver was restarted in between. It draws on a mirror in memory, so that a
@@ -186,64 +214,69 @@ class LaneStore:
         if drawn is None:
             return None
         params = dict(drawn.params)
-        self._study.add_trial(
-            optuna.trial.create_trial(
-                state=TrialState.RUNNING,
-                params=params,
-                distributions=self.space,
-                user_attrs=dict(begin(number, params)),
-            )
+        template = optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            params=params,
+            distributions=self.space,
+            user_attrs={**begin(number, params), "starts": [_now()]},
+            system_attrs=self._mirror.keep(number, drawn),
         )
-        self._mirrored[number] = drawn
-        return self._adopt(number)
-
-    def _adopt(self, number: int) -> TrialRecord:
-        frozen = self._study.get_trials(deepcopy=False)[number]
-        # a public Trial object over an existing id: how an interrupted trial is taken up again
-        self._live[number] = Trial(self._study, frozen._trial_id)
-        return self._refresh(number)
+        self._ids[number] = self._rows.add_trial(number, template)
+        self._tried.add(_fingerprint(params))
+        self._records[number] = replace(record_of(template, self.lane, self.role), number=number)
+        return self._records[number]
 
     def _draw(self, number: int) -> Trial | None:
         """Return a mirror trial with the next parameters, or None if the space is exhausted."""
-        tried = {_fingerprint(r.params) for r in self._records.values()} if self._finite else set()
-        if self._finite and len(tried) >= self.size:
+        if self._finite and len(self._tried) >= self.size:
             return None
-        for attempt in range(_DUPLICATE_TRIES):
-            self._mirror.sampler = self._sampler(number, attempt)
-            drawn = self._mirror.ask(fixed_distributions=self.space)
-            if not self._finite or _fingerprint(drawn.params) not in tried:
-                return drawn
-            self._mirror.tell(drawn, state=TrialState.FAIL)  # failed trials teach the sampler nothing
-        for combination in itertools.product(*(_values(d) for d in self.space.values())):
-            walk = dict(zip(self.space, combination, strict=True))
-            if _fingerprint(walk) not in tried:
-                self._mirror.enqueue_trial(walk)
-                return self._mirror.ask(fixed_distributions=self.space)
-        raise AssertionError("a space with untried configurations has none")
+        if self.sampler != "grid":
+            for attempt in range(_GP_TRIES if self.sampler == "gp" else _TRIES):
+                drawn = self._mirror.draw(self._sampler_seed(number, attempt))
+                if not self.space or _fingerprint(drawn.params) not in self._tried:
+                    return drawn
+                self._mirror.discard(drawn)
+        if not self._finite:
+            return self._mirror.draw(self._sampler_seed(number, _TRIES), "random")
+        while _fingerprint(self._next) in self._tried:
+            self._next = next(self._walk)
+        return self._mirror.place(self._next)
 
-    def _sampler(self, number: int, attempt: int) -> optuna.samplers.BaseSampler:
-        seed = derive_seed(self.seed, "sampler", self.lane, number, attempt) % 2**32
-        return optuna.samplers.TPESampler(seed=seed)
+    def _sampler_seed(self, number: int, attempt: int) -> int:
+        return derive_seed(self.seed, "sampler", self.lane, number, attempt) % 2**32
 
     def begin_attempt(self, number: int) -> TrialRecord:
-        """Count one more start of a trial."""
-        self._live[number].set_user_attr("attempt", self._records[number].attempt + 1)
-        return self._refresh(number)
+        """Count one more start of a trial that was started before."""
+        record = self._records[number]
+        starts = (*record.starts, _now())
+        self._storage.set_trial_user_attr(self._ids[number], "starts", list(starts))
+        self._records[number] = replace(record, starts=starts, attempt=len(starts))
+        return self._records[number]
 
     def report(
-        self, number: int, epoch: int, metrics: Mapping[str, float], decision: Decision, checkpoint: str
+        self,
+        number: int,
+        epoch: int,
+        metrics: Mapping[str, float],
+        decision: Decision,
+        checkpoint: str,
+        place: tuple[int, int] | None = None,
     ) -> None:
         """Record one epoch; an epoch that is already there keeps what it says."""
-        if epoch in self._records[number].history:
+        record = self._records[number]
+        if epoch in record.history:
             return
-        trial = self._live[number]
-        entry = {"metrics": dict(metrics), "decision": decision.value, "checkpoint": checkpoint}
-        trial.set_user_attr(f"epoch/{epoch}", entry)
-        if len(self.objectives) == 1:
-            value = metrics[self.objectives[0].metric]
-            if epoch not in self._study._storage.get_trial(trial._trial_id).intermediate_values:
-                trial.report(value, epoch)
-        self._refresh(number)
+        entry: dict[str, Any] = {
+            "metrics": dict(metrics),
+            "decision": decision.value,
+            "checkpoint": checkpoint,
+        }
+        if place is not None:
+            entry["place"] = place
+        value = metrics[self.objectives[0].metric] if len(self.objectives) == 1 else None
+        self._rows.add_epoch(self._ids[number], epoch, entry, value)
+        known = Epoch({k: float(v) for k, v in metrics.items()}, decision, checkpoint, place)
+        self._records[number] = replace(record, history={**record.history, epoch: known})
 
     def finish(
         self, number: int, state: State, reason: str = "", violations: Mapping[str, float] | None = None
@@ -253,42 +286,19 @@ class LaneStore:
         Args:
             violations: {floor: how far the last epoch is below it}; above 0 marks the trial infeasible.
         """
-        trial = self._live.pop(number)
-        record = self._records[number]
-        if reason:
-            trial.set_user_attr("reason", reason[:2000])
-        for name, amount in (violations or {}).items():
-            self._constrain(trial, name, amount)
+        trial_id, record, reason = self._ids.pop(number), self._records[number], reason[:2000]
+        violations = dict(violations or {})
+        attributes: dict[str, Any] = {"reason": reason} if reason else {}
         values = [record.last[o.metric] for o in self.objectives] if state is State.COMPLETE else None
-        stored = TrialState[state.value]
+        stored, constraints = TrialState[state.value], violations
         if state is State.PRUNED and len(self.objectives) > 1:
             # Optuna forbids PRUNED with several objectives: keep the values, let the sampler see an infeasible trial
-            trial.set_user_attr("pruned", True)
-            self._constrain(trial, "pruned", 1.0)
+            attributes[PRUNED] = True
+            constraints = {**violations, PRUNED: 1.0}
             stored, values = TrialState.COMPLETE, [record.last[o.metric] for o in self.objectives]
-        self._study.tell(trial, values, state=stored, skip_if_finished=True)
-        self._refresh(number)
-        self._mirror_end(number, values, stored)
-
-    @staticmethod
-    def _constrain(trial: Trial, name: str, amount: float) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # set already by a driver that was killed before it told the state
-            trial.set_constraint(name, amount)
-
-    def _mirror_end(self, number: int, values: list[float] | None, state: TrialState) -> None:
-        """Let the sampler's mirror know what the storage knows of a finished trial."""
-        frozen = self._study.get_trials(deepcopy=False)[number]
-        copy = self._mirrored.pop(number)
-        for key, amount in frozen.constraints.items():
-            self._constrain(copy, key, amount)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a mirror built at a resume has the earlier steps already
-            for step, value in frozen.intermediate_values.items():
-                copy.report(value, step)
-        self._mirror.tell(copy, values, state=state)
+        self._rows.end_trial(trial_id, stored, values, attributes, constraints)
+        self._records[number] = replace(record, state=state, reason=reason)
+        self._mirror.end(number, self._observed(number, violations))
 
     # -- facts of the whole run ------------------------------------------------------------------------
 
@@ -300,15 +310,12 @@ class LaneStore:
         return dict(self._study.user_attrs)
 
 
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
 def _fingerprint(params: Mapping[str, Any]) -> str:
     return json.dumps(params, sort_keys=True)
-
-
-def _values(distribution: BaseDistribution) -> list[Any]:
-    if isinstance(distribution, CategoricalDistribution):
-        return list(distribution.choices)
-    assert isinstance(distribution, IntDistribution)
-    return list(range(distribution.low, distribution.high + 1))
 
 
 def importances(storage: optuna.storages.BaseStorage, name: str) -> dict[str, float]:

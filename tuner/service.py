@@ -1,76 +1,44 @@
 """One launch of one run: Ray, tracking, console and report around the controller; ends with an exit status."""
 
 import contextlib
+import datetime
 import io
-import json
-import logging
-import shlex
+import itertools
 import time
 import traceback
-from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import Any
 
 import ray
 
+from trainables.base import Assets
 from trainables.errors import InputError
-from tuner import environment
+from tuner import environment, pace, warm_start
+from tuner.arguments import resume_command
+from tuner.budget import Usage
 from tuner.console import Console
 from tuner.controller import Controller
-from tuner.errors import Interrupted, StudyFailed, UsageError
+from tuner.errors import Interrupted, LeaseLost, StudyFailed, StudyHalted, UsageError
+from tuner.lease import Lease
+from tuner.links import choose_uri, redact, ui_command, ui_links, without_password
+from tuner.mlflow_store import check_access
+from tuner.model_registry import log_winner
 from tuner.plan import Plan, to_dict
+from tuner.ray_start import start_ray
 from tuner.records import State, TrialRecord
 from tuner.report import write_report
-from tuner.resources import Resources, settle
+from tuner.resources import Resources
 from tuner.results import StudyResult
-from tuner.run_folder import RunFolder
+from tuner.retention import Retention
+from tuner.run_folder import RunFolder, now
+from tuner.sharing import Sharing
 from tuner.signals import Signals
-from tuner.tracking import DEFAULT_URI, Tracker, log_winner, ui_command, ui_links
+from tuner.system_metrics import SystemMetrics
+from tuner.tracking import Tracker
+from tuner.tracking_listener import TrackingListener, describe_datasets
 
 COMPARED = 5  # runs behind the printed comparison link
-
-
-class TrackingListener:
-    """Writes what happens to trials into MLflow."""
-
-    def __init__(self, tracker: Tracker, plan: Plan, facts: Mapping[str, str]) -> None:
-        self.tracker, self.plan, self.commit = tracker, plan, facts["commit"]
-        self.searched = {key for lane in plan.lanes for key in lane.space}
-
-    def started(self, record: TrialRecord) -> None:
-        params = {k: v for k, v in record.configuration.items() if k in self.searched}
-        tags = {
-            "trial": record.label,
-            "role": record.role.value,
-            "state": State.RUNNING.value,
-            "study": self.plan.study,
-            "method": record.method,
-            "dataset": self.plan.dataset,
-            "seed": str(record.seed),
-            "commit": self.commit,
-            "lane": record.lane,
-        }
-        if record.arm:
-            tags |= {"arm": record.arm, "seed_index": str(record.seed_index)}
-        name = f"{record.arm}-{record.seed_index}" if record.arm else record.key
-        self.tracker.child(record.key, name=name, params=params, tags=tags)
-        if record.attempt == 1:
-            self.tracker.text(
-                record.key, json.dumps(dict(record.configuration), indent=2), "configuration.json"
-            )
-
-    def epoch(self, record: TrialRecord, epoch: int) -> None:
-        self.tracker.metrics(record.key, epoch, record.history[epoch].metrics)
-
-    def ended(self, record: TrialRecord) -> None:
-        self.tracker.close_child(record.key, record.state.value, record.reason)
-
-    def left(self, key: str, path: Path) -> None:
-        self.tracker.artifact(key, path, "files")
-
-    def evaluated(self, record: TrialRecord, metrics: Mapping[str, float]) -> None:
-        self.tracker.final(record.key, metrics)
 
 
 class Service:
@@ -81,29 +49,44 @@ class Service:
     ) -> None:
         self.plan, self.folder, self.options, self.resume = plan, folder, options, resume
         self.arguments = arguments
-        self.uri = options.tracking_uri or environment.variable("MLFLOW_TRACKING_URI") or DEFAULT_URI
+        self.signals = Signals()
+        self.failure = ""  # why the run has failed, one line
+        self.uri = choose_uri(options.tracking_uri, environment.variable("MLFLOW_TRACKING_URI"))
         self.storage_url = folder.storage_url(options.study_storage)
         self.facts = environment.describe(plan.command)
         self.timings: dict[str, float] = {"imports": environment.process_age_s()}
 
     def run(self) -> int:
         """Drive the run to its end and return the exit status (0, 1, 130, 143)."""
-        if self.options.address is not None:
-            self._start_ray()  # no cluster, no folder
-        with self.folder.lease():
-            if self.resume:
-                self._note_resume()
-            else:
-                self.folder.create(self.plan, self.facts)
-            # a report names every command that made it, the first and each resume
-            self.facts["command"] = "\n".join(self.folder.read()[1]["commands"])
-            return self._run()
+        with self.signals.installed():
+            self.away = check_access(self.uri, self.plan.study)
+            if self.options.address is not None:
+                self._start_ray()  # no cluster, no folder
+            with self.folder.lease().held(self.signals, print) as lease:
+                if self.resume:
+                    self._note_resume()
+                else:
+                    self.folder.create(self.plan, self.facts, **self._where())
+                # a report names every command that made it, the first and each resume
+                self.facts["command"] = "\n".join(self.folder.read()[1]["commands"])
+                return self._run(lease)
 
     def _note_resume(self) -> None:
         commands = [*self.folder.read()[1].get("commands", []), self.plan.command]
-        self.folder.update(plan=to_dict(self.plan), finished=False, commands=commands)
+        self.folder.update(
+            plan=to_dict(self.plan), finished=False, ended=None, commands=commands, **self._where()
+        )
 
-    def _run(self) -> int:
+    def _where(self) -> dict[str, Any]:
+        """Return what others need to find this run's storage and tracking; no passwords."""
+        given = self.options.study_storage
+        return {
+            "study_storage": without_password(given) if given else None,
+            "tracking_uri": redact(self.uri),
+            "ui_command": ui_command(self.uri),
+        }
+
+    def _run(self, lease: Lease) -> int:
         console = Console(
             self.plan, sum(lane.trials for lane in self.plan.lanes), log=self.folder.local / "console.log"
         )
@@ -115,111 +98,189 @@ class Service:
             "seed": str(self.plan.seed),
             "commit": self.facts["commit"],
             "content_hash": self.plan.content_hash,
+            "sampler": self.plan.sampler,
+            "scheduler": self.plan.scheduler,
         }
         tracker = Tracker(
             self.uri, self.plan.study, self.plan.run_name, self.folder.local / "mlflow.spool", tags
         )
         tracker.start()
+        system = self._system_metrics(tracker)
         tracker.text("", self.folder.files.read("plan.json").decode(), "plan.json")
-        signals = Signals()
-        status = "FAILED"
+        ended = "failed"
         try:
-            with signals.installed():
-                code = self._stages(console, tracker, signals)
-            status = "FINISHED" if code == 0 else "FAILED"
+            code = self._stages(console, tracker, lease)
+            ended = "done" if code == 0 else "failed"
             return code
         except Interrupted as stop:
-            status = "KILLED"
+            ended = "interrupted"
             console.interrupted(self.resume_command())
             return stop.exit_code
-        except (StudyFailed, UsageError, InputError):
+        except LeaseLost:
+            ended = ""
+            raise
+        except StudyHalted as error:
+            self.failure = str(error)
+            raise StudyFailed(f"{error}, then continue with: {self.resume_command()}") from error
+        except (StudyFailed, UsageError, InputError) as error:
+            self.failure = str(error)
             raise
         except Exception as error:
-            self.folder.log("driver", traceback.format_exc())
+            cause = root_cause(error)
+            self.failure = f"{type(cause).__name__}: {cause}"
+            with contextlib.suppress(OSError):  # of a full disk; the line below says so
+                self.folder.log("driver", traceback.format_exc())
             raise StudyFailed(
-                f"{type(error).__name__}: {error}; details in {self.folder.local}/logs/driver.log; "
+                f"{self.failure}; details in {self.folder.local}/logs/driver.log; "
                 f"continue with: {self.resume_command()}"
             ) from error
         finally:
-            closing = time.monotonic()
-            unsent = tracker.close(status)
-            self.timings["logging"] = self.timings.get("logging", 0.0) + time.monotonic() - closing
-            self.timings["total"] = environment.process_age_s()
-            self.folder.write_json("timings.json", self.timings)
-            if unsent:
-                console.note(f"MLflow was away: {unsent} events are kept and sent at the next --resume")
-            console.close()
-            self._end_ray()
+            system.stop()
+            self._close(console, tracker, lease, ended)
 
-    def _stages(self, console: Console, tracker: Tracker, signals: Signals) -> int:
+    def _close(self, console: Console, tracker: Tracker, lease: Lease, ended: str) -> None:
+        """Send what is left to MLflow, write down how the launch ended, give Ray back.
+
+        Args:
+            ended: "done", "interrupted" or "failed"; "" where the run belongs to another driver now.
+        """
+        closing = time.monotonic()
+        unsent = tracker.close({"done": "FINISHED", "failed": "FAILED"}.get(ended, "KILLED"))
+        self.timings["logging"] = self.timings.get("logging", 0.0) + time.monotonic() - closing
+        self.timings["total"] = environment.process_age_s()
+        try:
+            if ended:
+                self.folder.write_json("timings.json", self.timings)
+                reason = redact(" ".join(self.failure.split())) if ended == "failed" else ""
+                self.folder.update(ended={"state": ended, "reason": reason, "at": now()})
+        except OSError as error:
+            console.note(f"the run folder could not be written to: {error}")
+        if unsent:
+            console.note(
+                f"MLflow does not answer ({tracker.last_error[:120] or 'too slow'}): {unsent} events are kept in "
+                f"{self.folder.local}/mlflow.spool; send them with: {self.resume_command()}"
+            )
+        if lease.problem:
+            console.note(lease.problem)
+        console.close()
+        self._end_ray()
+
+    def _system_metrics(self, tracker: Tracker) -> SystemMetrics:
+        """Return the sampler of this machine, started unless MLflow's own variable forbids it."""
+        created = datetime.datetime.fromisoformat(self.folder.read()[1]["created"])
+        system = SystemMetrics(tracker, created.timestamp())
+        if environment.variable("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true").lower() not in ("false", "0"):
+            system.start()
+        return system
+
+    def _stages(self, console: Console, tracker: Tracker, lease: Lease) -> int:
+        def stage(name: str, detail: str = "") -> None:
+            lease.note(stage=name)
+            console.stage(name, detail)
+
         started = time.monotonic()
-        console.stage("start", "Ray, data, pretrained classifier")
-        resources = self._start_ray()
-        signals.install()  # again: starting Ray puts its own handler on SIGTERM
+        stage("start", "Ray")
+        self._start_ray()
+        self.signals.check()
         self.timings["ray"] = time.monotonic() - started
-        self.timings["concurrency"] = resources.concurrency
-        if resources.note:
-            console.note(resources.note)
-        listeners = (TrackingListener(tracker, self.plan, self.facts), console)
+        sharing = Sharing(self.plan, self.folder, ray.nodes(), self.options.address is not None)
+        resources = self._tell(sharing.first(), lease, console)
+        retention = Retention(self.folder.files)
+        tracking = TrackingListener(tracker, self.plan, self.facts)
+        for line in filter(None, [self.away, *warm_start.lines(self.plan)]):
+            console.note(line)
         controller = Controller(
-            self.plan, self.folder, self.storage_url, resources, listeners, signals, console.progress
+            self.plan,
+            self.folder,
+            self.storage_url,
+            resources,
+            (tracking, console, retention),
+            self.signals,
+            console.progress,
         )
         console.recall(controller.records())
         failure = ""
         try:
-            controller.prepare([self.plan.seed])
+            stage("prepare", "data, pretrained classifier")
+            assets = controller.prepare([self.plan.seed])
+            tracking.datasets = describe_datasets(assets.benchmark, self.plan.data_dir)
+            tracker.inputs("", tracking.datasets)
+            if sharing.unmeasured:
+                stage("probe", "how many trials share a GPU")
+                controller.resources = self._tell(self._probe(sharing, assets, console), lease, console)
+            if self.resume:
+                tracking.recall(controller.records(), controller.evaluations.metrics())
             console.reference = controller.reference
-            at_once = f"{resources.concurrency} at a time"
-            console.stage("search" if "search" in self.plan.stages else "resume", at_once)
-            if "search" in self.plan.stages:
-                controller.run_search()
-            if "evaluate" in self.plan.stages:
-                console.stage("evaluate", "test splits of the finished trials")
-                controller.run_evaluate([r for s in controller.lanes.values() for r in s.records()])
-            if "confirm" in self.plan.stages:
-                console.stage("confirm", f"{self.plan.confirm_seeds} fresh seeds, every arm")
-                controller.run_confirm()
+            self._work(controller, stage)
+        except StudyHalted:
+            raise
         except StudyFailed as error:
             failure = str(error)
         self.timings |= controller.timings
+        retention.sweep(controller.records(), controller.superseded(), controller.evaluations.metrics())
         result = self.result(controller, tracker)
+        self.folder.write_json(pace.FILE, pace.to_json(self.plan, result.records))
         if "report" in self.plan.stages or failure:
-            console.stage("report")
+            stage("report")
             result = self._report(result, controller, tracker, console)
-        for problem in [*controller.problems, *controller.remarks, *tracker.problems]:
+        if not tracker.flush(0):
+            retention.samples(controller.records())
+        self.signals.check()  # so late only the report is left to a resume
+        problems = (
+            controller.problems,
+            controller.remarks,
+            result.test_data,
+            retention.problems,
+            tracker.problems,
+        )
+        for problem in itertools.chain(*problems):
             console.note(problem)
         console.answer(result, self.folder.local)
         if failure:
             console.note(failure)
             raise StudyFailed(failure)
         if controller.problems:
+            self.failure = controller.problems[0]
             return 1
         running = any(record.state is State.RUNNING for record in controller.records())
-        self.folder.update(finished="report" in self.plan.stages and not running)
+        finished = "report" in self.plan.stages and not running
+        self.folder.update(finished=finished, links=dict(result.links))
         return 0
+
+    def _work(self, controller: Controller, stage: Callable[[str, str], None]) -> None:
+        """Run the stages that this launch was asked for, up to the report."""
+        stages = self.plan.stages
+        stage("search" if "search" in stages else "resume", f"{controller.resources.concurrency} at a time")
+        if "search" in stages:
+            controller.run_search()
+        if "evaluate" in stages:
+            stage("evaluate", "test splits of the finished trials")
+            controller.run_evaluate([r for s in controller.lanes.values() for r in s.records()])
+        if "confirm" in stages:
+            stage("confirm", f"{self.plan.confirm_seeds} fresh seeds, every arm")
+            controller.run_confirm()
 
     # -- Ray -------------------------------------------------------------------------------------------
 
-    def _start_ray(self) -> Resources:
-        """Start Ray here or join a cluster, and settle what a trial gets.
+    def _start_ray(self) -> None:
+        """Start Ray here or join a cluster; see `start_ray`."""
+        start_ray(self.options.address)
+        self.signals.install()  # again: starting Ray puts its own handler on SIGTERM
 
-        Raises:
-            UsageError: no cluster answers at the address.
-        """
-        try:
-            ray.init(
-                address=self.options.address,
-                include_dashboard=False if self.options.address is None else None,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                ignore_reinit_error=True,
-            )
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UsageError(f"no Ray cluster at --address {self.options.address}: {reason}") from error
-        return settle(
-            ray.cluster_resources(), self.plan.cpus_per_trial, self.plan.gpus_per_trial, self.plan.concurrency
-        )
+    def _tell(self, resources: Resources, lease: Lease, console: Console) -> Resources:
+        self.timings["concurrency"] = resources.concurrency
+        lease.note(concurrency=resources.concurrency)
+        if resources.note:
+            console.note(resources.note)
+        return resources
+
+    def _probe(self, sharing: Sharing, assets: Assets, console: Console) -> Resources:
+        started = time.monotonic()
+        resources, notes = sharing.measure(assets, self.signals.check)
+        for line in notes:
+            console.note(line)
+        self.timings["probe"] = time.monotonic() - started
+        return resources
 
     def _end_ray(self) -> None:
         if ray.is_initialized():
@@ -234,13 +295,14 @@ class Service:
         return StudyResult(
             plan=self.plan,
             records=records,
-            tests=controller.tests(),
+            tests=controller.evaluations.metrics(),
+            remarks=controller.evaluations.remarks(),
             best=best,
             feasible=frozenset(r.key for r in records if controller.feasible(r)),
             pareto=controller.pareto(),
             reference=controller.reference,
             arms=controller.arm_results(),
-            scores=controller.scores(best.key) if best else {},
+            scores=controller.evaluations.scores(best.key) if best else {},
             strip=None,
             importances=controller.importances(),
             timings=dict(self.timings),
@@ -248,6 +310,7 @@ class Service:
             links=self._links(controller, tracker),
             ui_command=ui_command(self.uri),
             problems=tuple(controller.problems),
+            test_data=tuple(self.folder.read()[1].get("test_data", [])),
         )
 
     def _links(self, controller: Controller, tracker: Tracker) -> dict[str, str]:
@@ -279,8 +342,13 @@ class Service:
         started = time.monotonic()
         if result.best is not None:
             result = replace(result, strip=controller.strip(result.best))
+        self.signals.check()
         paths = write_report(result, self.folder.local)
         self.timings["report"] = time.monotonic() - started
+        self.signals.check()
+        used = {f"used/{name}": float(value) for name, value in asdict(Usage.of(result.records)).items()}
+        step = len(result.records)  # a run that is extended has more trials, and its new values count
+        tracker.metrics("", step, used)
         for path in paths:
             tracker.artifact("", path)
             if self.folder.remote:
@@ -294,34 +362,33 @@ class Service:
                     found = arm.interval(metric)
                     if found.n:
                         headline[f"{arm.name}/{metric}"] = found.mean
-            tracker.final("", headline)
+            tracker.metrics("", step, headline)
             self._log_model(best, controller, tracker, console)
         return result
 
     def _log_model(
         self, best: TrialRecord, controller: Controller, tracker: Tracker, console: Console
     ) -> None:
-        tracker.flush()
+        waiting = tracker.flush()
         run_id = tracker.child_id(best.key)
-        if run_id is None:
-            console.note("the winner's model was not logged: MLflow is away")
-            return
+        if run_id is None or waiting:
+            return  # MLflow does not answer: said once, at the end, with the command that makes up for it
         network, example = controller.winner_network(best)
+        plan = self.plan
+        tags = {"run": plan.run_name, "trial": best.label, "method": best.method, "dataset": plan.dataset}
+        tags |= {"commit": self.facts["commit"], "content_hash": plan.content_hash}
         with contextlib.redirect_stderr(io.StringIO()):  # "Successfully registered model ..." among our lines
-            problem = log_winner(self.uri, run_id, network, example, self.plan.study)
+            problem = log_winner(self.uri, run_id, network, example, self.plan.study, tags)
         if problem:
             console.note(problem)
 
     def resume_command(self) -> str:
         """Return the exact command that continues this run."""
-        words = ["python", "launch.py", "--study", self.plan.study, "--resume", self.plan.run_name]
-        for option, value, default in (
-            ("--storage", self.options.storage, "runs"),
-            ("--study-storage", self.options.study_storage, None),
-            ("--tracking-uri", self.options.tracking_uri, None),
-            ("--data-dir", self.options.data_dir, None),
-            ("--address", self.options.address, None),
-        ):
-            if value != default and value is not None:
-                words += [option, str(value)]
-        return shlex.join(words)
+        return resume_command(self.plan.study, self.plan.run_name, self.options)
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Return the first exception of a chain: what a database driver said, not what three layers made of it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

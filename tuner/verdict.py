@@ -277,6 +277,8 @@ def _price(winner: ArmResult, baselines: Sequence[ArmResult], plan: Plan) -> lis
 _FAMILIES = {
     "accuracy/clean": "clean accuracy",
     "accuracy/corrupted": "accuracy on corruptions",
+    "accuracy/corrupted/off_noise": "accuracy on corruptions that are no noise",
+    "calibration/ece": "expected calibration error",
     "auroc": "AUROC",
     "aupr_in": "AUPR (ID)",
     "aupr_out": "AUPR (OOD)",
@@ -305,12 +307,17 @@ def _plain_name(name: str) -> str:
         return _FAMILIES[name]
     if found := re.fullmatch(r"accuracy/robust_([\d.]+)", name):
         return f"accuracy under attack (ε {found[1]})"
+    if found := re.fullmatch(r"accuracy/autoattack_([\d.]+)", name):
+        return f"accuracy under AutoAttack (ε {found[1]})"
+    if found := re.fullmatch(r"attack_check_([\d.]+)/auroc_change", name):
+        return f"robust AUROC, stronger attack minus this one (ε {found[1]})"
     if found := re.fullmatch(r"accuracy/corrupted/(.+)", name):
         return f"accuracy on {set_name(found[1])}"
     family, _, where = name.rpartition("/")
-    if found := re.fullmatch(r"(?:(\w+)/)?robust_auroc_([\d.]+)", family):
+    if found := re.fullmatch(r"(?:(\w+)/)?robust_(auroc|fpr95_\w+?)_(?:(id|both)_)?([\d.]+)", family):
         score = f" by {found[1]}" if found[1] else ""
-        return f"robust AUROC{score} (ε {found[2]}), {set_name(where)}"
+        attacked = {"id": "ID attacked, ", "both": "ID and OOD attacked, "}.get(found[3], "")
+        return f"robust {_FAMILIES[found[2]]}{score} ({attacked}ε {found[4]}), {set_name(where)}"
     score, _, kind = family.rpartition("/")
     if kind in _FAMILIES:
         return f"{_FAMILIES[kind]}{f' by {score}' if score else ''}, {set_name(where)}"
@@ -323,7 +330,7 @@ def set_name(name: str) -> str:
 
 def is_share(metric: str) -> bool:
     """Return whether a metric is a fraction that is shown as a percentage."""
-    return bool(re.search(r"accuracy|auroc|aupr|fpr95", metric))
+    return bool(re.search(r"accuracy|auroc|aupr|fpr95|/ece$", metric))
 
 
 def value_text(metric: str, value: float | None) -> str:

@@ -94,6 +94,11 @@ def _launcher(folder: Path) -> Iterator[Launcher]:
     session = tempfile.mkdtemp(prefix="rt", dir="/tmp")  # Ray's sockets need a short path
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "RAY_", "TUNE_"))}
     environment |= {"RAY_TMPDIR": session, "XDG_CACHE_HOME": str(folder / "cache"), "PYTHONPATH": str(ROOT)}
+    left_behind = (
+        Path(session) / "ray" / "ray_current_cluster"
+    )  # by a cluster that was killed: no launch may join it
+    left_behind.parent.mkdir()
+    left_behind.write_text("127.0.0.1:1")
     yield Launcher(folder, environment)
     shutil.rmtree(session, ignore_errors=True)
 

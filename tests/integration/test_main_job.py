@@ -129,10 +129,48 @@ def test_artifacts_and_model(finished: tuple[Launcher, Done]) -> None:
     parent, children = runs_of(launcher, "one")
     store = client(launcher)
     names = {item.path for item in store.list_artifacts(parent.info.run_id)}
-    assert {"report.html", "report.md", "trials.csv", "plan.json"} <= names
+    assert {"report.html", "report.md", "trials.csv", "plan.json", "outlier-scores.png", "roc.png"} <= names
     best = next(c for c in children if c.data.tags["trial"] == parent.data.tags["best_trial"])
     version = store.get_model_version_by_alias("aoe_sigma", "champion")
     assert version.run_id == best.info.run_id
+
+
+def test_every_evaluated_trial_keeps_its_outlier_scores(finished: tuple[Launcher, Done]) -> None:
+    launcher, _ = finished
+    store = client(launcher)
+    evaluated = [c for c in runs_of(launcher, "one")[1] if "test/auroc/near" in c.data.metrics]
+    assert evaluated
+    for child in evaluated:
+        name = f"files/{child.data.tags['key']}.npz"
+        assert name in {item.path for item in store.list_artifacts(child.info.run_id, "files")}
+        assert {"test/calibration/ece", "test/robust_auroc_both_0.1/near"} <= set(child.data.metrics)
+
+
+def test_the_confirmed_winner_gets_a_closer_look(finished: tuple[Launcher, Done]) -> None:
+    launcher, _ = finished
+    closer = {"test/knn/auroc/near", "test/attack_check_0.1/auroc_change"}
+    for child in runs_of(launcher, "one")[1]:
+        assert closer <= set(child.data.metrics) or child.data.tags.get("arm") != "best"
+        assert not closer & set(child.data.metrics) or child.data.tags.get("arm") == "best"
+    plan = json.loads((launcher.folder / "runs" / "one" / "plan.json").read_text())["plan"]
+    assert "knn" in plan["closer"]["detectors"]
+    assert plan["protocol"]["ood_sides"] == ["ood", "id", "both"]
+
+
+def test_a_trial_is_scored_alone_by_its_mlflow_run(finished: tuple[Launcher, Done]) -> None:
+    """Without Ray, from another process: the numbers are those of the study's evaluate stage."""
+    launcher, _ = finished
+    child = next(c for c in runs_of(launcher, "one")[1] if "test/auroc/near" in c.data.metrics)
+    done = launcher.run("--evaluate", child.info.run_id, "--protocol", "quick", "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["checkpoint"].startswith(f"runs/one/checkpoints/{child.data.tags['key']}/epoch-")
+    shared = {
+        k for k in found["metrics"] if k.startswith(("test/accuracy", "test/calibration", "test/energy/"))
+    }
+    assert len(shared) > 10
+    for name in shared:
+        assert found["metrics"][name] == pytest.approx(child.data.metrics[name], abs=1e-9), name
 
 
 def test_confirm_arms_are_paired(finished: tuple[Launcher, Done]) -> None:

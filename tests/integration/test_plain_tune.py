@@ -53,6 +53,31 @@ def test_search_with_plain_tune(ray_here: Any, tmp_path: Path) -> None:
         assert (Path(result.checkpoint.path) / "trial.pt").exists()
 
 
+def test_trials_of_a_node_share_one_copy_of_the_images(ray_here: Any) -> None:
+    """The loaders of two processes lie in the object store's shared memory, not in memory of their own."""
+    import numpy as np
+
+    from trainables.data.benchmark import LabelledImages
+
+    data = ray_here.put(LabelledImages(np.zeros((500, 3, 32, 32), np.uint8), np.zeros(500, np.int64)))
+
+    @ray_here.remote
+    def mapping_of_the_images(data: LabelledImages) -> str:
+        import torch
+
+        from trainables.data.loader import DeviceLoader
+
+        at = DeviceLoader(data, 10, "cpu", torch.Generator()).images.data_ptr()
+        for line in Path("/proc/self/maps").read_text().splitlines():
+            low, high = (int(end, 16) for end in line.split()[0].split("-"))
+            if low <= at < high:
+                return line.split(maxsplit=5)[-1]
+        return "nowhere"
+
+    found = ray_here.get([mapping_of_the_images.remote(data) for _ in range(2)])
+    assert all("plasma" in name or "/dev/shm" in name for name in found), found
+
+
 def test_an_unknown_option_is_an_error_of_the_trial(ray_here: Any, tmp_path: Path) -> None:
     from ray import tune
 

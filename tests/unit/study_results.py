@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from tuner.plan import Plan, Request, resolve
+from tuner.plan import Plan
 from tuner.records import Decision, Epoch, Role, State, TrialRecord
+from tuner.resolve import Request, resolve
 from tuner.results import ArmResult, StudyResult
 
 OBJECTIVE = "val/robust_auroc_0.1/all"

@@ -9,9 +9,9 @@ import pytest
 
 from search_spaces.domain import Choice, Float, Int
 from search_spaces.study import Floor, Objective
-from tuner.queue import MAX_ATTEMPTS, Assignment, Lane, TrialQueue, best
+from tuner.queue import MAX_DEATHS, Assignment, Lane, TrialQueue, best
 from tuner.records import Decision, Role, State, TrialRecord
-from tuner.scheduler import rungs
+from tuner.scheduler import schedule
 from tuner.searcher import LaneStore, open_storage
 
 OBJECTIVE = Objective("val/score")
@@ -44,14 +44,14 @@ class Storage:
         """Put a kill before every write that the store can make."""
         inner = store._study._storage
         for name in (
-            "create_new_trial",
             "set_trial_user_attr",
             "set_trial_system_attr",
             "set_trial_param",
-            "set_trial_intermediate_value",
             "set_trial_state_values",
         ):
             self._wrap(inner, name)
+        for name in ("add_trial", "add_epoch", "end_trial"):
+            self._wrap(store._rows, name)
 
     def _wrap(self, inner: Any, name: str) -> None:
         if hasattr(getattr(inner, name), "counted"):
@@ -72,8 +72,7 @@ def queue_of(lanes: list[Lane], **changes: Any) -> TrialQueue:
     given: dict[str, Any] = {
         "seed": 3,
         "max_epochs": 4,
-        "rungs": rungs(1, 2, 4),
-        "reduction": 2,
+        "schedule": schedule("asha", 1, 2, 4),
         "floors": (FLOOR,),
         "reference": {"val/accuracy/clean": 0.9},
     }
@@ -114,9 +113,19 @@ def drive(queue: TrialQueue) -> Iterator[None]:
 def truth(lanes: list[Lane]) -> list[tuple[Any, ...]]:
     """What must be equal between an uninterrupted and an interrupted run: all but the count of attempts."""
     return [
-        (r.key, r.state, r.params, r.configuration, r.seed, r.history, r.reason, r.role)
+        (
+            r.key,
+            r.state,
+            r.params,
+            r.configuration,
+            r.seed,
+            r.history,
+            r.reason,
+            r.role,
+            t.intermediate_values,
+        )
         for lane in lanes
-        for r in lane.store.records()
+        for r, t in zip(lane.store.records(), lane.store._study.get_trials(), strict=True)
     ]
 
 
@@ -151,20 +160,27 @@ def test_killed_at_every_write_ends_the_same(tmp_path: Path, uninterrupted: list
     for stride in (3, 17):
         folder = tmp_path / str(stride)
         folder.mkdir()
-        storage, life = Storage(folder), 0
-        while True:
-            life += 1
-            storage.writes = math.inf
-            try:
-                lanes = storage.lanes()
-                storage.writes = stride + life % 5
-                for _ in drive(queue_of(lanes)):
-                    pass
-                break
-            except Killed:
-                assert life < 2000
+        storage = Storage(folder)
+        lives = killed_until_through(storage, stride, 2000)
+        assert truth(storage.lanes()) == uninterrupted, f"stride {stride}, {lives} lives"
+
+
+def killed_until_through(storage: Storage, stride: int, most: int, **changes: Any) -> int:
+    """Drive a study, killed every few writes and resumed, to its end; return how many lives it took."""
+    lives = 0
+    while True:
+        lives += 1
         storage.writes = math.inf
-        assert truth(storage.lanes()) == uninterrupted, f"stride {stride}, {life} lives"
+        try:
+            lanes = storage.lanes()
+            storage.writes = stride + lives % 5
+            for _ in drive(queue_of(lanes, **changes)):
+                pass
+            break
+        except Killed:
+            assert lives < most
+    storage.writes = math.inf
+    return lives
 
 
 def one_lane(tmp_path: Path, **changes: Any) -> tuple[TrialQueue, LaneStore]:
@@ -194,7 +210,7 @@ def test_a_dead_worker_gives_the_trial_back_and_too_many_fail_it(tmp_path: Path)
     first = queue.next()
     assert first is not None
     queue.report(first.key, 1, metrics_of(first, 1), "0000/1")
-    for attempt in range(2, MAX_ATTEMPTS + 1):
+    for attempt in range(2, MAX_DEATHS + 1):
         queue.died(first.key, "worker lost")
         again = queue.next()
         assert again is not None
@@ -203,7 +219,7 @@ def test_a_dead_worker_gives_the_trial_back_and_too_many_fail_it(tmp_path: Path)
         assert (again.checkpoint, again.epochs) == ("0000/1", 1)
     queue.died(first.key, "worker lost")
     assert store.record(0).state is State.FAIL
-    assert store.record(0).reason == f"worker lost ({MAX_ATTEMPTS} times)"
+    assert store.record(0).reason == f"worker lost ({MAX_DEATHS} times)"
     assert queue.next().number == 1  # type: ignore[union-attr]
 
 
@@ -219,7 +235,7 @@ def test_failed_trials_are_not_tried_again(tmp_path: Path) -> None:
 
 def test_a_floor_makes_a_trial_infeasible_and_the_winner_feasible(tmp_path: Path) -> None:
     """reference .9 - .1 = .8: accuracy .79 is 1 point below, however good its score."""
-    queue, store = one_lane(tmp_path, rungs=())
+    queue, store = one_lane(tmp_path, schedule=schedule("none", 1, 2, 4))
     for score, accuracy in ((0.99, 0.79), (0.5, 0.8)):
         assignment = queue.next()
         assert assignment is not None

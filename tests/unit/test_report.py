@@ -52,7 +52,8 @@ def written(tmp_path_factory):
 
 def test_files(written):
     _, folder, paths = written
-    assert [p.name for p in paths] == ["report.html", "report.md", "trials.csv", "arms.csv"]
+    texts = ["report.html", "report.md", "trials.csv", "arms.csv"]
+    assert [p.name for p in paths] == [*texts, "outlier-scores.png", "roc.png"]
     assert sorted(p.name for p in folder.iterdir()) == sorted(p.name for p in paths)  # no temporary left
 
 
@@ -71,7 +72,9 @@ def test_html_loads_nothing(written):
         )
     assert links == {value for tag, _, value in page.addresses if tag == "a"}
     pictures = [value for tag, _, value in page.addresses if tag == "img"]
-    assert len(pictures) == 9  # arms, curves, rungs, two effects, importances, trade-off, scores, attack
+    assert (
+        len(pictures) == 10
+    )  # arms, curves, rungs, two effects, importances, trade-off, scores, ROC, attack
     assert all(base64.b64decode(p.partition(",")[2]).startswith(b"\x89PNG") for p in pictures)
 
 

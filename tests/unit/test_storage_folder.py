@@ -23,6 +23,29 @@ def test_round_trip_and_listing(tmp_path: Path) -> None:
         folder.read("a/b/x.bin")
 
 
+def test_folders_and_everything_below(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    for name in ("runs/b/plan.json", "runs/a/x/y.pt", "runs/a/z.pt", "runs/file"):
+        folder.write(name, b"1", durable=False)
+    assert folder.folders("runs") == ["a", "b"]
+    assert folder.folders() == ["runs"]
+    assert folder.folders("nowhere") == []
+    assert folder.walk("runs/a") == ["runs/a/x/y.pt", "runs/a/z.pt"]
+    assert folder.walk("nowhere") == []
+
+
+def test_an_object_store_lists_the_same(tmp_path: Path) -> None:
+    """pyarrow's own view of a local folder stands for an object store."""
+    local, remote = Folder(tmp_path), Folder(f"file://{tmp_path}")
+    assert not remote.is_local
+    for name in ("runs/a/x/y.pt", "runs/a/z.pt", "runs/file"):
+        local.write(name, b"1")
+    for folder in ("", "runs", "runs/a", "nowhere"):
+        assert remote.names(folder) == local.names(folder)
+        assert remote.folders(folder) == local.folders(folder)
+        assert remote.walk(folder) == local.walk(folder)
+
+
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Folder(tmp_path)
     folder.write("x", b"old")

@@ -1,0 +1,110 @@
+"""Checkpoints that are cut, changed, missing or unreadable: told, and passed over."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainables.checkpoints import checkpoint_name, load_latest, unpack
+from trainables.errors import DataFileError
+from trainables.storage import Folder, is_full
+
+
+def content(epoch: int) -> bytes:
+    buffer = io.BytesIO()
+    torch.save({"format": 1, "classifier": {"w": torch.arange(1000.0)}, "epoch": epoch}, buffer)
+    return buffer.getvalue()
+
+
+def flipped(data: bytes) -> bytes:
+    changed = bytearray(data)
+    changed[len(data) // 2] ^= 1
+    return bytes(changed)
+
+
+DAMAGE: dict[str, tuple[Callable[[bytes], bytes | None], str]] = {
+    "cut": (lambda data: data[: len(data) // 2], "is not a readable checkpoint"),
+    "one bit": (flipped, "checksum of archive/data/0 is wrong"),
+    "empty": (lambda data: b"", "is not a readable checkpoint"),
+    "foreign": (lambda data: b"{}" * 999, "is not a readable checkpoint"),
+    "gone": (lambda data: None, "is missing"),
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    found = Folder(tmp_path)
+    for epoch in (9, 10):
+        found.write(checkpoint_name("0000", epoch), content(epoch))
+    return found
+
+
+def damage(folder: Folder, kind: str, epoch: int) -> str:
+    name = checkpoint_name("0000", epoch)
+    data = DAMAGE[kind][0](folder.read(name))
+    folder.delete(name)
+    if data is not None:
+        folder.write(name, data)
+    return DAMAGE[kind][1]
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_the_one_before_is_taken(folder: Folder, kind: str) -> None:
+    words = damage(folder, kind, 10)
+    found, problems = load_latest(folder, checkpoint_name("0000", 10), "cpu")
+    assert found is not None
+    assert found["epoch"] == 9
+    assert len(problems) == 1
+    assert problems[0].startswith("checkpoints/0000/epoch-0010.pt ")
+    assert words in problems[0]
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_without_a_sound_file_there_is_none(folder: Folder, kind: str) -> None:
+    for epoch in (9, 10):
+        damage(folder, kind, epoch)
+    found, problems = load_latest(folder, checkpoint_name("0000", 10), "cpu")
+    assert found is None
+    assert len(problems) == (1 if kind == "gone" else 2)
+
+
+def test_a_later_file_is_not_taken(folder: Folder) -> None:
+    """The driver has not recorded it: its epoch is trained again."""
+    found, problems = load_latest(folder, checkpoint_name("0000", 9), "cpu")
+    assert found is not None
+    assert (found["epoch"], problems) == (9, [])
+
+
+def test_what_the_disk_does_not_give_back_is_passed_over(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Folder.read
+
+    def broken(self: Folder, name: str) -> bytes:
+        if "0010" in name:
+            raise OSError(5, "Input/output error")
+        return read(self, name)
+
+    monkeypatch.setattr(Folder, "read", broken)
+    found, problems = load_latest(folder, checkpoint_name("0000", 10), "cpu")
+    assert found is not None
+    assert found["epoch"] == 9
+    assert "cannot be read: [Errno 5] Input/output error" in problems[0]
+
+
+def test_torch_alone_would_not_notice_a_wrong_bit(tmp_path: Path) -> None:
+    """Why the checksums are compared here. If this fails, torch has learnt it and `damaged_part` can go."""
+    (tmp_path / "x").write_bytes(flipped(content(1)))
+    assert torch.load(tmp_path / "x", weights_only=True)["epoch"] == 1
+    with pytest.raises(DataFileError, match="checksum"):
+        unpack((tmp_path / "x").read_bytes(), "x")
+
+
+def test_a_full_disk_is_known_behind_other_exceptions() -> None:
+    behind = RuntimeError("cannot save")
+    behind.__cause__ = OSError(28, "No space left on device")
+    assert is_full(behind)
+    assert not is_full(OSError(5, "Input/output error"))
+    assert not is_full(None)

@@ -1,0 +1,184 @@
+"""Who chooses configurations, by name: Optuna's samplers, CMA-ES over the stored history, and the grid's walk.
+
+Each sampler is made anew for every suggestion and seeded for it. What it suggests is a function of that seed and of
+the trials it is shown, never of what it did before: the reason why a resumed search goes on as if nothing
+had happened.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+POPULATION = 10  # of NSGA-II; Optuna's 50 would be random search at the trials that a study here can pay for
+GENERATION = "cmaes:generation"
+Space = Mapping[str, BaseDistribution]
+
+
+def make(name: str, space: Space, seed: int) -> optuna.samplers.BaseSampler:
+    """Return the sampler of that name (`search_spaces.study.SAMPLERS`) for one suggestion.
+
+    Args:
+        seed: from 0 to 2**32 - 1.
+    """
+    if not space or name in ("random", "grid"):
+        return optuna.samplers.RandomSampler(seed=seed)
+    if name == "tpe":
+        return optuna.samplers.TPESampler(seed=seed)
+    if name == "tpe-multivariate":
+        return optuna.samplers.TPESampler(seed=seed, multivariate=True)
+    if name == "gp":
+        return optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)
+    if name == "nsga2":
+        return NsgaSampler(population_size=POPULATION, seed=seed)
+    if name == "cmaes":
+        return CmaSampler(space, seed)
+    raise ValueError(f"no sampler is called {name!r}")
+
+
+class NsgaSampler(optuna.samplers.NSGAIISampler):
+    """NSGA-II whose parents always come in the order of their numbers.
+
+    Optuna's come in the order of the selection for the first child of a generation, and by number for the rest,
+    so that a restart in mid-generation would draw other children.
+    """
+
+    def get_parent_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
+        return sorted(super().get_parent_population(study, generation), key=lambda t: t.number)
+
+
+class CmaSampler(optuna.samplers.BaseSampler):
+    """CMA-ES whose state is computed anew from the trials, generation by generation.
+
+    Optuna's own keeps the optimiser as a pickle in the study's database, which one should not load from a file
+    that somebody sent, leaves out trials that were stopped early, and does not know constraints. CMA-ES needs
+    the order of its solutions only, so all of these take part: feasible complete trials by their objective, then
+    those stopped early (the later the better), then infeasible ones by how far they are off.
+
+    Whole numbers are searched as real ones and rounded. A trial without a generation is an observation of an
+    earlier run; such set the first mean and covariance (Nomura et al. 2021).
+
+    Args:
+        space: numbers only.
+
+    Source:
+        Hansen, The CMA Evolution Strategy: A Tutorial (2016), by the package cmaes. Starts in the middle of the box
+        with a standard deviation of 0.3 of its width, as the tutorial recommends.
+    """
+
+    def __init__(self, space: Space, seed: int) -> None:
+        self._space, self._seed = dict(space), seed
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
+        return self._space
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return the next parameters, and note the generation they belong to on the trial."""
+        sign = 1 if study.direction is StudyDirection.MINIMIZE else -1
+        known = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        by_generation: dict[int | None, list[FrozenTrial]] = {}
+        for found in sorted(known, key=lambda t: standing(t, sign)):
+            by_generation.setdefault(found.system_attrs.get(GENERATION), []).append(found)
+        strategy = self._start(by_generation.get(None, []))
+        while len(members := by_generation.get(strategy.generation, [])) >= strategy.population_size:
+            # where trials run side by side a generation may have more members than it needs: the first ones count
+            chosen = sorted(t.number for t in members)[: strategy.population_size]
+            ranked = [self._encode(t.params) for t in members if t.number in chosen]
+            strategy.tell([(point, float(place)) for place, point in enumerate(ranked)])
+        study._storage.set_trial_system_attr(trial._trial_id, GENERATION, strategy.generation)
+        return self._decode(strategy.ask())
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        raise AssertionError(f"{param_name} is not part of the space")
+
+    def _start(self, earlier: Sequence[FrozenTrial]) -> Any:
+        import cmaes
+
+        size = len(self._space)
+        mean, sigma, covariance = np.full(size, 0.5), 0.3, np.eye(size)
+        if earlier:
+            solutions = [(self._encode(t.params), float(place)) for place, t in enumerate(earlier)]
+            share = max(0.1, min(1.0, 1.5 / len(earlier)))  # a tenth, and at least one
+            mean, sigma, covariance = cmaes.get_warm_start_mgd(solutions, gamma=share)
+        box = np.tile([0.0, 1.0], (size, 1))
+        return cmaes.CMA(mean=mean, sigma=sigma, cov=covariance, bounds=box, seed=self._seed)
+
+    def _encode(self, params: Mapping[str, Any]) -> np.ndarray:
+        """Return parameters as a point of the unit cube; a whole number lies in the middle of its cell."""
+        point = []
+        for name, domain in self._space.items():
+            low, high, scale = _edges(domain)
+            point.append((scale(params[name]) - low) / (high - low))
+        return np.array(point)
+
+    def _decode(self, point: np.ndarray) -> dict[str, Any]:
+        params: dict[str, Any] = {}
+        for share, (name, domain) in zip(point, self._space.items(), strict=True):
+            assert isinstance(domain, (FloatDistribution, IntDistribution))
+            low, high, _ = _edges(domain)
+            value = low + float(share) * (high - low)
+            value = math.exp(value) if domain.log else value
+            clipped = min(max(value, domain.low), domain.high)
+            params[name] = round(clipped) if isinstance(domain, IntDistribution) else clipped
+        return params
+
+
+def _edges(domain: BaseDistribution) -> tuple[float, float, Any]:
+    """Return (low, high, scale) of a domain on its own scale; half a step wider for whole numbers."""
+    assert isinstance(domain, (FloatDistribution, IntDistribution))
+    wider = 0.5 if isinstance(domain, IntDistribution) else 0.0
+    scale = math.log if domain.log else float
+    return scale(domain.low - wider), scale(domain.high + wider), scale
+
+
+def standing(trial: FrozenTrial, sign: int) -> tuple[float, ...]:
+    """Return what trials with one objective are ordered by, best first; `sign` -1 turns a maximised objective.
+
+    Example:
+        complete, loss .3: (0, .3); stopped at epoch 3, loss .2: (1, -3, .2); .01 below its floor: (2, .01)
+    """
+    violation = sum(max(0.0, amount) for amount in trial.constraints.values())
+    if violation > 0:
+        return (2, violation)
+    if trial.state is TrialState.COMPLETE:
+        return (0, sign * trial.values[0])
+    epoch, value = max(trial.intermediate_values.items())
+    return (1, -epoch, sign * value)
+
+
+def walk(space: Space, seed: int) -> Iterator[dict[str, Any]]:
+    """Yield every configuration of a finite space once, in an order that spreads early ones over the whole space.
+
+    Configuration k is number (seed + k * step) modulo the size, in the order of the product; step is the whole
+    number from 0.618 of the size on that shares no factor with it.
+
+    Example:
+        2 x 3 configurations, seed 0: step 5, so numbers 0, 5, 4, 3, 2, 1
+    """
+    axes = {name: _values(domain) for name, domain in space.items()}
+    size = math.prod(map(len, axes.values()))
+    step = math.ceil(0.618 * size)
+    while math.gcd(step, size) > 1:
+        step += 1
+    for k in range(size):
+        index, chosen = (seed + k * step) % size, {}
+        for name, values in reversed(axes.items()):
+            index, place = divmod(index, len(values))
+            chosen[name] = values[place]
+        yield {name: chosen[name] for name in axes}
+
+
+def _values(domain: BaseDistribution) -> Sequence[Any]:
+    if isinstance(domain, CategoricalDistribution):
+        return domain.choices
+    assert isinstance(domain, IntDistribution)
+    return range(domain.low, domain.high + 1)
