@@ -113,14 +113,18 @@ def _at_rest(path: Path) -> tuple[int, int, bytes] | None:
 def _look(
     url: str, told: str, arguments: dict[str, Any], look: Callable[[optuna.storages.BaseStorage], Found]
 ) -> Found | None:
-    from sqlalchemy import create_engine, inspect
+    from alembic.migration import MigrationContext
+    from sqlalchemy import create_engine
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         engine = create_engine(url, **arguments)
-        empty = not inspect(engine).has_table("alembic_version")  # the last one to be created
-        engine.dispose()
-        if empty:
+        try:
+            with engine.connect() as connection:
+                revision = MigrationContext.configure(connection).get_current_revision()
+        finally:
+            engine.dispose()
+        if revision is None:  # the last row that a new storage gets: without it Optuna would go on making it
             return None
         storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments)
         try:

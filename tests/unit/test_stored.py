@@ -6,8 +6,11 @@ from pathlib import Path
 
 import optuna
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from tuner.errors import UsageError
+from tuner.searcher import open_storage
 from tuner.stored import has_run, read_with
 
 ROOT = Path(__file__).parents[2]
@@ -73,3 +76,31 @@ def test_a_broken_file_is_told(url: str) -> None:
     with pytest.raises(UsageError, match="cannot read the study storage") as told:
         has_run(url, "one")
     assert "\n" not in str(told.value)
+
+
+def test_a_file_that_is_being_made_has_nothing_yet(tmp_path: Path) -> None:
+    """Read after every statement of a new storage: nothing is in it, nothing is an error, nothing gets written."""
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    looks: list[bool] = []
+    reading = False
+
+    @event.listens_for(Engine, "after_cursor_execute")
+    def _read(*_: object) -> None:
+        nonlocal reading
+        if reading:  # a statement of the reader itself
+            return
+        reading = True
+        try:
+            looks.append(has_run(url, "one"))
+        finally:
+            reading = False
+
+    try:
+        storage = open_storage(url)
+        made = len(looks)
+        optuna.create_study(storage=storage, study_name="one")
+    finally:
+        event.remove(Engine, "after_cursor_execute", _read)
+    assert made > 20  # tables, indices, two version rows
+    assert not any(looks[:made])
+    assert has_run(url, "one")
