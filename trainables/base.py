@@ -1,5 +1,6 @@
 """The Ray Trainable around a training method: one epoch per step, exact save and load, reusable actors."""
 
+import functools
 import gc
 import tempfile
 import time
@@ -66,7 +67,7 @@ class Trial:
     def _release(self) -> None:
         """Drop the last trial's tensors before the next is built in the same process."""
         self._method: Method | None = None
-        gc.collect()
+        collect_garbage()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
@@ -236,6 +237,22 @@ class MethodTrainable(Trial, tune.Trainable):
         """Become another trial in the same process: everything is rebuilt and reseeded."""
         self.setup(new_config)
         return True
+
+
+@functools.cache
+def _set_modules_aside() -> None:
+    gc.collect()
+    gc.freeze()
+
+
+def collect_garbage() -> None:
+    """Free what cycles hold, tensors of ended trials for example, in a millisecond.
+
+    The half million objects of the imported modules, which live on, are set aside by the first call: to go through
+    them takes 0.2 s, for every trial that begins or ends.
+    """
+    _set_modules_aside()
+    gc.collect()
 
 
 CUDA_CONTEXT_BYTES = 600 * 2**20  # what a process takes of a GPU before its first tensor

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import logging
+import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -242,7 +243,7 @@ class QueueScheduler(LivesInTheDriver, FIFOScheduler):
         packs = self.packs
         keys = [trial.config["_service"]["key"]] if packs is None else packs.dismiss(trial.trial_id)
         error = what_ended(trial)
-        text = " ".join(str(error).split())[:300] if error else "the worker vanished"
+        text = one_line(error) if error else "the worker vanished"
         hung = self.watchdog.hung.pop(trial.trial_id, "")
         for key in keys:
             self.log(key, f"FAIL {hung}" if hung and len(keys) == 1 else f"worker lost: {hung or text}")
@@ -254,6 +255,14 @@ class QueueScheduler(LivesInTheDriver, FIFOScheduler):
                 self.queue.failed(key, text)
             else:
                 self.queue.died(key, f"worker lost: {text}")
+
+
+def one_line(error: Exception) -> str:
+    """Return an exception's text in one line; of one that holds a worker's traceback, its beginning and its end."""
+    lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines() if line.strip()]
+    if len(lines) > 1 and any(line.startswith('File "') for line in lines):
+        lines = [lines[0].partition(", ray::")[0], lines[-1]]  # what was raised stands in the last line
+    return " ".join(" ".join(lines).split())[:300]
 
 
 def what_ended(trial: Any) -> Exception | None:

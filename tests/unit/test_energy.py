@@ -10,7 +10,14 @@ from tests.unit.toy import check_resume, pretrained, same, weights
 from trainables import get
 from trainables.errors import InputError, TrainingFailed
 from trainables.losses import energy
-from trainables.methods.energy import Energy, auto_margins, checked_margins, energy_hinges, trained_part
+from trainables.methods.energy import (
+    Energy,
+    auto_margins,
+    checked_margins,
+    energy_hinges,
+    energy_loss,
+    trained_part,
+)
 from trainables.methods.standard import Standard
 from trainables.networks import build as build_network
 from trainables.options import build
@@ -52,6 +59,16 @@ def test_hinges_push_the_two_sides_apart():
     sum(energy_hinges(inlier, outlier, -3.0, -1.0)).backward()
     assert inlier.grad.item() == 4.0  # descending lowers the inlier's energy
     assert outlier.grad.item() == -2.0  # and raises the outlier's
+
+
+def test_loss_golden():
+    """The docstring's example: CE = ln(4/3), energies -ln 4 and -ln 2, so that each hinge is (ln 4)^2 and (ln 2)^2."""
+    ln = math.log
+    logits_in = torch.tensor([[ln(3), 0.0]], dtype=torch.float64)
+    logits_out = torch.zeros(1, 2, dtype=torch.float64)
+    found = energy_loss(logits_in, torch.tensor([0]), logits_out, -2 * ln(4), 0.0, 0.5, 2.0)
+    expected = (ln(4 / 3) + 0.5 * (ln(4) ** 2 + 2 * ln(2) ** 2), ln(4 / 3), ln(4) ** 2, ln(2) ** 2)
+    assert [value.item() for value in found] == pytest.approx(expected, rel=1e-14)
 
 
 def test_auto_margins_golden():

@@ -92,6 +92,15 @@ CASES = [
     ("mart", [{**v, "beta": b} for v, b in zip(ATTACKED, (1.0, 6.0, 3.0, 0.0), strict=True)], {}),
     ("oe", OUTLIERS, {}),
     ("oe", OUTLIERS, {"outlier_norm": "raw01", "oe_reduction": "joint_mean", "outliers.ratio": 1.5}),
+    (
+        "energy",
+        [
+            {"energy.lam": 0.5, "energy.m_in_offset": 2.0},
+            {"energy.margins": "fixed", "energy.m_in": -3.0, "energy.gap": 1.5, "outliers.weight": 3.0},
+            {"energy.lam": 0.0, "lr": 5e-3, "energy.gap_factor": 0.5, "energy.m_in_offset": 4.0},
+        ],
+        {"outliers.ratio": 1.5},
+    ),
     *(("aoe", ATTACKED, {"attack.name": name}) for name in ("fgsm", "mifgsm", "signnoise")),
     ("aoe", [{**v, "attack.schedule": "up"} for v in ATTACKED], {"attack.name": "eba_pgd"}),
     ("aoe", ATTACKED, {"inlier_attack.name": "energy", "attack.name": "eba", "outlier_norm": "raw01"}),
@@ -241,7 +250,7 @@ def test_trials_that_cannot_be_stacked_are_trained_alone_beside_those_that_can()
     others = [
         ("pgd_at", {"batch_size": 16}),
         ("pgd_at", {"dropout": 0.2}),
-        ("energy", {"outliers.ratio": 1.0}),
+        ("energy", {"outliers.ratio": 1.0, "energy.trainable": "head"}),
     ]
     replicas = [Replica("pgd_at", make("pgd_at", {"attack.steps": 1}, k), 0) for k in range(2)]
     # dropout draws from the process's generator, which every trial's streams seed: this trial is built last
@@ -252,7 +261,7 @@ def test_trials_that_cannot_be_stacked_are_trained_alone_beside_those_that_can()
     assert groups == [[0, 1], [2], [3], [4]]
     outcomes = train_together(replicas)
     assert all(o.error is None and o.means["loss"] > 0 for o in outcomes)
-    single = make("energy", {"outliers.ratio": 1.0}, 3)
+    single = make("energy", {"outliers.ratio": 1.0, "energy.trainable": "head"}, 3)
     assert single.train_epoch(0) == outcomes[4].means
 
 
@@ -316,6 +325,10 @@ def test_pack_keys_golden():
         ("pgd_at", {"network": "wrn_40_2"}, "network wrn_40_2 has no packed form"),
         ("standard", {"dropout": 0.1}, "dropout draws from"),
         ("trades", {"attack_bn": "train"}, "attack_bn=train has no packed form"),
+        ("energy", {"energy.lam": 0.3}, ""),
+        ("energy", {"energy.trainable": "head"}, "energy.trainable=head has no packed form"),
+        ("energy", {"greg.weight": 0.1}, "greg.weight=0.1 has no packed form"),
+        ("energy", {"greg.sampler": "cluster"}, "greg.sampler=cluster has no packed form"),
     ],
 )
 def test_reasons_golden(name, values, reason):

@@ -101,11 +101,16 @@ class Energy(Method):
         for images, labels in self.loader:
             outliers = self._next_outliers()
             # one forward of both, so that batch norm sees both
-            logits = full_precision(self.network(torch.cat([images, outliers])))
-            ce = F.cross_entropy(logits[: len(images)], labels)
-            energies = energy(logits)
-            hinge_in, hinge_out = energy_hinges(energies[: len(images)], energies[len(images) :], m_in, m_out)
-            loss = ce + options.energy.lam * (hinge_in + options.outliers.weight * hinge_out)
+            logits = self.network(torch.cat([images, outliers]))
+            loss, ce, hinge_in, hinge_out = energy_loss(
+                logits[: len(images)],
+                labels,
+                logits[len(images) :],
+                m_in,
+                m_out,
+                options.energy.lam,
+                options.outliers.weight,
+            )
             terms = {"ce": ce, "hinge_in": hinge_in, "hinge_out": hinge_out}
             if options.greg.weight:
                 terms["gradient"] = gradient_penalty(
@@ -113,8 +118,11 @@ class Energy(Method):
                 )
                 loss = loss + options.greg.weight * terms["gradient"]
             self.trainer.step(loss, **terms)
+        return self.end_epoch(epoch)
+
+    def end_epoch(self, epoch: int) -> dict[str, float]:
         self.passes += self.passes_per_inlier()
-        return {**self.trainer.epoch_means(), "m_in": m_in, "m_out": m_out}
+        return {**self.trainer.epoch_means(), "m_in": self.margins[0], "m_out": self.margins[1]}
 
     def _train_mode(self) -> None:
         """Put only what is trained into training mode: frozen batch norm keeps its statistics."""
@@ -169,6 +177,38 @@ class Energy(Method):
 
     def classifier(self) -> nn.Module:
         return self.network if self.trainer.average is None else self.trainer.average
+
+
+def energy_loss(
+    logits_in: Tensor,
+    labels: Tensor,
+    logits_out: Tensor,
+    m_in: float,
+    m_out: float,
+    lam: float,
+    weight: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the energy fine-tuning loss and its terms: CE + lam (hinge_in + weight hinge_out).
+
+    Args:
+        logits_in: (n, classes) of inliers, labels: (n,), logits_out: (m, classes) of outliers.
+        m_in, m_out: margins in logits, m_in < m_out.
+        lam: weight of both energy terms.
+        weight: of the outliers' hinge among them.
+
+    Returns:
+        Scalars (loss, CE, hinge_in, hinge_out); see `energy_hinges`.
+
+    Source:
+        Liu et al. 2020, equations 8 and 9.
+
+    Example:
+        Two classes, one inlier (ln 3, 0) of class 0 and one outlier (0, 0): CE = ln(4/3), energies -ln 4 and -ln 2.
+        With m_in -2 ln 4, m_out 0, lam 0.5, weight 2: L = ln(4/3) + 0.5 [(ln 4)^2 + 2 (ln 2)^2].
+    """
+    ce = F.cross_entropy(full_precision(logits_in), labels)
+    hinge_in, hinge_out = energy_hinges(energy(logits_in), energy(logits_out), m_in, m_out)
+    return ce + lam * (hinge_in + weight * hinge_out), ce, hinge_in, hinge_out
 
 
 def energy_hinges(

@@ -20,6 +20,11 @@ VARIES: dict[str, tuple[str, ...]] = {
     "trades": (*ADVERSARIAL, "beta"),
     "mart": (*ADVERSARIAL, "beta"),
     "oe": (*TRAINING, *OUTLIERS),
+    "energy": (
+        *TRAINING,
+        *OUTLIERS,
+        *(f"energy.{name}" for name in ("margins", "m_in_offset", "gap_factor", "m_in", "gap", "lam")),
+    ),
     "aoe": (
         *TRAINING,
         *OUTLIERS,
@@ -27,6 +32,15 @@ VARIES: dict[str, tuple[str, ...]] = {
         *("attack.momentum", "attack.schedule"),
         *("inlier_attack.epsilon", "inlier_attack.steps", "inlier_attack.step_scale"),
     ),
+}
+
+#: What an option has to be, where a method has it.
+PLAIN = {
+    "attack_bn": "eval",
+    "precision": "float32",
+    "energy.trainable": "all",
+    "greg.weight": 0.0,
+    "greg.sampler": "random",
 }
 
 #: Architectures whose layers have a stacked form.
@@ -41,9 +55,10 @@ def unpackable(method: str, options: Any) -> str:
         return f"network {options.network} has no packed form (those that have: {', '.join(NETWORKS)})"
     if options.dropout:
         return "dropout draws from the process's generator, which trials of a pack would share"
-    for name, plain in (("attack_bn", "eval"), ("precision", "float32")):
-        if getattr(options, name, plain) != plain:
-            return f"{name}={getattr(options, name)} has no packed form"
+    flat = to_flat(options)
+    for name, plain in PLAIN.items():
+        if flat.get(name, plain) != plain:
+            return f"{name}={flat[name]} has no packed form"
     return ""
 
 

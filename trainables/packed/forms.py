@@ -12,6 +12,7 @@ from trainables.losses import energy, full_precision, outlier_exposure, uniformi
 from trainables.method import Method
 from trainables.methods.adversarial import MART, PGDAT, TRADES, mart_loss, trades_loss
 from trainables.methods.aoe import AOE
+from trainables.methods.energy import Energy, energy_loss
 from trainables.methods.outlier_exposure import OE
 from trainables.methods.standard import Standard
 from trainables.packed.attack import Ascent, StackedAscent, StackedObjective
@@ -220,6 +221,28 @@ class AOEForm(OEForm):
         return lambda x: each_row(uniformity, self.network.eval(x, normalize))
 
 
+class EnergyForm(Form):
+    """Cross-entropy plus the hinges on both sides' energies."""
+
+    def __init__(self, methods: Sequence[Energy], network: StackedNetwork, epoch_of: Sequence[int]) -> None:
+        super().__init__(methods, network, epoch_of)
+        margins = zip(*(method.margins for method in methods), strict=True)
+        self.m_in, self.m_out = (column(side, self.weights) for side in margins)
+        self.lam = column([o.energy.lam for o in self.options], self.weights)
+        self.weight = column([o.outliers.weight for o in self.options], self.weights)
+        for method in methods:
+            method.outliers.generator = method.streams.get("outliers")
+
+    def loss(self, images: Tensor, labels: Tensor) -> Loss:
+        outliers = torch.stack([m.outliers.next(m.outlier_count) for m in self.methods])
+        count = images.shape[1]
+        logits = self.network.train(torch.cat([images, outliers], dim=1))
+        loss, ce, hinge_in, hinge_out = torch.vmap(energy_loss)(
+            logits[:, :count], labels, logits[:, count:], self.m_in, self.m_out, self.lam, self.weight
+        )
+        return loss, {"ce": ce, "hinge_in": hinge_in, "hinge_out": hinge_out}
+
+
 FORMS: dict[type[Method], type[Form]] = {
     Standard: StandardForm,
     PGDAT: PGDATForm,
@@ -227,6 +250,7 @@ FORMS: dict[type[Method], type[Form]] = {
     MART: MARTForm,
     OE: OEForm,
     AOE: AOEForm,
+    Energy: EnergyForm,
 }
 
 __all__ = ["FORMS", "Form"]
