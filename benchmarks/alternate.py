@@ -20,7 +20,11 @@ class Measured:
     @property
     def seconds(self) -> float:
         """The median CPU time of a round."""
-        return statistics.median(self.cpu)
+        return self.median("cpu")
+
+    def median(self, clock: str) -> float:
+        """Return the median time of a round on a clock, "cpu" or "wall"."""
+        return statistics.median(getattr(self, clock))
 
     def times_faster(self, peer: "Measured", clock: str = "cpu") -> str:
         """Return "median (smallest to largest)" of the rounds' own ratios."""

@@ -25,10 +25,12 @@ from torch.nn import functional as F
 from trainables.attacks import attack_mode
 from trainables.data.benchmark import LabelledImages, merge
 from trainables.data.load import load
+from trainables.data.loader import to_unit
 from trainables.data.splits import Split
 
 #: (network, Linf radius): a robust accuracy that is neither 0 nor 1, and one near 0.
 CELLS = (("weak", 0.2), ("robust", 0.2), ("weak", 0.06))
+HEADING = ["network", "epsilon", "arm", "images/s", "times faster", "robust of images", "differ from peer"]
 Arms = dict[str, Callable[[int], Any]]
 
 
@@ -55,16 +57,7 @@ def main() -> None:
     networks = {name: trained(name, benchmark) for name, _ in cells}
     whole = merge(benchmark.labelled(split) for split in (Split.TEST_ID, Split.VAL_ID, Split.TRAIN))
     data = LabelledImages(whole.images[:count], whole.labels[:count])
-    heading = [
-        "network",
-        "epsilon",
-        "arm",
-        "images/s",
-        "times faster",
-        "robust of images",
-        "differ from peer",
-    ]
-    print(table([heading]), flush=True)
+    print(table([HEADING]), flush=True)
     arms_of = {"apgd": apgd_arms, "autoattack": autoattack_arms, "pgd": pgd_arms}[options.what]
     for name, epsilon in cells:
         measured = alternate(arms_of(networks[name], data, epsilon), options.rounds)
@@ -72,7 +65,7 @@ def main() -> None:
             print(line([name, str(epsilon), *row]), flush=True)
 
 
-def compared(measured: dict[str, Measured], count: int) -> list[list[str]]:
+def compared(measured: dict[str, Measured], count: int, clock: str = "cpu") -> list[list[str]]:
     """Return a row for each arm; an arm's peer is the one before it whose name starts a group with no dash."""
     rows, peer = [], None
     for name, arm in measured.items():
@@ -81,10 +74,9 @@ def compared(measured: dict[str, Measured], count: int) -> list[list[str]]:
         assert peer is not None
         robust = "/".join(str(int(verdicts.sum())) for verdicts in arm.found)
         differ = "/".join(str(int((a != b).sum())) for a, b in zip(arm.found, peer.found, strict=True))
-        faster = "1" if arm is peer else arm.times_faster(peer)
-        rows.append(
-            [name.removeprefix("- "), f"{count / arm.seconds:.1f}", faster, f"{robust} of {count}", differ]
-        )
+        faster = "1" if arm is peer else arm.times_faster(peer, clock)
+        speed = f"{count / arm.median(clock):.1f}"
+        rows.append([name.removeprefix("- "), speed, faster, f"{robust} of {count}", differ])
     return rows
 
 
@@ -113,18 +105,23 @@ def trained(name: str, benchmark: Any) -> nn.Module:
 # -- AutoAttack ----------------------------------------------------------------------------------------------
 
 
-def published(network: nn.Module, data: LabelledImages, epsilon: float, attacks: list[str]) -> Callable:
+def published(
+    network: nn.Module, data: LabelledImages, epsilon: float, attacks: list[str], device: str = "cpu"
+) -> Callable:
     """Return pyautoattack as its documentation calls it."""
     from pyautoattack import AutoAttack
 
-    images, labels = torch.tensor(data.images), torch.tensor(data.labels)
+    images, labels = to_unit(torch.tensor(data.images)).to(device), torch.tensor(data.labels).to(device)
 
     def run(seed: int) -> np.ndarray:
-        library = AutoAttack(network, attacks=attacks, eps=epsilon, seed=seed, version="custom")
+        library = AutoAttack(
+            network, attacks=attacks, eps=epsilon, seed=seed, version="custom", device=device
+        )
         library.verbose = False
         library.apgd.n_restarts = library.fab.n_restarts = 1  # as in its version "standard"
         _, predicted = library.run_standard_evaluation(images, labels, batch_size=250)
-        return (predicted == labels).numpy()
+        verdicts: np.ndarray = (predicted == labels).cpu().numpy()
+        return verdicts
 
     return run
 
@@ -151,16 +148,16 @@ def torchattacks_apgd(network: nn.Module, data: LabelledImages, epsilon: float) 
     return run
 
 
-def apgd_arms(network: nn.Module, data: LabelledImages, epsilon: float) -> Arms:
+def apgd_arms(network: nn.Module, data: LabelledImages, epsilon: float, device: str = "cpu") -> Arms:
     from trainables.evaluation.apgd import apgd_verdicts
 
-    arms: Arms = {"pyautoattack": published(network, data, epsilon, ["apgd-ce", "apgd-t"])}
-    if importlib.util.find_spec("torchattacks"):
+    arms: Arms = {"pyautoattack": published(network, data, epsilon, ["apgd-ce", "apgd-t"], device)}
+    if importlib.util.find_spec("torchattacks") and device == "cpu":
         arms["- torchattacks, 100 steps"] = torchattacks_apgd(network, data, epsilon)
     arms["- ours, no target given up"] = lambda seed: apgd_verdicts(
-        network, data, epsilon, seed=seed, reach=float("inf")
+        network, data, epsilon, seed=seed, reach=float("inf"), device=device
     )
-    arms["- ours"] = lambda seed: apgd_verdicts(network, data, epsilon, seed=seed)
+    arms["- ours"] = lambda seed: apgd_verdicts(network, data, epsilon, seed=seed, device=device)
     return arms
 
 
@@ -179,17 +176,17 @@ def autoattack_arms(network: nn.Module, data: LabelledImages, epsilon: float) ->
 # -- PGD -----------------------------------------------------------------------------------------------------
 
 
-def pgd_arms(network: nn.Module, data: LabelledImages, epsilon: float) -> Arms:
+def pgd_arms(network: nn.Module, data: LabelledImages, epsilon: float, device: str = "cpu") -> Arms:
     """PGD-100 on the cross-entropy at two step lengths: a quarter of the radius, and 2.5 radii in all."""
     from trainables.evaluation.pgd import broken_by_pgd
 
-    images, labels = torch.tensor(data.images), torch.tensor(data.labels)
+    images, labels = to_unit(torch.tensor(data.images)).to(device), torch.tensor(data.labels).to(device)
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(logits, labels, reduction="none")
 
     def starts(seed: int) -> Tensor:
-        return torch.rand(images.shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+        return torch.rand(images.shape, generator=torch.Generator().manual_seed(seed)).to(device) * 2 - 1
 
     def plain(seed: int, length: float) -> np.ndarray:
         with attack_mode(network):
@@ -203,7 +200,7 @@ def pgd_arms(network: nn.Module, data: LabelledImages, epsilon: float) -> Arms:
             )
 
     def ours(seed: int, length: float) -> np.ndarray:
-        rows = torch.arange(len(images))
+        rows = torch.arange(len(images), device=device)
         with attack_mode(network):
             broken = broken_by_pgd(
                 network,
@@ -217,7 +214,7 @@ def pgd_arms(network: nn.Module, data: LabelledImages, epsilon: float) -> Arms:
                 length=length,
                 size=256,
             )
-        return ~broken.numpy()
+        return ~broken.cpu().numpy()
 
     return {
         "plain loop, step epsilon / 4": lambda seed: plain(seed, epsilon / 4),
@@ -249,7 +246,7 @@ def plain_pgd(
         x = torch.clamp(x.detach() + length * gradient.sign(), low, high)
     with torch.no_grad():
         broken |= network(x).argmax(1) != labels
-    return ~broken.numpy()
+    return ~broken.cpu().numpy()
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
     python benchmarks/overhead.py [--repeats 3] [--sizes 8x300,100x1,2000x1] [--only ours,ours-quiet]
 
 A size is TRIALSxEPOCHS of a trainable that does nothing and reports ten metrics; four at a time on pretend CPUs,
-actors reused. Four sides take turns, each in a process of its own:
+actors reused. The sides take turns, each in a process of its own:
 
     ours          storage, decisions, sampler and MLflow (SQLite), as a study runs them
     ours-quiet    the same without MLflow
     raw           `tune.Tuner` with Ray's MLflowLoggerCallback, no other logger
     raw-quiet     `tune.Tuner` without any logger
+    optuna        Optuna alone, `study.optimize(n_jobs=1)` on SQLite: no processes, no tracking, nothing to lose
+    optuna-4      the same with n_jobs=4, which are threads
 
 CPU is that of the driver's process, all its threads, and of the processes that it keeps for tracking, from the first
 trial until MLflow has everything; starting Ray and importing are left out. Wall time is shown for scale only.
@@ -32,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-SIDES = ("ours", "ours-quiet", "raw", "raw-quiet")
+SIDES = ("ours", "ours-quiet", "raw", "raw-quiet", "optuna", "optuna-4")
 SLOTS = 4
 OBJECTIVE = "val/score"
 METRICS = {OBJECTIVE: 0.5} | {f"val/m{k}": k / 7 for k in range(6)} | {f"train/m{k}": k / 7 for k in range(3)}
@@ -106,15 +108,20 @@ def measure(side: str, trials: int, epochs: int) -> dict[str, float]:
     else:
         os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
     import mlflow  # all that is imported is imported before the clock starts
+    import optuna
     import ray
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
     mlflow.MlflowClient("sqlite:///mlflow.db").search_experiments()  # makes the tables
-    ray.init(num_cpus=SLOTS, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    run = (
-        prepare_ours(trials, epochs, side == "ours")
-        if side.startswith("ours")
-        else prepare_raw(trials, epochs, side == "raw")
-    )
+    if not side.startswith("optuna"):
+        ray.init(num_cpus=SLOTS, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    if side.startswith("ours"):
+        run = prepare_ours(trials, epochs, side == "ours")
+    elif side.startswith("raw"):
+        run = prepare_raw(trials, epochs, side == "raw")
+    else:
+        run = prepare_optuna(trials, epochs, SLOTS if side == "optuna-4" else 1)
     children, wall, cpu = child_cpu_s(), time.perf_counter(), time.process_time()
     run()
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
@@ -200,6 +207,24 @@ def prepare_raw(trials: int, epochs: int, tracked: bool) -> Callable[[], None]:
     return run
 
 
+def prepare_optuna(trials: int, epochs: int, jobs: int) -> Callable[[], None]:
+    """Return the same number of trials and results of an objective that does nothing, on Optuna alone."""
+    import optuna
+
+    def objective(trial: optuna.Trial) -> float:
+        trial.suggest_float("x", 0.0, 1.0)
+        trial.suggest_float("y", 0.0, 1.0)
+        for epoch in range(epochs):
+            trial.report(METRICS[OBJECTIVE], epoch)
+        return METRICS[OBJECTIVE]
+
+    def run() -> None:
+        study = optuna.create_study(storage="sqlite:///study.db", sampler=optuna.samplers.TPESampler(seed=0))
+        study.optimize(objective, n_trials=trials, n_jobs=jobs)
+
+    return run
+
+
 def noop() -> Any:
     """Return the trainable that does nothing."""
     from ray import tune
@@ -225,7 +250,7 @@ def noop() -> Any:
 
 def check(trials: int, epochs: int, side: str) -> None:
     """End with an error unless MLflow has every trial and every result exactly once."""
-    if side.endswith("quiet"):
+    if side not in ("ours", "raw"):  # they have no MLflow
         return
     import sqlite3
 

@@ -42,6 +42,20 @@ from trainables.streams import Streams
 CLASSES, EPSILON = 10, 8 / 255
 SHAPES = {"small_cnn": (1, 8, 8)}
 FAST = {"precision": "bf16", "channels_last": True}
+HEADING = [
+    "network, batch",
+    "method",
+    "arm",
+    "class",
+    "ms",
+    "images/s",
+    "times faster",
+    "F-eq.",
+    "waits",
+    "loss",
+]
+LIMIT = "of the bf16 limit"
+Arms = dict[str, tuple[str, Callable[[int], float]]]
 #: Operations that make the host wait for a GPU.
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal")
 
@@ -96,19 +110,7 @@ def main() -> None:
     peak = matrix_rate() if options.device == "cuda" else 0.0
     if peak:
         print(f"{torch.cuda.get_device_name()}: {peak / 1e12:.0f} TFLOP/s in a bf16 matrix product")
-    heading = [
-        "network, batch",
-        "method",
-        "arm",
-        "class",
-        "ms",
-        "images/s",
-        "times faster",
-        "F-eq.",
-        "waits",
-        "loss",
-    ]
-    print(table([[*heading, "of the bf16 limit"] if peak else heading]), flush=True)
+    print(table([[*HEADING, LIMIT] if peak else HEADING]), flush=True)
     for network in options.network or ["wrn_40_2", "small_cnn"]:
         batch = options.batch or (64 if network == "small_cnn" else 16)
         task = Task(network, batch, torch.device(options.device), given)
@@ -119,7 +121,8 @@ def main() -> None:
             elif not options.only and network != "small_cnn" and options.device == "cpu":
                 wanted &= cell.name not in ("oe", "mart")  # within minutes; their passes are those of others
             if wanted:
-                measure(task, cell, rounds, peak, options.compile)
+                for row in measured_rows(task, cell, arms_of(task, cell, options.compile), rounds, peak):
+                    print(line(row), flush=True)
 
 
 # -- the task ------------------------------------------------------------------------------------------------
@@ -128,10 +131,25 @@ def main() -> None:
 class Task:
     """Images whose class is a bright block, uniform noise as outliers, and a network that has learnt the classes."""
 
-    def __init__(self, network: str, batch: int, device: torch.device, given: str) -> None:
+    def __init__(
+        self,
+        network: str,
+        batch: int,
+        device: torch.device,
+        given: str,
+        batches: int = 0,
+        shape: tuple[int, int, int] | None = None,
+    ) -> None:
+        """Make the images and train the network.
+
+        Args:
+            given: where the textbook's images come from, "memory" or "files".
+            batches: in an epoch; 0: enough for the clock.
+            shape: of an image; None: the network's usual one.
+        """
         self.network, self.batch, self.device, self.given = network, batch, device, given
-        self.batches = 20 if device.type == "cuda" else 5 if network == "small_cnn" else 1
-        self.shape = SHAPES.get(network, (3, 32, 32))
+        self.batches = batches or (20 if device.type == "cuda" else 5 if network == "small_cnn" else 1)
+        self.shape = shape or SHAPES.get(network, (3, 32, 32))
         rng = np.random.default_rng(0)
         count = batch * self.batches
         self.labels = rng.integers(CLASSES, size=count)
@@ -200,7 +218,7 @@ class Task:
 # -- arms ----------------------------------------------------------------------------------------------------
 
 
-def arms_of(task: Task, cell: Cell, compiled: bool = False) -> dict[str, tuple[str, Callable[[int], float]]]:
+def arms_of(task: Task, cell: Cell, compiled: bool = False) -> Arms:
     """Return {arm: (class, an epoch that returns its mean loss)}; the first arm is the peer."""
 
     def plain(backward: bool) -> Callable[[int], float]:
@@ -241,24 +259,23 @@ def arms_of(task: Task, cell: Cell, compiled: bool = False) -> dict[str, tuple[s
     return arms
 
 
-def measure(task: Task, cell: Cell, rounds: int, peak: float, compiled: bool) -> None:
-    """Print one row for each arm of a cell."""
-    arms = arms_of(task, cell, compiled)
+def measured_rows(task: Task, cell: Cell, arms: Arms, rounds: int, peak: float) -> list[list[str]]:
+    """Return one row for each arm of a cell, with the share of the limit if `peak` gives it."""
     with Counts() as single:
         task.initial.eval()(torch.zeros(1, *task.shape, device=task.device))
     images = task.batch * task.batches
     counted = {}
     for name, (_, run) in arms.items():  # also warms up
-        if compiled:
+        if name.endswith("compiled"):
             run(0)
         with Counts() as counts:
             loss = run(0)
         counted[name] = counts.flops / single.flops / images, counts.waits / task.batches, loss
     measured = alternate({name: run for name, (_, run) in arms.items()}, rounds)
     clock = "cpu" if task.device.type == "cpu" else "wall"
-    peer = measured["textbook"]
+    peer, rows = measured["textbook"], []
     for name, arm in measured.items():
-        seconds = float(np.median(getattr(arm, clock)))
+        seconds = arm.median(clock)
         row = [
             f"{task.network}, {task.batch}",
             cell.title,
@@ -270,7 +287,8 @@ def measure(task: Task, cell: Cell, rounds: int, peak: float, compiled: bool) ->
         row += [f"{counted[name][0]:.1f}", f"{counted[name][1]:.0f}", f"{counted[name][2]:.3f}"]
         if peak:
             row.append(f"{100 * cell.least * single.flops * images / seconds / peak:.1f} %")
-        print(line(row), flush=True)
+        rows.append(row)
+    return rows
 
 
 class Counts(TorchDispatchMode):

@@ -261,7 +261,7 @@ def one_line(error: Exception) -> str:
     """Return an exception's text in one line; of one that holds a worker's traceback, its beginning and its end."""
     lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines() if line.strip()]
     if len(lines) > 1 and any(line.startswith('File "') for line in lines):
-        lines = [lines[0].partition(", ray::")[0], lines[-1]]  # what was raised stands in the last line
+        lines = [f"{lines[0].partition(', ray::')[0]}:", lines[-1]]  # what was raised stands in the last line
     return " ".join(" ".join(lines).split())[:300]
 
 

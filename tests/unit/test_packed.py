@@ -10,11 +10,15 @@ from tests.unit.toy import round_trip, same
 from trainables.data import loader
 from trainables.errors import TrainingFailed
 from trainables.method import Trainer
+from trainables.networks import Classifier
+from trainables.networks import build as networks_build
+from trainables.networks.wide_resnet import WideResNet
 from trainables.options import build
 from trainables.options.packing import VARIES, pack_key, unpackable
 from trainables.options.schema import fields_of
 from trainables.packed import Replica, epoch, train_together
 from trainables.packed.forms import FORMS
+from trainables.packed.network import stack
 
 EPOCHS, TRAIN, BATCH = 4, 64, 8  # 32 steps
 COMMON = {"epochs": EPOCHS, "batch_size": BATCH}
@@ -133,6 +137,57 @@ def test_batch_norm_keeps_each_replicas_statistics(name, double):
     together(name, packed)
     alone(single)
     agree(packed, single, 1e-12)
+
+
+def make_wide(seed, values):
+    """Return a trial on a WRN-10-1, which has no stacked form of its own: two replicas of WRN-40-2 take minutes."""
+    method = make("pgd_at", {**values, "optimizer": "sgd", "ema": 0.9}, seed)
+    body = WideResNet(toy.CLASSES, toy.SHAPE, depth=10, widen=1)
+    method.network = Classifier(method.network.normalize, body).double()
+    method.trainer = Trainer(method.network, method.options, len(method.loader))
+    return method
+
+
+def test_any_architecture_is_mapped_over_the_replicas(double):
+    """Batch norm, shortcuts, unequal attacks: the trials alone to 1e-12."""
+    values = [{"lr": 1e-2, "attack.steps": 2}, {"lr": 4e-2, "attack.steps": 1}, {"attack.epsilon": 0.0}]
+    packed = [make_wide(k, v) for k, v in enumerate(values)]
+    single = [make_wide(k, v) for k, v in enumerate(values)]
+    together("pgd_at", packed, 2)
+    alone(single, 2)
+    agree(packed, single, 1e-12)
+
+
+@pytest.mark.parametrize("network", ["mobilenet_v3_small", "preact_resnet18", "wrn_40_2"])
+def test_a_mapped_network_is_each_network(network):
+    """Logits, gradients and running statistics in float64 in training mode; the first replica alone in eval mode."""
+    torch.manual_seed(0)
+    side = 32 if network.startswith("mobilenet") else 8
+    networks = [
+        networks_build(network, 3, (3, side, side), (0.4,) * 3, (0.2,) * 3).double() for _ in range(2)
+    ]
+    images, others = torch.rand(2, 2, 4, 3, side, side, dtype=torch.float64)
+    stacked = stack(networks)
+    logits = stacked.train(images)
+    gradients = torch.autograd.grad(logits.square().sum(), list(stacked.parameters.values()))
+    for k, own in enumerate(networks):
+        expected = own.train()(images[k])
+        torch.testing.assert_close(logits[k], expected, rtol=1e-9, atol=1e-9)
+        found = [g[k] for g in gradients]
+        per_weight = torch.autograd.grad(expected.square().sum(), list(own.parameters()))
+        scale = max(float(g.abs().max()) for g in per_weight)
+        torch.testing.assert_close(found, list(per_weight), rtol=1e-8, atol=1e-9 * scale)
+        for name, buffer in stacked.buffers.items():
+            torch.testing.assert_close(buffer[k], dict(own.named_buffers())[name], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        stacked.eval(others[:1])[0], networks[0].eval()(others[0]), rtol=1e-9, atol=1e-9
+    )
+
+
+def test_a_network_that_drops_units_has_no_stacked_form():
+    one = networks_build("wrn_40_2", 3, (3, 8, 8), (0.4,) * 3, (0.2,) * 3, dropout=0.3)
+    with pytest.raises(TypeError, match="Dropout"):
+        stack([one, one])
 
 
 # -- whom a trial is packed with ---------------------------------------------------------------------------
@@ -322,7 +377,7 @@ def test_pack_keys_golden():
     [
         ("pgd_at", {}, ""),
         ("robgan", {}, "method robgan has no packed form"),
-        ("pgd_at", {"network": "wrn_40_2"}, "network wrn_40_2 has no packed form"),
+        ("pgd_at", {"network": "wrn_40_2"}, ""),
         ("standard", {"dropout": 0.1}, "dropout draws from"),
         ("trades", {"attack_bn": "train"}, "attack_bn=train has no packed form"),
         ("energy", {"energy.lam": 0.3}, ""),

@@ -43,16 +43,11 @@ PLAIN = {
     "greg.sampler": "random",
 }
 
-#: Architectures whose layers have a stacked form.
-NETWORKS = ("small_cnn",)
-
 
 def unpackable(method: str, options: Any) -> str:
     """Return why a configuration can only be trained alone, in one line, or "" if it has a packed form."""
     if method not in VARIES:
         return f"method {method} has no packed form (those that have: {', '.join(sorted(VARIES))})"
-    if options.network not in NETWORKS:
-        return f"network {options.network} has no packed form (those that have: {', '.join(NETWORKS)})"
     if options.dropout:
         return "dropout draws from the process's generator, which trials of a pack would share"
     flat = to_flat(options)

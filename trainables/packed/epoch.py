@@ -11,7 +11,7 @@ from trainables.errors import TrainingFailed
 from trainables.method import Method
 from trainables.options.packing import pack_key, unpackable
 from trainables.packed.forms import FORMS
-from trainables.packed.network import StackedNetwork
+from trainables.packed.network import stack
 from trainables.packed.trainer import StackedTrainer
 
 
@@ -97,7 +97,7 @@ def _train_group(replicas: Sequence[Replica]) -> list[Outcome]:
 
 def _stacked(replicas: Sequence[Replica]) -> list[Outcome]:
     methods = [replica.method for replica in replicas]
-    network = StackedNetwork([method.network for method in methods])
+    network = stack([method.network for method in methods])
     form = FORMS[type(methods[0])](methods, network, [replica.epoch for replica in replicas])
     trainer = StackedTrainer(network, [method.trainer for method in methods], len(form.loader))
     for losses, terms in form.losses():

@@ -1,9 +1,12 @@
-"""K classifiers of one architecture as one: channels side by side, so that a layer is one call."""
+"""K classifiers of one architecture as one, so that an operation is one call for all."""
 
+import copy
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from trainables.networks import Classifier
@@ -12,11 +15,10 @@ from trainables.networks.small_cnn import SmallCNN
 Layer = tuple[str, nn.Module]  # its name within the classifier
 
 
-class StackedNetwork:
+class StackedNetwork(ABC):
     """The classifiers of K replicas, their parameters and buffers stacked along a first axis.
 
-    Convolutions are grouped by replica, batch norm is one over K times the channels, linear layers are one batched
-    product. A forward of k images' stacks uses the first k replicas.
+    A forward of k images' stacks uses the first k replicas.
 
     Attributes:
         parameters: {name in the classifier: (K, ...)}, leaves that ask for gradients.
@@ -29,8 +31,10 @@ class StackedNetwork:
         Raises:
             TypeError: the architecture has no stacked form.
         """
+        for name, layer in networks[0].named_modules():
+            if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p:
+                raise TypeError(f"{name} ({layer}) has no stacked form")
         self.normalize = networks[0].normalize
-        self.layers = _layers(networks[0])
         self.parameters = {
             name: torch.stack([dict(n.named_parameters())[name].detach() for n in networks])
             for name, _ in networks[0].named_parameters()
@@ -56,6 +60,57 @@ class StackedNetwork:
     def eval(self, images: Tensor, normalize: bool = True) -> Tensor:
         """Return (k, n, classes) logits in eval mode; only the images may ask for gradients."""
         return self._forward(self.normalize(images) if normalize else images, self._frozen, False)
+
+    @abstractmethod
+    def _forward(self, images: Tensor, weights: dict[str, Tensor], training: bool) -> Tensor:
+        """Return the logits of normalised images."""
+
+
+def stack(networks: Sequence[Classifier]) -> StackedNetwork:
+    """Return the fastest stacked form of classifiers of one architecture.
+
+    Raises:
+        TypeError: they have none.
+    """
+    return (GroupedNetwork if isinstance(networks[0].body, SmallCNN) else MappedNetwork)(networks)
+
+
+class MappedNetwork(StackedNetwork):
+    """Any architecture: its own forward, mapped over the replicas by `torch.vmap`.
+
+    Statistics of batch norm are updated in place in the stacked buffers.
+    """
+
+    def __init__(self, networks: Sequence[Classifier]) -> None:
+        super().__init__(networks)
+        self._body = copy.deepcopy(networks[0].body)  # its layers; the weights are given with each call
+        self._body.compiled = False
+
+    def _forward(self, images: Tensor, weights: dict[str, Tensor], training: bool) -> Tensor:
+        self._body.train(training)
+        given = {
+            name.removeprefix("body."): stacked[: len(images)]
+            for name, stacked in {**weights, **self.buffers}.items()
+        }
+
+        def one(own: dict[str, Tensor], x: Tensor) -> Tensor:
+            logits: Tensor = functional_call(self._body, own, (x,))
+            return logits
+
+        found: Tensor = torch.vmap(one)(given, images)
+        return found
+
+
+class GroupedNetwork(StackedNetwork):
+    """`SmallCNN`: channels side by side, so that a layer is one call.
+
+    Convolutions are grouped by replica, batch norm is one over K times the channels, linear layers are one batched
+    product.
+    """
+
+    def __init__(self, networks: Sequence[Classifier]) -> None:
+        super().__init__(networks)
+        self.layers = _layers(networks[0])
 
     def _forward(self, images: Tensor, weights: dict[str, Tensor], training: bool) -> Tensor:
         k, n = images.shape[:2]
@@ -95,14 +150,13 @@ _STACKABLE = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Flatten, nn.Linear, nn.Drop
 
 def _layers(network: Classifier) -> list[Layer]:
     """Return a classifier's layers in their order, with the names by which its state dict knows them."""
-    if not isinstance(network.body, SmallCNN):
-        raise TypeError(f"{type(network.body).__name__} has no stacked form")
+    assert isinstance(network.body, SmallCNN)
     inner = [
         (f"body.layers.{name}", layer)
         for name, layer in network.body.layers.named_modules()
         if not isinstance(layer, nn.Sequential)
     ]
     for name, layer in inner:
-        if not isinstance(layer, _STACKABLE) or (isinstance(layer, nn.Dropout) and layer.p):
+        if not isinstance(layer, _STACKABLE):
             raise TypeError(f"{name} ({layer}) has no stacked form")
     return [*inner, ("body.head", network.head)]

@@ -1,0 +1,26 @@
+"""What a study says of a worker that is gone, from what Ray says of it."""
+
+from tuner.bridge import one_line
+
+CREATION = """The actor died because of an error raised in its creation task, \x1b[36mray::Trial.__init__()\x1b[39m (pid=1, ip=::1)
+           ^^^^^^^^^^^^^^^^^^^
+  File "trainable.py", line 9, in __init__
+    self.setup(copy.deepcopy(self.config))
+ValueError: no such folder: 'data'"""
+
+
+def test_what_a_workers_creation_raised_is_named():
+    assert one_line(RuntimeError(CREATION)) == (
+        "The actor died because of an error raised in its creation task: ValueError: no such folder: 'data'"
+    )
+
+
+def test_without_a_traceback_every_line_counts():
+    text = "The actor died unexpectedly before finishing this task.\n\tclass_name: Trial\n\tpid: 7\n"
+    assert one_line(RuntimeError(text)) == (
+        "The actor died unexpectedly before finishing this task. class_name: Trial pid: 7"
+    )
+
+
+def test_a_long_text_is_cut():
+    assert one_line(RuntimeError("x" * 999)) == "x" * 300
