@@ -56,7 +56,15 @@ def test_each_heavy_library_has_its_room_in_tuner(path: Path) -> None:
         assert "optuna" not in roots(path)
     if name not in ("mlflow_store.py", "model_registry.py", "system_metrics.py", "mlflow_runs.py"):
         assert "mlflow" not in roots(path)
-    if name not in ("controller.py", "bridge.py", "ray_start.py", "service.py", "submit.py", "gpu_copies.py"):
+    if name not in (
+        "controller.py",
+        "bridge.py",
+        "watchdog.py",
+        "ray_start.py",
+        "service.py",
+        "submit.py",
+        "gpu_copies.py",
+    ):
         assert "ray" not in roots(path)
     assert "tests" not in roots(path)
 

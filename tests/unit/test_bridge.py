@@ -2,7 +2,7 @@
 
 from tuner.bridge import one_line
 
-CREATION = """The actor died because of an error raised in its creation task, \x1b[36mray::Trial.__init__()\x1b[39m (pid=1, ip=::1)
+CREATION = """The actor died because of an error raised in its creation task, \x1b[36mray::T.__init__()\x1b[39m
            ^^^^^^^^^^^^^^^^^^^
   File "trainable.py", line 9, in __init__
     self.setup(copy.deepcopy(self.config))
