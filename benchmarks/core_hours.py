@@ -1,17 +1,17 @@
 """Trials per core-hour of a whole search, packed or with a worker each, beside plain Ray Tune; and what it finds.
 
-    python benchmarks/core_hours.py [--seeds 20] [--trials 48] [--pack 16] [--out FILE]
+    python benchmarks/core_hours.py [--seeds 20] [--trials 48] [--pack 48] [--out FILE]
     python benchmarks/core_hours.py --table FILE
 
 Every arm searches the same space for PGD-AT on the digits: learning rate, weight decay, radius and steps (1 to 6) of
 the training attack, up to 9 epochs with asynchronous halving (first rung 1, reduction 3) on the validation accuracy
 under PGD-10; TPE suggests. The network is `narrow` of `packed.py`, batch 8: its operations cost less than their
-dispatch. Two workers of one thread; all arms train, validate and write a checkpoint per epoch by the same functions.
+dispatch. Workers have one thread; all arms train, validate and write a checkpoint per epoch by the same functions.
 
-    raw           `tune.Tuner`, OptunaSearch, AsyncHyperBandScheduler, one trial per worker, actors reused, Tune's own
-                  checkpoints (the last two kept); no logger and no MLflow
-    packed        the service's queue, database and checkpoints, up to `--pack` trials in a worker
-    single        the same with one trial per worker
+    raw           `tune.Tuner`, OptunaSearch, AsyncHyperBandScheduler, two workers, one trial in each, actors reused,
+                  Tune's own checkpoints (the last two kept); no logger and no MLflow
+    packed        the service's queue, database and checkpoints, one worker with up to `--pack` trials
+    single        the same with two workers, one trial in each
     sequential    the queue without Ray: one trial after the other in one process (a floor, not a search as one runs it)
 
 Arms take turns, every other seed backwards, each in a process with a Ray of its own. CPU is that of the driver and of
@@ -79,7 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--trials", type=int, default=48)
-    parser.add_argument("--pack", type=int, default=16)
+    parser.add_argument("--pack", type=int, default=48)
     parser.add_argument("--arms", default="raw,packed,single", help=f"of {', '.join(ARMS)}")
     parser.add_argument("--out", type=Path, help="takes a line for every run; default: a new temporary file")
     parser.add_argument("--table", type=Path, metavar="FILE", help="run nothing, show the runs of this file")
@@ -94,9 +94,9 @@ def main() -> None:
     out = options.out or Path(tempfile.mkstemp(prefix="core-hours-", suffix=".jsonl")[1])
     print(f"python benchmarks/core_hours.py --seeds {options.seeds} --trials {options.trials}", end="")
     print(f" --pack {options.pack} --arms {options.arms} --out {out}")
-    print(machine("torch", "ray", "optuna").replace("one thread", f"{WORKERS} workers"), flush=True)
+    print(machine("torch", "ray", "optuna").replace(", one thread", ""), flush=True)
     size = (options.trials, options.pack)
-    done = [run for run in read(out) if (run.trials, run.pack) == size]
+    done = [run for run in read(out) if run.trials == options.trials and run.pack in (1, options.pack)]
     for seed in range(options.seeds):
         arms = options.arms.split(",")[:: 1 if seed % 2 == 0 else -1]
         for arm in arms:
@@ -151,7 +151,7 @@ def measure(arm: str, seed: int, trials: int, pack: int) -> Run:
     network, generator = checkpoints.classifier_of(content), torch.Generator().manual_seed(VALIDATION_SEED)
     found = evaluate(network, load("digits", ""), TEST, generator, "cpu").metrics
     return Run(
-        arm, seed, trials, pack,
+        arm, seed, trials, pack if arm == "packed" else 1,
         epochs=sum(trial.epochs for trial in ended),
         cpu=round(cpu - meter.own + meter.total("worker"), 2),
         start=round(sum(float(path.read_text()) for path in Path().glob("start-*")), 2),

@@ -179,12 +179,12 @@ def ended_of(store: LaneStore) -> list[Ended]:
 
 
 def packed(assets: Assets, seed: int, trials: int, pack: int) -> list[Ended]:
-    """Search with the service's queue on Ray, up to `pack` trials in a worker."""
+    """Search with the service's queue on Ray: one worker that trains up to `pack` trials, or two with a trial each."""
     bridge.StudyTrainable, bridge.PackTrainable = NarrowTrial, NarrowPack  # type: ignore[attr-defined]
     store, queue = queue_of(seed, trials)
     bridge.run_queue(
         queue, assets=assets, run_uri=os.getcwd(), validation=VALIDATION, resources={"cpu": 1},
-        concurrency=WORKERS, log=lambda key, text: None, keep=lambda key, name: None,
+        concurrency=WORKERS if pack == 1 else 1, log=lambda key, text: None, keep=lambda key, name: None,
         opened=lambda names: None, asked_to_stop=lambda: False, pack=pack,
     )  # fmt: skip
     return ended_of(store)
