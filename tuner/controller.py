@@ -22,7 +22,7 @@ from tuner.packing import pack_size
 from tuner.peers import Point, dominates
 from tuner.plan import LanePlan, Plan
 from tuner.queue import Lane, Listener, TrialQueue, best, feasible, point_of
-from tuner.records import Role, State, TrialRecord
+from tuner.records import Role, State, TrialRecord, commonest
 from tuner.resources import Resources
 from tuner.results import ArmResult
 from tuner.run_folder import RunFolder
@@ -395,11 +395,3 @@ class Controller:
             return []
         records = confirmation.current(self.confirm.records(), self._arms(winner))
         return confirmation.results_of(self.plan, records, self.evaluations.metrics())
-
-
-def commonest(reasons: Sequence[str]) -> str:
-    """Return the reason that occurs most, with its count."""
-    if not reasons:
-        return "no reason recorded"
-    top = max(set(reasons), key=lambda reason: (reasons.count(reason), reason))
-    return f"{top} ({reasons.count(top)} of {len(reasons)})"

@@ -1,6 +1,6 @@
 """What is known of trials, as values: the shape of the truth that lives in the study's storage."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -138,3 +138,11 @@ class TrialRecord:
 
 def trial_key(lane: str, number: int) -> str:
     return f"{number:04d}" if lane == "search" else f"{lane}-{number:04d}"
+
+
+def commonest(reasons: Sequence[str]) -> str:
+    """Return the reason that occurs most, with its count."""
+    if not reasons:
+        return "no reason recorded"
+    top = max(set(reasons), key=lambda reason: (reasons.count(reason), reason))
+    return f"{top} ({reasons.count(top)} of {len(reasons)})"
