@@ -1,6 +1,6 @@
 """Trials per core-hour of a whole search, packed or with a worker each, beside plain Ray Tune; and what it finds.
 
-    python benchmarks/core_hours.py [--seeds 20] [--trials 48] [--pack 48] [--out FILE]
+    python benchmarks/core_hours.py [--seeds 20] [--trials 48] [--pack 32] [--out FILE]
     python benchmarks/core_hours.py --table FILE
 
 Every arm searches the same space for PGD-AT on the digits: learning rate, weight decay, radius and steps (1 to 6) of
@@ -79,7 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--trials", type=int, default=48)
-    parser.add_argument("--pack", type=int, default=48)
+    parser.add_argument("--pack", type=int, default=32)
     parser.add_argument("--arms", default="raw,packed,single", help=f"of {', '.join(ARMS)}")
     parser.add_argument("--out", type=Path, help="takes a line for every run; default: a new temporary file")
     parser.add_argument("--table", type=Path, metavar="FILE", help="run nothing, show the runs of this file")
