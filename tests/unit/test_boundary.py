@@ -26,6 +26,24 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+def curved_network():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        return nn.Sequential(nn.Flatten(), nn.Linear(16, 12), nn.Tanh(), nn.Linear(12, 4)).double()
+
+
+def images_inside(net, count, temperature):
+    """Return images and labels of positive soft margin, as the search expects them.
+
+    From the other side of the boundary FAB amplifies rounding: what it finds differs from one CPU to the next.
+    """
+    images = torch.rand(100 * count, 1, 4, 4, generator=generator(1), dtype=torch.float64)
+    labels = net(images).argmax(1)
+    inside = torch.nonzero(soft_margin(net(images), labels, temperature) > 1e-3)[:count, 0]
+    assert len(inside) == count
+    return images[inside], labels[inside]
+
+
 # -- soft margin -------------------------------------------------------------------------------------------
 
 
@@ -243,8 +261,7 @@ def test_search_of_no_images(search):
 def test_each_image_is_searched_on_its_own(search):
     """One image alone and in a batch give the same point: the mixture is per image."""
     net = curved_network()
-    images = torch.rand(5, 1, 4, 4, generator=generator(1), dtype=torch.float64)
-    labels = net(images).argmax(1)
+    images, labels = images_inside(net, 5, 5.0)
 
     def run(rows, **flags):
         def phi(x):
@@ -261,8 +278,7 @@ def test_each_image_is_searched_on_its_own(search):
 def test_shared_alpha_gives_every_image_the_first_ones_mixture():
     """The quirk changes the others' points and never those of the first image."""
     net = curved_network()
-    images = torch.rand(5, 1, 4, 4, generator=generator(1), dtype=torch.float64)
-    labels = net(images).argmax(1)
+    images, labels = images_inside(net, 5, 5.0)
     own, shared = (
         closest_boundary(
             lambda x: soft_margin(net(x), labels, 5.0),
@@ -277,12 +293,6 @@ def test_shared_alpha_gives_every_image_the_first_ones_mixture():
     )
     torch.testing.assert_close(own[0], shared[0])
     assert not torch.allclose(own[1:], shared[1:])
-
-
-def curved_network():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(2)
-        return nn.Sequential(nn.Flatten(), nn.Linear(16, 12), nn.Tanh(), nn.Linear(12, 4)).double()
 
 
 @pytest.mark.parametrize("search", SEARCHES)
@@ -305,8 +315,7 @@ def test_search_costs_what_it_says(search):
 def test_the_searches_agree_on_a_network():
     """10 sequential steps are on average within 5 % of 60 steps of fab."""
     net = curved_network()
-    images = 0.25 + 0.5 * torch.rand(64, 1, 4, 4, generator=generator(1), dtype=torch.float64)
-    labels = net(images).argmax(1)
+    images, labels = images_inside(net, 64, 20.0)
 
     def run(search, steps):
         return closest_boundary(
@@ -318,19 +327,15 @@ def test_the_searches_agree_on_a_network():
             generator=generator(),
         ).distances
 
-    right = soft_margin(net(images), labels, 20.0) > 1e-9
-    short, long = run("sequential", 10)[right], run("fab", 60)[right]
-    both = short.isfinite() & long.isfinite()
-    assert both.float().mean() > 0.6
-    assert torch.equal(short.isfinite(), long.isfinite())
-    assert (short[both] / long[both]).mean().item() == pytest.approx(1.0, abs=0.05)
+    short, long = run("sequential", 10), run("fab", 60)
+    assert (short.isfinite() & long.isfinite()).all()
+    assert (short / long).mean().item() == pytest.approx(1.0, abs=0.05)
 
 
 def test_fab_in_one_pass_comes_as_near_as_fab():
     """The mean distance after 20 steps is at most 1 % longer, and every boundary point is found."""
     net = curved_network()
-    images = 0.25 + 0.5 * torch.rand(64, 1, 4, 4, generator=generator(1), dtype=torch.float64)
-    labels = net(images).argmax(1)
+    images, labels = images_inside(net, 64, 20.0)
     plain, merged = (
         closest_boundary(
             lambda x: soft_margin(net(x), labels, 20.0),
@@ -342,10 +347,8 @@ def test_fab_in_one_pass_comes_as_near_as_fab():
         ).distances
         for search in ("fab", "fab_onepass")
     )
-    both = plain.isfinite() & merged.isfinite()
-    assert both.float().mean() > 0.6
-    assert torch.equal(plain.isfinite(), merged.isfinite())
-    assert float(merged[both].mean() / plain[both].mean()) <= 1.01
+    assert (plain.isfinite() & merged.isfinite()).all()
+    assert float(merged.mean() / plain.mean()) <= 1.01
 
 
 def test_unknown_search_is_refused():

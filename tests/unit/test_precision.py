@@ -144,7 +144,8 @@ def trained():
 
 
 def test_an_attack_on_the_bf16_copy_is_as_strong(trained):
-    data = toy.images_of(64, 9)
+    """512 images: over seeds of the images and the attack, the ratio of the losses moves by 0.9 % around 1."""
+    data = toy.images_of(512, 9)
     images, labels = torch.tensor(data.images), torch.tensor(data.labels)
     copied = AttackCopy(trained, torch.bfloat16).refresh()
     (_, exact), (logits, rounded) = (logits_and_gradient(n, images, labels) for n in (trained, copied))
@@ -163,18 +164,18 @@ def test_an_attack_on_the_bf16_copy_is_as_strong(trained):
         with torch.no_grad():
             return float(F.cross_entropy(trained(attacked), labels))  # judged in float32
 
-    assert reached(copied) >= 0.98 * reached(trained) > 2 * F.cross_entropy(trained(images), labels)
+    assert reached(copied) >= 0.97 * reached(trained) > 2 * F.cross_entropy(trained(images), labels)
 
 
-def one_step(name, weights, values):
-    """Return a method after one step of SGD on 32 images, its loss, and the step that its weights took."""
+def one_step(name, weights, values, images=32):
+    """Return a method after one step of SGD on some images, its loss, and the step that its weights took."""
     entry = trainables.get(name)
-    given = {"network": "wrn_40_2", "batch_size": 32, "epochs": 1, "seed": 5, "optimizer": "sgd", "lr": 1e-3}
+    given = {"network": "wrn_40_2", "batch_size": images, "epochs": 1, "seed": 5, "optimizer": "sgd", "lr": 1e-3}
     given |= {"schedule": "constant", **({"attack.epsilon": 0.1} if name not in ("standard", "oe") else {})}
     if name not in ("oe", "aoe"):
         given["from_pretrained"] = True
     options = build(entry.load_options(), given | values)
-    method = entry.load_method()(options, toy.context(5, lambda: weights, toy.benchmark(train=32)))
+    method = entry.load_method()(options, toy.context(5, lambda: weights, toy.benchmark(train=images)))
     before = torch.cat([p.detach().flatten().clone() for p in method.network.parameters()])
     loss = method.train_epoch(0)["loss"]
     after = torch.cat([p.detach().flatten() for p in method.network.parameters()])
@@ -183,12 +184,17 @@ def one_step(name, weights, values):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_bf16_step_goes_where_the_float32_step_goes(name, trained):
-    _, loss, step = one_step(name, toy.weights(trained), {})
-    method, loss_fast, step_fast = one_step(name, toy.weights(trained), FAST)
-    assert loss_fast == pytest.approx(loss, rel=0.05)
-    assert float(step_fast.norm() / step.norm()) == pytest.approx(1, rel=0.05)
-    # where an attack rounds, some of its signs turn, and other images give other gradients
-    assert F.cosine_similarity(step, step_fast, dim=0) >= (0.98 if name in ("standard", "oe") else 0.85)
+    """256 images: where an attack rounds, signs turn and each image's loss moves, up or down alike.
+
+    Over five seeds of the images and the attack, the loss of TRADES moves by 1.2 % (standard deviation) and its step's
+    length by 2 %, the largest of all methods; of 32 images by 12 % and 20 %.
+    """
+    _, loss, step = one_step(name, toy.weights(trained), {}, 256)
+    method, loss_fast, step_fast = one_step(name, toy.weights(trained), FAST, 256)
+    attacked = name not in ("standard", "oe")
+    assert loss_fast == pytest.approx(loss, rel=0.05 if attacked else 0.01)
+    assert float(step_fast.norm() / step.norm()) == pytest.approx(1, rel=0.1 if attacked else 0.05)
+    assert F.cosine_similarity(step, step_fast, dim=0) >= (0.95 if attacked else 0.98)
     assert all(p.dtype == torch.float32 for p in method.network.parameters())
     conv = method.network.body.layers[1].residual[0].weight
     assert conv.is_contiguous(memory_format=torch.channels_last)
