@@ -170,7 +170,14 @@ def test_an_attack_on_the_bf16_copy_is_as_strong(trained):
 def one_step(name, weights, values, images=32):
     """Return a method after one step of SGD on some images, its loss, and the step that its weights took."""
     entry = trainables.get(name)
-    given = {"network": "wrn_40_2", "batch_size": images, "epochs": 1, "seed": 5, "optimizer": "sgd", "lr": 1e-3}
+    given = {
+        "network": "wrn_40_2",
+        "batch_size": images,
+        "epochs": 1,
+        "seed": 5,
+        "optimizer": "sgd",
+        "lr": 1e-3,
+    }
     given |= {"schedule": "constant", **({"attack.epsilon": 0.1} if name not in ("standard", "oe") else {})}
     if name not in ("oe", "aoe"):
         given["from_pretrained"] = True
