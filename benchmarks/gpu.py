@@ -10,6 +10,7 @@
     shares       processes side by side on the card, by time slices and with MPS, the same epochs again
     evaluation   PGD-100 and APGD beside their peers
     steps        training steps beside textbook loops, and the share of the card's limit
+    choice       whether the probe's way of sharing the card is the best one (on Ray; best alone: --only choice)
 
 The clock is the wall, arms take turns. Each row is written as soon as it is there; a section that fails or for which no
 time is left says so in the file and the others go on. MPS is a daemon of this script's own, in a folder of its own;
@@ -32,6 +33,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import choice
 import evaluation
 import loader
 import torch
@@ -98,6 +100,7 @@ HEADINGS = {
     "shares": ["network", "processes", "sharing", "steps/s, all together", "times one process"],
     "evaluation": evaluation.HEADING,
     "steps": [*HEADING, LIMIT],
+    "choice": choice.HEADING,
 }  # fmt: skip
 
 
@@ -363,6 +366,16 @@ def training(suite: Suite) -> None:
             suite.add("steps", measured_rows(task, cell, arms, 1 if suite.tiny else 3, suite.peak))
 
 
+def choosing(suite: Suite) -> None:
+    with choice.one_device(0 if suite.device == "cuda" else 2) as device:
+        for network in ("small_cnn",) if suite.tiny else ("mobilenet_v3_small", "small_cnn"):
+            if not suite.left(240):
+                suite.trouble[f"choice {network}"] = "no time left"
+                return
+            sizes = (12, 1, 0.2) if suite.tiny else (48, 1, 5.0)
+            suite.add("choice", choice.compared(network, device, *sizes))
+
+
 SECTIONS: dict[str, Callable[[Suite], None]] = {
     "limits": limits,
     "loader": loading,
@@ -370,6 +383,7 @@ SECTIONS: dict[str, Callable[[Suite], None]] = {
     "shares": shares,
     "evaluation": evaluating,
     "steps": training,
+    "choice": choosing,
 }
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""One copy of a trial that is measured instead of trained: its pace beside other copies, and its memory."""
+"""A process of trials that are measured instead of trained: their pace beside other processes, and their memory."""
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,10 +10,14 @@ from typing import Any, Protocol
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from trainables.base import VALIDATION_SEED, Assets, Trial
+from trainables.base import VALIDATION_SEED, Assets
+from trainables.data.splits import Split
 from trainables.errors import TrainingFailed
 from trainables.evaluation.protocol import validate
 from trainables.evaluation.robust import batch_size
+from trainables.options.packing import unpackable
+from trainables.pack import PackedTrial
+from trainables.packed import groups_of, stacked_epoch
 
 WARM_UP_STEPS = 3  # the first chooses kernels and makes the optimiser's moments
 ROUNDED = 2**28  # bytes: cards of one kind differ by a few pages
@@ -88,8 +93,13 @@ class _Enough(Exception):
     """Ends an epoch between two steps."""
 
 
-class _MeasuredTrial(Trial):
+class _MeasuredTrial(PackedTrial):
     """A trial that is trained by steps."""
+
+    def steps_per_epoch(self) -> int:
+        """Return the steps of an epoch, 0 where other optimisers may take steps beside the trainer's."""
+        method: Any = self._method
+        return 0 if unpackable(self._name, method.options) else int(method.trainer.steps_per_epoch)
 
     def train(self, steps: int, seconds: float) -> int:
         """Train for so many steps and so many seconds, whichever is more, and return the steps taken.
@@ -124,42 +134,102 @@ class _MeasuredTrial(Trial):
         finally:
             handle.remove()
 
-    def validate_once(self) -> None:
-        """Validate on one full batch of every set, with one step of every attack: as much memory as the whole."""
+    def validate_once(self, **changes: Any) -> float:
+        """Validate on one full batch of every set, which takes as much memory as the whole.
+
+        Args:
+            changes: of the protocol.
+
+        Returns:
+            How many times as many images of the inliers the whole validation has.
+        """
         method = self._method
         assert method is not None
-        few = min(self._protocol.max_images or 10**9, batch_size(method.device))
-        protocol = replace(self._protocol, max_images=few, steps=1, restarts=1)
+        inliers = len(self._data.parts[Split.VAL_ID]["id"])
+        whole = min(self._protocol.max_images or inliers, inliers)
+        few = min(whole, batch_size(method.device))
         generator = torch.Generator(method.device).manual_seed(VALIDATION_SEED)
+        protocol = replace(self._protocol, max_images=few, **changes)
         validate(method.classifier(), self._data, protocol, generator, method.device)
+        return whole / few
+
+
+class _MeasuredPack:
+    """Equal trials in one process, trained stacked.
+
+    Args:
+        trials: with nothing built yet.
+    """
+
+    def __init__(self, trials: Sequence[_MeasuredTrial]) -> None:
+        self.trials = tuple(trials)
+
+    def setup(self, configuration: dict[str, Any], assets: Assets) -> None:
+        """Build all; they differ in nothing, which costs as much as if they did.
+
+        Raises:
+            TrainingFailed: they cannot be stacked.
+        """
+        for trial in self.trials:
+            trial.setup(configuration, assets)
+            trial.share_images(self.trials[0])
+        self._replicas = [trial.replica() for trial in self.trials]
+        if len(groups_of(self._replicas)) > 1:
+            raise TrainingFailed("trials of the largest configuration cannot be stacked")
+
+    def train(self, steps: int, seconds: float) -> int:
+        """Train for so many stacked steps and so many seconds, whichever is more, and return the trials' steps."""
+        taken, started = 0, time.perf_counter()
+        while True:
+            for _ in stacked_epoch(self._replicas)[1]:
+                taken += 1
+                if taken >= steps and time.perf_counter() - started >= seconds:
+                    return taken * len(self.trials)
 
 
 class Copy:
-    """One of several equal trials on a device; a Ray actor, whose calls come in this order: build, measure.
+    """One process of several on a device, with a trial or a pack of equal ones; a Ray actor.
 
-    Whoever calls `measure` of all copies at once, when all are built, measures them side by side.
+    Its calls come in this order: build, measure. Whoever calls `measure` of all copies at once, when all are built,
+    measures them side by side.
     """
 
-    def __init__(self, method: str, configuration: dict[str, Any], assets: Assets, device: Device) -> None:
-        self._given, self._device = (configuration, assets), device
+    def __init__(
+        self, method: str, configuration: dict[str, Any], assets: Assets, device: Device, pack: int = 1
+    ) -> None:
+        self._given, self._device, self._pack = (configuration, assets), device, pack
         # not told of a run folder, it neither writes nor reports
-        self._trial: _MeasuredTrial = type("Measured", (_MeasuredTrial,), {"method_name": method})()
+        kind = type("Measured", (_MeasuredTrial,), {"method_name": method})
+        self._first: _MeasuredTrial = kind()
+        self._trained: _MeasuredTrial | _MeasuredPack = self._first
+        if pack > 1:
+            self._trained = _MeasuredPack([self._first, *(kind() for _ in range(pack - 1))])
 
     def build(self) -> None:
-        """Build the trial as a study does and warm it up; on a share of a GPU it is held to that share's memory."""
-        self._trial.setup(*self._given)
-        self._trial.train(WARM_UP_STEPS, 0.0)
-        self._trial.validate_once()
+        """Build the trials as a study does and warm up; on a share of a GPU they are held to that share's memory."""
+        self._trained.setup(*self._given)
+        self._trained.train(WARM_UP_STEPS, 0.0)
+        self._first.validate_once(steps=1, restarts=1)
         self._device.synchronize()
 
     def measure(self, seconds: float) -> dict[str, Any]:
-        """Train for so many seconds and return "steps_per_s", "peak" and "outside", see `tuner.gpu.Measured`."""
+        """Train for so many seconds, then validate a batch of every set, both timed.
+
+        Returns:
+            The fields of `tuner.gpu.Measured` as this process has them: "steps_per_s", "steps_per_epoch",
+            "validation_s" (one batch's, for all images and trials), "peak" and "outside".
+        """
         started = time.perf_counter()
-        steps = self._trial.train(LEAST_STEPS, seconds)
+        steps = self._trained.train(LEAST_STEPS, seconds)
         self._device.synchronize()
-        rate = steps / (time.perf_counter() - started)
+        trained = time.perf_counter()
+        batches = self._first.validate_once()
+        self._device.synchronize()
+        validated = time.perf_counter()
         return {
-            "steps_per_s": rate,
+            "steps_per_s": steps / (trained - started),
+            "steps_per_epoch": self._first.steps_per_epoch(),
+            "validation_s": (validated - trained) * batches * self._pack,
             "peak": self._device.peak_memory(),
             "outside": self._device.outside_memory(),
         }

@@ -145,7 +145,7 @@ def parser() -> ArgumentParser:
         type=str,
         default="auto",
         metavar="auto|K|off",
-        help="train up to K trials side by side in one process (docs/packing.md); auto is off for now",
+        help="trials side by side in one process, up to K (docs/packing.md); auto: measured on a GPU, off without",
     )
     machine.add_argument(
         "--address",

@@ -18,7 +18,6 @@ from tuner.bridge import run_queue
 from tuner.budget import NO_BUDGET, Budget, share_of
 from tuner.errors import StudyFailed
 from tuner.evaluations import Evaluations, protocol_id
-from tuner.packing import pack_size
 from tuner.peers import Point, dominates
 from tuner.plan import LanePlan, Plan
 from tuner.queue import Lane, Listener, TrialQueue, best, feasible, point_of
@@ -264,7 +263,7 @@ class Controller:
                 asked_to_stop=self.signals.asked,
                 epoch_timeout_s=self.plan.epoch_timeout_s,
                 longest_epoch_s=max((r.longest_epoch_s for r in self.records()), default=0.0),
-                pack=pack_size(self.plan.pack),
+                pack=self.resources.pack,
             )
         missing = sum(max(0, lane.target - lane.asked) for lane in lanes if not lane.exhausted)
         if missing and budget.is_spent(queue.usage):

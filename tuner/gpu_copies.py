@@ -1,6 +1,6 @@
-"""Copies of a trial side by side on one GPU, placed and timed on Ray; what they are for is `tuner.probe`'s business.
+"""Processes of trials side by side on one GPU, placed and timed on Ray; what for is `tuner.probe`'s business.
 
-A placement group reserves one whole device of a node, so that the copies have it to themselves and share no other.
+A placement group reserves one whole device of a node, so that they have it to themselves and share no other.
 """
 
 import math
@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 
 from trainables.base import Assets, describe
 from trainables.probe import Copy, Cuda, Device, facts_of
-from tuner.gpu import Gpu, Measured
+from tuner.gpu import Gpu, Measured, Way
 from tuner.probe import Kind, Limits, ProbeFailed
 from tuner.resources import copies_allowed, gpu_nodes, gpu_types
 
@@ -81,23 +81,22 @@ class RayCopies:
         """Return Ray's names of the GPUs that are up."""
         return gpu_types(ray.nodes())
 
-    def side_by_side(
-        self, kind: Kind, method: str, configuration: Mapping[str, Any], copies: int
-    ) -> Measured:
-        """Build so many copies on one device, then have all of them train for the same seconds.
+    def side_by_side(self, kind: Kind, method: str, configuration: Mapping[str, Any], way: Way) -> Measured:
+        """Build so many processes on one device, then have all of them train for the same seconds.
 
         Raises:
-            ProbeFailed: time was over, or a copy failed for another reason than memory.
+            ProbeFailed: time was over, or one failed for another reason than memory.
         """
+        copies = way.copies
         with self._device_of(kind, copies) as group:
-            actors = self._actors(group, method, configuration, copies)
-            late = f"{copies} {'copy was' if copies == 1 else 'copies were'} not ready in time"
+            actors = self._actors(group, method, configuration, way)
+            late = f"{way} {'was' if copies == 1 else 'were'} not ready in time"
             try:
                 self._wait([actor.build.remote() for actor in actors], late)
                 window = self.limits.window_s
                 found = self._wait([actor.measure.remote(window) for actor in actors], late)
             except NoMemory:
-                return Measured(copies, failure="out of memory")
+                return Measured(copies, failure="out of memory", pack=way.pack)
             finally:
                 for actor in actors:
                     ray.kill(actor)
@@ -106,18 +105,22 @@ class RayCopies:
             steps_per_s=sum(f["steps_per_s"] for f in found),
             peak=max(f["peak"] for f in found),
             outside=found[0]["outside"] if copies == 1 else 0,
+            pack=way.pack,
+            steps_per_epoch=found[0]["steps_per_epoch"],
+            validation_s=max(f["validation_s"] for f in found),
         )
 
     def _actors(
-        self, group: PlacementGroup, method: str, configuration: Mapping[str, Any], copies: int
+        self, group: PlacementGroup, method: str, configuration: Mapping[str, Any], way: Way
     ) -> list[Any]:
         if self._shared is None:
             self._shared = ray.put(self.assets)
         place = PlacementGroupSchedulingStrategy(group, 0)
         kind: Any = ray.remote(Copy).options(
-            num_cpus=self.cpus, num_gpus=1 / copies, scheduling_strategy=place
+            num_cpus=self.cpus, num_gpus=1 / way.copies, scheduling_strategy=place
         )
-        return [kind.remote(method, dict(configuration), self._shared, self.device) for _ in range(copies)]
+        given = (method, dict(configuration), self._shared, self.device, way.pack)
+        return [kind.remote(*given) for _ in range(way.copies)]
 
     @contextmanager
     def _device_of(self, kind: Kind, copies: int) -> Iterator[PlacementGroup]:

@@ -1,11 +1,9 @@
 """What `--pack` comes to for a plan, and how the plan says it; imports nothing heavy."""
 
-from collections.abc import Sequence
-
 from trainables import get
 from trainables.options import build
 from trainables.options.packing import unpackable
-from tuner.plan import LanePlan
+from tuner.plan import LanePlan, Plan
 
 
 def lane_unpackable(lane: LanePlan) -> str:
@@ -22,22 +20,15 @@ def lane_unpackable(lane: LanePlan) -> str:
     return "" if "" in reasons else reasons[0]
 
 
-def pack_size(wish: int | None) -> int:
-    """Return how many trials at most share a worker.
-
-    Args:
-        wish: of `--pack`: a number, 1 for off, None for auto: 1, because what packing brings on a GPU has not been
-            measured yet, and on a CPU it brings something to tiny networks only.
-    """
-    return 1 if wish is None else wish
-
-
-def pack_text(wish: int | None, lanes: Sequence[LanePlan]) -> list[str]:
+def pack_text(plan: Plan) -> list[str]:
     """Return the plan's lines on packing."""
-    if pack_size(wish) == 1:
+    wish, measured = plan.pack, plan.gpus_per_trial is None
+    if wish == 1 or (wish is None and not measured):
         return ["packing: off"]
-    reasons = {lane.name: lane_unpackable(lane) for lane in lanes}
+    reasons = {lane.name: lane_unpackable(lane) for lane in plan.lanes}
     size = f"up to {wish} trials share a process"
-    if all(reasons.values()):
+    if wish is None:
+        size = "off; with a GPU, what is measured at start decides"
+    if all(reasons.values()) or (wish is None and any(reasons.values())):
         size = "every trial has a process of its own"
     return [f"packing: {size}", *(f"  not {name}: {reason}" for name, reason in reasons.items() if reason)]

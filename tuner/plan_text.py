@@ -161,7 +161,7 @@ def _resources(plan: Plan, checkpoint_bytes: int | None) -> list[str]:
     share = plan.gpus_per_trial
     gpus = "a share of a GPU where there is one, measured at start" if share is None else f"{share:g} GPU"
     at_once = f"{plan.concurrency} at once" if plan.concurrency else "as many at once as fit"
-    lines = [f"each trial: {plan.cpus_per_trial} CPU, {gpus}; {at_once}", *pack_text(plan.pack, plan.lanes)]
+    lines = [f"each trial: {plan.cpus_per_trial} CPU, {gpus}; {at_once}", *pack_text(plan)]
     size = checkpoint_size(plan.lanes[0]) if checkpoint_bytes is None else checkpoint_bytes
     if size is not None:
         trials = sum(lane.trials for lane in plan.lanes)

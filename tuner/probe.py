@@ -1,7 +1,8 @@
-"""What share of a GPU the trials of a study get: what is measured, what is remembered, what if it cannot be.
+"""How the trials of a study share GPUs: what is measured, what is remembered, what if it cannot be.
 
 Every kind of device among the nodes is measured with the largest configuration of every lane. Ray takes one share for
-a whole study, so the largest counts. `tuner.gpu` decides, `tuner.gpu_copies` measures.
+a whole study, so the largest counts, and trials are packed only where that is faster for all of them. `tuner.gpu`
+decides, `tuner.gpu_copies` measures.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,9 +15,9 @@ from trainables.errors import InputError
 from trainables.options import build
 from trainables.options.schema import to_flat
 from tuner import gpu
-from tuner.gpu import COPIES, DoesNotFit, Gpu, Measured, Remembered
+from tuner.gpu import PACKS, DoesNotFit, Gpu, Measured, Remembered, Way, ways_of
 from tuner.largest import largest
-from tuner.packing import pack_size
+from tuner.packing import lane_unpackable
 from tuner.plan import LanePlan, Plan
 from tuner.resources import AUTO_GPU_FRACTION
 
@@ -43,7 +44,8 @@ class Share:
     """What the probe found.
 
     Attributes:
-        value: share of a GPU for each trial, in (0, 1].
+        value: share of a GPU for each process, in (0, 1].
+        pack: trials at most in each process.
         notes: lines for the user: what was measured, or why it was not.
         whole: everything was measured, so a resume need not ask again.
         types: Ray's names of the GPUs that were up.
@@ -53,6 +55,7 @@ class Share:
     notes: tuple[str, ...]
     whole: bool
     types: Sequence[str] = ()
+    pack: int = 1
 
 
 @dataclass(frozen=True)
@@ -81,86 +84,117 @@ class Copies(Protocol):
     def types(self) -> Sequence[str]: ...
 
     def side_by_side(
-        self, kind: Kind, method: str, configuration: Mapping[str, Any], copies: int
+        self, kind: Kind, method: str, configuration: Mapping[str, Any], way: Way
     ) -> Measured: ...
 
 
 class Probe:
-    """The probe of one study."""
+    """The probe of one study.
 
-    def __init__(self, plan: Plan, copies: Copies, remembered: Remembered) -> None:
-        self.plan, self.copies, self.remembered = plan, copies, remembered
+    Args:
+        workers: processes at a time if each has a whole GPU.
+    """
+
+    def __init__(self, plan: Plan, copies: Copies, remembered: Remembered, workers: int = 1) -> None:
+        self.plan, self.copies, self.remembered, self.workers = plan, copies, remembered, workers
         self._notes: list[str] = []
         self._whole = True
 
     def run(self) -> Share:
-        """Return the share that each trial gets; what cannot be measured costs a line and a quarter, not the study."""
+        """Return what each process gets; what cannot be measured costs a line and a quarter, not the study."""
+        wish = self.plan.pack
         try:
-            if pack_size(self.plan.pack) > 1:
-                raise ProbeFailed("only trials in processes of their own are measured, not packs")
             kinds = self.copies.kinds()
         except ProbeFailed as error:
-            return self._found(self._quarter("", error))
-        share = 0.0
+            return self._found(self._quarter("", error).value, wish or 1)
+        share, packs = 0.0, self.pack_sizes() if wish is None else [wish]
         for kind in kinds:
             for lane in self.plan.lanes:
-                # more copies than those settled so far could not change the outcome
+                # more processes than those settled so far could not change the outcome
                 most = min(kind.most, round(1 / share)) if share else kind.most
-                share = max(share, self._share(kind, lane, most))
+                found = self._share(kind, lane, packs, most)
+                share = max(share, found.value)
+                if wish is None:
+                    packs = [pack for pack in packs if pack <= found.pack and found.pack > 1]
         if len(kinds) > 1:
             self._notes.append(f"{len(kinds)} kinds of GPU: every trial gets the largest share, {share:g}")
-        return self._found(share)
+        if wish is None and packs:
+            self._notes.append(f"trials are packed: up to {packs[-1]} share a process, which has a whole GPU")
+            return self._found(1.0, packs[-1])
+        return self._found(share, wish or 1)
 
-    def _found(self, share: float) -> Share:
-        return Share(share, tuple(dict.fromkeys(self._notes)), self._whole, self.copies.types())
+    def pack_sizes(self) -> list[int]:
+        """Return the sizes of packs that are worth a try: the sampler has to have results before the last trials start.
 
-    def _quarter(self, of: str, error: Exception) -> float:
+        With all of 48 trials in training at once nothing is suggested from results, and the best of a search is worse;
+        with two thirds of them it is not measurably (benchmarks/README.md).
+        """
+        if any(map(lane_unpackable, self.plan.lanes)):
+            return []
+        room = min(lane.trials for lane in self.plan.lanes) * 2 // (3 * self.workers)
+        return [pack for pack in PACKS if pack <= room]
+
+    def _found(self, share: float, pack: int) -> Share:
+        return Share(share, tuple(dict.fromkeys(self._notes)), self._whole, self.copies.types(), pack)
+
+    def _quarter(self, of: str, error: Exception) -> Share:
         self._whole = False
         self._notes.append(f"GPU share {AUTO_GPU_FRACTION:g}{of}, which could not be measured: {error}")
-        return AUTO_GPU_FRACTION
+        return Share(AUTO_GPU_FRACTION, (), False)
 
-    def _share(self, kind: Kind, lane: LanePlan, most: int) -> float:
-        """Return the share that a lane's trials get on a kind of GPU."""
+    def _share(self, kind: Kind, lane: LanePlan, packs: Sequence[int], most: int) -> Share:
+        """Return what a lane's trials get on a kind of GPU: without packs if that was measured, and the best pack.
+
+        Args:
+            packs: sizes to measure beside trials in processes of their own, or, where that is the user's wish, the one
+                size to measure in their place.
+        """
         about = f" for {lane.method} on {kind.gpu}"
+        wish = self.plan.pack
         try:
             configuration = settled(lane, self.plan.seed)
             about = f" for {lane.method} ({configuration['network']}) on {kind.gpu}"
-            measured = self._measured(kind, lane.method, configuration, most)
+            sizes = [1, *packs] if wish is None else [1 if lane_unpackable(lane) else wish]
+            measured = self._measured(kind, lane.method, configuration, ways_of(sizes, most))
             context = gpu.context_of(measured, CUDA_CONTEXT_BYTES)
-            copies = gpu.choose(measured, kind.gpu.memory, context)
+            plain = gpu.choose((m for m in measured if m.pack == sizes[0]), kind.gpu.memory, context)
+            best = gpu.choose(measured, kind.gpu.memory, context)
         except ProbeFailed as error:
             return self._quarter(about, error)
         except DoesNotFit as error:
             self._notes.append(f"GPU share 1{about}: {error}")
-            return 1.0
-        self._notes.append(f"GPU share {1 / copies:g}{about}: {gpu.describe(measured)}")
-        return 1 / copies
+            return Share(1.0, (), True)
+        result = f"GPU share {1 / plain.copies:g}"
+        if best.pack > plain.pack:
+            result = f"{best.way} (without packs {result})"
+        self._notes.append(f"{result}{about}: {gpu.describe(measured)}")
+        return Share(1 / plain.copies, (), True, pack=best.pack)
 
     def _measured(
-        self, kind: Kind, method: str, configuration: Mapping[str, Any], most: int
+        self, kind: Kind, method: str, configuration: Mapping[str, Any], ways: Sequence[Way]
     ) -> list[Measured]:
         """Return the measurements of a configuration, remembered or made now.
 
         Raises:
-            ProbeFailed: not even one copy was measured, for another reason than memory.
+            ProbeFailed: not even the first was made, for another reason than memory.
         """
-        key = gpu.key_of(kind.gpu, method, configuration, self.plan.validation, most)
+        key = gpu.key_of(kind.gpu, method, configuration, self.plan.validation, ways)
         known = self._recalled(key)
         if known is not None:
             return known
         found: list[Measured] = []
         given = {**configuration, "validation": dict(self.plan.validation)}
-        for copies in (k for k in COPIES if k <= most):
+        for way in ways:
+            if any(m.failure and m.pack <= way.pack and m.copies <= way.copies for m in found):
+                continue  # more would not fit either
             try:
-                found.append(self.copies.side_by_side(kind, method, given, copies))
+                found.append(self.copies.side_by_side(kind, method, given, way))
             except ProbeFailed as error:
                 if not found:
                     raise
                 self._whole = False
-                self._notes.append(f"{copies} copies of {method} could not be measured: {error}")
+                self._notes.append(f"{way} of {method} could not be measured: {error}")
                 return found
-            if found[-1].failure:
-                break  # more would not fit either
         self.remembered.put(key, found, {"gpu": str(kind.gpu), "method": method, "configuration": given})
         self._note_problem()
         return found

@@ -20,14 +20,23 @@ class Resources:
 
     Attributes:
         gpus_per_trial: share of one GPU; 0 on the CPU.
-        concurrency: trials at a time.
+        concurrency: workers at a time.
         note: a line for the user where the wish could not be met, or "".
+        pack: trials that share a worker at most.
     """
 
     cpus_per_trial: int
     gpus_per_trial: float
     concurrency: int
     note: str = ""
+    pack: int = 1
+
+    @property
+    def at_a_time(self) -> str:
+        """Return how many trials run at once, in words."""
+        if self.pack == 1:
+            return f"{self.concurrency} at a time"
+        return f"{self.concurrency} {'worker' if self.concurrency == 1 else 'workers'} of up to {self.pack} trials"
 
     def as_request(self) -> dict[str, float]:
         request: dict[str, float] = {"cpu": self.cpus_per_trial}
@@ -67,7 +76,7 @@ def settle(
     fit = max(1, sum(slots(node, each, share) for node in nodes))
     wanted = fit if concurrency is None else concurrency
     if wanted > fit:
-        notes.append(f"--concurrency {wanted} does not fit; {fit} trials run at a time")
+        notes.append(f"--concurrency {wanted} does not fit; {fit} at a time")
     return Resources(each, share, max(1, min(wanted, fit)), "; ".join(notes))
 
 

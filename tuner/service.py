@@ -250,7 +250,7 @@ class Service:
     def _work(self, controller: Controller, stage: Callable[[str, str], None]) -> None:
         """Run the stages that this launch was asked for, up to the report."""
         stages = self.plan.stages
-        stage("search" if "search" in stages else "resume", f"{controller.resources.concurrency} at a time")
+        stage("search" if "search" in stages else "resume", controller.resources.at_a_time)
         if "search" in stages:
             controller.run_search()
         if "evaluate" in stages:

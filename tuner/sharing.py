@@ -18,6 +18,7 @@ class Sharing:
     """The resources of one launch.
 
     Attributes:
+        known: share of a GPU and pack of each worker, where they are.
         unmeasured: the share of a GPU is to be measured, which needs the study's data: `first`, then `measure`.
 
     Args:
@@ -31,16 +32,19 @@ class Sharing:
         self.plan, self.folder = plan, folder
         alive: list[Node] = [node["Resources"] for node in nodes if node["Alive"]]
         self.nodes = with_nodes_to_come(alive) if cluster else alive
-        self.share = known_share(plan, folder.read()[1].get("gpu_share"), gpu_types(nodes))
+        self.known = known_share(plan, folder.read()[1].get("gpu_share"), gpu_types(nodes))
         trains = "search" in plan.stages or "confirm" in plan.stages
-        self.unmeasured = self.share is None and trains and self._settle(None).gpus_per_trial > 0
+        self.unmeasured = self.known is None and trains and self._settle(None).gpus_per_trial > 0
 
-    def _settle(self, share: float | None) -> Resources:
-        return settle(self.nodes, self.plan.cpus_per_trial, share, self.plan.concurrency)
+    def _settle(self, share: float | None, pack: int | None = None) -> Resources:
+        found = settle(self.nodes, self.plan.cpus_per_trial, share, self.plan.concurrency)
+        return replace(found, pack=pack or self.plan.pack or 1)
 
     def first(self) -> Resources:
         """Return what the study's first jobs get; before a probe a whole GPU, since nothing else is on it."""
-        return replace(self._settle(1.0), note="") if self.unmeasured else self._settle(self.share)
+        if self.unmeasured:
+            return replace(self._settle(1.0), note="")
+        return self._settle(*self.known) if self.known else self._settle(None)
 
     def measure(self, assets: Assets, check: Callable[[], None]) -> tuple[Resources, tuple[str, ...]]:
         """Return what a trial gets by a probe, which is written into `plan.json`, and lines on what it found.
@@ -49,21 +53,34 @@ class Sharing:
             Exception: what `check` raises while the probe waits.
         """
         cache = cache_dir_of(self.plan.lanes[0].fixed.get("cache_dir", ""))
-        copies = RayCopies(assets, self.first().cpus_per_trial, check)
-        found = Probe(self.plan, copies, Remembered(cache / FILE)).run()
+        first = self.first()
+        copies = RayCopies(assets, first.cpus_per_trial, check)
+        found = Probe(self.plan, copies, Remembered(cache / FILE), first.concurrency).run()
         if found.whole:
-            record = {"share": found.value, "types": list(found.types), "measured": list(found.notes)}
-            self.folder.update(gpu_share=record)
-        return self._settle(found.value), found.notes
+            self.folder.update(
+                gpu_share={
+                    "share": found.value,
+                    "pack": found.pack,
+                    "wish": self.plan.pack,
+                    "types": list(found.types),
+                    "measured": list(found.notes),
+                }
+            )
+        return self._settle(found.value, found.pack), found.notes
 
 
-def known_share(plan: Plan, recorded: Mapping[str, Any] | None, types: Sequence[str]) -> float | None:
-    """Return the share that the user gave or an earlier launch of the run has measured; None: not known.
+def known_share(
+    plan: Plan, recorded: Mapping[str, Any] | None, types: Sequence[str]
+) -> tuple[float, int] | None:
+    """Return share and pack that the user gave or an earlier launch of the run has measured; None: not known.
 
     Args:
-        recorded: "gpu_share" of `plan.json`; it counts unless there is a type of GPU now that was not there then.
+        recorded: "gpu_share" of `plan.json`; it counts unless there is a type of GPU now that was not there then, or
+            another `--pack` is asked for.
         types: of the GPUs that are up.
     """
-    if plan.gpus_per_trial is not None or recorded is None:
-        return plan.gpus_per_trial
-    return float(recorded["share"]) if set(types) <= set(recorded["types"]) else None
+    if plan.gpus_per_trial is not None:
+        return plan.gpus_per_trial, plan.pack or 1
+    if recorded is None or recorded.get("wish") != plan.pack or not set(types) <= set(recorded["types"]):
+        return None
+    return float(recorded["share"]), int(recorded.get("pack", 1))

@@ -111,11 +111,14 @@ def results(records: list[TrialRecord]) -> list[Any]:
 def ray_here(
     variables: dict[str, str], start: Callable[..., Any] = ray.init, cpus: int = 2, **options: Any
 ) -> Iterator[Any]:
-    """Start Ray in this process with environment variables for its workers; end it and put them back."""
+    """Start Ray in this process with environment variables for its workers; end it and put them back.
+
+    Without tokens: a process keeps to the mode of its first session, and Ray takes them for some sessions by itself.
+    """
     environment.apply_defaults()
     session = tempfile.mkdtemp(prefix="rt", dir="/tmp")  # Ray's sockets need a short path
     before = dict(os.environ)
-    os.environ.update(variables)
+    os.environ.update({"RAY_AUTH_MODE": "disabled", **variables})
     try:
         yield start(num_cpus=cpus, include_dashboard=False, log_to_driver=False, _temp_dir=session, **options)
     finally:

@@ -25,7 +25,7 @@ def test_the_gpu_suite_measures_every_section_and_its_file_gives_the_tables(tmp_
     content = json.loads(out.read_text())
     assert content["trouble"] == {}
     rows = content["sections"]
-    assert list(rows) == ["limits", "loader", "packed", "shares", "evaluation", "steps"]
+    assert list(rows) == ["limits", "loader", "packed", "shares", "evaluation", "steps", "choice"]
     assert [(row[0], row[1]) for row in rows["packed"] if "stacked" in row[1]] == [
         ("small_cnn", "2, stacked"),
         ("mobilenet_v3_small", "2, stacked"),
@@ -40,6 +40,12 @@ def test_the_gpu_suite_measures_every_section_and_its_file_gives_the_tables(tmp_
         "TRADES-1",
         "DyART FAB-2",
     }
+    assert [row[1].removesuffix(", chosen") for row in rows["choice"]] == [
+        "1 copy",
+        "2 copies",
+        "a pack of 8",
+    ]
+    assert [row[4][-1:] for row in rows["choice"] if "chosen" in row[1]] == ["%"]
     shown = gpu_suite("--table", str(out)).stdout
     for section, found in rows.items():
         assert f"\n{section}\n" in shown

@@ -17,7 +17,7 @@ from tests.unit.pretend_gpu import GIB, Pretend
 from trainables.base import CUDA_CONTEXT_BYTES, Assets
 from trainables.data.load import load
 from tuner.errors import Interrupted
-from tuner.gpu import Measured, Remembered, choose
+from tuner.gpu import Measured, Remembered, Way, choose
 from tuner.gpu_copies import RayCopies
 from tuner.plan import Plan
 from tuner.probe import Limits, Probe, ProbeFailed, settled
@@ -70,6 +70,7 @@ def all_given_back() -> bool:
 @pytest.mark.usefixtures("one_gpu")
 def test_one_two_four_and_eight_copies(plan: Plan, assets: Assets, tmp_path: Path) -> None:
     """The probe as a study runs it, then once more from memory."""
+    plan = replace(plan, pack=1)
     copies = RayCopies(assets, 1, nothing, Pretend(peak=GIB // 4), QUICK)
     memory = Remembered(tmp_path / "gpu.json")
     found = Probe(plan, copies, memory).run()
@@ -79,7 +80,7 @@ def test_one_two_four_and_eight_copies(plan: Plan, assets: Assets, tmp_path: Pat
     assert [m.copies for m in measured] == [1, 2, 4, 8]
     assert all(m.steps_per_s > 0 and m.peak == GIB // 4 and not m.failure for m in measured)
     assert [m.outside for m in measured] == [GIB, 0, 0, 0]
-    assert found.value == 1 / choose(measured, 16 * GIB, max(GIB, CUDA_CONTEXT_BYTES))
+    assert found.value == 1 / choose(measured, 16 * GIB, max(GIB, CUDA_CONTEXT_BYTES)).copies
     assert all_given_back()
     started = time.monotonic()
     assert Probe(plan, copies, Remembered(memory.path)).run() == found
@@ -87,10 +88,45 @@ def test_one_two_four_and_eight_copies(plan: Plan, assets: Assets, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("one_gpu")
+def test_packs_beside_processes(plan: Plan, assets: Assets, tmp_path: Path) -> None:
+    """48 trials of a narrow network: the packs of 8 and 32 are measured too, and what is chosen is the fastest."""
+    (lane,) = plan.lanes
+    fixed = {**lane.fixed, "batch_size": 8}
+    plan = replace(plan, lanes=(replace(lane, trials=48, fixed=fixed),))
+    copies = RayCopies(assets, 1, nothing, Pretend(peak=GIB // 4), QUICK)
+    memory = Remembered(tmp_path / "gpu.json")
+    found = Probe(plan, copies, memory).run()
+    assert found.whole, found.notes
+    (entry,) = json.loads(memory.path.read_text()).values()
+    measured = [Measured(**m) for m in entry["measured"]]
+    assert [m.way for m in measured] == [Way(1, 1), Way(1, 2), Way(1, 4), Way(1, 8), Way(8, 1), Way(32, 1)]
+    assert len({m.steps_per_epoch for m in measured}) == 1
+    assert all(m.steps_per_s > 0 and m.validation_s > 0 and m.steps_per_epoch > 0 for m in measured)
+    best = choose(measured, 16 * GIB, max(GIB, CUDA_CONTEXT_BYTES))
+    assert (found.value, found.pack) == ((1.0, best.pack) if best.pack > 1 else (1 / best.copies, 1))
+    assert all_given_back()
+
+
+@pytest.mark.usefixtures("one_gpu")
+def test_packs_side_by_side(plan: Plan, assets: Assets) -> None:
+    """Two processes of three trials each count six trials' steps."""
+    copies, kind = copies_of(assets, Pretend(peak=GIB // 4))
+    one, two = (
+        copies.side_by_side(kind, "pgd_at", settled(plan.lanes[0], 0), Way(3, count)) for count in (1, 2)
+    )
+    assert (one.way, two.way) == (Way(3, 1), Way(3, 2))
+    assert (one.outside, two.outside) == (GIB, 0)
+    full, kind = copies_of(assets, Pretend(full_from=2))
+    found = full.side_by_side(kind, "pgd_at", settled(plan.lanes[0], 0), Way(3, 2))
+    assert found == Measured(2, failure="out of memory", pack=3)
+    assert all_given_back()
+
+
+@pytest.mark.usefixtures("one_gpu")
 def test_copies_that_run_out_of_memory_do_not_fit(plan: Plan, assets: Assets) -> None:
     copies, kind = copies_of(assets, Pretend(full_from=2))
     given = settled(plan.lanes[0], 0)
-    assert copies.side_by_side(kind, "pgd_at", given, 2) == Measured(2, failure="out of memory")
+    assert copies.side_by_side(kind, "pgd_at", given, Way(copies=2)) == Measured(2, failure="out of memory")
     assert all_given_back()
 
 
@@ -99,11 +135,11 @@ def test_other_failures_and_lateness_are_said(plan: Plan, assets: Assets) -> Non
     given = settled(plan.lanes[0], 0)
     copies, kind = copies_of(assets, Pretend())
     with pytest.raises(ProbeFailed, match="lr"):
-        copies.side_by_side(kind, "pgd_at", given | {"lr": "high"}, 1)
+        copies.side_by_side(kind, "pgd_at", given | {"lr": "high"}, Way())
     copies, kind = copies_of(assets, Pretend(slow_s=600), Limits(probe_s=8.0))
     started = time.monotonic()
     with pytest.raises(ProbeFailed, match="1 copy was not ready in time"):
-        copies.side_by_side(kind, "pgd_at", given, 1)
+        copies.side_by_side(kind, "pgd_at", given, Way())
     assert time.monotonic() - started < 30
     assert all_given_back()
     with pytest.raises(ProbeFailed, match="RuntimeError: no CUDA"):
@@ -133,7 +169,7 @@ def test_a_signal_ends_the_probe_and_gives_the_gpu_back(plan: Plan, assets: Asse
 
     copies = RayCopies(assets, 1, interrupted, Pretend(slow_s=600), QUICK)
     with pytest.raises(Interrupted):
-        copies.side_by_side(copies.kinds()[0], "pgd_at", settled(plan.lanes[0], 0), 1)
+        copies.side_by_side(copies.kinds()[0], "pgd_at", settled(plan.lanes[0], 0), Way())
     assert all_given_back()
 
 

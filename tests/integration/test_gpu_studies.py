@@ -17,7 +17,7 @@ from tests.integration.conftest import ROOT, Launcher
 from tests.unit.pretend_gpu import Pretend
 from trainables.base import Assets
 from trainables.data.load import load
-from tuner.gpu import Remembered
+from tuner.gpu import Remembered, Way
 from tuner.gpu_copies import RayCopies
 from tuner.probe import Limits, Probe, settled
 from tuner.resolve import Request, resolve
@@ -34,6 +34,7 @@ SMALL = [
 
 DRIVER = """
 import sys
+from dataclasses import replace
 import ray
 from tests.faults.bench import ray_here
 from tests.unit.pretend_gpu import Pretend
@@ -44,6 +45,16 @@ gpu_copies.Cuda = lambda: Pretend(error=ERROR)
 gpu_copies.Limits = lambda: Limits(window_s=0.3)
 if not PROBES:
     sharing.RayCopies = None
+side_by_side = gpu_copies.RayCopies.side_by_side
+
+
+def with_fast_packs(*given):
+    measured = side_by_side(*given)
+    return replace(measured, steps_per_s=1e6, validation_s=0.0) if measured.pack > 1 else measured
+
+
+if FAST_PACKS:
+    gpu_copies.RayCopies.side_by_side = with_fast_packs
 with ray_here(WORKERS, cpus=2, num_gpus=1):
     address = ray.get_runtime_context().gcs_address
     code = cli.run([*sys.argv[1:], "--address", address])
@@ -51,14 +62,17 @@ sys.exit(code)
 """
 
 
-def launch(launcher: Launcher, *arguments: str, error: str = "", probes: bool = True) -> str:
+def launch(
+    launcher: Launcher, *arguments: str, error: str = "", probes: bool = True, fast_packs: bool = False
+) -> str:
     """Run a launch in a process with a Ray of its own and a pretended GPU, and return what it said.
 
     Args:
         error: what the GPU answers when asked for its name.
         probes: False: whoever tries to measure gets an exception.
+        fast_packs: packs train as if on a device that they suit.
     """
-    given = f"WORKERS, ERROR, PROBES = {WORKERS!r}, {error!r}, {probes}\n"
+    given = f"WORKERS, ERROR, PROBES, FAST_PACKS = {WORKERS!r}, {error!r}, {probes}, {fast_packs}\n"
     done = subprocess.run(
         [sys.executable, "-c", given + DRIVER, *arguments],
         cwd=launcher.folder,
@@ -90,6 +104,26 @@ def test_a_study_measures_records_and_resumes(launcher: Launcher) -> None:
     assert at_a_time in again
 
 
+def test_a_study_is_packed_where_that_was_measured_to_be_faster(launcher: Launcher) -> None:
+    """Nobody asked for packs. A resume takes them from the record; with --pack off it measures, and packs none."""
+    said = launch(launcher, *SMALL, "--trials", "12", fast_packs=True)
+    assert "trials are packed: up to 8 share a process, which has a whole GPU" in said
+    assert "== search: 1 worker of up to 8 trials" in said
+    run = launcher.folder / "runs" / "g"
+    recorded = json.loads((run / "plan.json").read_text())["gpu_share"]
+    assert (recorded["share"], recorded["pack"], recorded["wish"]) == (1.0, 8, None)
+    with open(run / "trials.csv") as file:
+        assert [row["state"] for row in csv.DictReader(file)] == ["COMPLETE"] * 12
+    assert not any("trained alone" in path.read_text() for path in run.glob("logs/*"))
+    again = launch(launcher, "--resume", "g", "--trials", "13", "--stages", "search,report", probes=False)
+    assert "== search: 1 worker of up to 8 trials" in again
+    alone = ("--resume", "g", "--trials", "14", "--stages", "search,report", "--pack", "off")
+    said = launch(launcher, *alone, fast_packs=True)
+    assert "== probe" in said
+    assert "packed" not in said.replace(str(run), "").partition("== probe")[2]
+    assert "of up to" not in said
+
+
 def test_a_study_goes_on_with_a_quarter_where_the_gpu_does_not_answer(launcher: Launcher) -> None:
     said = launch(launcher, *SMALL, error="no driver")
     line = "GPU share 0.25, which could not be measured: RuntimeError: no driver"
@@ -102,7 +136,7 @@ def test_a_study_goes_on_with_a_quarter_where_the_gpu_does_not_answer(launcher: 
 def test_every_kind_of_gpu_of_a_cluster_is_measured_on_its_own(tmp_path: Path) -> None:
     """A head without GPU, two nodes of one kind of which the poorer has 2 CPUs for 2 GPUs, one of another kind."""
     plan = resolve(Request("adversarial_baselines", settings=("attack.steps=2",)), "r", "c")
-    plan = replace(plan, lanes=plan.lanes[:1])
+    plan = replace(plan, lanes=plan.lanes[:1], pack=1)
     assets = Assets(load(plan.dataset, "", search_only=True).for_search())
 
     def start(**options: Any) -> Cluster:
@@ -122,11 +156,11 @@ def test_every_kind_of_gpu_of_a_cluster_is_measured_on_its_own(tmp_path: Path) -
             assert [a.node] == rich
             memory = Remembered(tmp_path / "gpu.json")
             found = Probe(plan, copies, memory).run()
-            assert found.value == 1.0  # of A, whose second node has a CPU for each GPU
+            assert found.value == 1.0, found.notes  # of A, whose second node has a CPU for each GPU
             assert found.notes[-1] == "2 kinds of GPU: every trial gets the largest share, 1"
             entries = json.loads(memory.path.read_text()).values()
             assert sorted(entry["gpu"] for entry in entries) == ["A", "B"]
-            measured = copies.side_by_side(b, "pgd_at", settled(plan.lanes[0], 0), 2)
+            measured = copies.side_by_side(b, "pgd_at", settled(plan.lanes[0], 0), Way(copies=2))
             assert measured.steps_per_s > 0
         finally:
             ray.shutdown()

@@ -16,11 +16,13 @@ from tuner.gpu import (
     Gpu,
     Measured,
     Remembered,
+    Way,
     choose,
     context_of,
     describe,
     fits,
     key_of,
+    ways_of,
 )
 
 GIB = 2**30
@@ -52,7 +54,7 @@ def curve(rates: list[float | None], peak: float = 1.0) -> list[Measured]:
     ],
 )
 def test_golden_choices(rates: list[float | None], peak: float, chosen: int) -> None:
-    assert choose(curve(rates, peak), 16 * GIB, GIB // 2) == chosen
+    assert choose(curve(rates, peak), 16 * GIB, GIB // 2).copies == chosen
 
 
 def test_not_even_one() -> None:
@@ -87,8 +89,8 @@ def measured(draw: st.DrawFn) -> list[Measured]:
 def test_what_is_chosen_fits_and_nothing_that_fits_is_much_faster(
     found: list[Measured], memory: int, context: int
 ) -> None:
-    copies = choose(found, memory, context)
-    (taken,) = [m for m in found if m.copies == copies]
+    taken = choose(found, memory, context)
+    copies = taken.copies
     assert not taken.failure
     if copies > 1:
         assert copies * (taken.peak + context) * MARGIN <= memory
@@ -100,18 +102,17 @@ def test_what_is_chosen_fits_and_nothing_that_fits_is_much_faster(
 
 @given(measured(), st.integers(GIB, 160 * GIB), st.integers(0, 2 * GIB))
 def test_the_choice_knows_no_units_and_no_order(found: list[Measured], memory: int, context: int) -> None:
-    copies = choose(found, memory, context)
-    assert choose(found[::-1], memory, context) == copies
+    copies = choose(found, memory, context).copies
+    assert choose(found[::-1], memory, context).copies == copies
     fast = [Measured(m.copies, m.steps_per_s * 2, m.peak, failure=m.failure) for m in found]
-    assert choose(fast, memory, context) == copies
+    assert choose(fast, memory, context).copies == copies
 
 
 @given(measured(), st.integers(GIB, 80 * GIB), st.integers(0, 80 * GIB), st.integers(0, 2 * GIB))
 def test_more_memory_never_loses_throughput(
     found: list[Measured], memory: int, more: int, context: int
 ) -> None:
-    rates = {m.copies: m.steps_per_s for m in found}
-    small, large = (rates[choose(found, size, context)] for size in (memory, memory + more))
+    small, large = (choose(found, size, context).steps_per_s for size in (memory, memory + more))
     assert large >= small * (1 - TIE)
 
 
@@ -123,9 +124,54 @@ def test_the_context_is_measured_on_a_copy_alone() -> None:
 
 def test_measurements_in_a_line() -> None:
     assert describe(curve([10.21, 19.7, 31.0, None], 3.1)) == (
-        "1 copy 10.2 steps/s, 2: 19.7, 4: 31, 8 do not fit; 3.1 GiB each"
+        "1 copy 10.2 steps/s, 2: 19.7, 4: 31, 8 copies do not fit; 3.1 GiB each"
     )
-    assert describe(curve([None])) == "1 does not fit; 0 GiB each"
+    assert describe(curve([None])) == "1 copy does not fit; 0 GiB each"
+    trial = Measured(1, 10.0, 3 * GIB, steps_per_epoch=20, validation_s=1.0)  # 2 s and 1 s
+    packs = [
+        Measured(1, 400.0, 9 * GIB, pack=8, steps_per_epoch=20, validation_s=8.0)
+    ]  # 0.4 s and 8 s for all
+    packs += [Measured(2, failure=FULL, pack=8), Measured(1, failure=FULL, pack=32)]
+    assert describe([trial, *packs]) == (
+        "1 copy 20 epochs/min, a pack of 8: 57.1, 2 packs of 8 do not fit, a pack of 32 does not fit; "
+        "3 GiB each, 9 GiB a pack"
+    )
+
+
+# -- packs -------------------------------------------------------------------------------------------------
+
+
+def test_pace_golden():
+    """The docstring's example; one trial at 50 steps/s: 2 s for 100 steps, 0.5 s for validation, 0.4 epochs/s."""
+    assert Measured(2, 400.0, pack=4, steps_per_epoch=100, validation_s=2.0).pace == 2.0
+    assert Measured(1, 50.0, steps_per_epoch=100, validation_s=0.5).pace == pytest.approx(0.4)
+    assert Measured(4, 50.0, validation_s=3.0).pace == 50.0  # no length of an epoch: steps/s
+    assert Measured(1, 0.0, steps_per_epoch=100, validation_s=0.5).pace == 0.0
+
+
+@pytest.mark.parametrize(
+    ("pack_rate", "validation_s", "chosen"),
+    [
+        (900.0, 0.0, Way(32, 1)),  # 9 epochs/s; alone 8 copies make 4
+        (900.0, 4.0, Way(32, 1)),  # 32 epochs in 3.56 + 4 s: 4.2
+        (900.0, 6.0, Way(1, 8)),  # 3.3: what it trains faster it loses in validating one after the other
+        (410.0, 0.0, Way(1, 8)),  # 4.1, within 3 %: no pack where it brings next to nothing
+        (420.0, 0.0, Way(32, 1)),
+    ],
+)
+def test_packs_against_processes(pack_rate: float, validation_s: float, chosen: Way) -> None:
+    found = [Measured(k, 50.0 * k, GIB // 4, steps_per_epoch=100) for k in COPIES]
+    found.append(Measured(1, pack_rate, 12 * GIB, pack=32, steps_per_epoch=100, validation_s=validation_s))
+    assert choose(found, 16 * GIB, GIB // 2).way == chosen
+
+
+def test_ways_golden():
+    """Processes of one trial, packs of which one process is tried; or packs alone, in as many processes."""
+    assert ways_of([1], 4) == [Way(1, 1), Way(1, 2), Way(1, 4)]
+    assert ways_of([1, 32, 8], 2) == [Way(1, 1), Way(1, 2), Way(8, 1), Way(32, 1)]
+    assert ways_of([5], 8) == [Way(5, 1), Way(5, 2), Way(5, 4), Way(5, 8)]
+    assert [str(way) for way in ways_of([1, 8], 2)] == ["1 copy", "2 copies", "a pack of 8"]
+    assert str(Way(8, 2)) == "2 packs of 8"
 
 
 # -- what is remembered ------------------------------------------------------------------------------------
@@ -134,8 +180,10 @@ CARD = Gpu("H200", 139 * GIB, "2.11", mps=False)
 CONFIGURATION = {"network": "small_cnn", "batch_size": 64, "attack.steps": 10, "seed": 1, "epochs": 3}
 
 
-def key(gpu: Gpu = CARD, method: str = "aoe", most: int = 8, **changes: object) -> str:
-    return key_of(gpu, method, CONFIGURATION | changes, {"steps": 10}, most)
+def key(
+    gpu: Gpu = CARD, method: str = "aoe", most: int = 8, packs: tuple[int, ...] = (1,), **changes: object
+) -> str:
+    return key_of(gpu, method, CONFIGURATION | changes, {"steps": 10}, ways_of(packs, most))
 
 
 def test_a_key_names_all_that_a_measurement_depends_on() -> None:
@@ -150,7 +198,9 @@ def test_a_key_names_all_that_a_measurement_depends_on() -> None:
         key(network="resnet50"),
         key(batch_size=128),
         key(**{"attack.steps": 5}),
-        key_of(CARD, "aoe", CONFIGURATION, {"steps": 20}, 8),
+        key(packs=(1, 8)),
+        key(packs=(8,)),
+        key_of(CARD, "aoe", CONFIGURATION, {"steps": 20}, ways_of([1], 8)),
     ]
     assert len({key(), *others}) == len(others) + 1
 
@@ -180,6 +230,8 @@ def test_measurements_are_remembered(tmp_path: Path) -> None:
         '{"a": {"measured": [{"copies": 1, "colour": 1}]}}',
         '{"a": {"measured": [{"copies": 1, "steps_per_s": NaN}]}}',
         '{"a": {"measured": [{"copies": 0}]}}',
+        '{"a": {"measured": [{"copies": 1, "pack": 0}]}}',
+        '{"a": {"measured": [{"copies": 1, "validation_s": Infinity}]}}',
         '{"a": {"measured": []}}',
     ],
 )

@@ -312,7 +312,7 @@ def test_trials_that_cannot_be_stacked_are_trained_alone_beside_those_that_can()
     replicas += [
         Replica(n, make(n, {"attack.steps": 1, **v} if n == "pgd_at" else v, 3), 0) for n, v in others
     ]
-    groups = [sorted(group) for group in epoch._groups(replicas)]
+    groups = [sorted(group) for group in epoch.groups_of(replicas)]
     assert groups == [[0, 1], [2], [3], [4]]
     outcomes = train_together(replicas)
     assert all(o.error is None and o.means["loss"] > 0 for o in outcomes)

@@ -14,7 +14,7 @@ from trainables.shells import StudyTrainable
 from trainables.storage import Folder
 from tuner.arguments import pack_wish
 from tuner.errors import UsageError
-from tuner.packing import lane_unpackable, pack_size, pack_text
+from tuner.packing import lane_unpackable, pack_text
 from tuner.packs import Packs
 from tuner.queue import Assignment
 from tuner.resolve import Request, resolve
@@ -125,20 +125,27 @@ def test_bad_wishes(text):
         pack_wish(text)
 
 
-def test_sizes_golden():
-    assert [pack_size(wish) for wish in (None, 1, 4)] == [1, 1, 4]
-
-
 def test_the_plan_says_what_is_packed_and_why_not():
-    lanes = resolve(Request("adversarial_baselines"), "r").lanes
-    assert all(not lane_unpackable(lane) for lane in lanes)
-    assert pack_text(None, lanes) == ["packing: off"]
-    assert pack_text(4, lanes) == ["packing: up to 4 trials share a process"]
-    assert pack_text(1, lanes) == ["packing: off"]
-    dropout = resolve(Request("adversarial_baselines", settings=("dropout=0.1",)), "r").lanes
-    assert pack_text(None, dropout)[0] == "packing: off"
-    assert pack_text(4, dropout)[0] == "packing: every trial has a process of its own"
-    assert pack_text(4, dropout)[1].startswith("  not search: dropout draws from")
+    plan = resolve(Request("adversarial_baselines"), "r")
+    assert all(not lane_unpackable(lane) for lane in plan.lanes)
+    assert pack_text(plan) == ["packing: off; with a GPU, what is measured at start decides"]
+    assert pack_text(replace(plan, gpus_per_trial=0.5)) == ["packing: off"]  # nothing will be measured
+    assert pack_text(replace(plan, pack=4)) == ["packing: up to 4 trials share a process"]
+    assert pack_text(replace(plan, pack=1)) == ["packing: off"]
+    dropout = resolve(Request("adversarial_baselines", settings=("dropout=0.1",)), "r")
+    for wish in (None, 4):
+        lines = pack_text(replace(dropout, pack=wish))
+        assert lines[0] == "packing: every trial has a process of its own"
+        assert lines[1].startswith("  not search: dropout draws from")
+
+
+def test_where_one_lane_cannot_be_packed():
+    """Asked for, the others are; by itself the service leaves all alone, for a pack's GPU would go to single trials."""
+    plan = resolve(Request("compare_methods"), "r")
+    reasons = {lane.name: bool(lane_unpackable(lane)) for lane in plan.lanes}
+    assert set(reasons.values()) == {True, False}
+    assert pack_text(plan)[0] == "packing: every trial has a process of its own"
+    assert pack_text(replace(plan, pack=4))[0] == "packing: up to 4 trials share a process"
 
 
 # -- the actor ---------------------------------------------------------------------------------------------

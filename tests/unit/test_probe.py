@@ -11,7 +11,7 @@ import search_spaces
 import trainables
 from search_spaces.domain import Choice, Domain, Float, Int, Value
 from trainables.options import build
-from tuner.gpu import Gpu, Measured, Remembered
+from tuner.gpu import COPIES, Gpu, Measured, Remembered, Way
 from tuner.largest import costliest, largest
 from tuner.plan import Plan
 from tuner.probe import Kind, Probe, ProbeFailed, Share
@@ -24,12 +24,22 @@ FAST = Gpu("H200", 139 * GIB, "2.11", mps=True)
 SMALL = Gpu("T4", 15 * GIB, "2.11", mps=False)
 
 
-class Told:
-    """Copies that were measured beforehand: {gpu: {copies: steps/s}}, 3 GiB each; None runs out of memory."""
+Rate = float | Exception | None
 
-    def __init__(self, rates: Mapping[Gpu, Mapping[int, float | Exception | None]], most: int = 8) -> None:
-        self.rates, self.most = rates, most
+
+class Told:
+    """Copies that were measured beforehand: {gpu: {copies: steps/s}}, 3 GiB each; None runs out of memory.
+
+    Args:
+        packs: {pack: steps/s} of a process with so many trials, or {method: {pack: steps/s}}.
+    """
+
+    def __init__(
+        self, rates: Mapping[Gpu, Mapping[int, Rate]], most: int = 8, packs: Mapping[Any, Any] | None = None
+    ) -> None:
+        self.rates, self.most, self.packs = rates, most, packs or {}
         self.asked: list[tuple[str, str, int]] = []
+        self.packed: list[tuple[str, str, Way]] = []
         self.error: Exception | None = None
 
     def kinds(self) -> list[Kind]:
@@ -40,26 +50,31 @@ class Told:
     def types(self) -> list[str]:
         return ["A", "B"]
 
-    def side_by_side(
-        self, kind: Kind, method: str, configuration: Mapping[str, Any], copies: int
-    ) -> Measured:
-        self.asked.append((kind.gpu.name, method, copies))
+    def side_by_side(self, kind: Kind, method: str, configuration: Mapping[str, Any], way: Way) -> Measured:
+        copies = way.copies
         assert configuration["batch_size"] == 64
         assert configuration["validation"]
-        rate = self.rates[kind.gpu][copies]
+        if way.pack == 1:
+            self.asked.append((kind.gpu.name, method, copies))
+            rate = self.rates[kind.gpu][copies]
+        else:
+            self.packed.append((kind.gpu.name, method, way))
+            rate = self.packs.get(method, self.packs)[way.pack]
+            rate = rate * copies if isinstance(rate, float) else rate
         if isinstance(rate, Exception):
             raise rate
         if rate is None:
-            return Measured(copies, failure="out of memory")
-        return Measured(copies, rate, 3 * GIB, GIB if copies == 1 else 0)
+            return Measured(copies, failure="out of memory", pack=way.pack)
+        return Measured(copies, rate, 3 * GIB, GIB if copies == 1 else 0, pack=way.pack)
 
 
-GROWING: dict[int, float | Exception | None] = {1: 10.0, 2: 19.0, 4: 30.0, 8: 44.0}
+GROWING: dict[int, Rate] = {1: 10.0, 2: 19.0, 4: 30.0, 8: 44.0}
 
 
 @pytest.fixture
 def plan() -> Plan:
-    plan = resolve(Request("aoe_sigma"), "r", "c")
+    """Return a plan with too few trials for packs."""
+    plan = resolve(Request("aoe_sigma", trials=8), "r", "c")
     return replace(plan, lanes=plan.lanes[:1])
 
 
@@ -103,7 +118,7 @@ def test_copies_that_run_out_of_memory_end_the_probe_and_are_remembered(
     told = Told({SMALL: {1: 10.0, 2: 19.0, 4: None}})
     found = Probe(plan, told, memory).run()
     assert (found.value, found.whole) == (0.5, True)
-    assert "4 do not fit" in found.notes[0]
+    assert "4 copies do not fit" in found.notes[0]
     assert [copies for *_, copies in told.asked] == [1, 2, 4]
     assert Probe(plan, told, memory).run() == found
     assert len(told.asked) == 3
@@ -146,11 +161,107 @@ def test_a_probe_that_fails_half_way_uses_what_it_has_and_is_not_remembered(
     assert not memory.path.exists()
 
 
-def test_packs_are_not_measured(plan: Plan, memory: Remembered) -> None:
+# -- packs -------------------------------------------------------------------------------------------------
+
+
+def with_trials(plan: Plan, trials: int) -> Plan:
+    return replace(plan, lanes=tuple(replace(lane, trials=trials) for lane in plan.lanes))
+
+
+def test_packs_that_are_faster_are_taken(plan: Plan, memory: Remembered) -> None:
+    told = Told({FAST: GROWING}, packs={8: 60.0, 32: 150.0})
+    found = Probe(with_trials(plan, 48), told, memory).run()
+    assert (found.value, found.pack, found.whole) == (1.0, 32, True)
+    assert found.notes == (
+        "a pack of 32 (without packs GPU share 0.125) for aoe (small_cnn) on H200 with MPS: 1 copy 10 steps/s, 2: 19, "
+        "4: 30, 8: 44, a pack of 8: 60, a pack of 32: 150; 3 GiB each, 3 GiB a pack",
+        "trials are packed: up to 32 share a process, which has a whole GPU",
+    )
+    asked = len(told.packed)
+    assert Probe(with_trials(plan, 48), told, Remembered(memory.path)).run() == found
+    assert len(told.packed) == asked == 2
+
+
+def test_packs_that_are_not_faster_are_left(plan: Plan, memory: Remembered) -> None:
+    """45 is 2 % more than 44: noise. The share is that of the processes."""
+    told = Told({FAST: GROWING}, packs={8: 40.0, 32: 45.0})
+    found = Probe(with_trials(plan, 48), told, memory).run()
+    assert (found.value, found.pack) == (0.125, 1)
+    assert len(found.notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("trials", "workers", "sizes"),
+    [(48, 1, [8, 32]), (47, 1, [8]), (12, 1, [8]), (11, 1, []), (48, 2, [8]), (96, 2, [8, 32]), (20, 2, [])],
+)
+def test_no_more_than_two_thirds_of_the_trials_are_started_before_a_result(
+    trials: int, workers: int, sizes: list[int], plan: Plan, memory: Remembered
+) -> None:
+    told = Told({FAST: GROWING}, packs={8: 1.0, 32: 1.0})
+    Probe(with_trials(plan, trials), told, memory, workers).run()
+    assert [way for *_, way in told.packed] == [Way(size, 1) for size in sizes]
+
+
+def test_a_study_is_packed_where_all_of_it_gains(memory: Remembered) -> None:
+    """The smallest of the lanes' best packs; one lane that is faster without ends it, and the rest is not asked."""
+    plan = with_trials(resolve(Request("adversarial_baselines"), "r", "c"), 48)
+    methods = [lane.method for lane in plan.lanes]
+    packs: dict[str, dict[int, Rate]] = {method: {8: 60.0, 32: 150.0} for method in methods}
+    packs[methods[1]] = {8: 100.0, 32: 90.0}
+    told = Told({FAST: GROWING}, packs=packs)
+    found = Probe(plan, told, memory).run()
+    assert (found.value, found.pack) == (1.0, 8)
+    assert ("H200", methods[2], Way(32)) not in told.packed
+    packs[methods[1]] = {8: 20.0, 32: 30.0}
+    told = Told({FAST: GROWING}, packs=packs)
+    found = Probe(plan, told, Remembered(memory.path.with_name("other"))).run()
+    assert (found.value, found.pack) == (0.125, 1)
+    assert {method for _, method, _ in told.packed} == set(methods[:2])
+    assert "packed" not in found.notes[-1]
+
+
+def test_a_pack_that_does_not_fit_or_fails(plan: Plan, memory: Remembered) -> None:
+    plan = with_trials(plan, 48)
+    told = Told({FAST: GROWING}, packs={8: None})
+    found = Probe(plan, told, memory).run()
+    assert (found.value, found.pack, found.whole) == (0.125, 1, True)
+    assert "a pack of 8 does not fit; 3 GiB each" in found.notes[0]
+    assert [way for *_, way in told.packed] == [Way(8)]
+    told = Told({FAST: GROWING}, packs={8: 60.0, 32: ProbeFailed("a pack of 32 was not ready in time")})
+    found = Probe(plan, told, Remembered(memory.path.with_name("other"))).run()
+    assert (found.value, found.pack, found.whole) == (1.0, 8, False)
+    assert found.notes[0] == "a pack of 32 of aoe could not be measured: a pack of 32 was not ready in time"
+
+
+def test_what_has_no_packed_form_is_not_measured_in_packs(memory: Remembered) -> None:
+    plan = with_trials(resolve(Request("aoe_sigma", settings=("dropout=0.1",)), "r", "c"), 48)
     told = Told({FAST: GROWING})
-    found = Probe(replace(plan, pack=8), told, memory).run()
-    assert (found.value, found.whole, told.asked) == (0.25, False, [])
-    assert "not packs" in found.notes[0]
+    found = Probe(plan, told, memory).run()
+    assert (found.value, found.pack, told.packed) == (0.125, 1, [])
+
+
+def test_packs_that_were_asked_for_are_what_is_measured(plan: Plan, memory: Remembered) -> None:
+    """Processes of 5 trials each: how many of them share a GPU, by time slices or with MPS."""
+    told = Told({FAST: GROWING}, packs={5: 20.0})
+    found = Probe(replace(plan, pack=5), told, memory).run()
+    assert (found.value, found.pack, told.asked) == (0.125, 5, [])
+    assert [way for *_, way in told.packed] == [Way(5, copies) for copies in COPIES]
+    assert found.notes == (
+        "GPU share 0.125 for aoe (small_cnn) on H200 with MPS: a pack of 5 20 steps/s, 2 packs of 5: 40, "
+        "4 packs of 5: 80, 8 packs of 5: 160; 3 GiB a pack",
+    )
+    told.error = ProbeFailed("the GPUs are in use")
+    found = Probe(replace(plan, pack=5), told, memory).run()
+    assert (found.value, found.pack, found.whole) == (0.25, 5, False)
+
+
+def test_off_is_off(plan: Plan, memory: Remembered) -> None:
+    told = Told({FAST: GROWING}, packs={8: 60.0, 32: 150.0})
+    found = Probe(replace(with_trials(plan, 48), pack=1), told, memory).run()
+    assert (found.value, found.pack, told.packed) == (0.125, 1, [])
+
+
+# -- several kinds, several lanes --------------------------------------------------------------------------
 
 
 def test_on_mixed_nodes_the_largest_share_counts(plan: Plan, memory: Remembered) -> None:
@@ -166,7 +277,7 @@ def test_on_mixed_nodes_the_largest_share_counts(plan: Plan, memory: Remembered)
 
 
 def test_every_lane_is_measured_and_the_largest_share_counts(memory: Remembered) -> None:
-    plan = resolve(Request("adversarial_baselines"), "r", "c")
+    plan = resolve(Request("adversarial_baselines", pack=1), "r", "c")
     told = Told({FAST: {1: 10.0, 2: 10.0, 4: 10.0, 8: 44.0}})
     told.rates = {FAST: GROWING}
     found = Probe(plan, told, memory).run()
@@ -229,8 +340,8 @@ def test_types_of_the_gpus_that_are_up() -> None:
         (None, None, ["T4"], None),
         (0.2, {"share": 0.5, "types": ["T4"]}, ["T4"], 0.2),
         (0.0, None, ["T4"], 0.0),
-        (None, {"share": 0.5, "types": ["T4"]}, ["T4"], 0.5),
-        (None, {"share": 0.5, "types": ["H200", "T4"]}, ["T4"], 0.5),
+        (None, {"share": 0.5, "types": ["T4"]}, ["T4"], 0.5),  # of a run before there were packs
+        (None, {"share": 0.5, "pack": 1, "wish": None, "types": ["H200", "T4"]}, ["T4"], 0.5),
         (None, {"share": 0.5, "types": ["H200"]}, [], 0.5),  # no GPU up yet
         (None, {"share": 0.5, "types": ["H200"]}, ["H200", "T4"], None),
     ],
@@ -238,7 +349,17 @@ def test_types_of_the_gpus_that_are_up() -> None:
 def test_a_resume_takes_the_recorded_share(
     given: float | None, recorded: Any, types: list[str], share: float | None, plan: Plan
 ) -> None:
-    assert known_share(replace(plan, gpus_per_trial=given), recorded, types) == share
+    found = known_share(replace(plan, gpus_per_trial=given), recorded, types)
+    assert found == (None if share is None else (share, 1))
+
+
+def test_a_resume_takes_the_recorded_pack_unless_another_is_asked_for(plan: Plan) -> None:
+    recorded = {"share": 1.0, "pack": 32, "wish": None, "types": ["T4"]}
+    assert known_share(plan, recorded, ["T4"]) == (1.0, 32)
+    assert known_share(replace(plan, pack=1), recorded, ["T4"]) is None
+    assert known_share(replace(plan, pack=8), recorded | {"pack": 8, "wish": 8}, ["T4"]) == (1.0, 8)
+    assert known_share(plan, recorded | {"pack": 8, "wish": 8}, ["T4"]) is None
+    assert known_share(replace(plan, pack=8, gpus_per_trial=0.5), recorded, ["T4"]) == (0.5, 8)
 
 
 class Folder:
@@ -274,8 +395,14 @@ def test_what_the_first_jobs_get(plan: Plan) -> None:
     crowd = replace(plan, concurrency=6)
     first = sharing(crowd, [node()]).first()
     assert (first.gpus_per_trial, first.concurrency, first.note) == (1.0, 1, "")
-    recorded = {"share": 0.125, "types": [""]}
+    recorded = {"share": 0.125, "pack": 1, "wish": None, "types": [""]}
     first = sharing(crowd, [node()], gpu_share=recorded).first()
     assert (first.gpus_per_trial, first.concurrency) == (0.125, 6)
     first = sharing(plan, [node(gpus=0)]).first()
     assert (first.gpus_per_trial, first.concurrency, first.note) == (0.0, 8, "")
+    assert (first.pack, first.at_a_time) == (1, "8 at a time")
+    recorded = {"share": 1.0, "pack": 32, "wish": None, "types": [""]}
+    first = sharing(plan, [node()], gpu_share=recorded).first()
+    assert (first.gpus_per_trial, first.pack, first.at_a_time) == (1.0, 32, "1 worker of up to 32 trials")
+    first = sharing(replace(plan, pack=4), [node(gpus=0)]).first()
+    assert (first.gpus_per_trial, first.pack, first.at_a_time) == (0.0, 4, "8 workers of up to 4 trials")

@@ -48,7 +48,7 @@ def test_mixed_nodes_are_counted_one_by_one() -> None:
         ([CPU_NODE], (1, 0.5, None), (1, 0.0, 16), "no GPU here"),
         ([GPU_NODE, GPU_NODE], (1, 2.0, None), (1, 1.0, 2), "1 in one machine"),
         ([CPU_NODE, GPU_NODE], (12, 0.5, None), (8, 0.5, 1), "8 there"),
-        ([GPU_NODE], (1, 0.5, 9), (1, 0.5, 2), "2 trials run at a time"),
+        ([GPU_NODE], (1, 0.5, 9), (1, 0.5, 2), "does not fit; 2 at a time"),
         ([HEAD], (1, None, None), (1, 0.0, 1), ""),
     ],
 )

@@ -1,6 +1,6 @@
 """One epoch of several trials: those that can be stacked together, the others one after the other."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,14 +47,14 @@ def train_together(replicas: Sequence[Replica]) -> list[Outcome]:
     say), its trials are put back to the epoch's start and trained one by one, so that the fault falls on its owner.
     """
     outcomes: list[Outcome | None] = [None] * len(replicas)
-    for group in _groups(replicas):
+    for group in groups_of(replicas):
         found = _train_group([replicas[k] for k in group])
         for k, outcome in zip(group, found, strict=True):
             outcomes[k] = outcome
     return [outcome for outcome in outcomes if outcome is not None]
 
 
-def _groups(replicas: Sequence[Replica]) -> list[list[int]]:
+def groups_of(replicas: Sequence[Replica]) -> list[list[int]]:
     """Return the indices of the trials that can be stacked, by group, most attack steps first."""
     groups: dict[Any, list[int]] = {}
     for k, replica in enumerate(replicas):
@@ -96,14 +96,29 @@ def _train_group(replicas: Sequence[Replica]) -> list[Outcome]:
 
 
 def _stacked(replicas: Sequence[Replica]) -> list[Outcome]:
+    trainer, steps = stacked_epoch(replicas)
+    for _ in steps:
+        pass
+    trainer.finish()
+    return [_ended(replica) for replica in replicas]
+
+
+def stacked_epoch(replicas: Sequence[Replica]) -> tuple[StackedTrainer, Iterator[None]]:
+    """Return the trainer of one group of `groups_of`, and the epoch's steps, each taken when it is asked for.
+
+    The methods keep their weights until `StackedTrainer.finish`.
+    """
+
+    def steps() -> Iterator[None]:
+        for losses, terms in form.losses():
+            trainer.step(losses, terms)
+            yield
+
     methods = [replica.method for replica in replicas]
     network = stack([method.network for method in methods])
     form = FORMS[type(methods[0])](methods, network, [replica.epoch for replica in replicas])
     trainer = StackedTrainer(network, [method.trainer for method in methods], len(form.loader))
-    for losses, terms in form.losses():
-        trainer.step(losses, terms)
-    trainer.finish()
-    return [_ended(replica) for replica in replicas]
+    return trainer, steps()
 
 
 def _ended(replica: Replica) -> Outcome:
@@ -136,4 +151,4 @@ def _put_back(method: Any, position: dict[str, Any]) -> None:
         method.outliers.load_state_dict(position["outliers"])
 
 
-__all__ = ["Outcome", "Replica", "train_together"]
+__all__ = ["Outcome", "Replica", "groups_of", "stacked_epoch", "train_together"]
