@@ -134,7 +134,7 @@ class Controller:
     # -- preparing -------------------------------------------------------------------------------------
 
     def _remote(self, function: Callable[..., Any], gpu: bool = True, returns: int = 1) -> Any:
-        gpus = self.resources.gpus_per_trial if gpu else 0
+        gpus = self.resources.gpus_per_job if gpu else 0
         return ray.remote(function).options(
             num_cpus=self.resources.cpus_per_trial, num_gpus=gpus, max_retries=3, num_returns=returns
         )

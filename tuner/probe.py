@@ -46,6 +46,7 @@ class Share:
     Attributes:
         value: share of a GPU for each process, in (0, 1].
         pack: trials at most in each process.
+        alone: share for a process with one trial, where packs were chosen by their pace; else None.
         notes: lines for the user: what was measured, or why it was not.
         whole: everything was measured, so a resume need not ask again.
         types: Ray's names of the GPUs that were up.
@@ -56,6 +57,7 @@ class Share:
     whole: bool
     types: Sequence[str] = ()
     pack: int = 1
+    alone: float | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class Probe:
             self._notes.append(f"{len(kinds)} kinds of GPU: every trial gets the largest share, {share:g}")
         if wish is None and packs:
             self._notes.append(f"trials are packed: up to {packs[-1]} share a process, which has a whole GPU")
-            return self._found(1.0, packs[-1])
+            return self._found(1.0, packs[-1], alone=share)
         return self._found(share, wish or 1)
 
     def pack_sizes(self) -> list[int]:
@@ -134,8 +136,9 @@ class Probe:
         room = min(lane.trials for lane in self.plan.lanes) * 2 // (3 * self.workers)
         return [pack for pack in PACKS if pack <= room]
 
-    def _found(self, share: float, pack: int) -> Share:
-        return Share(share, tuple(dict.fromkeys(self._notes)), self._whole, self.copies.types(), pack)
+    def _found(self, share: float, pack: int, alone: float | None = None) -> Share:
+        notes = tuple(dict.fromkeys(self._notes))
+        return Share(share, notes, self._whole, self.copies.types(), pack, alone)
 
     def _quarter(self, of: str, error: Exception) -> Share:
         self._whole = False

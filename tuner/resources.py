@@ -19,10 +19,11 @@ class Resources:
     """Per trial and in all.
 
     Attributes:
-        gpus_per_trial: share of one GPU; 0 on the CPU.
+        gpus_per_trial: share of one GPU for a worker; 0 on the CPU.
         concurrency: workers at a time.
         note: a line for the user where the wish could not be met, or "".
         pack: trials that share a worker at most.
+        gpus_alone: share of one GPU for a job with one trial in it, an evaluation; None: as a worker.
     """
 
     cpus_per_trial: int
@@ -30,6 +31,11 @@ class Resources:
     concurrency: int
     note: str = ""
     pack: int = 1
+    gpus_alone: float | None = None
+
+    @property
+    def gpus_per_job(self) -> float:
+        return self.gpus_per_trial if self.gpus_alone is None else min(self.gpus_per_trial, self.gpus_alone)
 
     @property
     def at_a_time(self) -> str:

@@ -18,7 +18,7 @@ class Sharing:
     """The resources of one launch.
 
     Attributes:
-        known: share of a GPU and pack of each worker, where they are.
+        known: share of a GPU and pack of each worker, and the share of a single trial, where they are.
         unmeasured: the share of a GPU is to be measured, which needs the study's data: `first`, then `measure`.
 
     Args:
@@ -36,9 +36,9 @@ class Sharing:
         trains = "search" in plan.stages or "confirm" in plan.stages
         self.unmeasured = self.known is None and trains and self._settle(None).gpus_per_trial > 0
 
-    def _settle(self, share: float | None, pack: int | None = None) -> Resources:
+    def _settle(self, share: float | None, pack: int | None = None, alone: float | None = None) -> Resources:
         found = settle(self.nodes, self.plan.cpus_per_trial, share, self.plan.concurrency)
-        return replace(found, pack=pack or self.plan.pack or 1)
+        return replace(found, pack=pack or self.plan.pack or 1, gpus_alone=alone)
 
     def first(self) -> Resources:
         """Return what the study's first jobs get; before a probe a whole GPU, since nothing else is on it."""
@@ -61,26 +61,30 @@ class Sharing:
                 gpu_share={
                     "share": found.value,
                     "pack": found.pack,
+                    "alone": found.alone,
                     "wish": self.plan.pack,
                     "types": list(found.types),
                     "measured": list(found.notes),
                 }
             )
-        return self._settle(found.value, found.pack), found.notes
+        return self._settle(found.value, found.pack, found.alone), found.notes
 
 
 def known_share(
     plan: Plan, recorded: Mapping[str, Any] | None, types: Sequence[str]
-) -> tuple[float, int] | None:
-    """Return share and pack that the user gave or an earlier launch of the run has measured; None: not known.
+) -> tuple[float, int, float | None] | None:
+    """Return what the user gave or an earlier launch of the run has measured, as `probe.Share` has it; None: not known.
 
     Args:
         recorded: "gpu_share" of `plan.json`; it counts unless there is a type of GPU now that was not there then, or
             another `--pack` is asked for.
         types: of the GPUs that are up.
+
+    Returns:
+        Share of a worker, its pack, and the share of a process with one trial.
     """
     if plan.gpus_per_trial is not None:
-        return plan.gpus_per_trial, plan.pack or 1
+        return plan.gpus_per_trial, plan.pack or 1, None
     if recorded is None or recorded.get("wish") != plan.pack or not set(types) <= set(recorded["types"]):
         return None
-    return float(recorded["share"]), int(recorded.get("pack", 1))
+    return float(recorded["share"]), int(recorded.get("pack", 1)), recorded.get("alone")

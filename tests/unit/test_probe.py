@@ -171,7 +171,7 @@ def with_trials(plan: Plan, trials: int) -> Plan:
 def test_packs_that_are_faster_are_taken(plan: Plan, memory: Remembered) -> None:
     told = Told({FAST: GROWING}, packs={8: 60.0, 32: 150.0})
     found = Probe(with_trials(plan, 48), told, memory).run()
-    assert (found.value, found.pack, found.whole) == (1.0, 32, True)
+    assert (found.value, found.pack, found.alone, found.whole) == (1.0, 32, 0.125, True)
     assert found.notes == (
         "a pack of 32 (without packs GPU share 0.125) for aoe (small_cnn) on H200 with MPS: 1 copy 10 steps/s, 2: 19, "
         "4: 30, 8: 44, a pack of 8: 60, a pack of 32: 150; 3 GiB each, 3 GiB a pack",
@@ -350,16 +350,16 @@ def test_a_resume_takes_the_recorded_share(
     given: float | None, recorded: Any, types: list[str], share: float | None, plan: Plan
 ) -> None:
     found = known_share(replace(plan, gpus_per_trial=given), recorded, types)
-    assert found == (None if share is None else (share, 1))
+    assert found == (None if share is None else (share, 1, None))
 
 
 def test_a_resume_takes_the_recorded_pack_unless_another_is_asked_for(plan: Plan) -> None:
-    recorded = {"share": 1.0, "pack": 32, "wish": None, "types": ["T4"]}
-    assert known_share(plan, recorded, ["T4"]) == (1.0, 32)
+    recorded = {"share": 1.0, "pack": 32, "alone": 0.25, "wish": None, "types": ["T4"]}
+    assert known_share(plan, recorded, ["T4"]) == (1.0, 32, 0.25)
     assert known_share(replace(plan, pack=1), recorded, ["T4"]) is None
-    assert known_share(replace(plan, pack=8), recorded | {"pack": 8, "wish": 8}, ["T4"]) == (1.0, 8)
+    assert known_share(replace(plan, pack=8), recorded | {"pack": 8, "wish": 8}, ["T4"]) == (1.0, 8, 0.25)
     assert known_share(plan, recorded | {"pack": 8, "wish": 8}, ["T4"]) is None
-    assert known_share(replace(plan, pack=8, gpus_per_trial=0.5), recorded, ["T4"]) == (0.5, 8)
+    assert known_share(replace(plan, pack=8, gpus_per_trial=0.5), recorded, ["T4"]) == (0.5, 8, None)
 
 
 class Folder:
@@ -401,8 +401,11 @@ def test_what_the_first_jobs_get(plan: Plan) -> None:
     first = sharing(plan, [node(gpus=0)]).first()
     assert (first.gpus_per_trial, first.concurrency, first.note) == (0.0, 8, "")
     assert (first.pack, first.at_a_time) == (1, "8 at a time")
-    recorded = {"share": 1.0, "pack": 32, "wish": None, "types": [""]}
+    recorded = {"share": 1.0, "pack": 32, "alone": 0.25, "wish": None, "types": [""]}
     first = sharing(plan, [node()], gpu_share=recorded).first()
     assert (first.gpus_per_trial, first.pack, first.at_a_time) == (1.0, 32, "1 worker of up to 32 trials")
+    assert first.gpus_per_job == 0.25  # evaluations are not packed
+    assert sharing(plan, [node(gpus=0)], gpu_share=recorded).first().gpus_per_job == 0
+    assert sharing(replace(plan, gpus_per_trial=0.5), [node()]).first().gpus_per_job == 0.5
     first = sharing(replace(plan, pack=4), [node(gpus=0)]).first()
     assert (first.gpus_per_trial, first.pack, first.at_a_time) == (0.0, 4, "8 workers of up to 4 trials")

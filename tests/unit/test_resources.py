@@ -10,7 +10,8 @@ import ray
 import torch
 
 from trainables import base
-from tuner.resources import Node, settle, slots, with_nodes_to_come
+from tuner.controller import Controller
+from tuner.resources import Node, Resources, settle, slots, with_nodes_to_come
 
 CPU_NODE: Node = {"CPU": 16}
 GPU_NODE: Node = {"CPU": 8, "GPU": 1}
@@ -114,3 +115,29 @@ def test_a_trial_is_held_to_its_share_of_the_memory(
     monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
     assert base.choose_device("auto") == torch.device("cuda")
     assert held == pytest.approx([fraction])
+
+
+@pytest.mark.parametrize(
+    ("resources", "job"),
+    [
+        (Resources(1, 0.25, 4), 0.25),
+        (Resources(1, 1.0, 1, pack=32, gpus_alone=0.125), 0.125),  # packs have a GPU each, evaluations do not
+        (Resources(1, 0.0, 2, pack=8, gpus_alone=0.125), 0.0),  # resumed where there is no GPU
+    ],
+)
+def test_what_a_job_beside_the_trials_gets(
+    resources: Resources, job: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {}
+
+    class Remote:
+        def options(self, **given: object) -> None:
+            asked.update(given)
+
+    monkeypatch.setattr("tuner.controller.ray.remote", lambda function: Remote())
+    controller = Controller.__new__(Controller)
+    controller.resources = resources
+    controller._remote(print)
+    assert asked["num_gpus"] == job
+    controller._remote(print, gpu=False)
+    assert asked["num_gpus"] == 0
