@@ -7,12 +7,7 @@ from typing import Any
 
 import pytest
 
-import search_spaces
-import trainables
-from search_spaces.domain import Choice, Domain, Float, Int, Value
-from trainables.options import build
 from tuner.gpu import COPIES, Gpu, Measured, Remembered, Way
-from tuner.largest import costliest, largest
 from tuner.plan import Plan
 from tuner.probe import Kind, Probe, ProbeFailed, Share
 from tuner.resolve import Request, resolve
@@ -284,40 +279,6 @@ def test_every_lane_is_measured_and_the_largest_share_counts(memory: Remembered)
     assert [m for _, m, k in told.asked if k == 1] == [lane.method for lane in plan.lanes]
     assert found.value == 0.125
     assert len(found.notes) == len(plan.lanes)
-
-
-# -- the largest configuration -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("key", "domain", "value"),
-    [
-        ("attack.steps", Int(2, 10), 10),
-        ("batch_size", Choice((256, 32, 64)), 256),
-        ("lr", Float(1e-4, 1e-2, log=True), pytest.approx(1e-3)),
-        ("attack.epsilon", Float(0.1, 0.3), pytest.approx(0.2)),
-        ("outliers.ratio", Float(0.5, 2.0), 2.0),
-        ("outliers.ratio", Choice((2.0, 0.5)), 2.0),
-        ("attack.name", Choice(("eba_pgd", "pgd", "gauss")), "eba_pgd"),
-        ("inlier_attack.name", Choice(("energy", "none")), "energy"),
-        ("network", Choice(("wrn_40_2", "small_cnn")), "wrn_40_2"),
-        ("energy.trainable", Choice(("all", "head")), "all"),
-        ("boundary.quality_filter", Choice((True, False)), True),
-        ("attack.schedule", Choice(("constant", "up")), "up"),
-    ],
-)
-def test_the_costliest_value(key: str, domain: Domain, value: Value) -> None:
-    assert costliest(key, domain) == value
-
-
-@pytest.mark.parametrize("name", search_spaces.NAMES)
-def test_the_largest_configuration_of_every_study_is_one(name: str) -> None:
-    plan = resolve(Request(name), "r", "c")
-    for lane in plan.lanes:
-        configuration = largest(lane, 7)
-        options = build(trainables.get(lane.method).load_options(), configuration)
-        assert options.seed == 7
-        assert all(configuration[key] in domain for key, domain in lane.space.items())
 
 
 # -- in a run ----------------------------------------------------------------------------------------------
