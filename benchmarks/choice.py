@@ -12,7 +12,7 @@ import os
 import shutil
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,10 +26,10 @@ from trainables.base import CUDA_CONTEXT_BYTES, Assets
 from trainables.data.load import load
 from trainables.probe import Cuda, Device
 from tuner import environment
-from tuner.gpu import Measured, Remembered, Way, context_of, fits, key_of, ways_of
+from tuner.gpu import Measured, Remembered, Way, context_of, fits
 from tuner.gpu_copies import RayCopies
 from tuner.plan import Plan
-from tuner.probe import Limits, Probe, settled
+from tuner.probe import Kind, Limits, Probe
 from tuner.resolve import Request, resolve
 
 HEADING = ["network", "trials share the device as", "epochs/min, probe", "epochs/min, again", "of the best"]
@@ -52,6 +52,19 @@ class Cores:
 
     def synchronize(self) -> None:
         """Everything is done when the call returns."""
+
+
+class Noted(RayCopies):
+    """Notes what is measured, and of what."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.seen: list[Measured] = []
+
+    def side_by_side(self, kind: Kind, method: str, configuration: Mapping[str, Any], way: Way) -> Measured:
+        self.of = (kind, method, configuration)
+        self.seen.append(super().side_by_side(kind, method, configuration, way))
+        return self.seen[-1]
 
 
 def plan_of(network: str, trials: int, device: str) -> Plan:
@@ -81,24 +94,18 @@ def compared(network: str, device: Device, trials: int, rounds: int, window_s: f
     """Return the rows of a network."""
     plan = plan_of(network, trials, "cpu" if isinstance(device, Cores) else "cuda")
     assets = Assets(load(plan.dataset, "", search_only=True).for_search())
-    copies = RayCopies(assets, 1, lambda: None, device, Limits(window_s=window_s))
+    copies = Noted(assets, 1, lambda: None, device, Limits(window_s=window_s))
     with tempfile.TemporaryDirectory() as folder:
-        remembered = Remembered(Path(folder) / "probe.json")
-        probe = Probe(plan, copies, remembered)
-        share = probe.run()
-        print("\n".join(share.notes), flush=True)
-        (kind,) = copies.kinds()
-        ways = ways_of([1, *probe.pack_sizes()], kind.most)
-        given = settled(plan.lanes[0], plan.seed)
-        seen = remembered.get(key_of(kind.gpu, "pgd_at", given, plan.validation, ways)) or []
-    given |= {"validation": dict(plan.validation)}
+        share = Probe(plan, copies, Remembered(Path(folder) / "probe.json")).run()
+    print("\n".join(share.notes), flush=True)
+    seen, of = tuple(copies.seen), copies.of
     again: dict[Way, list[Measured]] = {m.way: [] for m in seen if not m.failure}
     for number in range(rounds):
         for way in list(again)[:: 1 if number % 2 else -1]:
-            again[way].append(copies.side_by_side(kind, "pgd_at", given, way))
+            again[way].append(copies.side_by_side(*of, way))
     context = context_of(seen, CUDA_CONTEXT_BYTES)
     paces = {way: statistics.median(m.pace for m in found) * 60 for way, found in again.items()}
-    best = max(paces[m.way] for m in seen if fits(m, kind.gpu.memory, context))
+    best = max(paces[m.way] for m in seen if fits(m, of[0].gpu.memory, context))
     chosen = Way(share.pack, round(1 / share.value))
     return [
         [

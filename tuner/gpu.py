@@ -165,11 +165,10 @@ def describe(measurements: Sequence[Measured]) -> str:
             parts.append(f"{m.way} {_pace(m)} {'epochs/min' if m.steps_per_epoch else 'steps/s'}")
         else:
             parts.append(f"{m.way if m.pack > 1 else m.copies}: {_pace(m)}")
-    peaks = {
-        what: [m.peak for m in measurements if (m.pack > 1) == (what == "a pack")]
-        for what in ("each", "a pack")
-    }
-    return ", ".join(parts) + "; " + ", ".join(f"{gib(max(p))} {what}" for what, p in peaks.items() if p)
+    alone = [m.peak for m in measurements if m.pack == 1]
+    packed = [m.peak for m in measurements if m.pack > 1]
+    sizes = [f"{gib(max(peaks))} {what}" for peaks, what in ((alone, "each"), (packed, "a pack")) if peaks]
+    return f"{', '.join(parts)}; {', '.join(sizes)}"
 
 
 def _pace(measured: Measured) -> str:

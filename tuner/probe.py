@@ -109,29 +109,29 @@ class Probe:
             kinds = self.copies.kinds()
         except ProbeFailed as error:
             return self._found(self._quarter("", error).value, wish or 1)
-        share, packs = 0.0, self.pack_sizes() if wish is None else [wish]
+        share, packs = 0.0, self._packs()
         for kind in kinds:
             for lane in self.plan.lanes:
                 # more processes than those settled so far could not change the outcome
                 most = min(kind.most, round(1 / share)) if share else kind.most
                 found = self._share(kind, lane, packs, most)
                 share = max(share, found.value)
-                if wish is None:
-                    packs = [pack for pack in packs if pack <= found.pack and found.pack > 1]
+                packs = [pack for pack in packs if pack <= found.pack]
         if len(kinds) > 1:
             self._notes.append(f"{len(kinds)} kinds of GPU: every trial gets the largest share, {share:g}")
-        if wish is None and packs:
+        if packs:
             self._notes.append(f"trials are packed: up to {packs[-1]} share a process, which has a whole GPU")
             return self._found(1.0, packs[-1], alone=share)
         return self._found(share, wish or 1)
 
-    def pack_sizes(self) -> list[int]:
-        """Return the sizes of packs that are worth a try: the sampler has to have results before the last trials start.
+    def _packs(self) -> list[int]:
+        """Return the sizes of packs to measure beside single trials; none where the user has said what to do.
 
-        With all of 48 trials in training at once nothing is suggested from results, and the best of a search is worse;
-        with two thirds of them it is not measurably (benchmarks/README.md).
+        The sampler has to have results before the last trials start. With all of 48 trials in training at once nothing
+        is suggested from results, and the best of a search is worse; with two thirds of them it is not measurably
+        (benchmarks/README.md).
         """
-        if any(map(lane_unpackable, self.plan.lanes)):
+        if self.plan.pack is not None or any(map(lane_unpackable, self.plan.lanes)):
             return []
         room = min(lane.trials for lane in self.plan.lanes) * 2 // (3 * self.workers)
         return [pack for pack in PACKS if pack <= room]
@@ -146,21 +146,19 @@ class Probe:
         return Share(AUTO_GPU_FRACTION, (), False)
 
     def _share(self, kind: Kind, lane: LanePlan, packs: Sequence[int], most: int) -> Share:
-        """Return what a lane's trials get on a kind of GPU: without packs if that was measured, and the best pack.
+        """Return the share that a lane's processes get on a kind of GPU without `packs`, and the best pack.
 
         Args:
-            packs: sizes to measure beside trials in processes of their own, or, where that is the user's wish, the one
-                size to measure in their place.
+            packs: sizes to measure beside processes of one trial, or of as many as the user wants.
         """
         about = f" for {lane.method} on {kind.gpu}"
-        wish = self.plan.pack
+        least = 1 if lane_unpackable(lane) else self.plan.pack or 1
         try:
             configuration = settled(lane, self.plan.seed)
             about = f" for {lane.method} ({configuration['network']}) on {kind.gpu}"
-            sizes = [1, *packs] if wish is None else [1 if lane_unpackable(lane) else wish]
-            measured = self._measured(kind, lane.method, configuration, ways_of(sizes, most))
+            measured = self._measured(kind, lane.method, configuration, ways_of([least, *packs], most))
             context = gpu.context_of(measured, CUDA_CONTEXT_BYTES)
-            plain = gpu.choose((m for m in measured if m.pack == sizes[0]), kind.gpu.memory, context)
+            plain = gpu.choose((m for m in measured if m.pack == least), kind.gpu.memory, context)
             best = gpu.choose(measured, kind.gpu.memory, context)
         except ProbeFailed as error:
             return self._quarter(about, error)

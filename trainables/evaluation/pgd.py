@@ -85,8 +85,14 @@ class _PGD:
         over = torch.zeros_like(jobs, dtype=torch.bool)
         age = torch.zeros_like(jobs)
         return {
-            **{"image": jobs, "x": x, "before": x, "low": low, "high": high},
-            **{"earlier": x, "age": age, "over": over},
+            "image": jobs,
+            "x": x,
+            "before": x,
+            "low": low,
+            "high": high,
+            "earlier": x,
+            "age": age,
+            "over": over,
         }
 
     def step(self, rows: Rows) -> None:
