@@ -11,9 +11,9 @@ from jsonargparse import ArgumentParser
 from search_spaces.study import SAMPLERS, SCHEDULERS
 from tuner import environment
 from tuner.errors import UsageError
-from tuner.links import without_password
 from tuner.plan import STAGES
 from tuner.resolve import Request
+from tuner.urls import without_password
 
 NEWEST = "<newest>"
 EVERY = "<every>"

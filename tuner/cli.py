@@ -24,10 +24,11 @@ from tuner.arguments import (
     write_json,
 )
 from tuner.errors import Interrupted, LeaseLost, StudyFailed, UsageError
-from tuner.links import choose_uri, redact, without_password
+from tuner.links import choose_uri
 from tuner.plan import Plan
 from tuner.resolve import Request
 from tuner.run_folder import RunFolder, default_name, find_unfinished
+from tuner.urls import redact, without_password
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -14,22 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
+from tuner.metric_text import duration, interval_text, plain, setting_text, settings_text, value_text
 from tuner.plan import Plan
 from tuner.plan_text import plan_text
 from tuner.records import State, TrialRecord
 from tuner.results import StudyResult
 from tuner.safe_stream import SafeStream
-from tuner.verdict import (
-    duration,
-    headline,
-    interval_text,
-    over_seeds,
-    plain,
-    setting_text,
-    settings_text,
-    value_text,
-    verdict,
-)
+from tuner.verdict import headline, over_seeds, verdict
 
 CLEAN = "val/accuracy/clean"
 ROWS = 8

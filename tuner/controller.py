@@ -20,12 +20,13 @@ from tuner.errors import StudyFailed
 from tuner.evaluations import Evaluations, protocol_id
 from tuner.peers import Point, dominates
 from tuner.plan import LanePlan, Plan
-from tuner.queue import Lane, Listener, TrialQueue, best, feasible, point_of
+from tuner.queue import Lane, Listener, TrialQueue
 from tuner.records import Role, State, TrialRecord, commonest
 from tuner.resources import Resources
 from tuner.results import ArmResult
 from tuner.run_folder import RunFolder
 from tuner.searcher import LaneStore, connection_lost, importances, open_storage
+from tuner.selection import best, feasible, point_of
 from tuner.signals import Signals
 from tuner.stored import study_name
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tuner.links import redact, sqlite_file
 from tuner.spool import Event
+from tuner.urls import redact, sqlite_file
 
 _DUBIOUS = ("BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")  # also what a store in trouble answers
 

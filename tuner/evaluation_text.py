@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tuner.verdict import duration, plain, set_name, value_text
+from tuner.metric_text import duration, plain, set_name, value_text
 
 Metrics = Mapping[str, float | None]
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuner.errors import UsageError
-from tuner.links import check_uri, redact, resolved, sqlite_file
+from tuner.links import check_uri
+from tuner.urls import redact, resolved, sqlite_file
 
 
 @dataclass(frozen=True)

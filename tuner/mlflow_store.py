@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from tuner.delivery import one_line
 from tuner.errors import UsageError
-from tuner.links import redact, resolved, sqlite_file
+from tuner.urls import redact, resolved, sqlite_file
 
 # what PostgreSQL, MySQL and SQL Server say to a wrong user or password
 _DENIED = ("authentication failed", "no password supplied", "access denied", "login failed", "does not exist")

@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from tuner.delivery import one_line
-from tuner.links import resolved
 from tuner.mlflow_store import open_store
+from tuner.urls import resolved
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,11 +8,11 @@ from trainables.data import catalog
 from trainables.data.availability import evaluation_sets
 from trainables.options import fields_of
 from tuner import warm_start
+from tuner.metric_text import duration, setting_text
 from tuner.pace import Pace
 from tuner.packing import pack_text
 from tuner.plan import LanePlan, Plan, expected_epochs
 from tuner.settings import RESERVED
-from tuner.verdict import duration, setting_text
 
 # parameters of the classifiers at 10 classes; the smallest is for 8 x 8 grey images
 PARAMETERS = {

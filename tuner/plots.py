@@ -17,9 +17,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from search_spaces.domain import Choice, Domain, Float, Int
+from tuner.metric_text import is_share, plain
 from tuner.records import State, TrialRecord
 from tuner.results import StudyResult
-from tuner.verdict import claim_metric, is_share, plain
+from tuner.verdict import claim_metric
 
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8C8C8C"
 PANELS = 12

@@ -7,9 +7,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from tuner.metric_text import plain, set_name
 from tuner.plots import BLUE, GREEN, GREY, PANELS, VERMILION, grid, percent, safe
 from tuner.results import StudyResult
-from tuner.verdict import headline, over_seeds, plain, set_name
+from tuner.verdict import headline, over_seeds
 
 
 def forest(result: StudyResult) -> Figure | None:

@@ -14,6 +14,7 @@ from tuner.peers import Peers, Point
 from tuner.records import Decision, State, TrialRecord
 from tuner.scheduler import Never, Place, Schedule, decide
 from tuner.searcher import LaneStore
+from tuner.selection import point_of
 
 MAX_DEATHS = 4  # so many dead workers in a row, without an epoch between them, take their trial with them
 
@@ -320,25 +321,3 @@ class TrialQueue:
                 if lane.store.record(number).key == key:
                     return lane, number
         raise KeyError(key)
-
-
-def point_of(objectives: Sequence[Objective], metrics: Mapping[str, float]) -> Point:
-    """Return the objectives' values with their signs turned so that larger is better."""
-    return tuple(metrics[o.metric] if o.direction == "maximize" else -metrics[o.metric] for o in objectives)
-
-
-def feasible(record: TrialRecord, floors: Sequence[Floor], reference: Mapping[str, float]) -> bool:
-    """Return whether a trial is complete and meets every floor."""
-    return record.state is State.COMPLETE and all(
-        record.last[f.metric] >= f.bound(reference.get(f.metric)) - 1e-9 for f in floors
-    )
-
-
-def best(
-    records: Sequence[TrialRecord],
-    point: Callable[[Mapping[str, float]], Point],
-    feasible: Callable[[TrialRecord], bool],
-) -> TrialRecord | None:
-    """Return the finished, feasible trial whose first objective is largest; ties go to the earlier one."""
-    candidates = [r for r in records if r.state is State.COMPLETE and feasible(r)]
-    return max(candidates, key=lambda r: (point(r.last)[0], -r.number), default=None)

@@ -10,24 +10,13 @@ from matplotlib.figure import Figure
 
 from trainables.storage import Folder
 from tuner import plots, plots_winner, report_evaluation, warm_start
+from tuner.metric_text import difference_text, interval_text, plain, setting_text, value_text
 from tuner.records import State, TrialRecord
 from tuner.report_cost import cost
 from tuner.report_html import Block, Code, Heading, Links, Picture, Table, Text, to_html, to_markdown
 from tuner.results import ArmResult, StudyResult
 from tuner.tables import arms_csv, trials_csv
-from tuner.verdict import (
-    Level,
-    contrast,
-    difference_text,
-    headline,
-    interval_text,
-    outcome,
-    over_seeds,
-    plain,
-    setting_text,
-    value_text,
-    verdict,
-)
+from tuner.verdict import Level, contrast, headline, outcome, over_seeds, verdict
 
 MOST_ROWS = 200
 _KINDS = {

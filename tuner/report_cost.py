@@ -1,9 +1,9 @@
 """The report's section on what the run has cost, against its budgets."""
 
 from tuner.budget import Usage
+from tuner.metric_text import duration
 from tuner.report_html import Block, Heading, Table, Text
 from tuner.results import StudyResult
-from tuner.verdict import duration
 
 
 def cost(result: StudyResult) -> list[Block]:

@@ -4,9 +4,10 @@ import re
 from collections.abc import Iterable, Mapping
 
 from tuner import plots, plots_winner
+from tuner.metric_text import interval_text, plain
 from tuner.report_html import Block, Heading, Picture, Table, Text
 from tuner.results import ArmResult, Interval, StudyResult, interval
-from tuner.verdict import headline, interval_text, over_seeds, plain
+from tuner.verdict import headline, over_seeds
 
 #: What is shown beside the headline, in this order.
 _BESIDE = (

@@ -27,11 +27,11 @@ from search_spaces.study import Objective
 from trainables.seeds import derive_seed
 from tuner import samplers
 from tuner.errors import UsageError
-from tuner.links import with_driver, without_password
 from tuner.mirror import Mirror
 from tuner.records import Decision, Epoch, Observation, Role, State, TrialRecord
 from tuner.rows import Rows
 from tuner.stored import PRUNED, record_of
+from tuner.urls import with_driver, without_password
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 log = logging.getLogger(__name__)

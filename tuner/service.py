@@ -21,7 +21,7 @@ from tuner.console import Console
 from tuner.controller import Controller
 from tuner.errors import Interrupted, LeaseLost, StudyFailed, StudyHalted, UsageError
 from tuner.lease import Lease
-from tuner.links import choose_uri, redact, ui_command, ui_links, without_password
+from tuner.links import choose_uri, ui_command, ui_links
 from tuner.mlflow_store import check_access
 from tuner.model_registry import log_winner
 from tuner.plan import Plan, to_dict
@@ -37,6 +37,7 @@ from tuner.signals import Signals
 from tuner.system_metrics import SystemMetrics
 from tuner.tracking import Tracker
 from tuner.tracking_listener import TrackingListener, describe_datasets
+from tuner.urls import redact, without_password
 
 COMPARED = 5  # runs behind the printed comparison link
 

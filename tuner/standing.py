@@ -17,9 +17,9 @@ from tuner.arguments import parse, resume_command
 from tuner.errors import UsageError
 from tuner.lease import BEAT_S, Claim, Watch, read_claims
 from tuner.plan import Plan
-from tuner.queue import best, feasible, point_of
 from tuner.records import State, TrialRecord
 from tuner.run_folder import RunFolder, all_runs
+from tuner.selection import best, feasible, point_of
 from tuner.stored import read_trials
 
 LISTEN_S = 2.5 * BEAT_S  # how long a driver on another machine is listened for

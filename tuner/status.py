@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tuner.arguments import EVERY, check_name
+from tuner.metric_text import duration, plain, setting_text, value_text
 from tuner.records import State, TrialRecord
 from tuner.standing import RunState, Standing, read_run, read_runs
-from tuner.verdict import duration, plain, setting_text, value_text
 
 MOST = 12  # running trials that are listed
 

@@ -11,9 +11,9 @@ from optuna.exceptions import OptunaError
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.errors import UsageError
-from tuner.links import with_driver, without_password
 from tuner.plan import Plan
 from tuner.records import Decision, Epoch, Role, State, TrialRecord
+from tuner.urls import with_driver, without_password
 
 Found = TypeVar("Found")
 

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from tuner.delivery import Sender, one_line
-from tuner.links import check_uri, redact, resolved
+from tuner.links import check_uri
 from tuner.mlflow_store import open_store
 from tuner.spool import Courier, Page, Spool
+from tuner.urls import redact, resolved
 
 log = logging.getLogger(__name__)
 

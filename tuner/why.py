@@ -5,11 +5,11 @@ from typing import Any
 
 from tuner.arguments import check_name
 from tuner.errors import UsageError
+from tuner.metric_text import duration, plain, setting_text, value_text
 from tuner.peers import rank
-from tuner.queue import point_of
 from tuner.records import Decision, State, TrialRecord, trial_key
+from tuner.selection import point_of
 from tuner.standing import RunState, Standing, read_run
-from tuner.verdict import duration, plain, setting_text, value_text
 
 LOG_LINES = 12
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tuner.arguments import as_command, parse, resume_command
-from tuner.links import without_password
+from tuner.urls import without_password
 
 URL = "postgresql+psycopg2://me:pa%40ss@db.example:5432/studies?sslmode=require"
 BARE = "postgresql+psycopg2://me@db.example:5432/studies?sslmode=require"

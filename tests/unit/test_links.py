@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from trainables.errors import InputError
-from tuner.links import check_uri, choose_uri, redact, ui_command, ui_links
+from tuner.links import check_uri, choose_uri, ui_command, ui_links
+from tuner.urls import redact
 
 
 @pytest.mark.parametrize(

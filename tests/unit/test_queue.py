@@ -9,10 +9,11 @@ import pytest
 
 from search_spaces.domain import Choice, Float, Int
 from search_spaces.study import Floor, Objective
-from tuner.queue import MAX_DEATHS, Assignment, Lane, TrialQueue, best
+from tuner.queue import MAX_DEATHS, Assignment, Lane, TrialQueue
 from tuner.records import Decision, Role, State, TrialRecord
 from tuner.scheduler import schedule
 from tuner.searcher import LaneStore, open_storage
+from tuner.selection import best
 
 OBJECTIVE = Objective("val/score")
 FLOOR = Floor("val/accuracy/clean", below_reference=0.1)
