@@ -25,12 +25,12 @@ from alternate import machine, table
 from trainables.base import CUDA_CONTEXT_BYTES, Assets
 from trainables.data.load import load
 from trainables.probe import Cuda, Device
-from tuner import environment
-from tuner.gpu import Measured, Remembered, Way, context_of, fits
-from tuner.gpu_copies import RayCopies
-from tuner.plan import Plan
-from tuner.probe import Kind, Limits, Probe
-from tuner.resolve import Request, resolve
+from tuner.base import environment
+from tuner.devices.ray_probe import RayCopies
+from tuner.devices.sharing_policy import Measured, Remembered, Way, context_of, fits
+from tuner.devices.sharing_probe import Kind, Limits, Probe
+from tuner.planning.plan import Plan
+from tuner.planning.resolve import Request, resolve
 
 HEADING = ["network", "trials share the device as", "epochs/min, probe", "epochs/min, again", "of the best"]
 

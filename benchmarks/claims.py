@@ -32,12 +32,12 @@ class Numbers:
         self.values = values
 
     def interval(self, arm: str, metric: str) -> Any:
-        from tuner.results import interval
+        from tuner.analysis.results import interval
 
         return interval([seed[metric] for seed in self.values[arm]])
 
     def difference(self, arm: str, other: str, metric: str) -> Any:
-        from tuner.results import interval
+        from tuner.analysis.results import interval
 
         pairs = zip(self.values[arm], self.values[other], strict=True)
         return interval([a[metric] - b[metric] for a, b in pairs])
@@ -112,7 +112,7 @@ def write(
     claims: list[Claim], numbers: Numbers, seeds: int, output: Path, command: str, seconds: float
 ) -> None:
     """Write the claims by system; sections of systems that were not measured now stay as they are."""
-    from tuner.environment import describe
+    from tuner.base.environment import describe
 
     facts = describe(command)
     about = (

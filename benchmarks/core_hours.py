@@ -51,8 +51,8 @@ from trainables.base import VALIDATION_SEED, Assets
 from trainables.data.load import load
 from trainables.evaluation.protocol import evaluate
 from trainables.evaluation.spec import Protocol
-from tuner import environment
-from tuner.results import interval
+from tuner.analysis.results import interval
+from tuner.base import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 TEST = Protocol("test", groups=("robust",), robust_epsilons=(0.15,), steps=20)

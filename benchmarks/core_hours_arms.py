@@ -29,11 +29,11 @@ from trainables.pack import PackTrainable
 from trainables.seeds import derive_seed
 from trainables.shells import StudyTrainable
 from trainables.streams import Streams
-from tuner import bridge
-from tuner.queue import Lane, TrialQueue
-from tuner.records import Decision, Role, State
-from tuner.scheduler import schedule
-from tuner.searcher import LaneStore, open_storage
+from tuner.base.records import Decision, Role, State
+from tuner.execution import ray_tune_adapter
+from tuner.execution.trial_queue import Lane, TrialQueue
+from tuner.search.schedulers import schedule
+from tuner.store.trial_store import LaneStore, open_storage
 
 FOLDER = "CORE_HOURS_FOLDER"  # the variable that tells workers where to leave what their start has cost
 WORKERS, EPOCHS, FIRST_RUNG, REDUCTION = 2, 9, 1, 3
@@ -180,9 +180,9 @@ def ended_of(store: LaneStore) -> list[Ended]:
 
 def packed(assets: Assets, seed: int, trials: int, pack: int) -> list[Ended]:
     """Search with the service's queue on Ray: one worker that trains up to `pack` trials, or two with a trial each."""
-    bridge.StudyTrainable, bridge.PackTrainable = NarrowTrial, NarrowPack  # type: ignore[attr-defined]
+    ray_tune_adapter.StudyTrainable, ray_tune_adapter.PackTrainable = NarrowTrial, NarrowPack  # type: ignore[attr-defined]
     store, queue = queue_of(seed, trials)
-    bridge.run_queue(
+    ray_tune_adapter.run_queue(
         queue, assets=assets, run_uri=os.getcwd(), validation=VALIDATION, resources={"cpu": 1},
         concurrency=WORKERS if pack == 1 else 1, log=lambda key, text: None, keep=lambda key, name: None,
         opened=lambda names: None, asked_to_stop=lambda: False, pack=pack,
@@ -201,13 +201,15 @@ def sequential(assets: Assets, seed: int, trials: int, pack: int) -> list[Ended]
     store, queue = queue_of(seed, trials)
     trial = Trial()
     while (assignment := queue.next()) is not None:
-        trial.setup(bridge.configuration(assignment, os.getcwd(), VALIDATION), assets)
+        trial.setup(ray_tune_adapter.configuration(assignment, os.getcwd(), VALIDATION), assets)
         decision = Decision.CONTINUE
         while decision is Decision.CONTINUE:
             result = trial.step()
             if "failed" in result:
                 raise SystemExit(result["failed"])
-            metrics = {name: value for name, value in result.items() if bridge.is_metric(name, value)}
+            metrics = {
+                name: value for name, value in result.items() if ray_tune_adapter.is_metric(name, value)
+            }
             decision = queue.report(assignment.key, result["epoch"], metrics, result["checkpoint"])
     return ended_of(store)
 

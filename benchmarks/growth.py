@@ -19,10 +19,10 @@ from alternate import line, machine, table
 
 from search_spaces.domain import Float
 from search_spaces.study import Objective
-from tuner.queue import Assignment, Lane, TrialQueue
-from tuner.records import Decision, Role
-from tuner.scheduler import schedule
-from tuner.searcher import LaneStore, open_storage
+from tuner.base.records import Decision, Role
+from tuner.execution.trial_queue import Assignment, Lane, TrialQueue
+from tuner.search.schedulers import schedule
+from tuner.store.trial_store import LaneStore, open_storage
 
 METRICS = {f"val/m{k}": k / 7 for k in range(8)} | {"seconds": 1.0}
 EPOCHS, SLOTS, WINDOWS = 9, 4, 10

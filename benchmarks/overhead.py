@@ -101,7 +101,7 @@ def row(size: str, side: str, rows: list[dict[str, float]]) -> str:
 
 def measure(side: str, trials: int, epochs: int) -> dict[str, float]:
     """Run one side in the current folder and return its CPU and wall seconds, peak memory and store size in MB."""
-    from tuner import environment
+    from tuner.base import environment
 
     if side.startswith("ours"):
         environment.apply_defaults()
@@ -139,7 +139,11 @@ def child_cpu_s() -> float:
     """Return the CPU seconds of the children of this process that are there for tracking."""
     import psutil
 
-    times = [c.cpu_times() for c in psutil.Process().children() if "tuner.tracking" in " ".join(c.cmdline())]
+    times = [
+        c.cpu_times()
+        for c in psutil.Process().children()
+        if "tuner.tracking.tracker" in " ".join(c.cmdline())
+    ]
     return sum(t.user + t.system for t in times)
 
 
@@ -149,16 +153,17 @@ def prepare_ours(trials: int, epochs: int, tracked: bool) -> Callable[[], None]:
     from search_spaces.domain import Float
     from search_spaces.study import Objective
     from trainables.base import Assets
-    from tuner import bridge, environment
-    from tuner import resolve as resolving
-    from tuner.queue import Lane, TrialQueue
-    from tuner.records import Role
-    from tuner.scheduler import schedule
-    from tuner.searcher import LaneStore, open_storage
-    from tuner.tracking import Tracker
-    from tuner.tracking_listener import TrackingListener
+    from tuner.base import environment
+    from tuner.base.records import Role
+    from tuner.execution import ray_tune_adapter
+    from tuner.execution.trial_queue import Lane, TrialQueue
+    from tuner.planning import resolve as resolving
+    from tuner.search.schedulers import schedule
+    from tuner.store.trial_store import LaneStore, open_storage
+    from tuner.tracking.listener import TrackingListener
+    from tuner.tracking.tracker import Tracker
 
-    bridge.StudyTrainable = noop()  # type: ignore[attr-defined,misc]
+    ray_tune_adapter.StudyTrainable = noop()  # type: ignore[attr-defined,misc]
     plan = resolving.resolve(resolving.Request(search_spaces.NAMES[0]), "overhead")
     space = {"x": Float(0.0, 1.0), "y": Float(0.0, 1.0)}
     objectives = (Objective(OBJECTIVE),)
@@ -176,7 +181,7 @@ def prepare_ours(trials: int, epochs: int, tracked: bool) -> Callable[[], None]:
             [Lane(store, "aoe", {}, trials, 0)], objectives, seed=0, max_epochs=epochs,
             schedule=schedule("none", 1, 3, epochs), listeners=listeners,
         )  # fmt: skip
-        bridge.run_queue(
+        ray_tune_adapter.run_queue(
             queue, assets=Assets(None), run_uri=os.getcwd(), validation={}, resources={"cpu": 1},  # type: ignore[arg-type]
             concurrency=SLOTS, log=lambda key, text: None, keep=lambda key, name: None, opened=lambda names: None,
             asked_to_stop=lambda: False,

@@ -9,8 +9,8 @@ import optuna
 
 from search_spaces.domain import Float
 from search_spaces.study import SAMPLERS, Objective
-from tuner.records import Decision, Role, State
-from tuner.searcher import LaneStore
+from tuner.base.records import Decision, Role, State
+from tuner.store.trial_store import LaneStore
 
 AT = (60, 500)  # trials
 MOST = {"gp": 60}

@@ -14,7 +14,7 @@ import time
 from typing import Any
 from unittest import mock
 
-from tuner import environment
+from tuner.base import environment
 
 environment.apply_defaults()
 os.environ["RAY_AUTH_MODE"] = "disabled"
@@ -26,11 +26,11 @@ from ray.cluster_utils import Cluster  # noqa: E402
 from search_spaces.domain import Float  # noqa: E402
 from search_spaces.study import Objective  # noqa: E402
 from trainables.base import Assets  # noqa: E402
-from tuner import bridge  # noqa: E402
-from tuner.queue import Lane, TrialQueue  # noqa: E402
-from tuner.records import Role, State  # noqa: E402
-from tuner.scheduler import schedule  # noqa: E402
-from tuner.searcher import LaneStore, open_storage  # noqa: E402
+from tuner.base.records import Role, State  # noqa: E402
+from tuner.execution import ray_tune_adapter  # noqa: E402
+from tuner.execution.trial_queue import Lane, TrialQueue  # noqa: E402
+from tuner.search.schedulers import schedule  # noqa: E402
+from tuner.store.trial_store import LaneStore, open_storage  # noqa: E402
 
 CPUS, EPOCHS, EPOCH_S, TRIALS_PER_CPU = 2, 3, 1.0, 10
 
@@ -65,7 +65,7 @@ def run(trials: int, epochs: int, sleep: float, concurrency: int) -> float:
             schedule=schedule("none", 1, 3, epochs),
         )
         started = time.perf_counter()
-        bridge.run_queue(
+        ray_tune_adapter.run_queue(
             queue,
             assets=Assets(None),  # type: ignore[arg-type]
             run_uri=folder,
@@ -97,7 +97,7 @@ def main() -> None:
         f"{EPOCHS} epochs of {EPOCH_S:g} s per trial, {TRIALS_PER_CPU} trials per pretend CPU, {CPUS} CPUs per node\n"
     )
     print("| nodes | trials | seconds | trials per minute | of the ideal |\n|---|---|---|---|---|")
-    with mock.patch.object(bridge, "StudyTrainable", Sleeper):
+    with mock.patch.object(ray_tune_adapter, "StudyTrainable", Sleeper):
         nodes = 1
         for wanted in (1, 2, 4):
             for _ in range(wanted - nodes):

@@ -30,11 +30,11 @@ from scipy import stats
 
 from search_spaces.domain import Choice, Domain, Float
 from search_spaces.study import Objective
-from tuner.queue import Assignment, Lane, TrialQueue
-from tuner.records import Decision, Role, State
-from tuner.resolve import Request, resolve
-from tuner.scheduler import schedule
-from tuner.searcher import LaneStore
+from tuner.base.records import Decision, Role, State
+from tuner.execution.trial_queue import Assignment, Lane, TrialQueue
+from tuner.planning.resolve import Request, resolve
+from tuner.search.schedulers import schedule
+from tuner.store.trial_store import LaneStore
 
 TABLES = Path(__file__).parent / "tables"
 #: {arm: (sampler, scheduler)}; the first is the default of the command line.

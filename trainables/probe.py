@@ -65,7 +65,7 @@ class Cuda:
 
 
 def facts_of(device: Device) -> dict[str, Any]:
-    """Return the facts of `tuner.gpu.Gpu` on the device of this process."""
+    """Return the facts of `tuner.devices.sharing_policy.Gpu` on the device of this process."""
     return {
         "name": device.name(),
         "memory": device.total_memory() // ROUNDED * ROUNDED,
@@ -216,8 +216,8 @@ class Copy:
         """Train for so many seconds, then validate a batch of every set, both timed.
 
         Returns:
-            The fields of `tuner.gpu.Measured` as this process has them: "steps_per_s", "steps_per_epoch",
-            "validation_s" (one batch's, for all images and trials), "peak" and "outside".
+            The fields of `Measured` in `tuner.devices.sharing_policy` as this process has them: "steps_per_s",
+            "steps_per_epoch", "validation_s" (one batch's, for all images and trials), "peak" and "outside".
         """
         started = time.perf_counter()
         steps = self._trained.train(LEAST_STEPS, seconds)

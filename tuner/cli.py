@@ -9,10 +9,13 @@ from typing import Any
 import search_spaces
 from search_spaces.domain import Float, SpaceError
 from trainables.errors import InputError
-from tuner import environment, pace, warm_start
-from tuner import plan as plans
-from tuner import resolve as resolving
-from tuner.arguments import (
+from tuner.base import environment
+from tuner.base.errors import Interrupted, LeaseLost, StudyFailed, UsageError
+from tuner.base.urls import redact, without_password
+from tuner.planning import cost_history
+from tuner.planning import plan as plans
+from tuner.planning import resolve as resolving
+from tuner.planning.arguments import (
     NEWEST,
     STDOUT,
     as_command,
@@ -23,12 +26,11 @@ from tuner.arguments import (
     to_request,
     write_json,
 )
-from tuner.errors import Interrupted, LeaseLost, StudyFailed, UsageError
-from tuner.links import choose_uri
-from tuner.plan import Plan
-from tuner.resolve import Request
-from tuner.run_folder import RunFolder, default_name, find_unfinished
-from tuner.urls import redact, without_password
+from tuner.planning.plan import Plan
+from tuner.planning.resolve import Request
+from tuner.store import warm_start
+from tuner.store.run_folder import RunFolder, default_name, find_unfinished
+from tuner.tracking.mlflow_uris import choose_uri
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -64,20 +66,20 @@ def _run(arguments: list[str]) -> int:
             return action(options)
     folder, plan = find(options, command)
     if options.dry_run:
-        from tuner.console import plan_text
+        from tuner.console.progress import plan_text
 
-        print(plan_text(plan, pace=pace.measured(options.storage, plan)))
+        print(plan_text(plan, pace=cost_history.measured(options.storage, plan)))
         return 0
     preflight(plan, folder, options)
     environment.apply_defaults()
-    from tuner.service import Service
+    from tuner.commands.run import Service
 
     return Service(plan, folder, options, arguments, resume=options.resume is not None).run()
 
 
 def submit_to_cluster(options: Any, arguments: list[str], command: str) -> int:
     """Have the command line run on a cluster; what is wrong with it is said here, before anything is sent."""
-    from tuner.submit import submit
+    from tuner.commands.submit import submit
 
     acts = [getattr(options, name) for name in ("resume", "status", "why", "stop", "evaluate")]
     new = bool(options.study) and not any(acts) and not options.dry_run
@@ -90,7 +92,7 @@ def submit_to_cluster(options: Any, arguments: list[str], command: str) -> int:
 
 
 def _status(options: Any) -> int:
-    from tuner import status
+    from tuner.commands import status
 
     answer = status.answer(options)
     if options.json in (None, STDOUT):
@@ -101,21 +103,21 @@ def _status(options: Any) -> int:
 
 
 def _why(options: Any) -> int:
-    from tuner import why
+    from tuner.commands import explain
 
-    print(why.answer(options))
+    print(explain.answer(options))
     return 0
 
 
 def _evaluate(options: Any) -> int:
-    from tuner.evaluation import run_alone
+    from tuner.commands.evaluate import run_alone
 
     print(run_alone(options))
     return 0
 
 
 def _stop(options: Any) -> int:
-    from tuner import stop
+    from tuner.commands import stop
 
     return stop.stop(options, print)
 
@@ -214,7 +216,7 @@ def preflight(plan: Plan, folder: RunFolder, options: Any) -> None:
     choose_uri(options.tracking_uri, environment.variable("MLFLOW_TRACKING_URI"))
     folder.storage_url(options.study_storage)
     if options.study_storage and options.resume is None:
-        from tuner.stored import has_run
+        from tuner.store.trial_reader import has_run
 
         if has_run(options.study_storage, folder.name):
             raise UsageError(

@@ -107,10 +107,10 @@ class Cluster:
             f"{name}={value}" for name, value in (AWS | {"AUTOSCALER_UPDATE_INTERVAL_S": "1"} | more).items()
         ]
         words = [word for setting in settings for word in ("--set", setting)]
-        self.run("python", "-m", "tuner.cluster", "prepare", "--storage", storage, *words)
+        self.run("python", "-m", "tuner.commands.cluster_setup", "prepare", "--storage", storage, *words)
         addresses = [self.machines.addresses[name] for name in self.machines.names]
         derived = self.run(
-            *("python", "-m", "tuner.cluster", "onprem", "--head", addresses[0]),
+            *("python", "-m", "tuner.commands.cluster_setup", "onprem", "--head", addresses[0]),
             *("--workers", ",".join(addresses[1:]), "--user", USER, "--key", str(self.machines.key)),
         )
         if minimum is not None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tuner import environment
+from tuner.base import environment
 
 boto3 = pytest.importorskip("boto3", reason="boto3 is not installed (extra cluster)")
 moto = pytest.importorskip("moto", reason="moto is not installed (extra dev)")

@@ -164,7 +164,7 @@ def test_ray_submit_runs_the_script(cluster: Cluster) -> None:
 
 
 def test_down_leaves_no_ray_behind(cluster: Cluster) -> None:
-    cluster.run("python", "-m", "tuner.cluster", "stop", "onprem.yaml")
+    cluster.run("python", "-m", "tuner.commands.cluster_setup", "stop", "onprem.yaml")
     cluster.run("ray", "down", "-y", "onprem.yaml")
 
     def left() -> list[str]:

@@ -31,9 +31,10 @@ from trainables.options import build, fields_of
 from trainables.options.common import OutlierOptions
 from trainables.shells import StudyTrainable
 from trainables.storage import Folder
-from tuner import cli, jobs
-from tuner.plan import LanePlan, Plan
-from tuner.resolve import Request, resolve
+from tuner import cli
+from tuner.execution import remote_tasks
+from tuner.planning.plan import LanePlan, Plan
+from tuner.planning.resolve import Request, resolve
 
 PROFILES = [(name, p.dataset) for name in search_spaces.NAMES for p in search_spaces.get(name).profiles]
 
@@ -174,12 +175,15 @@ def prepared(
             if dataset not in benchmarks:
                 assert check_dataset_files(dataset, str(data)) == ""
                 patch.setattr(real, "IN_MEMORY_BYTES", 0 if dataset in LAZY else 2**32)
-                search = jobs.load_benchmark(dataset, str(data), "search")
-                benchmarks[dataset] = (few(search), jobs.load_benchmark(dataset, str(data), "evaluate"))
+                search = remote_tasks.load_benchmark(dataset, str(data), "search")
+                benchmarks[dataset] = (
+                    few(search),
+                    remote_tasks.load_benchmark(dataset, str(data), "evaluate"),
+                )
             search, tests = benchmarks[dataset]
             assets = Assets(search)
             lane = plan.lanes[0]
-            state, _ = jobs.pretrain(
+            state, _ = remote_tasks.pretrain(
                 lane.method, dict(lane.fixed), plan.seed, search, plan.validation_protocol()
             )
             assets.pretrained[plan.seed] = state
@@ -252,15 +256,15 @@ def test_a_trial_of_a_profile_trains_and_is_evaluated(
     assert Folder(str(tmp_path)).read(result["checkpoint"])
 
     protocol = plan.test_protocol()
-    found = jobs.evaluate_checkpoint(str(tmp_path), result["checkpoint"], ready.tests, protocol, 1)
-    metrics, scores = found.metrics, jobs.kept_scores(found)
+    found = remote_tasks.evaluate_checkpoint(str(tmp_path), result["checkpoint"], ready.tests, protocol, 1)
+    metrics, scores = found.metrics, remote_tasks.kept_scores(found)
     assert all(math.isfinite(v) for v in metrics.values())
     # only the digits have classes that were never trained on
     headline = {metric for metric in plan.headline if not metric.endswith("/unknown")}
     assert headline <= set(metrics), headline - set(metrics)
     tested = set(ROLES[dataset].tested)
     assert tested | {"id"} <= set(scores) if "ood" in protocol.groups else not scores
-    jobs.outlier_strip(str(tmp_path), result["checkpoint"], ready.assets.benchmark, count=2)
+    remote_tasks.outlier_strip(str(tmp_path), result["checkpoint"], ready.assets.benchmark, count=2)
 
 
 @pytest.mark.parametrize(("study", "dataset"), PROFILES)

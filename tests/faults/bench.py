@@ -16,12 +16,12 @@ from search_spaces.study import Objective
 from tests.faults.conftest import Faults
 from trainables.base import Assets
 from trainables.data.load import load
-from tuner import environment
-from tuner.bridge import run_queue
-from tuner.queue import Lane, TrialQueue
-from tuner.records import Role, TrialRecord
-from tuner.scheduler import schedule
-from tuner.searcher import LaneStore, open_storage
+from tuner.base import environment
+from tuner.base.records import Role, TrialRecord
+from tuner.execution.ray_tune_adapter import run_queue
+from tuner.execution.trial_queue import Lane, TrialQueue
+from tuner.search.schedulers import schedule
+from tuner.store.trial_store import LaneStore, open_storage
 
 OBJECTIVE = Objective("val/accuracy/clean")
 FIXED = {"dataset": "digits-open", "epochs": 3, "threads": 1, "dropout": 0.2, "batch_size": 256}

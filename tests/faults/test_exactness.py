@@ -14,9 +14,9 @@ from tests.faults.conftest import Study, at
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
-WRITE, NOTE = "trainables.storage:Folder.write", "tuner.searcher:LaneStore.note"
-ASK, REPORT, FINISH = (f"tuner.searcher:LaneStore.{name}" for name in ("ask", "report", "finish"))
-ROWS = "tuner.rows:insert_epoch"
+WRITE, NOTE = "trainables.storage:Folder.write", "tuner.store.trial_store:LaneStore.note"
+ASK, REPORT, FINISH = (f"tuner.store.trial_store:LaneStore.{name}" for name in ("ask", "report", "finish"))
+ROWS = "tuner.store.rows:insert_epoch"
 
 #: The run goes on, a worker dies: in mid-epoch; with its checkpoint half on the disk; with its checkpoint written and
 #: not reported; idle, between two trials; while it evaluates.
@@ -25,20 +25,22 @@ WORKERS = (
     at("trainables.storage:os.fsync", "kill", call=3),
     at(WRITE, "kill", "0001/epoch-0001", after=True),
     at(FINISH, "kill-workers", call=3, after=True),
-    at("tuner.jobs:evaluate_checkpoint", "kill"),
+    at("tuner.execution.remote_tasks:evaluate_checkpoint", "kill"),
 )
 #: The driver dies, or all do: some of each stage, for every push.
 SOME = (
     at(WRITE, "kill-all", "0000/epoch-0002", after=True),  # written and not reported
     at(ROWS, "kill", call=6, after=True),  # the epoch is written and not committed
-    at("tuner.jobs:evaluate_checkpoint", "kill-all", call=2),
-    at("tuner.service:write_report", "kill", after=True),
+    at("tuner.execution.remote_tasks:evaluate_checkpoint", "kill-all", call=2),
+    at("tuner.commands.run:write_report", "kill", after=True),
 )
 #: The rest.
 OTHERS = (
-    at("tuner.run_folder:RunFolder.create", "kill", after=True),
-    at("tuner.jobs:load_benchmark", "kill-all"),
-    at("tuner.jobs:pretrained_state", "kill-all", after=True),  # cached, and the study does not know
+    at("tuner.store.run_folder:RunFolder.create", "kill", after=True),
+    at("tuner.execution.remote_tasks:load_benchmark", "kill-all"),
+    at(
+        "tuner.execution.remote_tasks:pretrained_state", "kill-all", after=True
+    ),  # cached, and the study does not know
     at(NOTE, "kill", "reference"),
     at(ASK, "kill", after=True),  # a trial that no worker has seen
     at("trainables.method:Trainer.step", "kill-all", call=20),
@@ -54,9 +56,9 @@ OTHERS = (
     at(WRITE, "kill-all", "confirm-0001/epoch-0003", after=True),
     at(FINISH, "kill", after=True),
     at(NOTE, "kill", "evaluation/confirm", call=2),
-    at("tuner.service:log_winner", "kill", after=True),
-    at("tuner.run_folder:RunFolder.update", "kill", "True"),  # all done, and not said so
-    at("tuner.tracking:Tracker.close", "kill"),
+    at("tuner.commands.run:log_winner", "kill", after=True),
+    at("tuner.store.run_folder:RunFolder.update", "kill", "True"),  # all done, and not said so
+    at("tuner.tracking.tracker:Tracker.close", "kill"),
 )
 
 

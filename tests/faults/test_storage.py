@@ -16,12 +16,12 @@ import pytest
 
 from search_spaces.study import Objective
 from tests.faults.conftest import Study, at, integrity
-from tuner.records import Role
-from tuner.searcher import LaneStore, open_storage
-from tuner.stored import has_run
+from tuner.base.records import Role
+from tuner.store.trial_reader import has_run
+from tuner.store.trial_store import LaneStore, open_storage
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
-REPORT, WRITE = "tuner.searcher:LaneStore.report", "trainables.storage:Folder.write"
+REPORT, WRITE = "tuner.store.trial_store:LaneStore.report", "trainables.storage:Folder.write"
 
 
 @pytest.fixture
@@ -126,9 +126,9 @@ def test_postgresql_restarted_in_mid_study(study: Study, whole: dict[str, Any], 
     study.completed(
         "run",
         at(REPORT, "run", call=2, command=away),
-        at("tuner.rows:insert_epoch", "run", after=True, call=2, command=crash),
-        at("tuner.rows:insert_trial", "run", after=True, call=5, command=crash),
-        at("tuner.searcher:LaneStore.note", "run", "evaluation/", command=crash),
+        at("tuner.store.rows:insert_epoch", "run", after=True, call=2, command=crash),
+        at("tuner.store.rows:insert_trial", "run", after=True, call=5, command=crash),
+        at("tuner.store.trial_store:LaneStore.note", "run", "evaluation/", command=crash),
         more=["--study-storage", postgres.url],
     )
     study.check("run", whole, postgres.url)

@@ -11,11 +11,11 @@ import pytest
 from search_spaces.domain import Choice, Float, Int
 from search_spaces.study import Objective
 from tests.faults.bench import ray_here
-from tuner import bridge
-from tuner.queue import Lane, TrialQueue
-from tuner.records import Role, State
-from tuner.scheduler import schedule
-from tuner.searcher import LaneStore, open_storage
+from tuner.base.records import Role, State
+from tuner.execution import ray_tune_adapter
+from tuner.execution.trial_queue import Lane, TrialQueue
+from tuner.search.schedulers import schedule
+from tuner.store.trial_store import LaneStore, open_storage
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -59,7 +59,7 @@ def test_every_trial_once_and_every_value_its_own(
     workers: int, trials: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two lanes in one database, early stopping on; the invariants of Orion's stress test and a few more."""
-    monkeypatch.setattr(bridge, "StudyTrainable", tiny())
+    monkeypatch.setattr(ray_tune_adapter, "StudyTrainable", tiny())
     storage = open_storage(f"sqlite:///{tmp_path / 'study.db'}")
     stores = [
         LaneStore(storage, name, name, role, SPACE, [OBJECTIVE], 5, "random")
@@ -73,7 +73,7 @@ def test_every_trial_once_and_every_value_its_own(
         schedule=schedule("asha", 1, 3, 3),
     )
     with ray_here({"RAY_worker_register_timeout_seconds": "300"}, cpus=workers):
-        bridge.run_queue(
+        ray_tune_adapter.run_queue(
             queue,
             assets=None,  # type: ignore[arg-type]
             run_uri=tempfile.mkdtemp(dir=tmp_path),

@@ -11,11 +11,11 @@ import pytest
 
 from tests.faults.bench import Bench, bench_in, results
 from tests.faults.conftest import at
-from tuner.bridge import Halt, QueueScheduler, halting
-from tuner.errors import StudyHalted
-from tuner.queue import MAX_DEATHS
-from tuner.records import State, TrialRecord
-from tuner.watchdog import Watchdog
+from tuner.base.errors import StudyHalted
+from tuner.base.records import State, TrialRecord
+from tuner.execution.ray_tune_adapter import Halt, QueueScheduler, halting
+from tuner.execution.trial_queue import MAX_DEATHS
+from tuner.execution.watchdog import Watchdog
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 METRIC = "val/accuracy/clean"

@@ -13,7 +13,7 @@ import optuna
 import torch
 
 from trainables.checkpoints import unpack
-from tuner.urls import with_driver
+from tuner.base.urls import with_driver
 
 IGNORED = ("attempt", "starts")  # how often a trial was started is what kills may change
 

@@ -16,12 +16,12 @@ from tests.integration.conftest import ROOT
 from tests.unit.pretend_gpu import GIB, Pretend
 from trainables.base import CUDA_CONTEXT_BYTES, Assets
 from trainables.data.load import load
-from tuner.errors import Interrupted
-from tuner.gpu import Measured, Remembered, Way, choose
-from tuner.gpu_copies import RayCopies
-from tuner.plan import Plan
-from tuner.probe import Limits, Probe, ProbeFailed, settled
-from tuner.resolve import Request, resolve
+from tuner.base.errors import Interrupted
+from tuner.devices.ray_probe import RayCopies
+from tuner.devices.sharing_policy import Measured, Remembered, Way, choose
+from tuner.devices.sharing_probe import Limits, Probe, ProbeFailed, settled
+from tuner.planning.plan import Plan
+from tuner.planning.resolve import Request, resolve
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 WORKERS = {"PYTHONPATH": str(ROOT)}

@@ -17,10 +17,10 @@ from tests.integration.conftest import ROOT, Launcher
 from tests.unit.pretend_gpu import Pretend
 from trainables.base import Assets
 from trainables.data.load import load
-from tuner.gpu import Remembered, Way
-from tuner.gpu_copies import RayCopies
-from tuner.probe import Limits, Probe, settled
-from tuner.resolve import Request, resolve
+from tuner.devices.ray_probe import RayCopies
+from tuner.devices.sharing_policy import Remembered, Way
+from tuner.devices.sharing_probe import Limits, Probe, settled
+from tuner.planning.resolve import Request, resolve
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 WORKERS = {"PYTHONPATH": str(ROOT)}

@@ -10,8 +10,8 @@ from tests.faults.bench import Bench, bench_in
 from tests.faults.conftest import at
 from tests.integration.conftest import Launcher
 from tests.integration.test_main_job import client, rows
-from tuner.queue import MAX_DEATHS
-from tuner.records import State
+from tuner.base.records import State
+from tuner.execution.trial_queue import MAX_DEATHS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 VALIDATE, WRITE = "trainables.base:validate", "trainables.storage:Folder.write"

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tuner.tracking import Tracker
-from tuner.urls import resolved
+from tuner.base.urls import resolved
+from tuner.tracking.tracker import Tracker
 
 EXPERIMENT = "aoe"
 

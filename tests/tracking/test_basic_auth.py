@@ -7,8 +7,8 @@ import pytest
 
 from tests.tracking.servers import basic_auth_server, free_port
 from tests.tracking.stores import feed, runs_of, steps, tracker_for
-from tuner.errors import UsageError
-from tuner.mlflow_store import check_access
+from tuner.base.errors import UsageError
+from tuner.tracking.connection import check_access
 
 pytest.importorskip("flask_wtf", reason="mlflow[auth] (Flask-WTF) is not installed")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]

@@ -7,8 +7,8 @@ import pytest
 
 from tests.tracking import postgresql
 from tests.tracking.stores import feed, runs_of, steps, tracker_for
-from tuner.errors import UsageError
-from tuner.mlflow_store import check_access
+from tuner.base.errors import UsageError
+from tuner.tracking.connection import check_access
 
 pytestmark = [
     pytest.mark.slow,

@@ -11,11 +11,11 @@ import pytest
 from tests.tracking.stores import runs_of, spooled, steps
 from trainables.data.load import load
 from trainables.data.splits import Split
-from tuner import resolve as resolving
-from tuner.records import Decision, Epoch, Role, State, TrialRecord
-from tuner.system_metrics import SystemMetrics
-from tuner.tracking import Tracker
-from tuner.tracking_listener import TrackingListener, describe_datasets
+from tuner.base.records import Decision, Epoch, Role, State, TrialRecord
+from tuner.planning import resolve as resolving
+from tuner.tracking.listener import TrackingListener, describe_datasets
+from tuner.tracking.system_metrics import SystemMetrics
+from tuner.tracking.tracker import Tracker
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.tracking.stores import tracker_for
-from tuner.model_registry import log_winner
+from tuner.tracking.model_registry import log_winner
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -189,6 +189,8 @@ def test_killed_writers_double_nothing(uri: str, tmp_path: Path) -> None:
 
 
 def test_import_is_light() -> None:
-    probe = "import sys, tuner.tracking; print({'mlflow', 'torch', 'ray', 'numpy'} & set(sys.modules))"
+    probe = (
+        "import sys, tuner.tracking.tracker; print({'mlflow', 'torch', 'ray', 'numpy'} & set(sys.modules))"
+    )
     shown = subprocess.run([sys.executable, "-c", probe], env=environment(), capture_output=True, check=True)
     assert shown.stdout.strip() == b"set()"

@@ -13,7 +13,7 @@ import pytest
 
 from tests.tracking.servers import Proxy, free_port, mlflow_server
 from tests.tracking.stores import feed, runs_of, steps, tracker_for
-from tuner.tracking import Tracker
+from tuner.tracking.tracker import Tracker
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

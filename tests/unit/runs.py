@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tuner import resolve as resolving
-from tuner.plan import Plan
-from tuner.queue import Lane, TrialQueue
-from tuner.records import Decision, Role
-from tuner.resolve import Request
-from tuner.run_folder import RunFolder
-from tuner.searcher import LaneStore, open_storage
-from tuner.stored import study_name
+from tuner.base.records import Decision, Role
+from tuner.execution.trial_queue import Lane, TrialQueue
+from tuner.planning import resolve as resolving
+from tuner.planning.plan import Plan
+from tuner.planning.resolve import Request
+from tuner.store.run_folder import RunFolder
+from tuner.store.trial_reader import study_name
+from tuner.store.trial_store import LaneStore, open_storage
 
 METRIC = "val/robust_auroc_0.1/all"
 CLEAN = "val/accuracy/clean"

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from tuner.plan import Plan
-from tuner.records import Decision, Epoch, Role, State, TrialRecord
-from tuner.resolve import Request, resolve
-from tuner.results import ArmResult, StudyResult
+from tuner.analysis.results import ArmResult, StudyResult
+from tuner.base.records import Decision, Epoch, Role, State, TrialRecord
+from tuner.planning.plan import Plan
+from tuner.planning.resolve import Request, resolve
 
 OBJECTIVE = "val/robust_auroc_0.1/all"
 CLEAN = "val/accuracy/clean"

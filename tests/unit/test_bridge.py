@@ -1,6 +1,6 @@
 """What a study says of a worker that is gone, from what Ray says of it."""
 
-from tuner.bridge import one_line
+from tuner.execution.ray_tune_adapter import one_line
 
 CREATION = """The actor died because of an error raised in its creation task, \x1b[36mray::T.__init__()\x1b[39m
            ^^^^^^^^^^^^^^^^^^^

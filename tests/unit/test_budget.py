@@ -8,10 +8,10 @@ import pytest
 
 from tests.unit.study_results import plan, record
 from tests.unit.test_queue import Storage, metrics_of, queue_of
-from tuner import pace
-from tuner.budget import Budget, Usage, share_of
-from tuner.plan_text import plan_text
-from tuner.scheduler import schedule
+from tuner.console.preview import plan_text
+from tuner.planning import cost_history
+from tuner.search.budget import Budget, Usage, share_of
+from tuner.search.schedulers import schedule
 
 NEVER = schedule("none", 1, 3, 4)
 
@@ -85,31 +85,31 @@ def measure(root: Path, name: str, lanes: tuple[str, ...] = ("search", "oe")) ->
     """Write the usage of a run with one trial of 2 epochs of 1.5 s per lane."""
     records = [record(0, (0.1, 0.2), lane=lane) for lane in lanes]
     (root / name).mkdir()
-    text = json.dumps(pace.to_json(plan(run_name=name), records))
-    (root / name / pace.FILE).write_text(text)
+    text = json.dumps(cost_history.to_json(plan(run_name=name), records))
+    (root / name / cost_history.FILE).write_text(text)
 
 
 def test_the_pace_of_earlier_runs(tmp_path: Path) -> None:
-    assert pace.measured(str(tmp_path / "nothing"), plan()) == {}
+    assert cost_history.measured(str(tmp_path / "nothing"), plan()) == {}
     measure(tmp_path, "one")
     (tmp_path / "torn").mkdir()
-    (tmp_path / "torn" / pace.FILE).write_text('{"dataset": "dig')
-    found = pace.measured(str(tmp_path), plan())
-    assert found == {name: pace.Pace(1.5, 0.0, 0.0, "one") for name in ("search", "oe")}
-    assert pace.measured(str(tmp_path), plan(dataset="digits")) == {}
+    (tmp_path / "torn" / cost_history.FILE).write_text('{"dataset": "dig')
+    found = cost_history.measured(str(tmp_path), plan())
+    assert found == {name: cost_history.Pace(1.5, 0.0, 0.0, "one") for name in ("search", "oe")}
+    assert cost_history.measured(str(tmp_path), plan(dataset="digits")) == {}
     other = plan()
     other = replace(other, lanes=tuple(replace(lane, method="oe") for lane in other.lanes))
-    assert pace.measured(str(tmp_path), other) == {}
+    assert cost_history.measured(str(tmp_path), other) == {}
 
 
 def test_the_preview_tells_time_only_where_it_was_measured(tmp_path: Path) -> None:
     """20 trials a lane: 52 to 180 epochs each; at 1.5 s 2 x 78 s to 2 x 270 s."""
     assert "time: unknown; no earlier run here has measured search, oe on digits-open" in plan_text(plan())
     measure(tmp_path, "half", ("search",))
-    half = plan_text(plan(), pace=pace.measured(str(tmp_path), plan()))
+    half = plan_text(plan(), pace=cost_history.measured(str(tmp_path), plan()))
     assert "has measured oe on digits-open" in half
     measure(tmp_path, "one")
-    text = plan_text(plan(), pace=pace.measured(str(tmp_path), plan()))
+    text = plan_text(plan(), pace=cost_history.measured(str(tmp_path), plan()))
     assert "epochs: 104 with every rung cutting, 360 with none" in text
     assert "time: about 2 min 36 s to 9 min 00 s, summed over trials" in text
     assert "(at the pace of one)" in text

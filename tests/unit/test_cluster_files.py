@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tuner import cluster, environment
-from tuner.errors import UsageError
+from tuner.base import environment
+from tuner.base.errors import UsageError
+from tuner.commands import cluster_setup
 
 ROOT = environment.ROOT
 CLOUDS = ("cluster.yaml", "clusters/gcp.yaml", "clusters/onprem.yaml")
@@ -55,7 +56,7 @@ def test_every_variant_runs_the_same_commands(name: str) -> None:
 
 
 def test_the_on_premises_file_is_what_the_function_derives() -> None:
-    derived = cluster.on_premises(
+    derived = cluster_setup.on_premises(
         load("cluster.yaml"),
         "10.0.0.10",
         ["10.0.0.11", "10.0.0.12"],
@@ -142,7 +143,7 @@ def test_the_ray_version_is_the_same_everywhere() -> None:
 
 
 def prepared(folder: Path, **more: Any) -> dict[str, Path]:
-    cluster.prepare("s3://bucket/runs", folder / ".cluster", folder / "home", **more)
+    cluster_setup.prepare("s3://bucket/runs", folder / ".cluster", folder / "home", **more)
     own = folder / ".cluster" / "settings"
     secrets = {name: own / name for name in ("site.env", "pgpass", "mlflow_credentials")}
     return secrets | {"auth_token": folder / "home" / ".ray" / "auth_token"}
@@ -174,13 +175,13 @@ def test_prepare_closes_a_token_that_others_could_read(tmp_path: Path) -> None:
 
 def test_prepare_refuses_what_the_nodes_could_not_use(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is relative"):
-        cluster.prepare("runs", tmp_path, tmp_path)
+        cluster_setup.prepare("runs", tmp_path, tmp_path)
     with pytest.raises(UsageError, match="not NAME=VALUE"):
-        cluster.prepare("/shared/runs", tmp_path, tmp_path, ["a b=1"])
+        cluster_setup.prepare("/shared/runs", tmp_path, tmp_path, ["a b=1"])
 
 
 def test_stop_reaches_every_machine_of_ones_own_and_no_clouds() -> None:
-    commands = cluster.stop_commands(load("clusters/onprem.yaml"))
+    commands = cluster_setup.stop_commands(load("clusters/onprem.yaml"))
     assert [command[-2] for command in commands] == [f"ubuntu@10.0.0.{n}" for n in (11, 12, 10)]
     assert [command[-1].split("'")[1] for command in commands] == [
         "ray stop",
@@ -188,4 +189,4 @@ def test_stop_reaches_every_machine_of_ones_own_and_no_clouds() -> None:
         "~/project/clusters/services.sh stop",
     ]
     with pytest.raises(UsageError, match="nothing is left to stop"):
-        cluster.stop_commands(load("cluster.yaml"))
+        cluster_setup.stop_commands(load("cluster.yaml"))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tuner.arguments import as_command, parse, resume_command
-from tuner.urls import without_password
+from tuner.base.urls import without_password
+from tuner.planning.arguments import as_command, parse, resume_command
 
 URL = "postgresql+psycopg2://me:pa%40ss@db.example:5432/studies?sslmode=require"
 BARE = "postgresql+psycopg2://me@db.example:5432/studies?sslmode=require"

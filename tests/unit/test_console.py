@@ -11,10 +11,10 @@ import pytest
 
 from search_spaces.domain import Choice
 from tests.unit.study_results import CLEAN, plan, realistic, record, result
-from tuner.console import Console, plan_text
-from tuner.plan_text import checkpoint_size, survivors
-from tuner.records import State
-from tuner.safe_stream import SafeStream
+from tuner.base.records import State
+from tuner.console.preview import checkpoint_size, survivors
+from tuner.console.progress import Console, plan_text
+from tuner.console.safe_stream import SafeStream
 
 
 class Clock:
@@ -189,7 +189,7 @@ def test_ascii_terminal(plain):
 
 def test_a_closed_pipe_makes_no_noise_at_exit():
     code = (
-        "import sys, time; from tuner.safe_stream import SafeStream\n"
+        "import sys, time; from tuner.console.safe_stream import SafeStream\n"
         "out = SafeStream(sys.stdout)\n"
         "for _ in range(2000): out.write('x' * 100 + '\\n'); out.flush()\n"
     )
@@ -213,7 +213,7 @@ def test_other_value_errors_are_not_swallowed():
 
 def test_importing_is_light():
     heavy = ("torch", "ray", "optuna", "mlflow", "matplotlib", "scipy", "numpy", "rich")
-    code = f"import sys, tuner.console; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, tuner.console.progress; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

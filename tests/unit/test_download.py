@@ -23,8 +23,8 @@ from trainables.data.locations import LOCATIONS, check_dataset_files, find, miss
 from trainables.data.splits import Split
 from trainables.errors import DataFileError, InputError
 from tuner import cli
-from tuner.resolve import Request, resolve
-from tuner.run_folder import RunFolder
+from tuner.planning.resolve import Request, resolve
+from tuner.store.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore::trainables.data.real.MissingDataWarning")

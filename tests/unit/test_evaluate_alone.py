@@ -13,10 +13,11 @@ from trainables.evaluation.protocol import Evaluation, evaluate
 from trainables.evaluation.protocols import named
 from trainables.evaluation.spec import Protocol
 from trainables.shells import StandardTrainable
-from tuner import cli, jobs
-from tuner.evaluation import newest
-from tuner.evaluation_text import as_text
-from tuner.mlflow_runs import looks_like_run, trial_key_of
+from tuner import cli
+from tuner.commands.evaluate import newest
+from tuner.console.evaluation_text import as_text
+from tuner.execution import remote_tasks
+from tuner.tracking.run_lookup import looks_like_run, trial_key_of
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def test_the_numbers_are_those_of_the_protocol(folder: Path, capsys: pytest.Capt
     found = scored(capsys, "one.pt")
     network = checkpoints.classifier_of(checkpoints.unpack((folder / "one.pt").read_bytes(), "one.pt"))
     protocol = named("quick", "digits-open", "energy")
-    generator = torch.Generator().manual_seed(jobs.TEST_SEED)
+    generator = torch.Generator().manual_seed(remote_tasks.TEST_SEED)
     wanted = evaluate(network, load("digits-open"), protocol, generator, "cpu")
     assert found["metrics"] == wanted.metrics
     assert found["protocol"]["score"] == "energy"
@@ -79,7 +80,7 @@ def test_a_second_request_costs_nothing(
     def refuse(*arguments: Any) -> Evaluation:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(jobs, "evaluate", refuse)
+    monkeypatch.setattr(remote_tasks, "evaluate", refuse)
     assert scored(capsys, "one.pt")["metrics"] == first["metrics"]
     assert scored(capsys, "study-1/7")["metrics"] == first["metrics"], "the same checkpoint elsewhere"
     with pytest.raises(AssertionError, match="measured again"):
@@ -96,12 +97,14 @@ def test_a_study_s_job_and_the_command_line_share_what_was_measured(
         calls.append(1)
         return Evaluation({"test/x": float(len(calls))})
 
-    monkeypatch.setattr(jobs, "evaluate", counted)
+    monkeypatch.setattr(remote_tasks, "evaluate", counted)
     benchmark = load("digits-open")
-    version, protocol = jobs.data_version(benchmark), Protocol("test")
+    version, protocol = remote_tasks.data_version(benchmark), Protocol("test")
 
     def measured(name: str = "one.pt", protocol: Protocol = protocol, version: str = version) -> float:
-        return jobs.evaluate_checkpoint(str(folder), name, benchmark, protocol, 1, version).metrics["test/x"]
+        return remote_tasks.evaluate_checkpoint(str(folder), name, benchmark, protocol, 1, version).metrics[
+            "test/x"
+        ]
 
     assert [measured(), measured(), measured("runs/study-1/checkpoints/0007/epoch-0010.pt")] == [1, 1, 1]
     (folder / "other.pt").write_bytes(trained + b"\n")

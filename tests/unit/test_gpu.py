@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainables.probe import mps_runs
-from tuner.gpu import (
+from tuner.devices.sharing_policy import (
     COPIES,
     MARGIN,
     TIE,

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from tuner import environment
+from tuner.base import environment
 
 FOLDER = environment.ROOT / "clusters" / "kubernetes"
 SCHEMA = yaml.safe_load(Path(__file__).with_name("kuberay.schema.yaml").read_text())

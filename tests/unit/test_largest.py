@@ -6,8 +6,8 @@ import search_spaces
 import trainables
 from search_spaces.domain import Choice, Domain, Float, Int, Value
 from trainables.options import build
-from tuner.largest import costliest, largest
-from tuner.resolve import Request, resolve
+from tuner.devices.costliest_config import costliest, largest
+from tuner.planning.resolve import Request, resolve
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from trainables.storage import Folder
-from tuner import lease as leases
-from tuner.errors import LeaseLost, UsageError
-from tuner.lease import Claim, Lease, Watch, process_start, read_claims, stop_name
-from tuner.signals import Signals
+from tuner.base.errors import LeaseLost, UsageError
+from tuner.base.signals import Signals
+from tuner.store import lease as leases
+from tuner.store.lease import Claim, Lease, Watch, process_start, read_claims, stop_name
 
 ROOT = Path(__file__).resolve().parents[2]
 BEAT_S, SILENCE_S = 0.05, 1.5

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from trainables.errors import InputError
-from tuner.links import check_uri, choose_uri, ui_command, ui_links
-from tuner.urls import redact
+from tuner.base.urls import redact
+from tuner.tracking.mlflow_uris import check_uri, choose_uri, ui_command, ui_links
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ from trainables.base import Assets
 from trainables.pack import PackTrainable
 from trainables.shells import StudyTrainable
 from trainables.storage import Folder
-from tuner.arguments import pack_wish
-from tuner.errors import UsageError
-from tuner.packing import lane_unpackable, pack_text
-from tuner.packs import Packs
-from tuner.queue import Assignment
-from tuner.resolve import Request, resolve
+from tuner.base.errors import UsageError
+from tuner.execution.pack_assignment import Packs
+from tuner.execution.trial_queue import Assignment
+from tuner.planning.arguments import pack_wish
+from tuner.planning.packability import lane_unpackable, pack_text
+from tuner.planning.resolve import Request, resolve
 
 # -- who shares a worker -----------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ import statistics
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuner.peers import Peers, average, rank
+from tuner.search.learning_curves import Peers, average, rank
 
 VALUES = st.floats(-2, 2).map(lambda value: round(value, 1))  # with ties
 

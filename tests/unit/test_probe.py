@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from tuner.gpu import COPIES, Gpu, Measured, Remembered, Way
-from tuner.plan import Plan
-from tuner.probe import Kind, Probe, ProbeFailed, Share
-from tuner.resolve import Request, resolve
-from tuner.resources import gpu_types
-from tuner.sharing import Sharing, known_share
+from tuner.devices.allocation import Sharing, known_share
+from tuner.devices.resources import gpu_types
+from tuner.devices.sharing_policy import COPIES, Gpu, Measured, Remembered, Way
+from tuner.devices.sharing_probe import Kind, Probe, ProbeFailed, Share
+from tuner.planning.plan import Plan
+from tuner.planning.resolve import Request, resolve
 
 GIB = 2**30
 FAST = Gpu("H200", 139 * GIB, "2.11", mps=True)

@@ -11,9 +11,9 @@ from trainables.errors import InputError
 from trainables.evaluation import protocols
 from trainables.evaluation.spec import DETECTOR_NAMES, GROUPS, SIDES, Protocol, from_fields
 from tuner import cli
-from tuner.errors import UsageError
-from tuner.plan import Plan, from_dict, to_dict
-from tuner.resolve import Request, resolve
+from tuner.base.errors import UsageError
+from tuner.planning.plan import Plan, from_dict, to_dict
+from tuner.planning.resolve import Request, resolve
 
 NAMES = ("quick", "standard", "full", "autoattack")
 

@@ -9,11 +9,11 @@ import pytest
 
 from search_spaces.domain import Choice, Float, Int
 from search_spaces.study import Floor, Objective
-from tuner.queue import MAX_DEATHS, Assignment, Lane, TrialQueue
-from tuner.records import Decision, Role, State, TrialRecord
-from tuner.scheduler import schedule
-from tuner.searcher import LaneStore, open_storage
-from tuner.selection import best
+from tuner.analysis.selection import best
+from tuner.base.records import Decision, Role, State, TrialRecord
+from tuner.execution.trial_queue import MAX_DEATHS, Assignment, Lane, TrialQueue
+from tuner.search.schedulers import schedule
+from tuner.store.trial_store import LaneStore, open_storage
 
 OBJECTIVE = Objective("val/score")
 FLOOR = Floor("val/accuracy/clean", below_reference=0.1)

@@ -18,7 +18,7 @@ from trainables.data.load import load
 from trainables.data.regenerated import with_corruptions
 from trainables.data.splits import DatasetInfo, Origin, Split
 from trainables.errors import InputError
-from tuner import jobs
+from tuner.execution import remote_tasks
 
 pytestmark = pytest.mark.filterwarnings("ignore::trainables.data.real.MissingDataWarning")
 
@@ -111,7 +111,9 @@ def test_published_ones_are_never_joined(library: list[tuple[str, int]], tmp_pat
     disk.cifar10(tmp_path)
     disk.cifar_c(tmp_path, "CIFAR-10-C", CORRUPTIONS[:13], 2)
     with pytest.warns(UserWarning, match=r"lacks pixelate, jpeg_compression"):
-        benchmark, notes = jobs.load_tests("cifar10", str(tmp_path), ("corrupted",), str(tmp_path / "cache"))
+        benchmark, notes = remote_tasks.load_tests(
+            "cifar10", str(tmp_path), ("corrupted",), str(tmp_path / "cache")
+        )
     assert library == []
     assert benchmark.corrupted is Origin.PUBLISHED
     assert len(benchmark.sets(Split.CORRUPTED)) == 13 * 5
@@ -135,11 +137,13 @@ def test_they_are_made_only_where_a_metric_wants_them(
 ) -> None:
     monkeypatch.setattr(regenerated, "regenerated_count", lambda side: 1)
     disk.mnist(tmp_path)
-    benchmark, _ = jobs.load_tests("mnist", str(tmp_path), ("clean", "ood"), str(tmp_path / "cache"))
+    benchmark, _ = remote_tasks.load_tests("mnist", str(tmp_path), ("clean", "ood"), str(tmp_path / "cache"))
     assert not benchmark.has(Split.CORRUPTED)
     assert library == []
     monkeypatch.setattr(regenerated.os, "sched_getaffinity", lambda pid: {0})
-    benchmark, notes = jobs.load_tests("mnist", str(tmp_path), ("corrupted",), str(tmp_path / "cache"))
+    benchmark, notes = remote_tasks.load_tests(
+        "mnist", str(tmp_path), ("corrupted",), str(tmp_path / "cache")
+    )
     assert benchmark.sets(Split.CORRUPTED)["fog/1"].images.shape == (1, 1, 32, 32)
     assert notes[-1].startswith("mnist: corruptions are regenerated from 1 clean")
 

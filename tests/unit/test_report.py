@@ -15,11 +15,11 @@ import pytest
 
 from search_spaces.study import Objective
 from tests.unit.study_results import CLAIM, CLEAN, OBJECTIVE, arm, plan, realistic, record, result
-from tuner import plots, plots_winner
-from tuner.records import State
-from tuner.report import report_blocks, write_report
-from tuner.report_html import Links, Table, Text, to_html, to_markdown
-from tuner.tables import arms_csv, trials_csv
+from tuner.base.records import State
+from tuner.report import plots_search, plots_winner
+from tuner.report.blocks import Links, Table, Text, to_html, to_markdown
+from tuner.report.build import report_blocks, write_report
+from tuner.report.csv_tables import arms_csv, trials_csv
 
 EVIL = '<script>alert(1)</script> | `x` & "q"\nsecond $line$'
 
@@ -95,7 +95,7 @@ def test_answer_comes_first(written):
 
 
 def test_no_pyplot():
-    code = "import sys, tuner.report; assert not {'matplotlib.pyplot', 'torch', 'optuna'} & set(sys.modules)"
+    code = "import sys, tuner.report.build; assert not {'matplotlib.pyplot', 'torch', 'optuna'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -255,11 +255,11 @@ def test_effect_takes_the_claims_family_by_set():
         "test/auroc/x",
     )
     made = result(tests={"0000": dict.fromkeys(names, 0.5)})
-    assert plots.effect_metrics(made) == ["test/robust_auroc_0.1/x"]
-    assert plots.effect_metrics(result(tests={"0": {"test/auroc/x": 0.5}})) == ["test/auroc/x"]
+    assert plots_search.effect_metrics(made) == ["test/robust_auroc_0.1/x"]
+    assert plots_search.effect_metrics(result(tests={"0": {"test/auroc/x": 0.5}})) == ["test/auroc/x"]
     robust = {"test/accuracy/robust_0.2": 0.5, "test/accuracy/clean": 1.0}
-    assert plots.effect_metrics(result(tests={"0": robust})) == ["test/accuracy/robust_0.2"]
-    assert plots.effect_metrics(result()) == []
+    assert plots_search.effect_metrics(result(tests={"0": robust})) == ["test/accuracy/robust_0.2"]
+    assert plots_search.effect_metrics(result()) == []
 
 
 def test_a_thousand_trials_in_seconds(tmp_path):

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from tests.unit.study_results import CLAIM, arm, plan, realistic, record, result
-from tuner.metric_text import is_share, larger_is_better, plain
-from tuner.plots_winner import roc, roc_curve
-from tuner.report import write_report
-from tuner.report_evaluation import beside, other_scores, remarks, scores
-from tuner.report_html import Heading, Picture, Table, Text
-from tuner.results import ArmResult, StudyResult
+from tuner.analysis.metric_text import is_share, larger_is_better, plain
+from tuner.analysis.results import ArmResult, StudyResult
+from tuner.report.blocks import Heading, Picture, Table, Text
+from tuner.report.build import write_report
+from tuner.report.evaluation import beside, other_scores, remarks, scores
+from tuner.report.plots_winner import roc, roc_curve
 
 
 def with_arms(**values: float) -> StudyResult:

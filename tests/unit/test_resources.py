@@ -10,8 +10,8 @@ import ray
 import torch
 
 from trainables import base
-from tuner.controller import Controller
-from tuner.resources import Node, Resources, settle, slots, with_nodes_to_come
+from tuner.devices.resources import Node, Resources, settle, slots, with_nodes_to_come
+from tuner.execution.controller import Controller
 
 CPU_NODE: Node = {"CPU": 16}
 GPU_NODE: Node = {"CPU": 8, "GPU": 1}
@@ -134,7 +134,7 @@ def test_what_a_job_beside_the_trials_gets(
         def options(self, **given: object) -> None:
             asked.update(given)
 
-    monkeypatch.setattr("tuner.controller.ray.remote", lambda function: Remote())
+    monkeypatch.setattr("tuner.execution.controller.ray.remote", lambda function: Remote())
     controller = Controller.__new__(Controller)
     controller.resources = resources
     controller._remote(print)

@@ -7,8 +7,8 @@ import pytest
 from tests.unit.runs import StoredRun
 from trainables.checkpoints import retain
 from trainables.storage import Folder
-from tuner.records import Decision, Epoch, Role, State, TrialRecord
-from tuner.retention import Retention
+from tuner.base.records import Decision, Epoch, Role, State, TrialRecord
+from tuner.store.retention import Retention
 
 
 def record(key: str, epochs: int, state: State = State.COMPLETE) -> TrialRecord:

@@ -343,7 +343,7 @@ def test_passes_golden(values, expected):
 
 @pytest.mark.parametrize("profile", STUDY.profiles, ids=lambda p: p.dataset)
 def test_profiles_name_options_that_exist(profile):
-    from tuner.settings import check_setting
+    from tuner.planning.space_overrides import check_setting
 
     known = fields_of(RobGANOptions)
     for key, value in {**STUDY.space, **profile.settings}.items():

@@ -8,8 +8,8 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from tuner.rows import Rows
-from tuner.searcher import open_storage
+from tuner.store.rows import Rows
+from tuner.store.trial_store import open_storage
 
 SPACE = {
     "lr": FloatDistribution(1e-4, 1.0, log=True),

@@ -14,11 +14,11 @@ from optuna.trial import TrialState, create_trial
 from search_spaces.domain import Choice, Domain, Float, Int
 from search_spaces.study import SAMPLERS, Objective
 from tests.unit.test_queue import FLOOR, OBJECTIVE, Storage, drive, killed_until_through, queue_of, truth
-from tuner.queue import Lane
-from tuner.records import Decision, Observation, Role, State
-from tuner.samplers import POPULATION, CmaSampler, make, standing, walk
-from tuner.scheduler import schedule
-from tuner.searcher import LaneStore, open_storage
+from tuner.base.records import Decision, Observation, Role, State
+from tuner.execution.trial_queue import Lane
+from tuner.search.samplers import POPULATION, CmaSampler, make, standing, walk
+from tuner.search.schedulers import schedule
+from tuner.store.trial_store import LaneStore, open_storage
 
 NUMBERS: dict[str, Domain] = {
     "lr": Float(1e-4, 1e-1, log=True),

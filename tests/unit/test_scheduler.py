@@ -5,17 +5,17 @@ from typing import Any
 
 import pytest
 
-from tuner import scheduler
-from tuner.peers import Curve, Peers, dominates, front_numbers, rank
-from tuner.records import Decision
-from tuner.scheduler import MEDIAN_TRIALS, Halving, Median, Never, rungs, schedule
+from tuner.base.records import Decision
+from tuner.search import schedulers
+from tuner.search.learning_curves import Curve, Peers, dominates, front_numbers, rank
+from tuner.search.schedulers import MEDIAN_TRIALS, Halving, Median, Never, rungs, schedule
 
 ASHA = schedule("asha", 1, 3, 9)
 MEDIAN = schedule("median", 2, 3, 9)
 
 
 def decide(rule: Any, epoch: int, own: Curve, others: Sequence[Curve], max_epochs: int) -> Any:
-    return scheduler.decide(rule, epoch, own, Peers(others), max_epochs)
+    return schedulers.decide(rule, epoch, own, Peers(others), max_epochs)
 
 
 def test_rungs() -> None:

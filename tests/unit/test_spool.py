@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tuner.spool import Courier, Page, Spool
+from tuner.tracking.spool import Courier, Page, Spool
 
 
 def _events(spool: Spool, n: int = 1000) -> list[int]:

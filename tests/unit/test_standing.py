@@ -12,11 +12,11 @@ import pytest
 
 from tests.unit.runs import METRIC, StoredRun
 from trainables.storage import Folder
+from tuner.base.records import State
+from tuner.base.signals import Signals
 from tuner.cli import run as launch
-from tuner.lease import Claim, Lease
-from tuner.records import State
-from tuner.signals import Signals
-from tuner.standing import RunState, read_run, read_runs
+from tuner.commands.run_state import RunState, read_run, read_runs
+from tuner.store.lease import Claim, Lease
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -239,7 +239,7 @@ def test_stop_ends_the_very_process_that_holds_the_lease(
     assert code == 2
     assert "run 'one' is not running: interrupted" in text
     driver = (
-        "import sys, time; from tuner.signals import Signals; from tuner.run_folder import RunFolder\n"
+        "import sys, time; from tuner.base.signals import Signals; from tuner.store.run_folder import RunFolder\n"
         "signals = Signals()\n"
         "with signals.installed(), RunFolder(sys.argv[1], 'one').lease().held(signals):\n"
         "    print('held', flush=True)\n"
@@ -260,7 +260,7 @@ def test_stop_ends_the_very_process_that_holds_the_lease(
 
 
 def test_stop_signals_no_other_process_of_that_number(tmp_path: Path) -> None:
-    from tuner.stop import terminate
+    from tuner.commands.stop import terminate
 
     innocent = subprocess.Popen(["sleep", "60"])
     try:

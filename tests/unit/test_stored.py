@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from tuner.errors import UsageError
-from tuner.searcher import open_storage
-from tuner.stored import has_run, read_with
+from tuner.base.errors import UsageError
+from tuner.store.trial_reader import has_run, read_with
+from tuner.store.trial_store import open_storage
 
 ROOT = Path(__file__).parents[2]
 TRIAL = """

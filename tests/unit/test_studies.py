@@ -10,10 +10,10 @@ import trainables
 from search_spaces.domain import Float, SpaceError
 from search_spaces.study import Arm, Floor, Objective, Profile, Study
 from trainables.options import fields_of
-from tuner.errors import UsageError
-from tuner.plan import expected_epochs, from_dict, to_dict
-from tuner.resolve import Request, resolve
-from tuner.sampler_rules import check_sampler
+from tuner.base.errors import UsageError
+from tuner.planning.plan import expected_epochs, from_dict, to_dict
+from tuner.planning.resolve import Request, resolve
+from tuner.search.sampler_rules import check_sampler
 
 PROFILES = [
     (name, profile.dataset) for name in search_spaces.NAMES for profile in search_spaces.get(name).profiles

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tuner import submit as submitting
-from tuner.errors import StudyFailed, UsageError
-from tuner.package import export
-from tuner.submit import detached, entrypoint, find_running, follow, job_server, submit
+from tuner.base.errors import StudyFailed, UsageError
+from tuner.commands import submit as submitting
+from tuner.commands.source_export import export
+from tuner.commands.submit import detached, entrypoint, find_running, follow, job_server, submit
 
 
 @dataclass
@@ -160,7 +160,7 @@ def test_export_is_the_tracked_files_as_they_are_now(tmp_path: Path, monkeypatch
     export(target, checkout(tmp_path))
     assert sorted(p.name for p in target.rglob("*") if p.is_file()) == [".commit", "cli.py", "launch.py"]
     assert (target / "launch.py").read_text() == "2"
-    monkeypatch.setattr("tuner.package.LIMIT_MB", 1e-9)
+    monkeypatch.setattr("tuner.commands.source_export.LIMIT_MB", 1e-9)
     with pytest.raises(UsageError, match="its largest file is"):
         export(target, tmp_path / "checkout")
 

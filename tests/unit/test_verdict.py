@@ -5,9 +5,9 @@ import math
 import pytest
 
 from tests.unit.study_results import CLAIM, arm, plan, realistic, record, result
-from tuner.metric_text import difference_text, duration, interval_text, plain
-from tuner.results import Interval, interval
-from tuner.verdict import Level, Outcome, contrast, outcome, strongest, verdict
+from tuner.analysis.metric_text import difference_text, duration, interval_text, plain
+from tuner.analysis.results import Interval, interval
+from tuner.analysis.verdict import Level, Outcome, contrast, outcome, strongest, verdict
 
 T4 = 2.7764451051977987  # t(.975, 4)
 

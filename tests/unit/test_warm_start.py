@@ -9,15 +9,15 @@ import pytest
 from search_spaces.domain import Choice, Float
 from search_spaces.study import Floor, Objective
 from tests.unit.study_results import CLEAN, OBJECTIVE, record
-from tuner import warm_start
+from tuner.base.errors import UsageError
+from tuner.base.records import Decision, Observation, Role, State, TrialRecord
 from tuner.cli import amend
-from tuner.errors import UsageError
-from tuner.plan import LanePlan, Plan, from_dict, to_dict
-from tuner.queue import Lane, TrialQueue
-from tuner.records import Decision, Observation, Role, State, TrialRecord
-from tuner.resolve import Request, resolve
-from tuner.run_folder import RunFolder
-from tuner.searcher import LaneStore, open_storage
+from tuner.execution.trial_queue import Lane, TrialQueue
+from tuner.planning.plan import LanePlan, Plan, from_dict, to_dict
+from tuner.planning.resolve import Request, resolve
+from tuner.store import warm_start
+from tuner.store.run_folder import RunFolder
+from tuner.store.trial_store import LaneStore, open_storage
 
 GOAL = (Objective(OBJECTIVE),)
 FLOOR = Floor(CLEAN, below_reference=0.01)

@@ -34,25 +34,25 @@ EVENTS = (
     "trainables.base:Trial._step",
     "trainables.base:validate",
     "trainables.method:Trainer.step",
-    "tuner.jobs:load_benchmark",
-    "tuner.jobs:pretrain",
-    "tuner.jobs:pretrained_state",
-    "tuner.jobs:evaluate_checkpoint",
-    "tuner.rows:insert_trial",
-    "tuner.rows:insert_epoch",
-    "tuner.rows:update_trial",
-    "tuner.searcher:LaneStore.ask",
-    "tuner.searcher:LaneStore.begin_attempt",
-    "tuner.searcher:LaneStore.report",
-    "tuner.searcher:LaneStore.finish",
-    "tuner.searcher:LaneStore.note",
-    "tuner.controller:Controller.prepare",
-    "tuner.run_folder:RunFolder.create",
-    "tuner.run_folder:RunFolder.update",
-    "tuner.service:Service._stages",
-    "tuner.service:write_report",
-    "tuner.service:log_winner",
-    "tuner.tracking:Tracker.close",
+    "tuner.execution.remote_tasks:load_benchmark",
+    "tuner.execution.remote_tasks:pretrain",
+    "tuner.execution.remote_tasks:pretrained_state",
+    "tuner.execution.remote_tasks:evaluate_checkpoint",
+    "tuner.store.rows:insert_trial",
+    "tuner.store.rows:insert_epoch",
+    "tuner.store.rows:update_trial",
+    "tuner.store.trial_store:LaneStore.ask",
+    "tuner.store.trial_store:LaneStore.begin_attempt",
+    "tuner.store.trial_store:LaneStore.report",
+    "tuner.store.trial_store:LaneStore.finish",
+    "tuner.store.trial_store:LaneStore.note",
+    "tuner.execution.controller:Controller.prepare",
+    "tuner.store.run_folder:RunFolder.create",
+    "tuner.store.run_folder:RunFolder.update",
+    "tuner.commands.run:Service._stages",
+    "tuner.commands.run:write_report",
+    "tuner.commands.run:log_winner",
+    "tuner.tracking.tracker:Tracker.close",
 )
 FOLDER = Path(os.environ.get("FAULTS_DIR", "/nonexistent"))
 
@@ -72,7 +72,7 @@ class Patcher(MetaPathFinder):
             if name == "search_spaces":  # the study of these tests
                 module.__path__.append(str(Path(__file__).parent))
                 module.NAMES += ("tiny",)
-            if name == "tuner.service":
+            if name == "tuner.commands.run":
                 sign(FOLDER / "driver")
             if name == "trainables.base" and "default_worker.py" in " ".join(sys.orig_argv):
                 sign(FOLDER / f"worker-{os.getpid()}")

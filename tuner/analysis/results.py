@@ -1,0 +1,145 @@
+"""What a finished (or interrupted) run knows, as values for the console, the report and the CSV."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tuner.base.records import State, TrialRecord
+from tuner.planning.plan import Plan
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its 95 % confidence interval over seeds (Student's t).
+
+    Attributes:
+        half: half the interval's width; NaN with fewer than two values.
+    """
+
+    mean: float
+    half: float
+    n: int
+
+    @property
+    def low(self) -> float:
+        return self.mean - self.half
+
+    @property
+    def high(self) -> float:
+        return self.mean + self.half
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """Return mean and 95 % t-interval of independent values.
+
+    Example:
+        (1, 2, 3): mean 2, standard error 1/sqrt(3), t(.975, 2) = 4.3027, half = 2.4842
+    """
+    from scipy import stats
+
+    n = len(values)
+    if n == 0:
+        return Interval(math.nan, math.nan, 0)
+    mean = sum(values) / n
+    if n == 1:
+        return Interval(mean, math.nan, 1)
+    deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1))
+    return Interval(mean, float(stats.t.ppf(0.975, n - 1)) * deviation / math.sqrt(n), n)
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """One arm of the confirm stage over the fresh seeds.
+
+    Attributes:
+        name: "best" is the search's winner.
+        values: {test metric: [value per seed, in the order of the seeds]}.
+    """
+
+    name: str
+    role: str
+    about: str
+    configuration: Mapping[str, Any]
+    values: Mapping[str, Sequence[float]]
+    seconds: float = 0.0
+
+    def interval(self, metric: str) -> Interval:
+        return interval(self.values.get(metric, ()))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The winner against one arm in one metric, seed by seed.
+
+    Attributes:
+        difference: winner minus arm, paired by seed.
+        separated: the two arms' own intervals do not overlap.
+    """
+
+    arm: str
+    metric: str
+    difference: Interval
+    separated: bool
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """Everything the report shows.
+
+    Attributes:
+        records: every trial of the searches; `lane == "search"` is the study's own.
+        tests: {trial key: {"test/...": value}} of the evaluated trials.
+        remarks: {trial key: lines} on evaluations: attacks that do not hold, detectors that were left out.
+        best: the winner of the search among feasible, complete trials; None if there is none.
+        feasible: keys of the complete trials that meet every floor.
+        pareto: keys of the trials that no other feasible one dominates (objectives and floors' metrics).
+        reference: the pretrained classifier's validation metrics.
+        arms: results of the confirm stage, the winner ("best") first.
+        scores: {"id" or OOD set: outlier scores} of the winner on the test sets; attacked ones under "<set> attacked".
+        strip: images (k, h, w, c) in [0, 1] before and after the winner's attack, or None.
+        importances: {parameter: share}.
+        timings: {what: seconds} of wall time, for the report's cost table.
+        environment: versions, machine, commit.
+        links: {"runs": url, "compare": url, "report": url} into the MLflow UI.
+        ui_command: starts that UI.
+        test_data: what must be known of the test data: sets left out, corruptions that were regenerated.
+    """
+
+    plan: Plan
+    records: Sequence[TrialRecord]
+    tests: Mapping[str, Mapping[str, float]]
+    best: TrialRecord | None
+    feasible: frozenset[str]
+    pareto: Sequence[str]
+    reference: Mapping[str, float]
+    arms: Sequence[ArmResult] = ()
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    strip: Mapping[str, Any] | None = None
+    importances: Mapping[str, float] = field(default_factory=dict)
+    timings: Mapping[str, float] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
+    ui_command: str = ""
+    problems: Sequence[str] = ()
+    remarks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    test_data: Sequence[str] = ()
+
+    def lane(self, name: str) -> list[TrialRecord]:
+        return [record for record in self.records if record.lane == name]
+
+    def count(self, lane: str, state: State) -> int:
+        return sum(record.state is state for record in self.lane(lane))
+
+    def arm(self, name: str) -> ArmResult | None:
+        return next((arm for arm in self.arms if arm.name == name), None)
+
+    def compare(self, arm: ArmResult, metric: str) -> Comparison | None:
+        """Return the winner against an arm; None if either lacks the metric."""
+        winner = self.arm("best")
+        if winner is None or metric not in winner.values or metric not in arm.values:
+            return None
+        pairs = zip(winner.values[metric], arm.values[metric], strict=True)
+        ours, theirs = winner.interval(metric), arm.interval(metric)
+        separated = ours.low > theirs.high or ours.high < theirs.low
+        return Comparison(arm.name, metric, interval([a - b for a, b in pairs]), separated)

@@ -1,0 +1,268 @@
+"""Does the winner beat its baselines, and is it the method that does it? Shared by console and report.
+
+The verdict is about one metric only, the first of the study's headline, named before anything was run.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tuner.analysis.metric_text import difference_text, interval_text, larger_is_better, plain, value_text
+from tuner.analysis.results import ArmResult, Comparison, Interval, StudyResult, interval
+from tuner.planning.plan import Plan
+
+
+class Outcome(StrEnum):
+    """How one arm stands against another in one metric."""
+
+    SEPARATED = "better, intervals apart"
+    PAIRED = "better, seed by seed"
+    SAME = "no difference shown"
+    WORSE = "worse"
+    UNKNOWN = "no interval"
+
+    @property
+    def better(self) -> bool:
+        return self in (Outcome.SEPARATED, Outcome.PAIRED)
+
+
+class Level(StrEnum):
+    """What became of the claim."""
+
+    SUPPORTED = "supported"
+    PARTLY = "partly supported"
+    EXPLAINED = "explained by a control"
+    REFUTED = "not supported"
+    OPEN = "not judged"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer in words.
+
+    Attributes:
+        metric: the claim's test metric.
+        sentences: in the order to be read; the first one stands alone.
+        explained_by: controls that show the same gain as the winner.
+    """
+
+    level: Level
+    metric: str
+    sentences: tuple[str, ...]
+    explained_by: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.sentences)
+
+
+# -- comparing ---------------------------------------------------------------------------------------------
+
+
+def over_seeds(arm: ArmResult, metric: str) -> Interval:
+    """Return the interval over the seeds that have a finite value; a failed seed shows in n."""
+    return interval([v for v in arm.values.get(metric, ()) if math.isfinite(v)])
+
+
+def contrast(ours: ArmResult, theirs: ArmResult, metric: str) -> Comparison | None:
+    """Return one arm against another, paired over the seeds that both have; None if either lacks the metric.
+
+    Args:
+        ours, theirs: results whose values stand in the order of the same seeds.
+    """
+    a, b = ours.values.get(metric, ()), theirs.values.get(metric, ())
+    if not any(map(math.isfinite, a)) or not any(map(math.isfinite, b)):
+        return None
+    # lists of different length have lost the pairing: which seed is missing cannot be told
+    pairs = zip(a, b, strict=True) if len(a) == len(b) else ()
+    differences = [x - y for x, y in pairs if math.isfinite(x) and math.isfinite(y)]
+    mine, other = over_seeds(ours, metric), over_seeds(theirs, metric)
+    separated = mine.low > other.high or mine.high < other.low
+    return Comparison(theirs.name, metric, interval(differences), separated)
+
+
+def outcome(comparison: Comparison | None) -> Outcome:
+    """Judge a comparison. Touching 0 is no difference; separated intervals always have a paired one beside 0.
+
+    Example:
+        difference 0.05 ± 0.02 in an AUROC: PAIRED, or SEPARATED if the arms' intervals lie apart;
+        0.02 ± 0.02: SAME; in an FPR 0.05 ± 0.02 is WORSE.
+    """
+    if comparison is None or not math.isfinite(comparison.difference.half):
+        return Outcome.UNKNOWN
+    difference = comparison.difference
+    sign = 1 if larger_is_better(comparison.metric) else -1
+    low, high = sorted((sign * difference.low, sign * difference.high))
+    if low > 0:
+        return Outcome.SEPARATED if comparison.separated else Outcome.PAIRED
+    return Outcome.WORSE if high < 0 else Outcome.SAME
+
+
+# -- the verdict -------------------------------------------------------------------------------------------
+
+
+def claim_metric(plan: Plan) -> str:
+    """Return the test metric that the claim is about."""
+    return plan.headline[0] if plan.headline else plan.objectives[0].metric.replace("val/", "test/", 1)
+
+
+def headline(plan: Plan) -> tuple[str, ...]:
+    return plan.headline or (claim_metric(plan),)
+
+
+def verdict(result: StudyResult) -> Verdict:
+    """Return what the confirm stage says about the study's claim; never more than its intervals carry."""
+    metric = claim_metric(result.plan)
+    winner = result.arm("best")
+    if result.best is None and winner is None:
+        return Verdict(Level.OPEN, metric, (_no_winner(result),))
+    if winner is None:
+        return Verdict(Level.OPEN, metric, (_unconfirmed(result, metric),))
+    if not over_seeds(winner, metric).n:
+        missing = (
+            f"The winner was retrained, but {plain(metric)} was not measured, so the claim is not judged."
+        )
+        return Verdict(Level.OPEN, metric, (missing,))
+    baselines = [arm for arm in result.arms if arm.role == "baseline"]
+    controls = [arm for arm in result.arms if arm.role == "control"]
+    if not baselines:
+        reached = f"The winner reaches {interval_text(metric, over_seeds(winner, metric))} in {plain(metric)}"
+        alone = f"{reached}; no baseline was retrained beside it, so the claim is not judged."
+        return Verdict(Level.OPEN, metric, (alone,))
+    judged = [(arm, outcome(contrast(winner, arm, metric))) for arm in baselines]
+    sentences = [_against(winner, arm, metric, found) for arm, found in judged]
+    level = _level([found for _, found in judged])
+    explained: tuple[str, ...] = ()
+    if level in (Level.SUPPORTED, Level.PARTLY):
+        lines, explained = _controls(winner, strongest(baselines, metric), controls, metric)
+        sentences += lines
+        level = Level.EXPLAINED if explained else level
+    sentences += _price(winner, baselines, result.plan)
+    return Verdict(level, metric, tuple(sentences), explained)
+
+
+def _no_winner(result: StudyResult) -> str:
+    complete = sum(r.state.value == "COMPLETE" for r in result.lane("search"))
+    if complete:
+        floors = ", ".join(str(floor) for floor in result.plan.floors)
+        return f"There is no winner: none of the {complete} complete trials meets the floors ({floors})."
+    return "There is no winner: no trial of the search is complete."
+
+
+def _unconfirmed(result: StudyResult, metric: str) -> str:
+    value = result.tests.get(result.best.key, {}).get(metric) if result.best else None
+    seen = (
+        f" Its single run shows {value_text(metric, value)} in {plain(metric)}." if value is not None else ""
+    )
+    return (
+        "The confirm stage was not run, so there is no interval and no comparison: the winner is the best of "
+        f"many, with one seed each.{seen} Run it with --resume --stages confirm,report."
+    )
+
+
+def _level(outcomes: Sequence[Outcome]) -> Level:
+    """Return the claim's fate against its baselines: the least favourable one decides."""
+    if all(found is Outcome.SEPARATED for found in outcomes):
+        return Level.SUPPORTED
+    if all(found.better for found in outcomes):
+        return Level.PARTLY
+    if any(found in (Outcome.SAME, Outcome.WORSE) for found in outcomes):
+        return Level.REFUTED
+    return Level.OPEN
+
+
+def _against(winner: ArmResult, arm: ArmResult, metric: str, found: Outcome) -> str:
+    comparison = contrast(winner, arm, metric)
+    if comparison is None:
+        return f"The baseline {arm.name} has no {plain(metric)}, so it is not compared."
+    ours = over_seeds(winner, metric)
+    both = f"{interval_text(metric, ours)} against {interval_text(metric, over_seeds(arm, metric))}"
+    n = comparison.difference.n
+    paired = f"paired difference {difference_text(metric, comparison.difference)}"
+    where = f"in {plain(metric)}"
+    if found is Outcome.SEPARATED:
+        return (
+            f"The winner beats the baseline {arm.name} {where}: {both} over {n} fresh seeds, "
+            f"95 % intervals that do not overlap ({paired})."
+        )
+    if found is Outcome.PAIRED:
+        return (
+            f"The winner is ahead of the baseline {arm.name} {where}: the {paired} over {n} fresh seeds "
+            f"excludes 0, but the two 95 % intervals overlap ({both})."
+        )
+    if found is Outcome.WORSE:
+        return f"The winner is worse than the baseline {arm.name} {where}: {both} over {n} seeds ({paired})."
+    if found is Outcome.SAME:
+        return (
+            f"The winner does not beat the baseline {arm.name} {where}: the {paired} over {n} fresh seeds "
+            f"includes 0 ({both})."
+        )
+    if n:
+        return (
+            f"The winner and the baseline {arm.name} were compared on one seed only {where} ({both}): "
+            "without an interval there is no verdict; use --confirm-seeds 5."
+        )
+    return (
+        f"The winner and the baseline {arm.name} share no seed {where} ({both}), so they cannot be compared "
+        "in pairs and there is no verdict."
+    )
+
+
+def strongest(baselines: Sequence[ArmResult], metric: str) -> ArmResult:
+    """Return the baseline that is best in the metric: the one a gain is measured from."""
+    sign = 1 if larger_is_better(metric) else -1
+    measured = [arm for arm in baselines if over_seeds(arm, metric).n]
+    return max(measured or baselines, key=lambda arm: sign * over_seeds(arm, metric).mean)
+
+
+def _controls(
+    winner: ArmResult, baseline: ArmResult, controls: Sequence[ArmResult], metric: str
+) -> tuple[list[str], tuple[str, ...]]:
+    """Return a sentence for each control, and the names of those that show the winner's gain."""
+    sentences, explained = [], []
+    if not controls:
+        sentences.append("No control was run, so plain augmentation is not ruled out as the cause.")
+    for control in controls:
+        ahead, gained = contrast(winner, control, metric), contrast(control, baseline, metric)
+        ours, theirs = outcome(ahead), outcome(gained)
+        if ahead is None or gained is None or Outcome.UNKNOWN in (ours, theirs):
+            sentences.append(f"The control {control.name} could not be compared.")
+            continue
+        lead = difference_text(metric, ahead.difference)
+        own = difference_text(metric, gained.difference)
+        about = f"{control.name} ({control.about})" if control.about else control.name
+        if not ours.better and theirs.better:
+            explained.append(control.name)
+            sentences.append(
+                f"The control {about} shows the same gain ({own} over {baseline.name}; the winner "
+                f"differs from it by {lead}): it counts as augmentation, not as an effect of the method."
+            )
+        elif not ours.better:
+            sentences.append(
+                f"The winner cannot be told from the control {about} (difference {lead}), so what causes the "
+                "gain stays open."
+            )
+        elif theirs.better:
+            sentences.append(
+                f"The control {about} gains {own} over {baseline.name} too, and the winner {lead} over it: "
+                "part of the gain is augmentation."
+            )
+        else:
+            sentences.append(f"The control {about} does not show it: the winner differs by {lead}.")
+    return sentences, tuple(explained)
+
+
+def _price(winner: ArmResult, baselines: Sequence[ArmResult], plan: Plan) -> list[str]:
+    """Return a sentence for the other headline metrics in which the winner is worse than a baseline."""
+    losses = []
+    for arm in baselines:
+        for metric in headline(plan)[1:]:
+            comparison = contrast(winner, arm, metric)
+            if comparison is not None and outcome(comparison) is Outcome.WORSE:
+                lost = difference_text(metric, comparison.difference)
+                losses.append(f"{plain(metric)} ({lost} against {arm.name})")
+    return [f"It is worse in {'; '.join(losses)}."] if losses else []
+
+
+# -- wording -----------------------------------------------------------------------------------------------

@@ -1,0 +1,100 @@
+"""What a result depends on besides its plan: versions, machine, commit. The only reader of environment variables."""
+
+import os
+import platform
+import subprocess
+import time
+from importlib import metadata
+from pathlib import Path
+
+PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy", "scipy", "scikit-learn")
+ROOT = Path(__file__).resolve().parents[2]
+
+# set before ray is imported, in the driver and through it in every worker
+DEFAULTS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # CSV, JSON and TensorBoard files of Tune's own
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a report without the metric ends its trial, not the study
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the controller has its own
+    "TUNE_GLOBAL_CHECKPOINT_S": "100000",  # Tune's snapshots are never read
+    "TUNE_RESULT_BUFFER_LENGTH": "1",
+    "TUNE_MAX_PENDING_TRIALS_PG": "8",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+}
+
+
+def apply_defaults() -> None:
+    """Set the variables above unless the user has set them."""
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+
+
+def use_ray_token() -> None:
+    """Turn Ray's token authentication on where this user has a token; Ray does so only for clusters of its own."""
+    given = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    if given or (Path.home() / ".ray" / "auth_token").is_file():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def process_age_s() -> float:
+    """Return the seconds since this process was started."""
+    import psutil
+
+    return time.time() - float(psutil.Process().create_time())
+
+
+def variable(name: str, default: str = "") -> str:
+    """Return an environment variable."""
+    return os.environ.get(name, default)
+
+
+def describe(command: str) -> dict[str, str]:
+    """Return versions, commit, machine and command as text, for `plan.json`, the report and MLflow."""
+    facts = {package: version(package) for package in PACKAGES}
+    facts["python"] = platform.python_version()
+    facts["machine"] = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {_processor()}"
+    facts["commit"] = commit()
+    facts["command"] = command
+    return facts
+
+
+def version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def commit() -> str:
+    """Return the project's commit, with "+changes" if the work tree differs; "unknown" outside a checkout.
+
+    A copy made by `tuner.commands.source_export.export` says what it was made from.
+    """
+    if not (ROOT / ".git").exists():
+        note = ROOT / ".commit"
+        return note.read_text().strip() if note.is_file() else "unknown"
+    try:
+        run = _git("rev-parse", "--short=12", "HEAD")
+        return run + ("+changes" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, timeout=10, check=True)
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown processor"
+    for line in lines:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or "unknown processor"

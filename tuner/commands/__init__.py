@@ -1,0 +1,1 @@
+"""The commands behind launch.py's options, one per module."""

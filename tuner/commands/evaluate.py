@@ -1,0 +1,166 @@
+"""`launch.py --evaluate`: one checkpoint, one protocol, without a study and without Ray."""
+
+import json
+import math
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from trainables.data import catalog
+from trainables.data.locations import check_dataset_files
+from trainables.evaluation import protocols
+from trainables.storage import Folder
+from tuner.base import environment
+from tuner.base.errors import UsageError
+from tuner.console.evaluation_text import as_text
+from tuner.planning.arguments import STDOUT, check_name, write_json
+from tuner.tracking.mlflow_uris import DEFAULT_URI
+from tuner.tracking.run_lookup import looks_like_run, trial_key_of, trial_of_run
+
+_CHECKPOINT = re.compile(r"epoch-(\d+)\.pt")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A checkpoint file: folder (path or URI) and the file's name in it."""
+
+    folder: str
+    name: str
+
+    def __str__(self) -> str:
+        return self.name if self.folder == "." else f"{self.folder.rstrip('/')}/{self.name}"
+
+
+def run_alone(options: Any) -> str:
+    """Score the checkpoint that the options name and return what to print.
+
+    Raises:
+        UsageError: options that do not go together, or a checkpoint that is not there.
+        InputError: a file, a data set or a protocol that does not suit.
+    """
+    if options.study or options.resume:
+        raise UsageError("--evaluate scores one checkpoint; leave out --study and --resume")
+    name = options.protocol or "standard"
+    protocols.fields_of(name, "")  # an unknown name, before anything is imported or read
+    to_file = options.json if options.json != STDOUT else None
+    if to_file and not Path(to_file).resolve().parent.is_dir():
+        raise UsageError(f"--json {to_file}: there is no folder {Path(to_file).parent}")
+    target = find(options.evaluate, options.storage, options.tracking_uri)
+    environment.apply_defaults()
+    found = score(target, name, options)
+    if options.json == STDOUT:
+        return json.dumps(found, indent=2)
+    if to_file:
+        write_json(to_file, json.dumps(found, indent=2))
+    return as_text(found)
+
+
+def score(target: Target, protocol_name: str, options: Any) -> dict[str, Any]:
+    """Return the evaluation of a checkpoint as JSON values.
+
+    Raises:
+        InputError: the checkpoint or the data cannot be read, or do not belong together.
+    """
+    import trainables
+    from trainables import checkpoints
+    from tuner.execution import remote_tasks
+
+    started = time.monotonic()
+    content = checkpoints.unpack(Folder(target.folder).read(target.name), str(target))
+    known = content["dataset"]
+    dataset = options.dataset or known["name"]
+    data_dir = options.data_dir or str(content["options"].get("data_dir", ""))
+    if options.data_dir and "://" not in options.data_dir and not Path(options.data_dir).is_dir():
+        raise UsageError(f"--data-dir {options.data_dir} is not a folder")
+    info = catalog.get(dataset, data_dir)
+    if (info.num_classes, tuple(info.shape)) != (known["num_classes"], tuple(known["shape"])):
+        raise UsageError(
+            f"{dataset} has {info.num_classes} classes and images {tuple(info.shape)}, the classifier in {target} was "
+            f"made for {known['num_classes']} and {tuple(known['shape'])} ({known['name']})"
+        )
+    check_dataset_files(dataset, data_dir)
+    protocol = protocols.named(protocol_name, dataset, trainables.get(content["method"]).load_method().score)
+    cache_dir = str(content["options"].get("cache_dir", ""))
+    benchmark, notes = remote_tasks.load_tests(dataset, data_dir, protocol.groups, cache_dir)
+    version = remote_tasks.data_version(benchmark)
+    found = remote_tasks.evaluate_checkpoint(
+        target.folder,
+        target.name,
+        benchmark,
+        protocol,
+        options.cpus_per_trial or int(content["options"].get("threads", 1)),
+        version,
+        cache_dir,
+    )
+    return {
+        "checkpoint": str(target),
+        "method": content["method"],
+        "network": str(content["options"].get("network", "")),
+        "epoch": int(content["epoch"]),
+        "dataset": dataset,
+        "data_version": version,
+        "protocol": asdict(protocol),
+        # JSON has no NaN
+        "metrics": {k: v if math.isfinite(v) else None for k, v in found.metrics.items()},
+        "remarks": [*notes, *found.remarks],
+        "seconds": round(time.monotonic() - started, 3),
+    }
+
+
+# -- which file --------------------------------------------------------------------------------------------
+
+
+def find(text: str, storage: str, tracking_uri: str | None) -> Target:
+    """Return the checkpoint that a user names.
+
+    Args:
+        text: a file (path or URI), the folder of a trial's checkpoints, RUN/TRIAL below `storage`, or the id of an
+            MLflow run: a trial's, or a study's, whose winner is meant.
+
+    Raises:
+        UsageError: it is none of these, or has no checkpoint.
+    """
+    if "://" in text:
+        folder, _, name = text.rpartition("/")
+        return Target(folder, name)
+    path = Path(text)
+    if path.is_file():
+        return Target(str(path.parent), path.name)
+    if path.is_dir() and (name := newest([p.name for p in path.iterdir()])):
+        return Target(text, name)
+    if looks_like_run(text):
+        uri = tracking_uri or environment.variable("MLFLOW_TRACKING_URI") or DEFAULT_URI
+        trial = trial_of_run(uri, text)
+        return of_trial(storage, trial.run, trial.key)
+    run, slash, trial_name = text.partition("/")
+    if slash and trial_name and "/" not in trial_name:
+        return of_trial(storage, run, trial_key_of(trial_name))
+    raise UsageError(
+        f"--evaluate {text!r} is no file; name a checkpoint file, RUN/TRIAL of a run in {storage}, or an MLflow run id"
+    )
+
+
+def of_trial(storage: str, run: str, key: str) -> Target:
+    """Return the newest checkpoint of a trial.
+
+    Raises:
+        UsageError: there is none.
+    """
+    check_name(run)
+    check_name(key)
+    folder = f"{storage.rstrip('/')}/{run}"
+    name = newest(Folder(folder).names(f"checkpoints/{key}"))
+    if not name:
+        raise UsageError(
+            f"trial {key} of run {run!r} has no checkpoint in {storage}; name the root of its run folder with --storage"
+        )
+    return Target(folder, f"checkpoints/{key}/{name}")
+
+
+def newest(names: Sequence[str]) -> str:
+    """Return the checkpoint of the latest epoch among file names, "" if there is none."""
+    found = [(int(match[1]), name) for name in names if (match := _CHECKPOINT.fullmatch(name))]
+    return max(found)[1] if found else ""

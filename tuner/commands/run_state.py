@@ -1,0 +1,242 @@
+"""How a run stands, read from its folder and its storage and from nothing else: what --status, --why and --stop say.
+
+Reads only, locks nothing, and works while a driver runs, after it was killed, and on another machine.
+"""
+
+import shlex
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+from tuner.analysis.selection import best, feasible, point_of
+from tuner.base.errors import UsageError
+from tuner.base.records import State, TrialRecord
+from tuner.planning import plan as plans
+from tuner.planning.arguments import parse, resume_command
+from tuner.planning.plan import Plan
+from tuner.store.lease import BEAT_S, Claim, Watch, read_claims
+from tuner.store.run_folder import RunFolder, all_runs
+from tuner.store.trial_reader import read_trials
+
+LISTEN_S = 2.5 * BEAT_S  # how long a driver on another machine is listened for
+
+
+class RunState(StrEnum):
+    """How a run stands; SILENT has a driver elsewhere that gives no sign of life."""
+
+    RUNNING = "running"
+    SILENT = "silent"
+    INTERRUPTED = "interrupted"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class TimeLeft:
+    """An estimate of the training that is left.
+
+    Attributes:
+        seconds: of wall time; None if no epoch has been measured.
+        epochs: that are left to train.
+        per_epoch: measured seconds of an epoch, mean over `measured` epochs.
+        concurrency: trials at a time.
+    """
+
+    seconds: float | None
+    epochs: float
+    per_epoch: float
+    measured: int
+    concurrency: int
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One run as it is stored.
+
+    Attributes:
+        facts: `plan.json` without the plan.
+        claim: of the driver that runs it, or of the last one if that was killed.
+        records: every trial, lane by lane, the confirm stage last.
+        notes: facts stored under the search: evaluations, the reference's metrics.
+    """
+
+    folder: RunFolder
+    plan: Plan
+    facts: dict[str, Any]
+    state: RunState
+    claim: Claim | None
+    records: Sequence[TrialRecord]
+    notes: dict[str, Any]
+
+    def lane(self, name: str) -> list[TrialRecord]:
+        return [record for record in self.records if record.lane == name]
+
+    def counts(self, lane: str) -> Counter[State]:
+        return Counter(record.state for record in self.lane(lane))
+
+    @property
+    def reason(self) -> str:
+        """Return why the run has failed, or ""."""
+        return str((self.facts.get("ended") or {}).get("reason", ""))
+
+    @property
+    def stage(self) -> str:
+        """Return the stage that runs, or in which the driver was killed; "" if it is not known."""
+        return str(self.claim.about.get("stage", "")) if self.claim else ""
+
+    @property
+    def total(self) -> int:
+        """Return how many trials the searches are to have."""
+        return sum(lane.trials for lane in self.plan.lanes)
+
+    @property
+    def ended(self) -> int:
+        """Return how many trials of the searches have ended."""
+        return sum(r.lane != "confirm" and r.state is not State.RUNNING for r in self.records)
+
+    @cached_property
+    def best(self) -> TrialRecord | None:
+        """Return the best complete trial of the search that meets the floors."""
+        reference = self.notes.get("reference", {})
+        floors = [f for f in self.plan.floors if f.below_reference is None or f.metric in reference]
+        return best(
+            self.lane("search"),
+            lambda metrics: point_of(self.plan.objectives, metrics),
+            lambda record: feasible(record, floors, reference),
+        )
+
+    @property
+    def evaluated(self) -> frozenset[str]:
+        """Return the keys of the trials that have been scored on the test splits."""
+        return frozenset(key.partition("/")[2] for key in self.notes if key.startswith("evaluation/"))
+
+    @property
+    def to_confirm(self) -> int:
+        """Return how many trials the confirm stage is to have; an arm without a feasible winner will be left out."""
+        return (len(self.plan.arms) + 1) * self.plan.confirm_seeds if "confirm" in self.plan.stages else 0
+
+    @property
+    def confirmed(self) -> int:
+        """Return how many trials of the confirm stage are complete and of the present winner."""
+        old = set(self.notes.get("superseded", []))
+        return sum(r.state is State.COMPLETE and r.key not in old for r in self.lane("confirm"))
+
+    @property
+    def time_left(self) -> TimeLeft:
+        """Estimate the training that is left from the measured seconds per epoch.
+
+        A trial that has not begun counts the mean epochs of those that have ended (early stopping included), a
+        running one all that it has left. Evaluation, report and the start of workers are not in it.
+        """
+        ended = [r for r in self.records if r.lane != "confirm" and r.state in (State.COMPLETE, State.PRUNED)]
+        fewest, most = plans.expected_epochs(self.plan)
+        mean = sum(r.epochs for r in ended) / len(ended) if ended else (fewest + most) / 2 / self.total
+        epochs = 0.0
+        if "search" in self.plan.stages:
+            epochs += sum(max(0, p.trials - len(self.lane(p.name))) for p in self.plan.lanes) * mean
+        running = [r for r in self.records if r.state is State.RUNNING]
+        begun = sum(r.lane == "confirm" for r in running)
+        epochs += sum(self.plan.max_epochs - r.epochs for r in running)
+        epochs += max(0, self.to_confirm - self.confirmed - begun) * self.plan.max_epochs
+        measured = [
+            e.metrics["seconds"] for r in self.records for e in r.history.values() if "seconds" in e.metrics
+        ]
+        per_epoch = sum(measured) / len(measured) if measured else 0.0
+        said = self.claim.about.get("concurrency", 0) if self.claim else 0
+        concurrency = int(said or self.plan.concurrency or 1)
+        seconds = epochs * per_epoch / concurrency if measured else None
+        return TimeLeft(seconds, epochs, per_epoch, len(measured), concurrency)
+
+    @property
+    def resume_command(self) -> str:
+        """Return the command that continues the run, with the options of its last launch."""
+        try:
+            options = parse(shlex.split(self.facts["commands"][-1])[2:])
+        except (UsageError, KeyError, IndexError):  # of another version
+            options = parse([])
+        options.storage = self.folder.root
+        options.study_storage = self.facts.get("study_storage")
+        return resume_command(self.plan.study, self.folder.name, options)
+
+
+def read_run(
+    name: str,
+    root: str,
+    study_storage: str | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Standing:
+    """Return how a run stands.
+
+    Args:
+        study_storage: the database; default the one that the run was started with.
+
+    Raises:
+        UsageError: no such run, or its storage cannot be read.
+    """
+    folder = RunFolder(root, name)
+    plan, facts = folder.read()
+    (standing,) = _listen([_read(folder, plan, facts, study_storage)], sleep)
+    return standing
+
+
+def read_runs(
+    root: str,
+    study: str | None = None,
+    study_storage: str | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> tuple[list[Standing], list[str]]:
+    """Return how every run below a root stands, oldest first, and one line for each that cannot be read."""
+    found, problems = [], []
+    for folder, data in all_runs(root):
+        if study and data["plan"].get("study") not in (study, None):
+            continue
+        try:
+            if "damaged" in data:
+                raise UsageError(f"plan.json is damaged: {data['damaged']}")
+            found.append(_read(folder, plans.from_dict(data["plan"]), data, study_storage))
+        except UsageError as error:
+            problems.append(f"run {folder.name}: {error}")
+    return _listen(found, sleep), problems
+
+
+def _read(folder: RunFolder, plan: Plan, data: dict[str, Any], study_storage: str | None) -> Standing:
+    claim = next(iter(read_claims(folder.files)), None)
+    url = folder.storage_url(study_storage or data.get("study_storage"))
+    records, notes = read_trials(url, folder.name, plan)
+    facts = {key: value for key, value in data.items() if key != "plan"}
+    return Standing(folder, plan, facts, _state(facts, claim), claim, records, notes)
+
+
+def _state(facts: dict[str, Any], claim: Claim | None) -> RunState:
+    lives = claim.lives() if claim else False
+    if lives is not False:
+        return RunState.RUNNING if lives else RunState.SILENT
+    if facts.get("finished"):
+        return RunState.DONE
+    ended = (facts.get("ended") or {}).get("state", "")
+    return RunState(ended) if ended in ("done", "failed") else RunState.INTERRUPTED
+
+
+def _listen(found: list[Standing], sleep: Callable[[float], None]) -> list[Standing]:
+    """Listen for the drivers on other machines, all at once: one whose claim changes is alive."""
+    silent = {s.folder.name for s in found if s.state is RunState.SILENT}
+    watch = Watch()
+    waited = 0.0
+    alive: dict[str, Claim] = {}
+    while silent and waited <= LISTEN_S:
+        for standing in found:
+            if standing.folder.name in silent:
+                for claim in read_claims(standing.folder.files)[:1]:
+                    if watch.lives(claim):
+                        alive[standing.folder.name] = claim
+                        silent.discard(standing.folder.name)
+        sleep(BEAT_S / 6)
+        waited += BEAT_S / 6
+    return [
+        replace(s, state=RunState.RUNNING, claim=alive[s.folder.name]) if s.folder.name in alive else s
+        for s in found
+    ]

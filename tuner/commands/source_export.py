@@ -1,0 +1,51 @@
+"""A clean copy of the project, as other machines get it: what git tracks, in its present state, and nothing else."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from tuner.base import environment
+from tuner.base.errors import UsageError
+
+LIMIT_MB = 50  # Ray refuses packages above 500 MiB; a project of text that reaches this holds data by mistake
+
+
+def export(target: Path, root: Path = environment.ROOT) -> Path:
+    """Write the project's tracked files into a folder and return it.
+
+    What the folder held before is removed: a file deleted from the project must not live on elsewhere.
+
+    Raises:
+        UsageError: `root` is no git checkout, or the files are larger than LIMIT_MB together.
+    """
+    names = tracked(root)
+    total = sum((root / name).stat().st_size for name in names)
+    if total > LIMIT_MB * 1e6:
+        large = max(names, key=lambda name: (root / name).stat().st_size)
+        raise UsageError(
+            f"the project is {total / 1e6:.0f} MB, at most {LIMIT_MB} go to a cluster; its largest file is {large}"
+        )
+    shutil.rmtree(target, ignore_errors=True)
+    for name in names:
+        copy = target / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(root / name, copy)
+    (target / ".commit").write_text(  # what `environment.commit` reads where there is no .git
+        environment.commit() + "\n"
+    )
+    return target
+
+
+def tracked(root: Path) -> list[str]:
+    """Return the paths of the files that git tracks and that exist.
+
+    Raises:
+        UsageError: `root` is no git checkout.
+    """
+    try:
+        done = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, timeout=30, check=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise UsageError(f"{root} is no git checkout: only files that git tracks are sent away") from error
+    return [name for name in done.stdout.split("\0") if name and (root / name).is_file()]

@@ -1,0 +1,237 @@
+"""`launch.py --status [RUN]`: how runs stand, as text or as JSON."""
+
+import datetime
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from tuner.analysis.metric_text import duration, plain, setting_text, value_text
+from tuner.base.records import State, TrialRecord
+from tuner.commands.run_state import RunState, Standing, read_run, read_runs
+from tuner.planning.arguments import EVERY, check_name
+
+MOST = 12  # running trials that are listed
+
+
+def answer(options: Any) -> str:
+    """Return what --status prints.
+
+    Raises:
+        UsageError: there is no such run, or it cannot be read.
+    """
+    if options.status == EVERY:
+        runs, problems = read_runs(options.storage, options.study, options.study_storage)
+        if options.json:
+            return json.dumps([as_json(run) for run in runs], indent=2)
+        lines = table(runs) if runs else [f"no runs in {options.storage}"]
+        return "\n".join([*lines, *problems])
+    check_name(options.status)
+    run = read_run(options.status, options.storage, options.study_storage)
+    return json.dumps(as_json(run), indent=2) if options.json else "\n".join(lines_of(run))
+
+
+# -- one line each -----------------------------------------------------------------------------------------
+
+
+def table(runs: Sequence[Standing]) -> list[str]:
+    """Return one line for each run, under a header."""
+    rows = [("run", "study", "state", "trials", "best so far", "age")]
+    rows += [
+        (
+            run.folder.name,
+            run.plan.study,
+            _cut(state_text(run)),
+            f"{run.ended}/{run.total}",
+            best_text(run),
+            age(run.facts["created"]),
+        )
+        for run in runs
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def state_text(run: Standing) -> str:
+    """Return "running here (process 12)", "interrupted in confirm", "failed: why", "done"."""
+    match run.state:
+        case RunState.RUNNING if run.claim is not None and run.claim.is_here:
+            return f"running here (process {run.claim.pid})"
+        case RunState.RUNNING:
+            return f"running elsewhere ({run.claim})"
+        case RunState.SILENT:
+            return f"no sign of life of {run.claim}"
+        case RunState.INTERRUPTED:
+            return f"interrupted in {run.stage}" if run.stage else "interrupted"
+        case RunState.FAILED:
+            return f"failed: {run.reason}" if run.reason else "failed"
+    return "done" if run.facts.get("finished") else f"done with {','.join(run.plan.stages)} only"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 45 else f"{text[:44]}…"
+
+
+def best_text(run: Standing) -> str:
+    if run.best is None:
+        return "-"
+    metric = run.plan.objectives[0].metric
+    return f"{value_text(metric, run.best.last[metric])} (trial {run.best.number})"
+
+
+def age(since: str) -> str:
+    """Return how long ago a stored UTC time was, by this machine's clock."""
+    try:
+        began = datetime.datetime.fromisoformat(since)
+        return duration(max(0.0, (datetime.datetime.now(datetime.UTC) - began).total_seconds()))
+    except (ValueError, TypeError):
+        return "-"
+
+
+# -- one run -----------------------------------------------------------------------------------------------
+
+
+def lines_of(run: Standing) -> list[str]:
+    """Return what is known of a run."""
+    lines = [
+        f"run {run.folder.name}, study {run.plan.study}: {state_text(run)}, began {age(run.facts['created'])} ago"
+    ]
+    alive = run.state is RunState.RUNNING
+    if alive and run.claim is not None:
+        lines.append(f"driver: {run.claim}, since {run.claim.since}; stage: {run.stage or 'not known yet'}")
+    lines += ["", *_lanes(run), "", *_running(run, alive), *_waiting(run), "", *_best(run)]
+    lines += [f"evaluated: {len(run.evaluated)} trials; confirmed: {run.confirmed} of {run.to_confirm}"]
+    if run.state is not RunState.DONE:
+        lines.append(time_text(run))
+    if not alive and not run.facts.get("finished"):
+        lines += ["to go on:", f"  {run.resume_command}"]
+    return lines + _links(run)
+
+
+def _lanes(run: Standing) -> list[str]:
+    rows: list[tuple[str, ...]] = [("trials", "planned", "complete", "stopped early", "failed", "running")]
+    planned = {lane.name: lane.trials for lane in run.plan.lanes} | {"confirm": run.to_confirm}
+    for lane, total in planned.items():
+        found = run.counts(lane)
+        if total or found:
+            states = (State.COMPLETE, State.PRUNED, State.FAIL, State.RUNNING)
+            rows.append((lane, str(total), *(str(found[state]) for state in states)))
+    widths = [max(len(row[i]) for row in rows) for i in range(6)]
+    return [
+        "  ".join(
+            c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+
+
+def _running(run: Standing, alive: bool) -> list[str]:
+    """Return a line for each trial that has begun and not ended."""
+    found = [record for record in run.records if record.state is State.RUNNING]
+    lines = [_trial_text(run, record, alive) for record in found[:MOST]]
+    if len(found) > MOST:
+        lines.append(f"and {len(found) - MOST} more")
+    return lines
+
+
+def _trial_text(run: Standing, record: TrialRecord, alive: bool) -> str:
+    what = f"trial {record.key} {'runs' if alive else 'waits to be continued'}: "
+    what += f"{record.epochs} of {run.plan.max_epochs} epochs done"
+    if record.starts:
+        what += f", {'began' if record.attempt == 1 else 'went on'} {age(record.starts[-1])} ago"
+    return what + (f" (attempt {record.attempt})" if record.attempt > 1 else "")
+
+
+def _waiting(run: Standing) -> list[str]:
+    parts = [
+        f"{lane.trials - len(run.lane(lane.name))} of {lane.name}"
+        for lane in run.plan.lanes
+        if lane.trials > len(run.lane(lane.name)) and "search" in run.plan.stages
+    ]
+    current = len([r for r in run.lane("confirm") if r.state is not State.FAIL])
+    if run.to_confirm > current:
+        parts.append(f"up to {run.to_confirm - current} of confirm")
+    return [f"not begun yet: {', '.join(parts)}"] if parts else []
+
+
+def _best(run: Standing) -> list[str]:
+    if run.best is None:
+        return ["best so far: no complete trial of the search meets the floors yet"]
+    values = ", ".join(
+        f"{plain(o.metric)} {value_text(o.metric, run.best.last[o.metric])}" for o in run.plan.objectives
+    )
+    return [
+        f"best so far: trial {run.best.number}, {values}",
+        *(f"  {key} = {setting_text(value)}" for key, value in run.best.params.items()),
+    ]
+
+
+def time_text(run: Standing) -> str:
+    """Return the estimate of the training that is left, and what it rests on."""
+    left = run.time_left
+    if left.seconds is None:
+        return "time left: not known before the first epoch"
+    return (
+        f"time left: about {duration(left.seconds)} of training, estimated from {duration(left.per_epoch)} per epoch "
+        f"(measured over {left.measured}) for {left.epochs:.0f} epochs, {left.concurrency} at a time; "
+        "evaluation and report come on top"
+    )
+
+
+def _links(run: Standing) -> list[str]:
+    lines = []
+    if run.facts.get("finished"):
+        lines.append(f"report: {run.folder.uri}/report.html")
+    shown = run.facts.get("ui_command")
+    lines.append(f"MLflow: {shown or run.facts.get('tracking_uri') or 'not known'}")
+    return lines + [f"  {name}: {url}" for name, url in (run.facts.get("links") or {}).items()]
+
+
+# -- for machines ------------------------------------------------------------------------------------------
+
+
+def as_json(run: Standing) -> dict[str, Any]:
+    """Return a run's standing as JSON values; times in seconds, wall-clock times in UTC."""
+    left = run.time_left
+    driver = None
+    if run.claim is not None and run.state in (RunState.RUNNING, RunState.SILENT):
+        driver = {
+            "host": run.claim.host,
+            "pid": run.claim.pid,
+            "here": run.claim.is_here,
+            "since": run.claim.since,
+        }
+    return {
+        "run": run.folder.name,
+        "study": run.plan.study,
+        "folder": run.folder.uri,
+        "created": run.facts["created"],
+        "state": run.state.value,
+        "finished": bool(run.facts.get("finished")),
+        "reason": run.reason,
+        "driver": driver,
+        "stage": run.stage,
+        "trials": {"ended": run.ended, "total": run.total},
+        "lanes": {
+            lane: {state.value: count for state, count in run.counts(lane).items()}
+            for lane in [*(p.name for p in run.plan.lanes), "confirm"]
+        },
+        "running": [
+            {"trial": r.label, "epoch": r.epochs, "max_epochs": run.plan.max_epochs, "starts": list(r.starts)}
+            for r in run.records
+            if r.state is State.RUNNING
+        ],
+        "best": None
+        if run.best is None
+        else {
+            "trial": run.best.label,
+            "objectives": {o.metric: run.best.last[o.metric] for o in run.plan.objectives},
+            "params": dict(run.best.params),
+        },
+        "evaluated": len(run.evaluated),
+        "confirmed": {"complete": run.confirmed, "total": run.to_confirm},
+        "seconds_left": None if run.state is RunState.DONE else left.seconds,
+        "resume": None if run.state is RunState.RUNNING or run.facts.get("finished") else run.resume_command,
+        "mlflow": {"uri": run.facts.get("tracking_uri"), "links": run.facts.get("links") or {}},
+    }

@@ -1,0 +1,202 @@
+"""What `--dry-run` prints: the resolved plan, what it will train and what it will leave on the disk."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import trainables
+from trainables.data import catalog
+from trainables.data.availability import evaluation_sets
+from trainables.options import fields_of
+from tuner.analysis.metric_text import duration, setting_text
+from tuner.planning.cost_history import Pace
+from tuner.planning.packability import pack_text
+from tuner.planning.plan import LanePlan, Plan, expected_epochs
+from tuner.planning.space_overrides import RESERVED
+from tuner.store import warm_start
+
+# parameters of the classifiers at 10 classes; the smallest is for 8 x 8 grey images
+PARAMETERS = {
+    "small_cnn": 33.5e3,
+    "wrn_40_2": 2.24e6,
+    "wrn_28_10": 36.5e6,
+    "wrn_28_10_silu": 36.5e6,
+    "preact_resnet18": 11.2e6,
+    "resnet50": 25.6e6,
+    "mobilenet_v3_small": 2.5e6,
+    "mobilenet_v3_large": 5.5e6,
+}
+COPIES = {"adam": 3, "sgd": 2}  # weights, and the optimiser's moments
+
+
+def plan_text(plan: Plan, checkpoint_bytes: int | None = None, pace: Mapping[str, Pace] | None = None) -> str:
+    """Return the plan in words.
+
+    Args:
+        pace: {lane: what an epoch of it has cost in an earlier run}.
+        checkpoint_bytes: measured size of one checkpoint; None estimates it from the network's name.
+    """
+    lines = [
+        f"study      {plan.study}: {plan.question}",
+        f"claim      {plan.claim}",
+        f"run        {plan.run_name}",
+    ]
+    lines += [*_data(plan), f"method     {plan.method}, seed {plan.seed}, plan {plan.content_hash}"]
+    lines.append(f"stages     {', '.join(plan.stages)}")
+    lines.append("objective  " + "; ".join(f"{o.direction} {o.metric}" for o in plan.objectives))
+    if plan.floors:
+        lines.append("floor      " + "; ".join(map(str, plan.floors)))
+    lines += ["", "space"]
+    space = [(key, str(domain)) for key, domain in plan.lanes[0].space.items()]
+    fixed = [(k, f"{setting_text(v)} (fixed)") for k, v in plan.lanes[0].fixed.items() if k not in RESERVED]
+    lines += _aligned(space + fixed)
+    lines += [
+        "",
+        *_trials(plan),
+        *_costs(plan, pace or {}),
+        "",
+        *_arms(plan),
+        "",
+        *_resources(plan, checkpoint_bytes),
+    ]
+    return "\n".join(lines)
+
+
+def _aligned(rows: Sequence[tuple[str, str]]) -> list[str]:
+    width = max((len(key) for key, _ in rows), default=0)
+    return [f"  {key:<{width}}  {text}" for key, text in rows]
+
+
+def _data(plan: Plan) -> list[str]:
+    info = catalog.get(plan.dataset, plan.data_dir)
+    shape = " x ".join(map(str, info.shape))
+    where = "built in" if info.builtin else plan.data_dir
+    tested = evaluation_sets(plan.dataset, info.shape, plan.data_dir, plan.tested_groups)
+    return [
+        f"data       {plan.dataset}: {info.num_classes} ID classes, images {shape}, {where}",
+        *(f"{label:11}{text}" for label, text in tested),
+    ]
+
+
+def survivors(trials: int, plan: Plan) -> list[tuple[int, int]]:
+    """Return [(epoch, trials that train that far)] if every rung keeps its best 1/reduction.
+
+    Example:
+        20 trials, rungs 1 and 3 of 9 epochs, reduction 3: (1, 20), (3, 7), (9, 3)
+    """
+    found, alive = [], trials
+    for epoch in (*plan.rungs, plan.max_epochs):
+        found.append((epoch, alive))
+        alive = max(1, -(-alive // plan.reduction))
+    return found
+
+
+def _trials(plan: Plan) -> list[str]:
+    lines = [f"trials, chosen by {plan.sampler}, stopped by {plan.scheduler}"]
+    for lane in plan.lanes:
+        lines.append(f"  {lane.name}: {lane.trials} trials of {lane.method}{_stopping(lane.trials, plan)}")
+    lines += [f"  {line}" for line in warm_start.lines(plan)]
+    if plan.time_budget_s is not None:
+        lines.append(f"  no new trials after {duration(plan.time_budget_s)}")
+    if plan.epoch_budget is not None:
+        lines.append(f"  no new trials once {plan.epoch_budget} epochs are trained")
+    if plan.gpu_budget_s is not None:
+        lines.append(
+            f"  no new trials once {duration(plan.gpu_budget_s)} of GPU are used (of CPU where there is no GPU)"
+        )
+    return lines
+
+
+def _stopping(trials: int, plan: Plan) -> str:
+    if plan.scheduler == "asha":
+        steps = ", ".join(f"{alive} to epoch {epoch}" for epoch, alive in survivors(trials, plan))
+        return f"; early stopping leaves about {steps}"
+    if plan.scheduler == "median":
+        grace = min(plan.first_rung, plan.max_epochs)
+        return f"; from epoch {grace} on those below the median are stopped, before epoch {plan.max_epochs}"
+    return f", each to epoch {plan.max_epochs}"
+
+
+def _costs(plan: Plan, pace: Mapping[str, Pace]) -> list[str]:
+    """Return how many epochs the searches come to, and how long they take where earlier runs tell."""
+    fewest, most = expected_epochs(plan)
+    cutting = "every rung cutting" if plan.scheduler == "asha" else "the most early stopping"
+    between = f"{fewest} with {cutting}, {most} with none" if fewest < most else str(most)
+    lines = [f"  epochs: {between}"]
+    unknown = [lane.name for lane in plan.lanes if lane.name not in pace]
+    if unknown:
+        names = ", ".join(unknown)
+        return [*lines, f"  time: unknown; no earlier run here has measured {names} on {plan.dataset}"]
+    bounds = [
+        (plan.schedule.fewest_epochs(lane.trials), lane.trials * plan.max_epochs, pace[lane.name])
+        for lane in plan.lanes
+    ]
+    for name, value in (
+        ("time", lambda p: p.seconds),
+        ("GPU time", lambda p: p.gpu_seconds),
+        ("CPU time", lambda p: p.cpu_seconds),
+    ):
+        low = sum(few * value(p) for few, _, p in bounds)
+        high = sum(many * value(p) for _, many, p in bounds)
+        if high > 0:
+            lines.append(f"  {name}: about {duration(low)} to {duration(high)}, summed over trials")
+    runs = ", ".join(dict.fromkeys(p.run for _, _, p in bounds))
+    return [*lines, f"  (at the pace of {runs})"]
+
+
+def _arms(plan: Plan) -> list[str]:
+    seeds, arms = plan.confirm_seeds, len(plan.arms) + 1
+    if "confirm" not in plan.stages:
+        return ["confirm: left out, so the answer will have no interval and no comparison"]
+    total = f"{seeds * arms} trainings of up to {plan.max_epochs} epochs"
+    lines = [f"confirm: winner and {len(plan.arms)} arms on {seeds} fresh seeds, {total}"]
+    lines += _aligned(
+        [(arm.name, f"{arm.role}{', tuned' if arm.search else ''}: {arm.about}") for arm in plan.arms]
+    )
+    if plan.headline:
+        lines.append("  judged by " + plan.headline[0])
+    return lines
+
+
+def _resources(plan: Plan, checkpoint_bytes: int | None) -> list[str]:
+    share = plan.gpus_per_trial
+    gpus = "a share of a GPU where there is one, measured at start" if share is None else f"{share:g} GPU"
+    at_once = f"{plan.concurrency} at once" if plan.concurrency else "as many at once as fit"
+    lines = [f"each trial: {plan.cpus_per_trial} CPU, {gpus}; {at_once}", *pack_text(plan)]
+    size = checkpoint_size(plan.lanes[0]) if checkpoint_bytes is None else checkpoint_bytes
+    if size is not None:
+        trials = sum(lane.trials for lane in plan.lanes)
+        guess = "about " if checkpoint_bytes is None else ""
+        lines.append(
+            f"checkpoints: {guess}{_bytes(size)} each; {guess}{_bytes(size * trials)} if each of the "
+            f"{trials} searched trials keeps one"
+        )
+    return lines
+
+
+def checkpoint_size(lane: LanePlan) -> int | None:
+    """Return the estimated bytes of one checkpoint, the largest of what the space allows; None if unknown.
+
+    Example:
+        small_cnn with Adam: 33,500 parameters x 4 bytes x 3 = 402,000
+    """
+    known = fields_of(trainables.get(lane.method).load_options())
+    networks = _values(lane, "network", known)
+    copies = max((COPIES.get(name, 3) for name in _values(lane, "optimizer", known)), default=3)
+    sizes = [PARAMETERS[name] for name in networks if name in PARAMETERS]
+    return round(max(sizes) * 4 * copies) if sizes else None
+
+
+def _values(lane: LanePlan, key: str, known: Mapping[str, Any]) -> tuple[Any, ...]:
+    if key in lane.space:
+        return tuple(getattr(lane.space[key], "options", ()))
+    if key in lane.fixed:
+        return (lane.fixed[key],)
+    return (known[key][2],) if key in known else ()
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"

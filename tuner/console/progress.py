@@ -1,0 +1,348 @@
+"""What the user sees while a study runs: one bar and one table on a terminal, few plain lines elsewhere.
+
+Everything also goes to the run's console.log, one line per event, whatever the screen shows. Imports nothing
+heavy; rich only on a terminal.
+"""
+
+import os
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from tuner.analysis.metric_text import duration, interval_text, plain, setting_text, settings_text, value_text
+from tuner.analysis.results import StudyResult
+from tuner.analysis.verdict import headline, over_seeds, verdict
+from tuner.base.records import State, TrialRecord
+from tuner.console.preview import plan_text
+from tuner.console.safe_stream import SafeStream
+from tuner.planning.plan import Plan
+
+CLEAN = "val/accuracy/clean"
+ROWS = 8
+REFRESH_S = 0.25
+MOST_FAILURES, MOST_BESTS, SHARES = 20, 30, 20  # lines of each kind on a plain screen
+_WORDS = {
+    State.COMPLETE: "complete",
+    State.PRUNED: "stopped early",
+    State.FAIL: "failed",
+    State.RUNNING: "running",
+}
+
+
+class Console:
+    """Tells the user how a run stands; a listener of the trial queue.
+
+    All calls come from the driver's thread; nothing is drawn behind its back.
+
+    Args:
+        total_trials: of the search stage, over all its lanes.
+        log: the run's console.log; appended to. None writes none.
+        plain: lines instead of the live table; None decides by the stream.
+        clock: seconds, for elapsed times and the pace of redrawing.
+        width: of the screen in characters; None asks the terminal.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        total_trials: int,
+        *,
+        log: Path | None = None,
+        stream: TextIO | None = None,
+        plain: bool | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        width: int | None = None,
+    ) -> None:
+        self.plan, self.clock = plan, clock
+        self.out = SafeStream(sys.stdout if stream is None else stream)
+        self.plain = (not self.out.isatty() or os.environ.get("TERM") == "dumb") if plain is None else plain
+        self._asked_width = width
+        self.width = width or shutil.get_terminal_size((100, 24)).columns
+        self.reference: Mapping[str, float] = {}
+        self._began = clock()
+        self._totals = {"search": total_trials, "confirm": (len(plan.arms) + 1) * plan.confirm_seeds}
+        self._stage, self._detail = "search", ""
+        self._records: dict[str, TrialRecord] = {}
+        self._done: Counter[str] = Counter()
+        self._said: Counter[str] = Counter()
+        self._best: TrialRecord | None = None
+        self._bar: tuple[int, int, str] | None = None
+        self._live: Any = None
+        self._drawn = -REFRESH_S
+        if log is not None:
+            log.parent.mkdir(parents=True, exist_ok=True)
+        self._log = open(log, "a", encoding="utf-8", buffering=1) if log is not None else None  # noqa: SIM115
+
+    # -- events of the queue ---------------------------------------------------------------------------
+
+    def recall(self, records: Iterable[TrialRecord]) -> None:
+        """Take up the trials that had ended before a resume, without a line for each."""
+        for record in records:
+            self._records[record.key] = record
+            if record.state is not State.RUNNING:
+                self._done[_stage_of(record)] += 1
+                self._is_best(record)
+        if self._done:
+            self._say(f"resumed: {sum(self._done.values())} trials had ended before")
+
+    def started(self, record: TrialRecord) -> None:
+        self._records[record.key] = record
+        again = f", attempt {record.attempt} from epoch {record.epochs}" if record.attempt > 1 else ""
+        self._write_log(f"trial {record.key} started{again}: {settings_text(record)}")
+        self._draw()
+
+    def epoch(self, record: TrialRecord, epoch: int) -> None:
+        self._records[record.key] = record
+        metrics = record.history[epoch].metrics if epoch in record.history else {}
+        shown = ", ".join(f"{name}={value:.5g}" for name, value in metrics.items())
+        self._write_log(f"trial {record.key} epoch {epoch}: {shown}")
+        self._draw()
+
+    def evaluated(self, record: TrialRecord, metrics: Mapping[str, float]) -> None:
+        """Do nothing: `progress` counts evaluations, and the answer shows their values."""
+
+    def left(self, key: str, path: Path) -> None:
+        """Do nothing: files that trials leave are shown by MLflow."""
+
+    def ended(self, record: TrialRecord) -> None:
+        self._records[record.key] = record
+        stage = _stage_of(record)
+        self._done[stage] += 1
+        reason = f": {_line(record.reason)}" if record.reason else ""
+        took = duration(record.seconds)
+        self._write_log(f"trial {record.key} {record.state.value} at epoch {record.epochs}, {took}{reason}")
+        if record.state is State.FAIL:
+            self._say_some("failures", MOST_FAILURES, f"trial {record.key} failed{reason}")
+        elif self._is_best(record):
+            value = self._objective_text(record)
+            text = f"best so far: trial {record.number}, {value} ({settings_text(record)})"
+            self._say_some("bests", MOST_BESTS, text)
+        if self._is_due(stage):
+            self._say(self._standing(stage))
+        self._draw()
+
+    def _is_best(self, record: TrialRecord) -> bool:
+        """Take a complete trial that meets the floors and beats the best one so far."""
+        if record.lane != "search" or record.state is not State.COMPLETE or not self._meets_floors(record):
+            return False
+        if self._best is not None and self._rank(record) >= self._rank(self._best):
+            return False
+        self._best = record
+        return True
+
+    def _meets_floors(self, record: TrialRecord) -> bool:
+        """Return False if a floor is known to be missed; without its reference one is not judged."""
+        for floor in self.plan.floors:
+            reference = self.reference.get(floor.metric)
+            if floor.below_reference is not None and reference is None:
+                continue
+            if record.last.get(floor.metric, float("-inf")) < floor.bound(reference):
+                return False
+        return True
+
+    def _rank(self, record: TrialRecord) -> float:
+        """Return the first objective, turned so that smaller is better; a missing one is worst."""
+        objective = self.plan.objectives[0]
+        value = record.last.get(objective.metric)
+        if value is None or value != value:
+            return float("inf")
+        return -value if objective.direction == "maximize" else value
+
+    def _is_due(self, stage: str) -> bool:
+        total, done = max(self._totals[stage], 1), self._done[stage]
+        return done * SHARES // total > (done - 1) * SHARES // total
+
+    def _standing(self, stage: str) -> str:
+        records = [r for r in self._records.values() if _stage_of(r) == stage]
+        counts = Counter(r.state for r in records)
+        parts = [f"{counts[state]} {words}" for state, words in _WORDS.items() if counts[state]]
+        best = f"; best {self._objective_text(self._best)} (trial {self._best.number})" if self._best else ""
+        return f"{stage}: {self._done[stage]} of {self._totals[stage]} trials ended: {', '.join(parts)}{best}"
+
+    def _objective_text(self, record: TrialRecord) -> str:
+        metric = self.plan.objectives[0].metric
+        return f"{plain(metric)} {value_text(metric, record.last.get(metric))}"
+
+    # -- events of the run -----------------------------------------------------------------------------
+
+    def stage(self, name: str, detail: str = "") -> None:
+        """Announce a stage."""
+        self._stage, self._detail, self._bar = name, detail, None
+        self._say(f"== {name}{': ' + detail if detail else ''}")
+        self._draw(now=True)
+
+    def note(self, text: str) -> None:
+        """Show one remark."""
+        self._say(text)
+
+    def progress(self, done: int, total: int, what: str) -> None:
+        """Show how far a stage without trials of its own has come."""
+        self._bar = (done, total, what)
+        self._write_log(f"{what}: {done} of {total}")
+        if self.plain and total and (done == total or done * 5 // total > (done - 1) * 5 // total):
+            self._print(f"{what}: {done} of {total}")
+        self._draw(now=done == total)
+
+    def answer(self, result: StudyResult, folder: Path) -> None:
+        """Show the answer and where to read more."""
+        self._stop_live()
+        self._block(answer_lines(result, folder))
+
+    def interrupted(self, resume_command: str) -> None:
+        """Say how to go on."""
+        self._stop_live()
+        self._block(["", "interrupted; everything is saved. To go on:", f"  {resume_command}"])
+
+    def close(self) -> None:
+        """Give the screen back and close the log."""
+        self._stop_live()
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    # -- writing ---------------------------------------------------------------------------------------
+
+    def _say(self, text: str) -> None:
+        """Write one line to log and screen."""
+        self._write_log(text)
+        self._print(_line(text))
+
+    def _say_some(self, kind: str, most: int, text: str) -> None:
+        """Say a line of a kind that may come often; from the limit on the log alone has it."""
+        self._said[kind] += 1
+        if not self.plain or self._said[kind] < most:
+            self._say(text)
+        elif self._said[kind] == most:
+            self._say(f"{text}; further {kind} are in the log only")
+        else:
+            self._write_log(text)
+
+    def _block(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self._write_log(line)
+            self.out.write(line + "\n")
+        self.out.flush()
+
+    def _print(self, text: str) -> None:
+        minutes, seconds = divmod(int(self.clock() - self._began), 60)
+        line = f"[{minutes:02d}:{seconds:02d}] {text}"
+        if self._live is not None:
+            self._live.console.print(line, markup=False, highlight=False)
+        else:
+            self.out.write(line + "\n")
+            self.out.flush()
+
+    def _write_log(self, text: str) -> None:
+        if self._log is not None and text:
+            self._log.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {_line(text)}\n")
+
+    # -- the live table --------------------------------------------------------------------------------
+
+    def _draw(self, now: bool = False) -> None:
+        """Redraw, at most every REFRESH_S: with many short trials drawing would cost more than training."""
+        if self.plain or self.out.closed_by_reader:
+            return
+        if not now and self.clock() - self._drawn < REFRESH_S:
+            return
+        from tuner.console.live_table import start, view
+
+        self._drawn = self.clock()
+        if self._live is None:
+            self._live = start(self.out, self.width if self._asked_width or not self.out.isatty() else None)
+        self._live.update(view(self._bar_now(), *self._table()), refresh=True)
+
+    def _bar_now(self) -> tuple[int, int, str]:
+        if self._bar is not None:
+            return self._bar
+        stage = "confirm" if self._stage == "confirm" else "search"
+        return self._done[stage], self._totals[stage], f"{stage} {self._detail}".strip()
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        """Return header and rows of the best trials so far, finished or not."""
+        metric = self.plan.objectives[0].metric
+        params = list(self.plan.lanes[0].space)[: max(1, (self.width - 60) // 14)]
+        own = [
+            r
+            for r in self._records.values()
+            if r.lane == "search" and r.history and r.state is not State.FAIL
+        ]
+        rows = []
+        for r in sorted(own, key=lambda r: (not self._meets_floors(r), self._rank(r), r.number))[:ROWS]:
+            state = _WORDS[r.state] if self._meets_floors(r) else "below floor"
+            values = [value_text(metric, r.last.get(metric)), value_text(CLEAN, r.last.get(CLEAN))]
+            rows.append([str(r.number), state, str(r.epochs), *values, *(_param(r, p) for p in params)])
+        return ["trial", "state", "epoch", "objective", "val. accuracy", *params], rows
+
+    def _stop_live(self) -> None:
+        if self._live is not None:
+            self._drawn = -REFRESH_S
+            self._draw(now=True)
+            self._live.stop()
+            self._live = None
+
+
+# -- the answer --------------------------------------------------------------------------------------------
+
+
+def answer_lines(result: StudyResult, folder: Path) -> list[str]:
+    """Return the end of a run: the winner, its metrics beside the arms', the verdict, where to look."""
+    found = verdict(result)
+    lines = ["", f"== {result.plan.question}"]
+    if result.best is not None:
+        lines += [f"winner: trial {result.best.number}"]
+        lines += [f"  {key} = {setting_text(value)}" for key, value in result.best.params.items()]
+    lines += _metric_table(result)
+    lines += ["", f"claim {found.level.value}: {result.plan.claim}", *(f"  {s}" for s in found.sentences)]
+    lines += [f"note: {problem}" for problem in result.problems]
+    lines += ["", f"report: {folder / 'report.html'}"]
+    if result.ui_command:
+        lines.append(f"MLflow: {result.ui_command}")
+    lines += [f"  {name}: {url}" for name, url in result.links.items()]
+    return lines
+
+
+def _metric_table(result: StudyResult) -> list[str]:
+    metrics = headline(result.plan)
+    if result.arms:
+        head = ["test metric", *("winner" if arm.name == "best" else arm.name for arm in result.arms)]
+        rows = [[plain(m), *(interval_text(m, over_seeds(arm, m)) for arm in result.arms)] for m in metrics]
+        seeds = max(over_seeds(arm, m).n for arm in result.arms for m in metrics)
+        note = (
+            f"mean and 95 % interval over {seeds} fresh seeds" if seeds > 1 else "one fresh seed, no interval"
+        )
+    else:
+        tests = result.tests.get(result.best.key, {}) if result.best else {}
+        head, rows = ["test metric", "winner"], [[plain(m), value_text(m, tests.get(m))] for m in metrics]
+        note = "one seed, no interval"
+    rows = [row for row in rows if any(cell != "-" for cell in row[1:])]
+    if not rows:
+        return []
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    table = [
+        "  "
+        + "  ".join(
+            c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in [head, *rows]
+    ]
+    return ["", *table, f"  ({note})"]
+
+
+def _stage_of(record: TrialRecord) -> str:
+    return "confirm" if record.lane == "confirm" else "search"
+
+
+def _param(record: TrialRecord, name: str) -> str:
+    return setting_text(record.params[name]) if name in record.params else ""
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+__all__ = ["Console", "answer_lines", "plan_text"]

@@ -1,0 +1,1 @@
+"""CPU and GPU allocation per trial, measured where there is a GPU."""

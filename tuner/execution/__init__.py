@@ -1,0 +1,1 @@
+"""The stages of a run, executed by Ray Tune."""

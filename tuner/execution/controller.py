@@ -1,0 +1,399 @@
+"""Runs the stages of a study on Ray. All state is in the storage; any moment may be the last."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayTaskError
+
+from trainables import get
+from trainables.base import Assets
+from trainables.errors import InputError
+from trainables.evaluation.spec import Protocol
+from trainables.options import fields_of
+from tuner.analysis.results import ArmResult
+from tuner.analysis.selection import best, feasible, point_of
+from tuner.base.errors import StudyFailed
+from tuner.base.records import Role, State, TrialRecord, commonest
+from tuner.base.signals import Signals
+from tuner.devices.resources import Resources
+from tuner.execution import confirmation, remote_tasks
+from tuner.execution.ray_tune_adapter import run_queue
+from tuner.execution.trial_queue import Lane, Listener, TrialQueue
+from tuner.planning.plan import LanePlan, Plan
+from tuner.search.budget import NO_BUDGET, Budget, share_of
+from tuner.search.learning_curves import Point, dominates
+from tuner.store.evaluation_store import Evaluations, protocol_id
+from tuner.store.run_folder import RunFolder
+from tuner.store.trial_reader import study_name
+from tuner.store.trial_store import LaneStore, connection_lost, importances, open_storage
+
+
+class Controller:
+    """One driver of one run.
+
+    Attributes:
+        lanes: the stores of the searches, "search" first; `confirm` that of the confirm stage.
+        evaluations: what was measured on the test splits.
+        reference: validation metrics of the pretrained classifier, {} where the method has none.
+        timings: {stage: seconds of wall time} of this driver.
+        problems, remarks: what went wrong (exit status 1) and what the user should know, one line each.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        folder: RunFolder,
+        storage_url: str,
+        resources: Resources,
+        listeners: Sequence[Listener],
+        signals: Signals,
+        progress: Callable[[int, int, str], None],
+    ) -> None:
+        self.plan, self.folder, self.resources = plan, folder, resources
+        self.listeners, self.signals, self.progress = listeners, signals, progress
+        self.storage_url = storage_url
+        self._open_stores()
+        self.timings: dict[str, float] = {}
+        self.problems: list[str] = []
+        self.remarks: list[str] = []
+        self._assets: Assets | None = None
+        self._test_benchmark: Any = None
+        self._data_version: Any = None
+
+    def _open_stores(self) -> None:
+        plan = self.plan
+        self.storage = open_storage(self.storage_url)
+        self.lanes = {lane.name: self._store(lane) for lane in plan.lanes}
+        self.search = self.lanes["search"]
+        name = study_name(self.folder.name, "confirm")
+        self.confirm = LaneStore(self.storage, name, "confirm", Role.CONFIRM, {}, plan.objectives, plan.seed)
+        self.evaluations = Evaluations(self.search, self.folder)
+
+    def _store(self, lane: LanePlan) -> LaneStore:
+        name = study_name(self.folder.name, lane.name)
+        return LaneStore(
+            self.storage,
+            name,
+            lane.name,
+            Role(lane.role),
+            lane.space,
+            self.plan.objectives,
+            self.plan.seed,
+            self.plan.sampler,
+            lane.prior,
+        )
+
+    def _problem(self, line: str) -> None:
+        if line not in self.problems:
+            self.problems.append(line)
+
+    def _remark(self, line: str) -> None:
+        if line not in self.remarks:
+            self.remarks.append(line)
+
+    # -- what is known ---------------------------------------------------------------------------------
+
+    def records(self) -> list[TrialRecord]:
+        """Return every trial of every lane."""
+        found = [record for store in self.lanes.values() for record in store.records()]
+        return found + self.confirm.records()
+
+    @property
+    def reference(self) -> dict[str, float]:
+        found: dict[str, float] = self.search.notes().get("reference", {})
+        return found
+
+    def superseded(self) -> list[str]:
+        """Return the keys of confirm trials of a winner that the run no longer has."""
+        found: list[str] = self.search.notes().get("superseded", [])
+        return found
+
+    def point(self, metrics: Mapping[str, float]) -> Point:
+        return point_of(self.plan.objectives, metrics)
+
+    def feasible(self, record: TrialRecord) -> bool:
+        """Return whether a complete trial meets every floor."""
+        return feasible(record, self.plan.floors, self.reference)
+
+    def best(self, lane: str = "search") -> TrialRecord | None:
+        return best(self.lanes[lane].records(), self.point, self.feasible)
+
+    def pareto(self) -> list[str]:
+        """Return the keys of the feasible trials that no other dominates in objectives and floors' metrics."""
+        records = [r for r in self.search.records() if self.feasible(r)]
+        axes = {r.key: (*self.point(r.last), *(r.last[f.metric] for f in self.plan.floors)) for r in records}
+        return [
+            key for key, point in axes.items() if not any(dominates(other, point) for other in axes.values())
+        ]
+
+    def importances(self) -> dict[str, float]:
+        return importances(self.storage, self.folder.name)
+
+    # -- preparing -------------------------------------------------------------------------------------
+
+    def _remote(self, function: Callable[..., Any], gpu: bool = True, returns: int = 1) -> Any:
+        gpus = self.resources.gpus_per_job if gpu else 0
+        return ray.remote(function).options(
+            num_cpus=self.resources.cpus_per_trial, num_gpus=gpus, max_retries=3, num_returns=returns
+        )
+
+    def _wait(self, refs: Sequence[Any]) -> list[Any]:
+        """Return the results of jobs in their order, looking out for signals."""
+        left = list(refs)
+        while left:
+            self.signals.check()
+            _, left = ray.wait(left, num_returns=len(left), timeout=0.2)
+        try:
+            return list(ray.get(list(refs)))
+        except RayTaskError as error:
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, InputError):
+                raise cause from None  # the user's line, not a remote traceback
+            raise
+
+    def prepare(self, seeds: Sequence[int]) -> Assets:
+        """Load the sealed benchmark once and see that the pretrained classifiers of these seeds exist."""
+        started = time.monotonic()
+        if self._assets is None:
+            job = self._remote(remote_tasks.load_benchmark, gpu=False)
+            (benchmark,) = self._wait([job.remote(self.plan.dataset, self.plan.data_dir, "search")])
+            self._assets = Assets(benchmark)
+        source = self._pretrain_source()
+        if source is not None:
+            missing = [seed for seed in seeds if seed not in self._assets.pretrained]
+            shared = ray.put(self._assets.benchmark)
+            job = self._remote(remote_tasks.pretrain)
+            protocol = self.plan.validation_protocol()
+            found = self._wait([job.remote(*source, seed, shared, protocol) for seed in missing])
+            for seed, (state, metrics) in zip(missing, found, strict=True):
+                self._assets.pretrained[seed] = state
+                if seed == self.plan.seed and not self.reference:
+                    self.search.note("reference", metrics)
+        self._clock("prepare", started)
+        return self._assets
+
+    def _pretrain_source(self) -> tuple[str, dict[str, Any]] | None:
+        """Return the method and settled options that define the pretraining, or None if nothing starts from it."""
+        for lane in self.plan.lanes:
+            keys = fields_of(get(lane.method).load_options())
+            if "pretrain.epochs" in keys:
+                return lane.method, dict(lane.fixed)
+        return None
+
+    def _clock(self, what: str, started: float) -> None:
+        self.timings[what] = self.timings.get(what, 0.0) + time.monotonic() - started
+
+    # -- stages ----------------------------------------------------------------------------------------
+
+    def run_search(self) -> None:
+        """Run every search to its number of trials.
+
+        Raises:
+            Interrupted: a signal came.
+            StudyFailed: not one trial of the study's own search is left standing.
+        """
+        assets = self.prepare([self.plan.seed])  # done already in a whole run
+
+        def lanes() -> list[Lane]:
+            return [
+                Lane(self.lanes[p.name], p.method, p.fixed, p.trials, self.plan.seed) for p in self.plan.lanes
+            ]
+
+        deadline = math.inf
+        if self.plan.time_budget_s is not None:
+            deadline = time.monotonic() + self.plan.time_budget_s
+        self._run(lanes, assets, deadline, "search", self.plan.budget)
+        records = self.search.records()
+        if records and all(r.state is State.FAIL for r in records):
+            raise StudyFailed(f"every trial failed; most often: {commonest([r.reason for r in records])}")
+
+    def _run(
+        self,
+        lanes: Callable[[], list[Lane]],
+        assets: Assets,
+        deadline: float,
+        what: str,
+        budget: Budget = NO_BUDGET,
+    ) -> None:
+        """Run the trials of a stage; if the database server was restarted under them, go on as a resume would."""
+        started = time.monotonic()
+        while True:
+            try:
+                self._run_queue(lanes(), assets, deadline, what, budget)
+                break
+            except Exception as error:
+                if not connection_lost(error):
+                    raise
+                self._remark(
+                    "the study's database was away; the trials in flight went on from their checkpoints"
+                )
+                self._open_stores()
+        self._clock(what, started)
+        self.signals.check()
+
+    def _run_queue(
+        self, lanes: list[Lane], assets: Assets, deadline: float, what: str, budget: Budget
+    ) -> None:
+        queue = TrialQueue(
+            lanes,
+            self.plan.objectives,
+            seed=self.plan.seed,
+            max_epochs=self.plan.max_epochs,
+            schedule=self.plan.schedule,
+            floors=self.plan.floors,
+            reference=self.reference,
+            listeners=self.listeners,
+            deadline=deadline,
+            budget=budget,
+            share=share_of(self.resources.cpus_per_trial, self.resources.gpus_per_trial),
+        )
+        if not queue.finished:
+            run_queue(
+                queue,
+                assets=assets,
+                run_uri=self.folder.uri,
+                validation=self.plan.validation,
+                resources=self.resources.as_request(),
+                concurrency=self.resources.concurrency,
+                log=self.folder.log,
+                keep=self._keep,
+                opened=self._opened_by_search if what == "search" else lambda names: None,
+                asked_to_stop=self.signals.asked,
+                epoch_timeout_s=self.plan.epoch_timeout_s,
+                longest_epoch_s=max((r.longest_epoch_s for r in self.records()), default=0.0),
+                pack=self.resources.pack,
+            )
+        missing = sum(max(0, lane.target - lane.asked) for lane in lanes if not lane.exhausted)
+        if missing and budget.is_spent(queue.usage):
+            self._remark(
+                f"the budget is spent: {missing} of {sum(x.target for x in lanes)} trials were not started"
+            )
+
+    def _opened_by_search(self, names: set[str]) -> None:
+        known = set(self.folder.read()[1].get("read_by_search", []))
+        if not names <= known:
+            self.folder.update(read_by_search=sorted(known | names))
+
+    def _keep(self, key: str, name: str) -> None:
+        """Hand a file that a trial left to MLflow; from an object store it is fetched first."""
+        path = self.folder.local / name
+        if self.folder.remote:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self.folder.files.read(name))
+        for listener in self.listeners:
+            listener.left(key, path)
+
+    def run_evaluate(self, records: Sequence[TrialRecord]) -> None:
+        """Score the checkpoints of complete trials on the sealed test splits.
+
+        What was scored under the same protocol is skipped; the same checkpoint, protocol and data are scored once
+        on a machine, whatever the run.
+        """
+        started = time.monotonic()
+        done = self.evaluations.protocols()
+        todo = []
+        for r in records:
+            protocol = self.plan.test_protocol(r.lane, r.arm)
+            if r.state is State.COMPLETE and done.get(r.key) != protocol_id(protocol):
+                todo.append((r, protocol))
+        if todo:
+            if self._test_benchmark is None:
+                self._test_benchmark = self._load_tests()
+                self._data_version = self._remote(remote_tasks.data_version, gpu=False).remote(
+                    self._test_benchmark
+                )
+            job = self._remote(remote_tasks.evaluate_checkpoint)
+            waiting = {
+                job.remote(
+                    self.folder.uri,
+                    r.checkpoint,
+                    self._test_benchmark,
+                    protocol,
+                    self.plan.cpus_per_trial,
+                    self._data_version,
+                    r.configuration.get("cache_dir", ""),
+                ): (r, protocol)
+                for r, protocol in todo
+            }
+            while waiting:
+                self.signals.check()
+                ready, _ = ray.wait(list(waiting), timeout=0.2)
+                for ref in ready:
+                    self._evaluated(*waiting.pop(ref), ref)
+                    self.progress(len(todo) - len(waiting), len(todo), "evaluated")
+        self._clock("evaluate", started)
+
+    def _load_tests(self) -> Any:
+        """Return a reference to the benchmark with its test splits; what is to be said of it goes into plan.json."""
+        job = self._remote(remote_tasks.load_tests, gpu=False, returns=2)
+        cache_dir = self.plan.lanes[0].fixed.get("cache_dir", "")
+        benchmark, notes = job.remote(
+            self.plan.dataset, self.plan.data_dir, self.plan.tested_groups, cache_dir
+        )
+        (found,) = self._wait([notes])
+        self.folder.update(test_data=list(found))
+        return benchmark
+
+    def _evaluated(self, record: TrialRecord, protocol: Protocol, ref: Any) -> None:
+        try:
+            found = ray.get(ref)
+        except Exception as error:
+            reason = " ".join(str(error).split())[-300:]
+            self.folder.log(record.key, f"evaluation failed: {error}")
+            self._problem(f"evaluation of {record.key} failed: {reason}")
+            return
+        name = self.evaluations.add(
+            record.key, protocol, found.metrics, found.remarks, remote_tasks.kept_scores(found)
+        )
+        if name:
+            self._keep(record.key, name)
+        for listener in self.listeners:
+            listener.evaluated(record, found.metrics)
+
+    def strip(self, winner: TrialRecord) -> dict[str, Any] | None:
+        """Return some of the winner's outliers before and after its attack, or None if it has none."""
+        assets = self.prepare([])
+        job = self._remote(remote_tasks.outlier_strip)
+        (found,) = self._wait([job.remote(self.folder.uri, winner.checkpoint, assets.benchmark)])
+        strip: dict[str, Any] | None = found
+        return strip
+
+    def winner_network(self, winner: TrialRecord) -> tuple[Any, Any]:
+        """Return the winner's classifier and an example batch of validation images, for the model registry."""
+        assets = self.prepare([])
+        return remote_tasks.winner_network(self.folder.uri, winner.checkpoint, assets.benchmark)
+
+    def run_confirm(self) -> None:
+        """Retrain the winner and every arm with fresh seeds, and score them on the test splits."""
+        winner = self.best()
+        if winner is None:
+            raise StudyFailed(confirmation.no_winner(self.plan, self.search.records()))
+        arms = self._arms(winner)
+        planned, superseded = confirmation.plan_trials(self.plan, self.confirm, arms)
+        if superseded or self.superseded():
+            self.search.note("superseded", superseded)
+        assets = self.prepare(sorted({item.pretrain_seed for item in planned.values()}))
+        target = max(planned, default=-1) + 1
+
+        def lanes() -> list[Lane]:
+            return [Lane(self.confirm, "", {}, target, 0, early_stopping=False, planned=planned)]
+
+        self._run(lanes, assets, math.inf, "confirm")
+        self.run_evaluate(confirmation.current(self.confirm.records(), arms))
+
+    def _arms(self, winner: TrialRecord) -> confirmation.Arms:
+        tuned = {arm.name: self.best(arm.name) for arm in self.plan.arms if arm.search}
+        for name in [name for name, own in tuned.items() if own is None]:
+            self._remark(f"arm {name} has no feasible trial and is not confirmed")
+        return confirmation.arms_of(self.plan, winner, tuned)
+
+    def arm_results(self) -> list[ArmResult]:
+        """Return the confirm stage by arm, over the seeds that every arm has finished: pairs stay pairs."""
+        winner = self.best()
+        if winner is None:
+            return []
+        records = confirmation.current(self.confirm.records(), self._arms(winner))
+        return confirmation.results_of(self.plan, records, self.evaluations.metrics())

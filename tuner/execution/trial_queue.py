@@ -1,0 +1,323 @@
+"""Which trial runs next and what becomes of it. Knows no Ray: the bridge calls it, tests drive it directly."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from search_spaces.study import Floor, Objective
+from trainables.seeds import derive_seed
+from tuner.analysis.selection import point_of
+from tuner.base.records import Decision, State, TrialRecord
+from tuner.search.budget import NO_BUDGET, Budget, Usage
+from tuner.search.learning_curves import Peers, Point
+from tuner.search.schedulers import Never, Place, Schedule, decide
+from tuner.store.trial_store import LaneStore
+
+MAX_DEATHS = 4  # so many dead workers in a row, without an epoch between them, take their trial with them
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One trial to be run now.
+
+    Attributes:
+        key: the trial's name within the run.
+        method: of `trainables.METHODS`.
+        configuration: {dotted option: value}.
+        seed, pretrain_seed: of the trial's random streams, of the classifier it starts from.
+        checkpoint: the file to continue from, relative to the run folder; "" to start.
+        epochs: how many epochs are already behind it.
+        deaths: workers that it has lost since its last epoch.
+    """
+
+    key: str
+    lane: str
+    number: int
+    method: str
+    configuration: Mapping[str, Any]
+    seed: int
+    pretrain_seed: int
+    checkpoint: str
+    epochs: int
+    attempt: int
+    deaths: int = 0
+
+
+class Listener(Protocol):
+    """Who wants to know: tracking and the console. Called after the storage has it, on the driver's thread."""
+
+    def started(self, record: TrialRecord) -> None: ...
+    def epoch(self, record: TrialRecord, epoch: int) -> None: ...
+    def ended(self, record: TrialRecord) -> None: ...
+    def evaluated(self, record: TrialRecord, metrics: Mapping[str, float]) -> None: ...
+    def left(self, key: str, path: Path) -> None: ...
+
+
+@dataclass
+class Planned:
+    """A trial whose configuration is settled beforehand: the confirm stage."""
+
+    configuration: Mapping[str, Any]
+    method: str
+    seed: int
+    pretrain_seed: int
+    attrs: Mapping[str, Any]
+
+    def is_of(self, record: TrialRecord) -> bool:
+        """Return whether a trial is this very piece of work."""
+        return (record.method, record.configuration, record.seed, record.arm, record.seed_index) == (
+            self.method,
+            dict(self.configuration),
+            self.seed,
+            self.attrs["arm"],
+            self.attrs["seed_index"],
+        )
+
+
+@dataclass
+class Lane:
+    """One source of trials: a search (the store asks) or a list (`planned`, by trial number)."""
+
+    store: LaneStore
+    method: str
+    fixed: Mapping[str, Any]
+    target: int
+    pretrain_seed: int
+    early_stopping: bool = True
+    planned: Mapping[int, Planned] = field(default_factory=dict)
+    exhausted: bool = False
+    waiting: list[int] = field(default_factory=list)
+    running: set[int] = field(default_factory=set)
+    deaths: dict[int, int] = field(default_factory=dict)
+    peers: Peers = field(default_factory=Peers)
+
+    @property
+    def asked(self) -> int:
+        return self.store.count
+
+
+class TrialQueue:
+    """The state machine of one stage over its lanes.
+
+    `next` hands out trials; `report`, `failed` and `died` say what became of them. All state is in the stores:
+    a queue built anew over the same stores goes on where the last one was.
+    """
+
+    def __init__(
+        self,
+        lanes: Sequence[Lane],
+        objectives: Sequence[Objective],
+        *,
+        seed: int,
+        max_epochs: int,
+        schedule: Schedule,
+        floors: Sequence[Floor] = (),
+        reference: Mapping[str, float] | None = None,
+        listeners: Sequence[Listener] = (),
+        deadline: float = math.inf,
+        budget: Budget = NO_BUDGET,
+        share: Mapping[str, float] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take up the lanes where they are.
+
+        Args:
+            deadline, budget: no trial starts any more after this time of `clock`, once this is spent.
+            share: {metric: factor}; each epoch is recorded with its "seconds" times the factor under that name.
+        """
+        self.lanes = {lane.store.lane: lane for lane in lanes}
+        self.objectives = tuple(objectives)
+        self.seed, self.max_epochs = seed, max_epochs
+        self.schedule = schedule
+        self.floors, self.reference = tuple(floors), dict(reference or {})
+        self.listeners = tuple(listeners)
+        self.deadline, self.clock = deadline, clock
+        self.budget, self.share = budget, dict(share or {})
+        self.usage = Usage.of([record for lane in lanes for record in lane.store.records()])
+        for lane in lanes:
+            self._recover(lane)
+
+    def _recover(self, lane: Lane) -> None:
+        """Take up what was running when the last driver ended; a decision already taken is carried out."""
+        for record in lane.store.records():
+            for epoch, entry in record.history.items():
+                lane.peers.add(record.number, epoch, self.point(entry.metrics))
+            if record.state is not State.RUNNING:
+                continue
+            decision = record.history[record.epochs].decision if record.history else Decision.CONTINUE
+            if decision is Decision.CONTINUE:
+                lane.waiting.append(record.number)
+            else:
+                self._end(lane, record.number, decision)
+
+    # -- handing out -----------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> int:
+        return sum(len(lane.running) for lane in self.lanes.values())
+
+    @property
+    def finished(self) -> bool:
+        """Return whether nothing runs and nothing will be handed out any more."""
+        return not self.running and not any(
+            lane.waiting or self._may_ask(lane) for lane in self.lanes.values()
+        )
+
+    def _may_ask(self, lane: Lane) -> bool:
+        wanted = lane.asked < lane.target and not lane.exhausted
+        return wanted and self.clock() < self.deadline and not self.budget.is_spent(self.usage)
+
+    def next(self, beside: str = "") -> Assignment | None:
+        """Return the next trial to run, or None if there is none at the moment (see `finished`).
+
+        Args:
+            beside: the lane whose trials come first, because they may share a worker. Otherwise searches advance side
+                by side.
+        """
+        for lane in sorted(self.lanes.values(), key=lambda lane: lane.store.lane != beside):
+            if lane.waiting:
+                return self._assign(lane, lane.store.begin_attempt(lane.waiting.pop(0)))
+        while True:
+            open_lanes = [lane for lane in self.lanes.values() if self._may_ask(lane)]
+            if not open_lanes:
+                return None
+            # the lane that is furthest behind its share
+            lane = min(open_lanes, key=lambda lane: (lane.store.lane != beside, lane.asked / lane.target))
+            record = lane.store.ask(lambda number, params, lane=lane: self._begin(lane, number, params))  # type: ignore[misc]
+            if record is not None:
+                return self._assign(lane, record)
+            lane.exhausted = True
+
+    def _assign(self, lane: Lane, record: TrialRecord) -> Assignment:
+        number = record.number
+        lane.running.add(number)
+        for listener in self.listeners:
+            listener.started(record)
+        planned = lane.planned.get(number)
+        return Assignment(
+            key=record.key,
+            lane=record.lane,
+            number=number,
+            method=record.method,
+            configuration=record.configuration,
+            seed=record.seed,
+            pretrain_seed=planned.pretrain_seed if planned else lane.pretrain_seed,
+            checkpoint=record.checkpoint,
+            epochs=record.epochs,
+            attempt=record.attempt,
+            deaths=lane.deaths.get(number, 0),
+        )
+
+    def _begin(self, lane: Lane, number: int, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a new trial is made of besides its searched parameters."""
+        if lane.planned:
+            item = lane.planned[number]
+            return {
+                "configuration": dict(item.configuration),
+                "method": item.method,
+                "seed": item.seed,
+                **item.attrs,
+            }
+        seed = derive_seed(self.seed, lane.store.lane, "trial", number)
+        return {"configuration": {**lane.fixed, **params}, "method": lane.method, "seed": seed}
+
+    # -- what became of them ---------------------------------------------------------------------------
+
+    def report(self, key: str, epoch: int, metrics: Mapping[str, float], checkpoint: str) -> Decision:
+        """Record an epoch and decide; a trial whose life is over is ended in the storage before this returns."""
+        lane, number = self._find(key)
+        record = lane.store.record(number)
+        if epoch in record.history:  # trained again after a kill: same numbers, same decision
+            decision = record.history[epoch].decision
+        else:
+            problem = self._problem(epoch, metrics)
+            if problem:
+                self.failed(key, problem)
+                return Decision.DONE
+            seconds = metrics.get("seconds", 0.0)
+            metrics = {**metrics, **{name: factor * seconds for name, factor in self.share.items()}}
+            decision, place = self._decide(lane, record, epoch, metrics)
+            lane.store.report(number, epoch, metrics, decision, checkpoint, place)
+            lane.peers.add(number, epoch, self.point(metrics))
+            self.usage = self.usage.plus(metrics)
+            lane.deaths.pop(number, None)
+            for listener in self.listeners:
+                listener.epoch(lane.store.record(number), epoch)
+        if decision is not Decision.CONTINUE:
+            lane.running.discard(number)
+            self._end(lane, number, decision)
+        return decision
+
+    def _problem(self, epoch: int, metrics: Mapping[str, float]) -> str:
+        for name in [o.metric for o in self.objectives] + [f.metric for f in self.floors]:
+            if name not in metrics:
+                return f"the report of epoch {epoch} lacks {name}"
+            if not math.isfinite(metrics[name]):
+                return f"{name} is {metrics[name]} after epoch {epoch}"
+        return ""
+
+    def _decide(
+        self, lane: Lane, record: TrialRecord, epoch: int, metrics: Mapping[str, float]
+    ) -> tuple[Decision, Place | None]:
+        """Return the decision, and the trial's place among those it was compared with, if it was."""
+        schedule = self.schedule if lane.early_stopping else Never(self.max_epochs)
+        own = {**lane.peers.curve(record.number), epoch: self.point(metrics)}
+        return decide(schedule, epoch, own, lane.peers, self.max_epochs)
+
+    def point(self, metrics: Mapping[str, float]) -> Point:
+        return point_of(self.objectives, metrics)
+
+    def violations(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Return {floor's metric: how far below its bound}; above 0 is infeasible."""
+        return {
+            f.metric: f.bound(self.reference.get(f.metric)) - metrics[f.metric]
+            for f in self.floors
+            if f.metric in metrics
+        }
+
+    def _end(self, lane: Lane, number: int, decision: Decision) -> None:
+        state = State.PRUNED if decision is Decision.PRUNE else State.COMPLETE
+        record = lane.store.record(number)
+        reason = f"stopped at epoch {record.epochs}" if state is State.PRUNED else ""
+        lane.store.finish(number, state, reason, self.violations(record.last))
+        self._announce_end(lane, number)
+
+    def failed(self, key: str, reason: str) -> None:
+        """End a trial as FAIL with its reason."""
+        lane, number = self._find(key)
+        lane.running.discard(number)
+        lane.store.finish(number, State.FAIL, reason)
+        self._announce_end(lane, number)
+
+    def died(self, key: str, reason: str) -> None:
+        """Put a trial whose worker vanished back in the queue, same number, from its last checkpoint.
+
+        Only deaths of its workers count, not the drivers that were killed meanwhile, and an epoch forgives them.
+        """
+        lane, number = self._find(key)
+        lane.deaths[number] = lane.deaths.get(number, 0) + 1
+        if lane.deaths[number] >= MAX_DEATHS:
+            self.failed(key, f"{reason} ({MAX_DEATHS} times)")
+            return
+        lane.running.discard(number)
+        lane.waiting.append(number)
+
+    def reclaim(self) -> None:
+        """Take back what an executor left running when it ended: same as a dead driver's trials."""
+        for lane in self.lanes.values():
+            lane.waiting.extend(sorted(lane.running))
+            lane.running.clear()
+
+    def _announce_end(self, lane: Lane, number: int) -> None:
+        for listener in self.listeners:
+            listener.ended(lane.store.record(number))
+
+    def _find(self, key: str) -> tuple[Lane, int]:
+        for lane in self.lanes.values():
+            for number in lane.running:
+                if lane.store.record(number).key == key:
+                    return lane, number
+        raise KeyError(key)

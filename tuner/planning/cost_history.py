@@ -1,0 +1,70 @@
+"""What an epoch has cost in earlier runs, for the preview of a new one: `usage.json` of every run folder."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tuner.base.records import TrialRecord
+from tuner.planning.plan import Plan
+from tuner.search.budget import Usage
+
+FILE = "usage.json"
+
+
+@dataclass(frozen=True)
+class Pace:
+    """The cost of one epoch of a lane, measured.
+
+    Attributes:
+        seconds, gpu_seconds, cpu_seconds: per epoch.
+        run: where it was measured.
+    """
+
+    seconds: float
+    gpu_seconds: float
+    cpu_seconds: float
+    run: str
+
+
+def to_json(plan: Plan, records: Sequence[TrialRecord]) -> dict[str, Any]:
+    """Return what a run has used, lane by lane, for its `usage.json`."""
+    lanes = {}
+    for name in dict.fromkeys(record.lane for record in records):
+        method = next((lane.method for lane in plan.lanes if lane.name == name), plan.method)
+        lanes[name] = {"method": method, **asdict(Usage.of([r for r in records if r.lane == name]))}
+    return {"run": plan.run_name, "dataset": plan.dataset, "lanes": lanes}
+
+
+def measured(root: str, plan: Plan) -> dict[str, Pace]:
+    """Return {lane: pace} of the newest run on the data set that has trained a lane's method under its name.
+
+    A lane that no run has measured is left out; so are files that cannot be read.
+    """
+    if "://" in root:
+        return {}
+    found: dict[str, Pace] = {}
+    files = sorted(Path(root).glob(f"*/{FILE}"), key=lambda path: path.stat().st_mtime)
+    for path in files:  # oldest first: a newer one replaces it
+        try:
+            data = json.loads(path.read_text())
+            if data["dataset"] == plan.dataset:
+                found |= _paces(data, plan)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # of another version or cut short: a preview does without
+    return found
+
+
+def _paces(data: Mapping[str, Any], plan: Plan) -> dict[str, Pace]:
+    found = {}
+    for lane in plan.lanes:
+        used = data["lanes"].get(lane.name)
+        if used and used["method"] == lane.method and used["epochs"] > 0:
+            found[lane.name] = Pace(
+                used["seconds"] / used["epochs"],
+                used["gpu_seconds"] / used["epochs"],
+                used["cpu_seconds"] / used["epochs"],
+                data["run"],
+            )
+    return found

@@ -1,0 +1,61 @@
+"""`--set KEY=VALUE` over a study's space, and every setting checked against the methods' options."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import trainables
+from search_spaces.domain import Choice, Float, Int, Setting, parse_setting
+from trainables.errors import InputError
+from trainables.options import fields_of, unknown
+from trainables.options.schema import check
+from tuner.base.errors import UsageError
+
+RESERVED = {
+    "dataset": "--dataset",
+    "data_dir": "--data-dir",
+    "epochs": "--max-epochs",
+    "seed": "--seed",
+    "threads": "--cpus-per-trial",
+}
+
+
+def settle_space(
+    space: Mapping[str, Setting], texts: Sequence[str], methods: Sequence[str]
+) -> dict[str, Setting]:
+    """Put `--set KEY=VALUE` over a space and check every setting against the methods' options."""
+    settled = dict(space)
+    for text in texts:
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        if not equals or not key or not value.strip():
+            raise UsageError(f"--set {text!r} is not KEY=VALUE, for example --set lr=0.001")
+        if key in RESERVED:
+            raise UsageError(f"--set {key}=... is not possible; use {RESERVED[key]}")
+        settled[key] = parse_setting(value)
+    known: dict[str, Any] = {}
+    for method in methods:
+        known |= fields_of(trainables.get(method).load_options())
+    return {key: check_setting(key, value, known) for key, value in settled.items()}
+
+
+def check_setting(key: str, setting: Setting, known: Mapping[str, Any]) -> Setting:
+    """Return a setting in the option's type.
+
+    Raises:
+        InputError: unknown key, wrong type, out of bounds (a range is checked at both of its ends).
+    """
+    if key not in known:
+        raise InputError(unknown("option", key, known))
+    option, hint, _ = known[key]
+    if isinstance(setting, Choice):
+        return Choice(tuple(check(key, value, option, hint) for value in setting.options))
+    if isinstance(setting, (Float, Int)):
+        if hint is int and isinstance(setting, Float):
+            raise InputError(f"{key} is a whole number; use int({setting.low:g}, {setting.high:g})")
+        if hint not in (int, float):
+            raise InputError(f"{key} is of type {hint.__name__}; use choice(...) or a plain value")
+        low, high = (check(key, bound, option, hint) for bound in (setting.low, setting.high))
+        return replace(setting, low=low, high=high) if hint is int else Float(low, high, setting.log)
+    checked: Setting = check(key, setting, option, hint)
+    return checked

@@ -1,0 +1,1 @@
+"""report.html, report.md and the CSV tables."""

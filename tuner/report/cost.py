@@ -1,0 +1,51 @@
+"""The report's section on what the run has cost, against its budgets."""
+
+from tuner.analysis.metric_text import duration
+from tuner.analysis.results import StudyResult
+from tuner.report.blocks import Block, Heading, Table, Text
+from tuner.search.budget import Usage
+
+
+def cost(result: StudyResult) -> list[Block]:
+    """Return epochs, training time and device time by lane, the budgets, and wall time by stage."""
+    rows = []
+    for lane in dict.fromkeys(r.lane for r in result.records):
+        records = result.lane(lane)
+        used, full = Usage.of(records), len(records) * result.plan.max_epochs
+        saved = f"{100 * (1 - used.epochs / full):.0f} %" if lane != "confirm" else "-"
+        rows.append((lane, str(len(records)), str(used.epochs), str(full), saved, *_times(used)))
+    if not rows:
+        return []
+    total = Usage.of(result.records)
+    rows.append(("in all", str(len(result.records)), str(total.epochs), "", "", *_times(total)))
+    header = ("lane", "trials", "epochs trained", "without early stopping", "saved")
+    blocks: list[Block] = [
+        Heading("Cost"),
+        Table((*header, "training time", "GPU-seconds", "CPU-seconds"), rows),
+        *(Text(line) for line in _budgets(result)),
+    ]
+    if result.timings:
+        times = [(name, duration(seconds)) for name, seconds in result.timings.items()]
+        blocks.append(Table(("stage", "wall time"), times))
+    return blocks
+
+
+def _times(used: Usage) -> tuple[str, str, str]:
+    return duration(used.seconds), f"{used.gpu_seconds:.0f}", f"{used.cpu_seconds:.0f}"
+
+
+def _budgets(result: StudyResult) -> list[str]:
+    """Return each budget of the search beside what it has used."""
+    plan, used = result.plan, Usage.of([r for r in result.records if r.lane != "confirm"])
+    lines = []
+    if plan.epoch_budget is not None:
+        lines.append(f"Epoch budget of the search: {plan.epoch_budget}; used: {used.epochs}.")
+    if plan.gpu_budget_s is not None:
+        spent = used.gpu_seconds + used.cpu_seconds
+        lines.append(f"Device budget of the search: {duration(plan.gpu_budget_s)}; used: {duration(spent)}.")
+    if plan.time_budget_s is not None:
+        took = duration(result.timings.get("search", float("nan")))
+        lines.append(
+            f"Time budget of the search: {duration(plan.time_budget_s)}; used in this launch: {took}."
+        )
+    return lines

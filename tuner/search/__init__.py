@@ -1,0 +1,1 @@
+"""Samplers, stopping rules and budgets: which configuration is next and which trial goes on."""

@@ -1,0 +1,169 @@
+"""When a trial stops: pure functions of the stored history, so a resume decides as if nothing had happened."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tuner.base.records import Decision
+from tuner.search.learning_curves import Curve, Peers, Point
+
+Place = tuple[int, int]  # place from 1, of how many
+
+
+class Schedule(Protocol):
+    """A rule that stops trials early."""
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Return the epochs at which all trials are compared; () for a rule without such epochs."""
+
+    def looks_at(self, epoch: int) -> Sequence[int]:
+        """Return the epochs that a decision after `epoch` reads; empty: there is none."""
+
+    def stops(self, epoch: int, place: Place, own: Curve, others: Peers) -> bool:
+        """Return whether the trial ends here.
+
+        Args:
+            place: of the trial among all that have reached the epoch, by their points there.
+            own: to this epoch.
+            others: the other trials of the lane.
+        """
+
+    def fewest_epochs(self, trials: int) -> int:
+        """Return how few epochs so many trials may come to."""
+
+
+def decide(
+    schedule: Schedule, epoch: int, own: Curve, others: Peers, max_epochs: int
+) -> tuple[Decision, Place | None]:
+    """Return what happens to a trial that has just finished `epoch`, counted from 1, and its place there.
+
+    The place is None where trials are not compared.
+
+    Args:
+        own: this trial's curve to this epoch.
+        others: the other trials, as far as they have got.
+        max_epochs: the end of every trial.
+    """
+    if epoch >= max_epochs:
+        return Decision.DONE, None
+    if not schedule.looks_at(epoch):
+        return Decision.CONTINUE, None
+    place = 1 + others.before(epoch, own[epoch]), 1 + others.count(epoch)
+    stops = schedule.stops(epoch, place, own, others)
+    return Decision.PRUNE if stops else Decision.CONTINUE, place
+
+
+def schedule(name: str, first_rung: int, reduction: int, max_epochs: int) -> Schedule:
+    """Return the rule of that name (`search_spaces.study.SCHEDULERS`)."""
+    if name == "asha":
+        return Halving(rungs(first_rung, reduction, max_epochs), reduction, max_epochs)
+    if name == "median":
+        return Median(first_rung, max_epochs)
+    return Never(max_epochs)
+
+
+def rungs(first: int, reduction: int, max_epochs: int) -> tuple[int, ...]:
+    """Return the epochs at which trials are compared: first * reduction**k below max_epochs.
+
+    Example:
+        first 1, reduction 3, max 9 -> (1, 3); first 1, reduction 3, max 10 -> (1, 3, 9)
+    """
+    found, epoch = [], first
+    while epoch < max_epochs:
+        found.append(epoch)
+        epoch *= reduction
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Halving:
+    """Asynchronous successive halving, stopping form.
+
+    At a rung the trial goes on if it is among the best 1/reduction (rounded up) of all that have reached the
+    rung so far, itself included.
+
+    Source:
+        Li et al., A System for Massively Parallel Hyperparameter Tuning (MLSys 2020). Differs in stopping where the
+        paper pauses, and for several objectives in ranking by non-dominated fronts (Schmucker et al. 2021).
+    """
+
+    rungs: tuple[int, ...]
+    reduction: int
+    max_epochs: int
+
+    def looks_at(self, epoch: int) -> Sequence[int]:
+        return (epoch,) if epoch in self.rungs else ()
+
+    def stops(self, epoch: int, place: Place, own: Curve, others: Peers) -> bool:
+        return place[0] > math.ceil(place[1] / self.reduction)
+
+    def fewest_epochs(self, trials: int) -> int:
+        """Return the epochs if every rung keeps its best 1/reduction and no more.
+
+        Example:
+            20 trials, rungs 1 and 3 of 9 epochs, reduction 3: 20 * 1 + 7 * 2 + 3 * 6 = 52
+        """
+        total, alive, before = 0, trials, 0
+        for rung in (*self.rungs, self.max_epochs):
+            total += alive * (rung - before)
+            alive, before = max(1, -(-alive // self.reduction)), rung
+        return total
+
+
+MEDIAN_TRIALS = 5  # the median of fewer says little; as in Optuna's MedianPruner
+
+
+@dataclass(frozen=True)
+class Median:
+    """Median stopping: a trial ends if its best value so far is below the median of the others' running averages.
+
+    The running average of a trial at epoch s is the mean of its values at the epochs 1 to s. Nobody is stopped
+    before the epoch `grace`, nor while fewer than MEDIAN_TRIALS others have reached the epoch.
+
+    Source:
+        Golovin et al., Google Vizier (KDD 2017), section 3.2.2. Differs in reading every trial that has reached the
+        epoch where the paper reads completed ones: a median over survivors would tighten with each stop. With
+        several objectives "below the median" is "more than half stand before it" (see `peers.rank`), and the best
+        value so far is taken objective by objective.
+    """
+
+    grace: int
+    max_epochs: int
+    rungs: tuple[int, ...] = ()
+
+    def looks_at(self, epoch: int) -> Sequence[int]:
+        return range(1, epoch + 1) if self.grace <= epoch < self.max_epochs else ()
+
+    def stops(self, epoch: int, place: Place, own: Curve, others: Peers) -> bool:
+        if others.count(epoch) < MEDIAN_TRIALS:
+            return False
+        best: Point = tuple(max(values) for values in zip(*own.values(), strict=True))
+        return others.most_average_above(epoch, best)
+
+    def fewest_epochs(self, trials: int) -> int:
+        """Return the epochs if all are stopped as soon as the rule allows it.
+
+        Example:
+            20 trials of 9 epochs, grace 1: 5 * 9 + 15 * 1 = 60
+        """
+        free = min(trials, MEDIAN_TRIALS)
+        return free * self.max_epochs + (trials - free) * min(self.grace, self.max_epochs)
+
+
+@dataclass(frozen=True)
+class Never:
+    """Every trial trains to the end."""
+
+    max_epochs: int
+    rungs: tuple[int, ...] = ()
+
+    def looks_at(self, epoch: int) -> Sequence[int]:
+        return ()
+
+    def stops(self, epoch: int, place: Place, own: Curve, others: Peers) -> bool:
+        return False
+
+    def fewest_epochs(self, trials: int) -> int:
+        return trials * self.max_epochs

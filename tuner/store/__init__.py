@@ -1,0 +1,1 @@
+"""What a run keeps on disk and in its database, and which driver may write it."""

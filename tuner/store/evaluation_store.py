@@ -1,0 +1,69 @@
+"""What a run keeps of its evaluations: metrics and remarks in the study's storage, outlier scores as files."""
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from trainables.evaluation.spec import Protocol
+from tuner.store.run_folder import RunFolder
+from tuner.store.trial_store import LaneStore
+
+Scores = Mapping[str, "np.ndarray[Any, Any]"]
+
+
+class Evaluations:
+    """The evaluations of one run, by trial key."""
+
+    def __init__(self, store: LaneStore, folder: RunFolder) -> None:
+        self._store, self._folder = store, folder
+
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """Return {trial key: test metrics} of what was evaluated."""
+        return self._notes("evaluation/")
+
+    def remarks(self) -> dict[str, list[str]]:
+        """Return {trial key: remarks} of the evaluations that have any."""
+        found = {key: entry["remarks"] for key, entry in self._notes("evaluated/").items()}
+        return {key: remarks for key, remarks in found.items() if remarks}
+
+    def protocols(self) -> dict[str, str]:
+        """Return {trial key: `protocol_id` of what it was evaluated under}."""
+        done = self._notes("evaluation/")
+        return {k: entry["protocol"] for k, entry in self._notes("evaluated/").items() if k in done}
+
+    def add(
+        self, key: str, protocol: Protocol, metrics: Mapping[str, float], remarks: list[str], scores: Scores
+    ) -> str:
+        """Keep an evaluation and return the name of the file of its scores, "" if it has none."""
+        name = f"evaluations/{key}.npz" if scores else ""
+        if scores:
+            buffer = io.BytesIO()
+            arrays: dict[str, Any] = {k: v.astype(np.float32) for k, v in scores.items()}
+            np.savez_compressed(buffer, **arrays)
+            self._folder.files.write(name, buffer.getvalue())
+        self._store.note(f"evaluated/{key}", {"protocol": protocol_id(protocol), "remarks": remarks})
+        self._store.note(f"evaluation/{key}", dict(metrics))  # last: it says that all of it is there
+        return name
+
+    def scores(self, key: str) -> dict[str, Any]:
+        """Return the stored outlier scores of an evaluated trial."""
+        try:
+            data = self._folder.files.read(f"evaluations/{key}.npz")
+        except FileNotFoundError:
+            return {}
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+
+    def _notes(self, prefix: str) -> dict[str, Any]:
+        notes = self._store.notes()
+        return {key.removeprefix(prefix): value for key, value in notes.items() if key.startswith(prefix)}
+
+
+def protocol_id(protocol: Protocol) -> str:
+    """Return a short hash of everything that a protocol measures."""
+    return hashlib.sha256(json.dumps(asdict(protocol), sort_keys=True).encode()).hexdigest()[:16]

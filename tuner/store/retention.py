@@ -1,0 +1,90 @@
+"""Which checkpoints stay once a trial has ended: its last recorded one, and no other file beside it."""
+
+from collections.abc import Container, Mapping, Sequence
+from pathlib import Path
+
+from trainables.checkpoints import delete, keep_only
+from trainables.storage import Folder
+from tuner.base.records import State, TrialRecord
+
+
+class Retention:
+    """Deletes what is no longer needed; a listener of the trial queue.
+
+    A running trial's worker keeps the latest checkpoint and the one before it. When the storage has a trial's end,
+    the checkpoint of its last recorded epoch stays: what a COMPLETE trial is evaluated by (so the best trial's is
+    always there), the rung at which a PRUNED one was stopped, the last good epoch of one that failed.
+
+    Attributes:
+        problems: one line for each trial of which something could not be deleted.
+    """
+
+    def __init__(self, files: Folder) -> None:
+        self.files = files
+        self._problems: dict[str, str] = {}
+
+    @property
+    def problems(self) -> list[str]:
+        return list(self._problems.values())
+
+    def ended(self, record: TrialRecord) -> None:
+        """Delete at once in a local folder; requests to an object store would hold up the driver."""
+        if self.files.is_local:
+            self._keep(record.key, record.checkpoint)
+
+    def sweep(
+        self,
+        records: Sequence[TrialRecord],
+        superseded: Container[str] = (),
+        evaluated: Container[str] = (),
+    ) -> None:
+        """Do it for all that have ended: also for those whose end no driver lived to hear of. One listing.
+
+        Args:
+            superseded: confirm trials of a winner that the run no longer has; once evaluated, nothing needs them.
+        """
+        found = self._by_trial("checkpoints")
+        for record in records:
+            if record.state is State.RUNNING or record.key not in found:
+                continue
+            unused = record.key in superseded and (
+                record.key in evaluated or record.state is not State.COMPLETE
+            )
+            kept = "" if unused else record.checkpoint
+            if found[record.key] != [kept]:
+                self._keep(record.key, kept)
+
+    def samples(self, records: Sequence[TrialRecord]) -> None:
+        """Delete what methods of ended trials have left in `files/` but the newest; MLflow must have all of it."""
+        found = self._by_trial("files")
+        for record in records:
+            if record.state is not State.RUNNING:
+                self._note(record.key, delete(self.files, found.get(record.key, [])[:-1]))
+
+    def _by_trial(self, folder: str) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for name in self.files.walk(folder):
+            found.setdefault(name.split("/")[1], []).append(name)
+        return found
+
+    def _keep(self, key: str, checkpoint: str) -> None:
+        self._problems.pop(key, None)
+        self._note(key, keep_only(self.files, key, checkpoint))
+
+    def _note(self, key: str, left: Sequence[str]) -> None:
+        if left:
+            self._problems[key] = f"trial {key}: {'; '.join(left)}"
+
+    # what else a listener hears
+
+    def started(self, record: TrialRecord) -> None:
+        """Do nothing."""
+
+    def epoch(self, record: TrialRecord, epoch: int) -> None:
+        """Do nothing: the worker has deleted the one before the last."""
+
+    def evaluated(self, record: TrialRecord, metrics: Mapping[str, float]) -> None:
+        """Do nothing."""
+
+    def left(self, key: str, path: Path) -> None:
+        """Do nothing."""

@@ -1,0 +1,160 @@
+"""The run's folder: its plan, storage, logs and lease. Knows no Ray, Optuna or MLflow."""
+
+import datetime
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainables.storage import Folder
+from tuner.base import environment
+from tuner.base.errors import UsageError
+from tuner.planning import plan as plans
+from tuner.planning.plan import Plan
+from tuner.store.lease import Lease
+
+
+class RunFolder:
+    """One run below the storage root.
+
+    Attributes:
+        name: the run's name.
+        uri: where checkpoints and results go; a local path or an object store.
+        local: where the driver keeps its own files (log, spool, lease); equals `uri` for a local root.
+    """
+
+    def __init__(self, root: str, name: str) -> None:
+        self.root: str = root
+        self.name: str = name
+        self.remote = "://" in root
+        self.uri = f"{root.rstrip('/')}/{name}" if self.remote else str(Path(root).resolve() / name)
+        drivers = Path(environment.variable("TUNER_DRIVER_DIR", "runs")).expanduser().resolve()
+        self.local = drivers / name if self.remote else Path(self.uri)
+        self.files = Folder(self.uri)
+
+    def exists(self) -> bool:
+        try:
+            self.files.read("plan.json")
+        except (FileNotFoundError, OSError):
+            return self.local.exists() and any(self.local.iterdir())
+        return True
+
+    def create(self, plan: Plan, environment: Mapping[str, str], **more: Any) -> None:
+        """Write a new run's `plan.json`.
+
+        Raises:
+            UsageError: somebody else has just created it.
+        """
+        if "plan.json" in self.files.names(""):
+            raise UsageError(
+                f"run {self.name!r} exists in {self.root}; continue it with --resume {self.name}"
+            )
+        self.local.mkdir(parents=True, exist_ok=True)
+        self.write_json(
+            "plan.json",
+            {
+                "run": self.name,
+                "content_hash": plan.content_hash,
+                "seed": plan.seed,
+                "commit": environment.get("commit", ""),
+                "created": now(),
+                "finished": False,
+                "read_by_search": [],
+                "versions": dict(environment),
+                "commands": [plan.command],
+                "plan": plans.to_dict(plan),
+                **more,
+            },
+        )
+
+    def read(self) -> tuple[Plan, dict[str, Any]]:
+        """Return the run's plan and everything else in `plan.json`.
+
+        Raises:
+            UsageError: there is no such run, or its plan cannot be read.
+        """
+        try:
+            data = json.loads(self.files.read("plan.json"))
+        except FileNotFoundError:
+            raise UsageError(f"run {self.name!r} does not exist in {self.root}") from None
+        except ValueError as error:
+            raise UsageError(f"{self.uri}/plan.json is damaged: {error}") from error
+        return plans.from_dict(data["plan"]), data
+
+    def update(self, **changes: Any) -> None:
+        """Change top-level entries of `plan.json`."""
+        data = json.loads(self.files.read("plan.json"))
+        self.write_json("plan.json", data | changes)
+
+    def write_json(self, name: str, value: Any) -> None:
+        self.files.write(name, json.dumps(value, indent=2).encode())
+
+    def log(self, key: str, text: str) -> None:
+        """Append to a trial's log, `logs/<key>.log`."""
+        path = self.local / "logs" / f"{key}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(f"{now()} {text.rstrip()}\n")
+
+    def storage_url(self, given: str | None) -> str:
+        """Return the study storage's URL: the given one, or a SQLite file in the run folder.
+
+        Raises:
+            UsageError: an object store cannot hold a database.
+        """
+        if given:
+            return given
+        if self.remote:
+            raise UsageError(
+                f"--storage {self.root} cannot hold a database; add --study-storage postgresql://..."
+            )
+        return f"sqlite:///{self.local / 'study.db'}"
+
+    def lease(self) -> Lease:
+        """Return the right to drive this run, not yet taken."""
+        return Lease(self.files, None if self.remote else self.local / "lease" / "lock")
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def default_name(study: str, root: str) -> str:
+    """Return <study>-<UTC time>, with a counter if two runs start within a second."""
+    stem = f"{study}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
+    name, count = stem, 1
+    while RunFolder(root, name).exists():
+        count += 1
+        name = f"{stem}-{count}"
+    return name
+
+
+def all_runs(root: str) -> list[tuple[RunFolder, dict[str, Any]]]:
+    """Return every run below a root with its `plan.json`, oldest first; folders without one are left out.
+
+    A `plan.json` that cannot be read is {"created": "", "plan": {}, "damaged": why}.
+    """
+    found: list[tuple[RunFolder, dict[str, Any]]] = []
+    for name in Folder(root).folders():
+        folder = RunFolder(root, name)
+        try:
+            data = json.loads(folder.files.read("plan.json"))
+            data["created"], data["plan"]["study"]
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            data = {"created": "", "plan": {}, "damaged": f"{type(error).__name__}: {error}"}
+        found.append((folder, data))
+    return sorted(found, key=lambda run: (run[1]["created"], run[0].name))
+
+
+def find_unfinished(study: str, root: str) -> str:
+    """Return the newest unfinished run of a study.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for folder, data in all_runs(root)[::-1]:
+        if data["plan"].get("study") == study and not data.get("finished"):
+            return folder.name
+    raise UsageError(f"study {study!r} has no unfinished run in {root}; start one without --resume")

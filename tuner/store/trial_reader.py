@@ -1,0 +1,186 @@
+"""What the study's storage says, read only: for whoever asks while a driver writes, or after it has gone."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import optuna
+from optuna.exceptions import OptunaError
+from optuna.trial import FrozenTrial, TrialState
+
+from tuner.base.errors import UsageError
+from tuner.base.records import Decision, Epoch, Role, State, TrialRecord
+from tuner.base.urls import with_driver, without_password
+from tuner.planning.plan import Plan
+
+Found = TypeVar("Found")
+
+PRUNED = "pruned"  # attribute, and constraint of the stored trial, where there are several objectives
+STATES = {
+    TrialState.COMPLETE: State.COMPLETE,
+    TrialState.PRUNED: State.PRUNED,
+    TrialState.FAIL: State.FAIL,
+    TrialState.RUNNING: State.RUNNING,
+}
+
+
+def record_of(frozen: FrozenTrial, lane: str, role: Role) -> TrialRecord:
+    """Return a stored trial as a value.
+
+    Args:
+        role: of the lane; a trial may say otherwise.
+    """
+    attrs = frozen.user_attrs
+    history = {
+        int(key.removeprefix("epoch/")): Epoch(
+            {k: float(v) for k, v in value["metrics"].items()},
+            Decision(value["decision"]),
+            value["checkpoint"],
+            tuple(value["place"]) if "place" in value else None,
+        )
+        for key, value in attrs.items()
+        if key.startswith("epoch/")
+    }
+    starts = tuple(attrs.get("starts", ()))
+    return TrialRecord(
+        lane=lane,
+        number=frozen.number,
+        role=Role(attrs.get("role", role.value)),
+        state=State.PRUNED if attrs.get(PRUNED) else STATES[frozen.state],
+        params=dict(frozen.params),
+        configuration=attrs.get("configuration", {}),
+        seed=attrs.get("seed", 0),
+        history=dict(sorted(history.items())),
+        reason=attrs.get("reason", ""),
+        attempt=len(starts),
+        method=attrs.get("method", ""),
+        arm=attrs.get("arm", ""),
+        seed_index=attrs.get("seed_index", -1),
+        starts=starts,
+    )
+
+
+def study_name(run: str, lane: str) -> str:
+    """Return the name of a lane's study in the storage."""
+    return run if lane == "search" else f"{run}/{lane}"
+
+
+def read_with(url: str, look: Callable[[optuna.storages.BaseStorage], Found]) -> Found | None:
+    """Return what `look` finds in the storage; None if nothing has been written to it yet.
+
+    A SQLite file is opened read-only: in its write-ahead mode a reader neither waits for the driver nor makes
+    it wait. Without a log beside it no driver has it open, and it is read as a file that does not change: that
+    leaves no trace, also where nothing may be written. If a driver began to write meanwhile, what was read may
+    be torn: it is thrown away and read again as a file in use. PostgreSQL gets read-only transactions.
+
+    Raises:
+        UsageError: it cannot be opened or read, in one line without the password.
+    """
+    scheme, found, file = url.partition(":///")
+    if not (scheme.startswith("sqlite") and found):
+        return _look(with_driver(url), url, {"execution_options": {"postgresql_readonly": True}}, look)
+    path = Path(file.partition("?")[0])
+    if not path.exists():
+        return None
+    arguments = {"connect_args": {"timeout": 20}}
+    name = f"{scheme}:///file:{quote(str(path.absolute()))}"
+    before = _at_rest(path)
+    if before is not None:
+        result: Found | None = None
+        error: Exception | None = None
+        try:
+            result = _look(f"{name}?immutable=1&uri=true", url, arguments, look)
+        except Exception as torn_or_broken:
+            error = torn_or_broken
+        if _at_rest(path) == before:
+            if error is not None:
+                raise error
+            return result
+    return _look(f"{name}?mode=ro&uri=true", url, arguments, look)
+
+
+def _at_rest(path: Path) -> tuple[int, int, bytes] | None:
+    """Return what changes with every write to a SQLite file; None while somebody has it open for writing."""
+    with path.open("rb") as file:
+        header, stat = file.read(100), os.fstat(file.fileno())
+    if any(path.with_name(path.name + end).exists() for end in ("-wal", "-journal")):
+        return None
+    return stat.st_size, stat.st_mtime_ns, header  # the header counts the transactions
+
+
+def _look(
+    url: str, told: str, arguments: dict[str, Any], look: Callable[[optuna.storages.BaseStorage], Found]
+) -> Found | None:
+    from alembic.migration import MigrationContext
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        engine = create_engine(url, **arguments)
+        try:
+            with engine.connect() as connection:
+                revision = MigrationContext.configure(connection).get_current_revision()
+        finally:
+            engine.dispose()
+        if revision is None:  # the last row that a new storage gets: without it Optuna would go on making it
+            return None
+        storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments)
+        try:
+            return look(storage)
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
+    except (SQLAlchemyError, OptunaError, ImportError, RuntimeError) as error:
+        reason = " ".join(str(error).split()).partition(" (Background on this error")[0][:200]
+        raise UsageError(f"cannot read the study storage {without_password(told)}: {reason}") from error
+
+
+def read_trials(url: str, run: str, plan: Plan) -> tuple[list[TrialRecord], dict[str, Any]]:
+    """Return every trial of a run, lane by lane, and the facts stored under its search.
+
+    Raises:
+        UsageError: the storage cannot be read.
+    """
+
+    def look(storage: optuna.storages.BaseStorage) -> tuple[list[TrialRecord], dict[str, Any]]:
+        names = {study.study_name for study in storage.get_all_studies()}
+        records: list[TrialRecord] = []
+        facts: dict[str, Any] = {}
+        for lane, role in [*((p.name, Role(p.role)) for p in plan.lanes), ("confirm", Role.CONFIRM)]:
+            name = study_name(run, lane)
+            if name not in names:
+                continue
+            study = optuna.load_study(study_name=name, storage=storage)
+            records += [record_of(trial, lane, role) for trial in study.get_trials(deepcopy=False)]
+            if lane == "search":
+                facts = dict(study.user_attrs)
+        return records, facts
+
+    return read_with(url, look) or ([], {})
+
+
+def has_run(url: str, run: str) -> bool:
+    """Return whether the storage holds a run of this name already."""
+    return bool(read_with(url, lambda storage: any(s.study_name == run for s in storage.get_all_studies())))
+
+
+def read_study(url: str, name: str, lane: str) -> tuple[list[TrialRecord], dict[str, Any]]:
+    """Return the trials of one study of another run, and its facts; changes nothing there.
+
+    Raises:
+        UsageError: the storage cannot be read, or has no such study.
+    """
+
+    def look(storage: optuna.storages.BaseStorage) -> tuple[list[TrialRecord], dict[str, Any]] | None:
+        if name not in {study.study_name for study in storage.get_all_studies()}:
+            return None
+        study = optuna.load_study(study_name=name, storage=storage)
+        trials = study.get_trials(deepcopy=False)
+        return [record_of(frozen, lane, Role.SEARCH) for frozen in trials], dict(study.user_attrs)
+
+    found = read_with(url, look)
+    if found is None:
+        raise UsageError(f"{without_password(url)} has no study {name!r}")
+    return found

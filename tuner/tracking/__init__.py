@@ -1,0 +1,1 @@
+"""Delivery of trials and results to MLflow."""

@@ -1,0 +1,88 @@
+"""Opens MLflow's tracking store, quickly or not at all, and says before a study starts whether it may be used.
+
+mlflow is imported inside functions: importing this module is cheap.
+"""
+
+import logging
+import os
+from typing import Any
+from urllib.parse import urlsplit
+
+from tuner.base.errors import UsageError
+from tuner.base.urls import redact, resolved, sqlite_file
+from tuner.tracking.mlflow_writer import one_line
+
+# what PostgreSQL, MySQL and SQL Server say to a wrong user or password
+_DENIED = ("authentication failed", "no password supplied", "access denied", "login failed", "does not exist")
+
+
+def open_store(uri: str) -> tuple[Any, Any]:
+    """Return a client for the store and MLflow's module of entities.
+
+    Raises:
+        Exception: a database does not answer; a server is asked only by the first request.
+    """
+    # MLflow repeats a request for four minutes by default; the writer repeats it better.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    import mlflow.entities
+
+    for noisy in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    database = sqlite_file(uri)
+    if database is not None:
+        database.parent.mkdir(parents=True, exist_ok=True)
+    elif is_database(uri):
+        _probe(uri)
+    return mlflow.MlflowClient(tracking_uri=uri), mlflow.entities
+
+
+def check_access(uri: str, experiment: str) -> str:
+    """Ask the store once whether this user may use it.
+
+    Returns:
+        "" or, if the store does not answer, one line that says so: a study can start without it.
+
+    Raises:
+        UsageError: the store answers and refuses the credentials, or the database's driver is not installed.
+    """
+    if sqlite_file(uri) is not None:
+        return ""
+    shown = redact(uri)
+    try:
+        client, _ = open_store(resolved(uri))
+        client.get_experiment_by_name(experiment)
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"tracking URI {shown}: {error}; for PostgreSQL pip install psycopg2-binary"
+        ) from None
+    except Exception as error:
+        if is_database(uri) and any(words in str(error).lower() for words in _DENIED):
+            raise UsageError(f"the MLflow database {shown} refuses: {_reason(error)}") from None
+        status = getattr(error, "get_http_status_code", lambda: 0)()
+        if not is_database(uri) and status in (401, 403):
+            raise UsageError(
+                f"the MLflow server {shown} refuses these credentials ({status}); set MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+            ) from None
+        return f"MLflow at {shown} does not answer; the study runs, its events are kept and sent once it does"
+    return ""
+
+
+def is_database(uri: str) -> bool:
+    """Return whether MLflow would speak to a database itself."""
+    return urlsplit(uri).scheme.split("+")[0].lower() in ("sqlite", "postgresql", "mysql", "mssql")
+
+
+def _probe(uri: str) -> None:
+    """Connect once: MLflow's own first connection is tried for minutes without a way to end it."""
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
+    engine.connect().close()
+
+
+def _reason(error: Exception) -> str:
+    """Return the database's own words, without SQLAlchemy's frame around them."""
+    return one_line(getattr(error, "orig", None) or error)

@@ -1,0 +1,117 @@
+"""What of a study goes to MLflow: hears of every trial and writes it to the tracker."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainables.data.benchmark import Benchmark
+from trainables.data.load import fingerprint_images
+from trainables.data.splits import SEARCH_SPLITS, Split
+from tuner.base.records import State, TrialRecord
+from tuner.planning.plan import Plan
+from tuner.tracking.tracker import Tracker
+
+
+class TrackingListener:
+    """Writes what happens to trials into MLflow.
+
+    Attributes:
+        datasets: what the trials read, see `describe_datasets`; known once the data are loaded.
+    """
+
+    def __init__(self, tracker: Tracker, plan: Plan, facts: Mapping[str, str]) -> None:
+        self.tracker, self.plan, self.commit = tracker, plan, facts["commit"]
+        self.searched = {key for lane in plan.lanes for key in lane.space}
+        self.datasets: Sequence[Mapping[str, str]] = ()
+
+    def started(self, record: TrialRecord) -> None:
+        self._declare(record, new=record.attempt == 1)
+
+    def _declare(self, record: TrialRecord, new: bool) -> None:
+        params = {k: v for k, v in record.configuration.items() if k in self.searched}
+        tags = {
+            "trial": record.label,
+            "role": record.role.value,
+            "state": State.RUNNING.value,
+            "study": self.plan.study,
+            "method": record.method,
+            "dataset": self.plan.dataset,
+            "seed": str(record.seed),
+            "commit": self.commit,
+            "lane": record.lane,
+        }
+        if record.arm:
+            tags |= {"arm": record.arm, "seed_index": str(record.seed_index)}
+        name = f"{record.arm}-{record.seed_index}" if record.arm else record.key
+        self.tracker.child(
+            record.key,
+            name=name,
+            params=params,
+            tags=tags,
+            inputs=self.datasets if new else (),
+            texts={"configuration.json": json.dumps(dict(record.configuration), indent=2)} if new else None,
+        )
+
+    def epoch(self, record: TrialRecord, epoch: int) -> None:
+        self.tracker.metrics(record.key, epoch, record.history[epoch].metrics)
+
+    def ended(self, record: TrialRecord) -> None:
+        self.tracker.close_child(record.key, record.state.value, record.reason)
+
+    def left(self, key: str, path: Path) -> None:
+        self.tracker.artifact(key, path, "files")
+
+    def evaluated(self, record: TrialRecord, metrics: Mapping[str, float]) -> None:
+        self.tracker.final(record.key, metrics)
+
+    def recall(self, records: Iterable[TrialRecord], tests: Mapping[str, Mapping[str, float]]) -> None:
+        """Tell MLflow what the storage knows and the spool does not: a kill fell between the two, or it is gone."""
+        told = self.tracker.told()
+        for record in records:
+            known = told.get(record.key)
+            if known is None:
+                self._declare(record, new=True)
+            for epoch in record.history:
+                if known is None or epoch > known.step:
+                    self.epoch(record, epoch)
+            if record.state is not State.RUNNING and (known is None or known.state != record.state.value):
+                self.ended(record)
+            if record.key in tests and (known is None or not known.final):
+                self.evaluated(record, tests[record.key])
+
+
+def describe_datasets(benchmark: Benchmark, source: str) -> list[dict[str, str]]:
+    """Return what the search reads, one entry per split, for `Tracker.inputs`.
+
+    A split of several sets (the OOD sources, the corruptions) is one data set; its digest is over all of them.
+
+    Args:
+        source: the folder of the files, "" for a built-in data set.
+    """
+    found = []
+    for split in sorted(SEARCH_SPLITS & set(benchmark.parts), key=list(Split).index):
+        sets = sorted(benchmark.parts[split].items())
+        digests = [fingerprint_images(images) for _, images in sets]
+        digest = digests[0] if len(digests) == 1 else _hash(digests)
+        spec: dict[str, Any] = {"dtype": str(sets[0][1].images.dtype), "shape": [-1, *benchmark.info.shape]}
+        features = json.dumps([{"type": "tensor", "tensor-spec": spec}])
+        found.append(
+            {
+                "name": f"{benchmark.info.name}/{split.value}",
+                "digest": digest[:16],
+                "source_type": "local" if source else "code",
+                "source": json.dumps(
+                    {"uri": source} if source else {"tags": {"data set": benchmark.info.name}}
+                ),
+                "schema": json.dumps({"mlflow_tensorspec": {"features": features, "targets": None}}),
+                "profile": json.dumps({"images": {name: len(images) for name, images in sets}}),
+                "context": "training" if split is Split.TRAIN else "validation",
+            }
+        )
+    return found
+
+
+def _hash(parts: Iterable[str]) -> str:
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()

@@ -1,0 +1,129 @@
+"""Tracking URIs and the links into MLflow's pages; no mlflow import."""
+
+import os
+import shlex
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+from trainables.errors import InputError
+from tuner.base.urls import redact, resolved, sqlite_file
+
+DEFAULT_URI = "sqlite:///mlflow.db"
+
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+
+
+def choose_uri(option: str | None, variable: str) -> str:
+    """Return the tracking URI: `--tracking-uri`, else MLFLOW_TRACKING_URI, else an SQLite file in this folder.
+
+    Raises:
+        InputError: MLflow could not use it, or the option carries a server's password, which any process of this
+            machine could read there. A database URI may: MLflow knows no other place for it.
+    """
+    uri = option or variable or DEFAULT_URI
+    check_uri(uri)
+    if option and option.startswith("http") and urlsplit(option).username is not None:
+        raise InputError(
+            f"tracking URI {redact(uri)!r} carries credentials; set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, and leave them out of the URI"
+        )
+    return uri
+
+
+def check_uri(uri: str) -> None:
+    """Raise InputError unless MLflow could use `uri` as a tracking store; contacts nothing.
+
+    A database is named with its driver if need be (`postgresql+psycopg2://...`). Schemes of installed MLflow
+    plugins pass.
+    """
+    shown = redact(uri)
+    try:
+        parts = urlsplit(uri)
+        host = parts.hostname
+        _ = parts.port  # raises for a port that is no number
+    except ValueError as error:
+        raise InputError(f"tracking URI {shown!r}: {error}") from None
+    scheme = parts.scheme.lower()
+    if uri == "databricks" or scheme == "databricks":
+        return
+    if scheme in ("http", "https"):
+        if not host:
+            raise InputError(f"tracking URI {shown!r} names no host; write {scheme}://HOST:PORT")
+        return
+    if scheme == "sqlite":
+        database = sqlite_file(uri)
+        if database is None:
+            raise InputError(f"tracking URI {shown!r} names no database file; write sqlite:///mlflow.db")
+        if database.is_dir():
+            raise InputError(f"tracking URI {shown!r} names a folder; write sqlite:///{database}/mlflow.db")
+        return
+    if scheme.split("+")[0] in _DATABASES and "://" in uri:
+        return
+    if scheme in ("", "file"):
+        folder = unquote(parts.path).rstrip("/") or "."
+        raise InputError(
+            f"tracking URI {shown!r}: MLflow no longer writes to plain folders; write sqlite:///{folder}/mlflow.db"
+        )
+    plugins = {plugin.name for plugin in entry_points(group="mlflow.tracking_store")}
+    if scheme not in plugins:
+        known = ", ".join(["http", "https", *_DATABASES, "databricks", *sorted(plugins - {"file-plugin"})])
+        raise InputError(f"tracking URI {shown!r}: unknown scheme {scheme!r}, expected one of {known}")
+
+
+def ui_command(uri: str) -> str:
+    """Return the command that shows the store in a browser of this machine; "" if a server does already.
+
+    A bare `mlflow ui` opens mlflow.db in the current folder, unless something there or in the environment
+    points it elsewhere.
+    """
+    if uri == "databricks" or urlsplit(uri).scheme.lower() in ("http", "https", "databricks"):
+        return ""
+    if redact(uri) != uri:  # the command is printed and stored: it must not carry the password
+        return 'mlflow ui --host 127.0.0.1 --backend-store-uri "$MLFLOW_TRACKING_URI"'
+    steered = any(
+        name in os.environ for name in ("MLFLOW_BACKEND_STORE_URI", "MLFLOW_TRACKING_URI", "MLFLOW_HOST")
+    )
+    if (
+        sqlite_file(uri) == Path.cwd() / "mlflow.db"
+        and not steered
+        and not any(Path().glob("mlruns/*/meta.yaml"))
+    ):
+        return "mlflow ui"
+    return f"mlflow ui --host 127.0.0.1 --backend-store-uri {shlex.quote(resolved(uri))}"
+
+
+def ui_links(
+    uri: str,
+    experiment_id: str,
+    run_ids: Sequence[str],
+    parent_id: str,
+    *,
+    report: str = "report.html",
+    objective: str = "",
+    largest_first: bool = True,
+) -> dict[str, str]:
+    """Return links into MLflow's pages: `runs`, `compare` (with two runs or more) and `report`.
+
+    Plain links to an experiment open on an overview that shows no runs; these name the page. With an objective
+    `runs` filters to the children of this run (they are folded under their parent otherwise) and sorts by it. For
+    a store without a server the links hold for the UI started by `ui_command`.
+    """
+    parts = urlsplit(uri)
+    base = "http://127.0.0.1:5000"
+    if parts.scheme.lower() in ("http", "https"):
+        base = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
+    experiment = f"{base}/#/experiments/{experiment_id}"
+    links = {"runs": f"{experiment}/runs?workflowType=machine_learning"}
+    if objective:
+        children = quote(f"tags.`mlflow.parentRunId` = '{parent_id}'", safe="")
+        order = quote(f"metrics.`{objective}`", safe="")
+        ascending = str(not largest_first).lower()
+        links["runs"] += f"&searchFilter={children}&orderByKey={order}&orderByAsc={ascending}"
+    if len(run_ids) > 1:
+        runs = quote("[" + ",".join(f'"{run}"' for run in run_ids) + "]", safe="")
+        experiments = quote(f'["{experiment_id}"]', safe="")
+        links["compare"] = f"{base}/#/compare-runs?runs={runs}&experiments={experiments}"
+    links["report"] = f"{experiment}/runs/{parent_id}/artifacts/{quote(report)}"
+    return links

@@ -1,0 +1,365 @@
+"""Applies the events of a study to MLflow runs, in order and so that doing it twice changes nothing.
+
+Imports no mlflow: `tuner.tracking.connection` hands over the client.
+"""
+
+import getpass
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tuner.base.urls import redact, sqlite_file
+from tuner.tracking.spool import Event
+
+_DUBIOUS = ("BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")  # also what a store in trouble answers
+
+
+@dataclass
+class _Run:
+    """What is known of one MLflow run: its status and the last step of each metric, as the store has them."""
+
+    id: str
+    status: str
+    steps: dict[str, int]
+
+
+@dataclass
+class _Pending:
+    """What waits to be written to one run. `steps` become the run's own only once they are."""
+
+    metrics: list[Any] = field(default_factory=list)
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    steps: dict[str, int] = field(default_factory=dict)
+
+
+class Sender:
+    """The side that speaks to MLflow; used by the writer's thread alone, except for looking up ids.
+
+    Args:
+        uri, experiment, run: as for `tuner.tracking.tracker.Tracker`.
+        open_store: called with the URI, returns MLflow's client and its module of entities.
+        problem: called with one line for everything that is left out for good.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        experiment: str,
+        run: str,
+        open_store: Callable[[str], tuple[Any, Any]],
+        problem: Callable[[str], None],
+    ) -> None:
+        self._uri, self._experiment, self._run = uri, experiment, run
+        self._mine = f"tags.`run` = {_quoted(run)}"
+        self._open_store, self._problem = open_store, problem
+        self._client: Any = None
+        self._entities: Any = None
+        self._connected = False
+        self._tries = 0  # failures since the last page that went through
+        self._lost_requests = (
+            False  # whether the server may have done, or may yet do, what it did not confirm
+        )
+        self._pending: dict[str, _Pending] = {}
+        self._refused: set[str] = set()  # metric names, so that a bad one costs its search once
+        self.experiment_id = ""
+        self.runs: dict[str, _Run] = {}
+
+    def connect(self) -> bool:
+        """Find or create the study's run and find its children; return whether it had to be created."""
+        if self._connected:
+            return False
+        if self._client is None:
+            self._client, self._entities = self._open_store(self._uri)
+        found = self._client.get_experiment_by_name(self._experiment)
+        if found is None:
+            self.experiment_id = self._client.create_experiment(self._experiment, _artifact_folder(self._uri))
+        else:
+            self.experiment_id = found.experiment_id
+            if found.lifecycle_stage != "active":
+                self._client.restore_experiment(self.experiment_id)
+        known = self._search(self._mine)
+        if known:
+            parent = self._only_one("", known)
+        else:
+            parent = self._create("", self._run, {"run": self._run}, None, self._mine)
+        self.runs = {"": _known(parent)} | self._children(parent.info.run_id)
+        self._connected = True
+        return not known
+
+    def _children(self, parent_id: str) -> dict[str, _Run]:
+        """Return the stored runs of the trials by their keys."""
+        found: dict[str, list[Any]] = {}
+        for child in self._search(_children_of(parent_id)):
+            found.setdefault(child.data.tags.get("key", child.info.run_id), []).append(child)
+        return {key: _known(self._only_one(key, runs)) for key, runs in found.items()}
+
+    def _only_one(self, key: str, runs: Sequence[Any]) -> Any:
+        """Return the run that holds the trial, and delete twins that hold nothing.
+
+        Creating a run is not idempotent: a request whose answer was lost, or that a slow server carried out after
+        this side had given it up, leaves a second one behind.
+        """
+        if len(runs) == 1:
+            return runs[0]
+        in_use = self.runs[key].id if key in self.runs else ""
+        held = {run.info.run_id: len(run.data.metrics) + len(run.data.params) for run in runs}
+        if not key:
+            held = {run_id: held[run_id] + len(self._search(_children_of(run_id))) for run_id in held}
+        kept = max(
+            runs, key=lambda run: (run.info.run_id == in_use, held[run.info.run_id], len(run.data.tags))
+        )
+        for twin in runs:
+            if twin is not kept and held[twin.info.run_id]:
+                self._problem(f"{key or 'study'}: a second MLflow run, {twin.info.run_id}, is left as it is")
+            elif twin is not kept:
+                self._client.delete_run(twin.info.run_id)
+        return kept
+
+    def disconnect(self) -> None:
+        """Forget what was assumed: after a failure the store is asked again what it has."""
+        self._connected = False
+        self._pending = {}
+        self._tries += 1
+        self._lost_requests = self._lost_requests or self._uri.startswith("http")
+
+    def _sweep(self) -> None:
+        """Look once more for what a slow server did late: twins, and runs set back to an earlier status."""
+        self._only_one("", self._search(self._mine))
+        for key, late in self._children(self.runs[""].id).items():
+            run = self.runs.setdefault(key, late)
+            if late.id == run.id and late.status != run.status:
+                self._client.update_run(run.id, status=run.status)
+
+    def send(self, events: Sequence[Event]) -> None:
+        """Apply events in order; raises if the store is in trouble, and may then be given them again."""
+        for event in events:
+            try:
+                self._apply(event)
+            except Exception as error:
+                if not self._hopeless(error):
+                    raise
+                self._problem(f"{event.get('key') or 'study'}: {event.get('op')} left out: {one_line(error)}")
+        self._flush_all()
+        self._tries = 0
+
+    def _apply(self, event: Event) -> None:
+        op, key = event["op"], event["key"]
+        run = self.runs.get(key) or self._new_child(event)
+        if op in ("text", "artifact"):
+            self._flush_all()  # numbers do not wait for a slow or failing upload
+            self._upload(run, event)
+            return
+        pending = self._pending.setdefault(key, _Pending())
+        for name, value in event.get("params", {}).items():
+            if pending.params.setdefault(name, value) != value:
+                self._problem(
+                    f"{key or 'study'}: params {name} stays {pending.params[name]!r}, not {value!r}"
+                )
+        pending.tags.update(event.get("tags", {}))
+        if op in ("metrics", "final"):
+            self._stage(run, pending, event)
+        elif op == "start":
+            self._set_status(run, "RUNNING", 0)
+        elif op in ("child", "inputs"):
+            self._describe(run, event)
+        elif op == "close":
+            self._flush(key)
+            if not key and self._lost_requests:
+                self._sweep()
+            self._set_status(run, event["status"], event["t"])
+
+    def _describe(self, run: _Run, event: Event) -> None:
+        """Store what a new run comes with besides its parameters: data sets and texts."""
+        if event.get("inputs"):
+            self._log_inputs(run, event["inputs"])
+        for name, text in event.get("texts", {}).items():
+            self._upload(run, {"op": "text", "key": event["key"], "name": name, "text": text})
+
+    def _stage(self, run: _Run, pending: _Pending, event: Event) -> None:
+        """Queue the values the run does not have yet."""
+        known = {**run.steps, **pending.steps}
+        final = event["op"] == "final"
+        reached = (at for name, at in known.items() if not name.startswith("system/"))
+        step = max(reached, default=0) if final else event["step"]
+        for name, value in event["v"].items():
+            if name in self._refused or (name in known and (final or step <= known[name])):
+                continue
+            if math.isinf(value):
+                self._problem(f"{event['key'] or 'study'}: {name} is {value} in places, left out there")
+                continue
+            pending.metrics.append(self._entities.Metric(name, value, event["t"], step))
+            pending.steps[name] = step
+        if pending.metrics and not final and event["key"]:
+            self._set_status(run, "RUNNING", 0)
+
+    def _set_status(self, run: _Run, status: str, end_ms: int) -> None:
+        if run.status == status:
+            return
+        if status == "RUNNING":
+            self._client.update_run(run.id, status=status)
+        else:
+            self._client.set_terminated(run.id, status, end_ms)
+        run.status = status
+
+    def _flush_all(self) -> None:
+        for key in list(self._pending):
+            self._flush(key)
+
+    def _flush(self, key: str) -> None:
+        """Write what waits for one run, within MLflow's limits on a batch."""
+        pending, run = self._pending.pop(key), self.runs[key]
+        rows: dict[str, list[Any]] = {
+            "metrics": pending.metrics,
+            "params": [self._entities.Param(*item) for item in pending.params.items()],
+            "tags": [self._entities.RunTag(*item) for item in pending.tags.items()],
+        }
+        if not self._write_at_once(run, rows):
+            for kind, all_rows in rows.items():
+                size = 900 if kind == "metrics" else 100
+                for begin in range(0, len(all_rows), size):
+                    self._write(key, run, kind, all_rows[begin : begin + size])
+        run.steps.update(pending.steps)
+
+    def _write_at_once(self, run: _Run, rows: dict[str, list[Any]]) -> bool:
+        """Write everything in one request if it fits into one; return whether it is done."""
+        if len(rows["metrics"]) > 800 or len(rows["params"]) > 100 or len(rows["tags"]) > 100:
+            return False
+        try:
+            if any(rows.values()):
+                self._client.log_batch(run.id, **rows)
+        except Exception as error:
+            if not self._hopeless(error):
+                raise
+            return False
+        return True
+
+    def _write(self, key: str, run: _Run, kind: str, rows: list[Any]) -> None:
+        """Write rows; of a batch that is refused, find the culprits by halving it."""
+        try:
+            self._client.log_batch(run.id, **{kind: rows})
+        except Exception as error:
+            if not self._hopeless(error):
+                raise
+            if len(rows) > 1 and not _is_gone(error):
+                self._write(key, run, kind, rows[: len(rows) // 2])
+                self._write(key, run, kind, rows[len(rows) // 2 :])
+                return
+            if kind == "metrics" and not _is_gone(error):
+                self._refused.add(rows[0].key)
+            names = ", ".join(row.key for row in rows[:3])
+            self._problem(f"{key or 'study'}: {kind} {names} refused: {one_line(error)}")
+
+    def _upload(self, run: _Run, event: Event) -> None:
+        """Store an artifact; one that keeps failing while the store answers is given up."""
+        try:
+            if event["op"] == "text":
+                self._client.log_text(run.id, event["text"], event["name"])
+            elif Path(event["path"]).is_file():
+                self._client.log_artifact(run.id, event["path"], event["folder"] or None)
+            else:
+                self._problem(f"{event['key'] or 'study'}: no file {event['path']} to upload")
+        except Exception as error:
+            if self._tries < 5 and not self._hopeless(error):
+                raise
+            self._client.get_experiment(self.experiment_id)  # raises while the store is away
+            name = event.get("name") or event["path"]
+            self._problem(f"{event['key'] or 'study'}: artifact {name} given up: {one_line(error)}")
+
+    def _hopeless(self, error: Exception) -> bool:
+        """Whether trying again cannot help; a doubtful answer counts only if it outlasts reconnecting."""
+        if isinstance(error, OSError):
+            return False
+        if isinstance(error, (TypeError, ValueError, KeyError, AttributeError)):
+            return True
+        code = getattr(error, "error_code", "")
+        if code in _DUBIOUS or _is_gone(error):
+            return self._tries >= 3
+        return code == "INVALID_PARAMETER_VALUE"
+
+    def _new_child(self, event: Event) -> _Run:
+        key, parent = event["key"], self.runs[""].id
+        tags = {"key": key, "mlflow.parentRunId": parent}
+        mine = f"{_children_of(parent)} and tags.`key` = {_quoted(key)}"
+        name = event["name"] if event["op"] == "child" else key
+        run = _known(self._create(key, name, tags, event["t"], mine))
+        self.runs[key] = run
+        return run
+
+    def _create(self, key: str, name: str, tags: dict[str, str], start_ms: int | None, mine: str) -> Any:
+        """Create a run; `mine` finds it."""
+        tags = tags | {"mlflow.user": _user(), "mlflow.source.name": Path(sys.argv[0]).name or "python"}
+        tags["mlflow.source.type"] = "LOCAL"
+        run = self._client.create_run(self.experiment_id, start_ms, tags, redact(name)[:250])
+        if not self._uri.startswith("http"):
+            return run
+        # MLflow's client repeats a request whose answer was lost.
+        return self._only_one(key, self._search(mine) or [run])
+
+    def _log_inputs(self, run: _Run, inputs: Sequence[dict[str, str]]) -> None:
+        """Name the data sets that a run reads; MLflow keeps each once, whatever how often it is told."""
+        rows = []
+        for entry in inputs:
+            dataset = self._entities.Dataset(**{k: v for k, v in entry.items() if k != "context"})
+            tag = self._entities.InputTag("mlflow.data.context", entry["context"])
+            rows.append(self._entities.DatasetInput(dataset, [tag]))
+        self._client.log_inputs(run.id, rows)
+
+    def _search(self, query: str) -> list[Any]:
+        """Return the matching runs, oldest first."""
+        runs: list[Any] = []
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self.experiment_id], query, max_results=500, order_by=["start_time ASC"], page_token=token
+            )
+            runs.extend(page)
+            token = page.token
+            if not token:
+                return runs
+
+
+def one_line(message: object) -> str:
+    """Return a message on one line, short and without credentials."""
+    line = " ".join(redact(str(message)).split())
+    return line if len(line) <= 400 else line[:400] + " ..."
+
+
+def _known(run: Any) -> _Run:
+    """Read what a stored run already has. Only the protocol message tells the step of a latest metric."""
+    steps = {metric.key: int(metric.step) for metric in run.data.to_proto().metrics}
+    return _Run(run.info.run_id, run.info.status, steps)
+
+
+def _is_gone(error: Exception) -> bool:
+    """Whether someone deleted the run."""
+    return "must be in the 'active' state" in str(error)
+
+
+def _children_of(run_id: str) -> str:
+    """Return the query for the runs below another."""
+    return f"tags.`mlflow.parentRunId` = '{run_id}'"
+
+
+def _quoted(text: str) -> str:
+    """Return `text` as a string of MLflow's search language, which has no escapes."""
+    return f'"{text}"' if "'" in text else f"'{text}'"
+
+
+def _artifact_folder(uri: str) -> str | None:
+    """Return where a new experiment keeps its artifacts: beside an SQLite file; a server decides for itself.
+
+    MLflow's own choice is `mlruns` in the folder the process happens to run in.
+    """
+    database = sqlite_file(uri)
+    return None if database is None else (database.parent / "mlruns").as_uri()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        return "unknown"

@@ -1,0 +1,120 @@
+"""Logs the winner as an MLflow model with a signature, registers it and gives it its alias.
+
+mlflow and torch are imported inside functions: importing this module is cheap.
+"""
+
+import copy
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from tuner.base.urls import resolved
+from tuner.tracking.connection import open_store
+from tuner.tracking.mlflow_writer import one_line
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+
+def log_winner(
+    uri: str,
+    run_id: str,
+    network: "torch.nn.Module",
+    example: "np.ndarray[Any, Any]",
+    name: str,
+    tags: Mapping[str, str] | None = None,
+) -> str | None:
+    """Log a network as the study's model, register it under `name` and give it the alias `champion`.
+
+    Stored as a traced graph (`torch.export`), which loads without the class and without unpickling code,
+    takes any batch size and is in evaluation mode. A network whose weights are already registered for this
+    run is not registered again. Contacts the store at once, so call it when the writer has caught up.
+
+    Args:
+        uri: tracking URI.
+        run_id: the run that the model belongs to; its status does not change.
+        network: on any device; logged from a copy on the CPU.
+        example: inputs of shape (n, ...), float32; two or more, because tracing with one would fix n at 1.
+        name: of the registered model.
+        tags: of this version, besides `weights`, a hash of the parameters.
+
+    Returns:
+        None, or one line that says why it did not work.
+    """
+    try:
+        if len(example) < 2:
+            raise ValueError("the example needs two inputs or more")
+        client, _ = open_store(resolved(uri))
+        with _default_store(resolved(uri)):
+            _register(client, run_id, network, example, name, dict(tags or {}))
+    except Exception as error:  # a finished study must not fail over its last upload
+        return f"model {name} not logged: {one_line(error)}"
+    return None
+
+
+def _register(
+    client: Any,
+    run_id: str,
+    network: "torch.nn.Module",
+    example: "np.ndarray[Any, Any]",
+    name: str,
+    about: dict[str, str],
+) -> None:
+    import mlflow.pytorch
+    import torch
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    network = copy.deepcopy(network).cpu().eval()
+    digest = hashlib.sha256(b"".join(t.numpy().tobytes() for t in network.state_dict().values())).hexdigest()
+    tags = about | {"weights": digest}
+    with suppress(mlflow.MlflowException):  # no such model yet
+        for version in client.search_model_versions(f"name = '{name}'"):
+            if version.run_id == run_id and version.tags.get("weights") == digest:
+                client.set_registered_model_alias(name, "champion", version.version)
+                return
+    with torch.no_grad():
+        logits = network(torch.from_numpy(example[:2]))
+    signature = ModelSignature(
+        Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]))]),
+        Schema([TensorSpec(logits.numpy().dtype, (-1, *logits.shape[1:]))]),
+    )
+    before = client.get_run(run_id).info
+    with mlflow.start_run(run_id=run_id, nested=True):
+        logged = mlflow.pytorch.log_model(
+            network,
+            name="winner",
+            signature=signature,
+            input_example=example[:2],
+            serialization_format="pt2",
+            # Named, because MLflow would find them out by loading the model in a new process.
+            pip_requirements=[
+                f"mlflow=={mlflow.__version__}",
+                f"torch=={torch.__version__.partition('+')[0]}",
+            ],
+        )
+    if before.status == "RUNNING":  # as it was, its end included
+        client.update_run(run_id, status=before.status)
+    else:
+        client.set_terminated(run_id, before.status, before.end_time)
+    # The tags come with the version: a process killed in between would otherwise register it again.
+    version = mlflow.register_model(logged.model_uri, name, await_registration_for=60, tags=tags)
+    client.set_registered_model_alias(name, "champion", version.version)
+
+
+@contextmanager
+def _default_store(uri: str) -> Iterator[None]:
+    """Make `uri` what MLflow's module-level functions use, and put back what was."""
+    import mlflow
+
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before

@@ -1,0 +1,264 @@
+"""Carries trials into MLflow: one run per trial for life, in batches, off the driver's thread.
+
+Identity. The study's run is the MLflow run tagged `run` = its name; a trial is the child tagged `key` below
+it. Both are searched before they are created, so a resume continues them even if the spool is gone.
+
+Idempotence. Events go through the spool in order and are acknowledged once delivered. A process killed
+between the two delivers them again, which changes nothing: of each metric only steps after the run's own last
+one are written, each with the time stored in its event (MLflow drops exact duplicates); the rest overwrites
+itself.
+"""
+
+import hashlib
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tuner.base.urls import redact, resolved
+from tuner.tracking.connection import open_store
+from tuner.tracking.mlflow_uris import check_uri
+from tuner.tracking.mlflow_writer import Sender, one_line
+from tuner.tracking.spool import Courier, Page, Spool
+
+log = logging.getLogger(__name__)
+
+Scalar = int | float | str | bool
+STATUS_OF = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
+
+_MAX_PARAM, _MAX_TAG = 6000, 8000  # MLflow's limits, where it would cut without a word
+_MAX_PROBLEMS = 200
+
+
+@dataclass
+class Told:
+    """What was said of a trial so far: its last epoch, its end ("" while it runs), whether `final` was called."""
+
+    step: int = 0
+    state: str = ""
+    final: bool = False
+
+
+class Tracker:
+    """One study run and its children in MLflow. Only `flush` and `close` wait, at most their timeout.
+
+    A key names a child for ever ("t0007"); the key "" is the study's run. Trouble never raises: what MLflow
+    refuses for good is left out and listed in `problems`, everything else is tried again.
+
+    Args:
+        uri: tracking URI, see `check_uri`, which this calls.
+        experiment: the study's name.
+        run: the study run's name, unique in the experiment.
+        spool: file that keeps undelivered events.
+        tags: of the study's run.
+        interval_s: pause between deliveries; what comes of a trial in between goes in one request.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        experiment: str,
+        run: str,
+        spool: Path,
+        tags: Mapping[str, str],
+        *,
+        interval_s: float = 5.0,
+    ) -> None:
+        check_uri(uri)
+        store = resolved(uri)
+        consumer = hashlib.sha256(f"{redact(store)}\n{experiment}\n{run}".encode()).hexdigest()[:16]
+        self._tags = _texts(tags, _MAX_TAG)
+        self._spool = Spool(spool, consumer)
+        self._sender = Sender(store, experiment, run, open_store, self._problem)
+        self._courier = Courier(self._spool, self._sender.connect, self._deliver, self._failed, interval_s)
+        self._problems: dict[str, None] = {}
+        self._errors, self._last_error = 0, ""
+
+    def start(self) -> None:
+        """Start the writer: what an earlier process left behind goes out, then the study's run reopens."""
+        self._put(op="start", key="", tags=self._tags)
+        self._courier.start()
+
+    def child(
+        self,
+        key: str,
+        *,
+        name: str,
+        params: Mapping[str, Scalar] | None = None,
+        tags: Mapping[str, str] | None = None,
+        inputs: Sequence[Mapping[str, str]] = (),
+        texts: Mapping[str, str] | None = None,
+    ) -> None:
+        """Declare the run of a trial, or take it up again. A closed run reopens with its first new step.
+
+        Args:
+            inputs: see `inputs`.
+            texts: {name of the artifact: its text}.
+        """
+        self._put(
+            op="child",
+            key=key,
+            name=name,
+            params=_texts(params, _MAX_PARAM),
+            tags=_texts(tags, _MAX_TAG),
+            inputs=[_texts(entry, _MAX_TAG) for entry in inputs],
+            texts={artifact: redact(text) for artifact, text in (texts or {}).items()},
+        )
+
+    def metrics(self, key: str, step: int, values: Mapping[str, float], time_ms: int | None = None) -> None:
+        """Record one epoch. Steps that a metric already has are skipped: a rolled-back trial may repeat them.
+
+        NaN is stored as NaN. An infinite value is left out and noted as a problem: MLflow would store it as
+        1.8e308, which flattens every chart it appears in.
+        """
+        self._values("metrics", key, values, step, time_ms)
+
+    def final(self, key: str, values: Mapping[str, float]) -> None:
+        """Record closing values once, at the last step the run has reached (0 if none).
+
+        A metric that the run already has is left alone, so name them differently from the per-epoch ones.
+        """
+        self._values("final", key, values, 0, None)
+
+    def tag(self, key: str, tags: Mapping[str, str]) -> None:
+        """Set tags; the last value wins."""
+        self._put(op="tag", key=key, tags=_texts(tags, _MAX_TAG))
+
+    def text(self, key: str, text: str, name: str) -> None:
+        """Store `text` as the artifact `name`."""
+        self._put(op="text", key=key, text=redact(text), name=name)
+
+    def inputs(self, key: str, datasets: Sequence[Mapping[str, str]]) -> None:
+        """Name the data sets that a run reads.
+
+        Args:
+            datasets: the fields of `mlflow.entities.Dataset` and "context" ("training", "validation").
+        """
+        self._put(op="inputs", key=key, inputs=[_texts(entry, _MAX_TAG) for entry in datasets])
+
+    def artifact(self, key: str, path: Path, folder: str = "") -> None:
+        """Upload a file as it is when its turn comes; it is a problem if it is gone by then."""
+        self._put(op="artifact", key=key, path=str(path.absolute()), folder=folder)
+
+    def close_child(self, key: str, state: str, reason: str = "") -> None:
+        """End a trial's run: COMPLETE shows as FINISHED, PRUNED as KILLED, FAIL as FAILED."""
+        if state not in STATUS_OF:
+            self._problem(f"{key}: unknown state {state!r}, expected one of {', '.join(STATUS_OF)}")
+            return
+        tags = {"state": state} | ({"reason": reason} if reason else {})
+        self._put(op="close", key=key, status=STATUS_OF[state], tags=_texts(tags, _MAX_TAG))
+
+    def flush(self, timeout_s: float = 30) -> int:
+        """Wait for the writer to catch up; return the number of events still undelivered.
+
+        Returns early while the store keeps failing: then waiting is `close`'s business.
+        """
+        return self._courier.flush(timeout_s)
+
+    def close(self, status: str, timeout_s: float = 30) -> int:
+        """End the study's run (FINISHED, FAILED or KILLED) and the writer, and log the problems.
+
+        Returns:
+            The number of events still undelivered; they stay in the spool and go out at the next start.
+        """
+        self._put(op="close", key="", status=status)
+        unsent = self._courier.stop(timeout_s)
+        if not self._courier.alive:
+            self._spool.close()
+        for problem in self.problems:
+            log.warning("MLflow: %s", problem)
+        if unsent:
+            log.warning(
+                "MLflow: %d events undelivered, kept in %s; %s", unsent, self._spool.path, self._last_error
+            )
+        return unsent
+
+    def told(self) -> dict[str, Told]:
+        """Return {key of a trial: what the spool has of it}, delivered or not."""
+        found: dict[str, Told] = {}
+        for event in self._spool:
+            if not event["key"]:
+                continue
+            known = found.setdefault(event["key"], Told())
+            if event["op"] == "metrics":
+                known.step = max(known.step, event["step"])
+            elif event["op"] == "close":
+                known.state = event["tags"]["state"]
+            elif event["op"] == "final":
+                known.final = True
+        return found
+
+    def parent_id(self) -> str | None:
+        """Return the MLflow id of the study's run, once the store has answered."""
+        return self.child_id("")
+
+    def child_id(self, key: str) -> str | None:
+        """Return the MLflow id of a trial's run, once the store has answered."""
+        run = self._sender.runs.get(key)
+        return run.id if run else None
+
+    def experiment_id(self) -> str | None:
+        """Return the MLflow id of the experiment, once the store has answered."""
+        return self._sender.experiment_id or None
+
+    @property
+    def problems(self) -> list[str]:
+        """What was left out for good and why, one line each."""
+        return list(self._problems)
+
+    @property
+    def errors(self) -> int:
+        """How many deliveries failed and were, or will be, tried again."""
+        return self._errors
+
+    @property
+    def last_error(self) -> str:
+        """The newest of their reasons, one line without credentials."""
+        return self._last_error
+
+    def _values(self, op: str, key: str, values: Mapping[str, float], step: int, time_ms: int | None) -> None:
+        try:
+            numbers = {name: float(value) for name, value in values.items()}
+        except (TypeError, ValueError) as error:
+            self._problem(f"{key or 'study'}: {op} left out: {error}")
+            return
+        self._put(op=op, key=key, step=int(step), v=numbers, t=time_ms)
+
+    def _put(self, **event: Any) -> None:
+        event["t"] = event.get("t") or int(time.time() * 1000)
+        try:
+            self._spool.append(event)
+        except (OSError, TypeError, ValueError) as error:  # a full disk must not end the study
+            self._problem(f"{event['key'] or 'study'}: {event['op']} lost: {error}")
+
+    def _deliver(self, page: Page) -> None:
+        self._sender.send(page.events)
+        for line in page.broken:
+            self._problem(line)
+        if self._courier.failures:
+            log.info("MLflow: the tracking store answers again")
+
+    def _failed(self, error: Exception) -> None:
+        self._sender.disconnect()
+        self._errors += 1
+        self._last_error = one_line(error)
+        if self._courier.failures == 1:
+            log.warning("MLflow: %s; events are kept in %s", self._last_error, self._spool.path)
+
+    def _problem(self, line: str) -> None:
+        if len(self._problems) < _MAX_PROBLEMS:
+            self._problems[one_line(line)] = None
+
+
+def _texts(values: Mapping[str, Scalar] | None, limit: int) -> dict[str, str]:
+    """Return the values as text, shortened visibly to what MLflow stores, without credentials."""
+    texts = {}
+    for name, value in (values or {}).items():
+        text = redact(str(value))
+        if len(text) > limit:
+            note = f"... [cut, {len(text)} characters]"
+            text = text[: limit - len(note)] + note
+        texts[name] = text
+    return texts
