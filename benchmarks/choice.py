@@ -22,9 +22,9 @@ import ray
 import torch
 from alternate import machine, table
 
-from trainables.base import CUDA_CONTEXT_BYTES, Assets
-from trainables.data.load import load
-from trainables.probe import Cuda, Device
+from trainables.data.loading.open_dataset import load
+from trainables.ray.throughput_probe import Cuda, Device
+from trainables.ray.trainable import CUDA_CONTEXT_BYTES, Assets
 from tuner.base import environment
 from tuner.devices.ray_probe import RayCopies
 from tuner.devices.sharing_policy import Measured, Remembered, Way, context_of, fits

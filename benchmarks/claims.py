@@ -51,9 +51,9 @@ def run(arm: Arm, seed: int, cache: Path) -> dict[str, float]:
     import torch
 
     import trainables
-    from trainables.data.load import load
-    from trainables.evaluation.protocol import evaluate
-    from trainables.evaluation.spec import Protocol
+    from trainables.data.loading.open_dataset import load
+    from trainables.evaluation.measure import evaluate
+    from trainables.evaluation.metrics.protocol import Protocol
     from trainables.options import build
 
     key = hashlib.sha256(
@@ -172,7 +172,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "claims.md")
     options = parser.parse_args()
-    from trainables.data.cache import default_cache_dir
+    from trainables.base.cache import default_cache_dir
 
     wanted = [
         c for c in CLAIMS if not options.only or c.system.split(":")[0].lower() in options.only.split(",")

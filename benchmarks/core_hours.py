@@ -46,11 +46,11 @@ import torch
 from alternate import machine, table
 from core_hours_arms import ARMS, EPOCHS, FOLDER, WORKERS, use_narrow
 
-from trainables import checkpoints
-from trainables.base import VALIDATION_SEED, Assets
-from trainables.data.load import load
-from trainables.evaluation.protocol import evaluate
-from trainables.evaluation.spec import Protocol
+from trainables.data.loading.open_dataset import load
+from trainables.evaluation.measure import evaluate
+from trainables.evaluation.metrics.protocol import Protocol
+from trainables.ray.trainable import VALIDATION_SEED, Assets
+from trainables.training import checkpoints
 from tuner.analysis.results import interval
 from tuner.base import environment
 

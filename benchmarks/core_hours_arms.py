@@ -15,20 +15,21 @@ from ray.tune.search.optuna import OptunaSearch
 
 from search_spaces.domain import Domain, Float, Int
 from search_spaces.study import Objective
-from trainables import checkpoints, networks
-from trainables.base import VALIDATION_SEED, Assets, Trial
-from trainables.data.benchmark import Benchmark
-from trainables.evaluation.protocol import validate
-from trainables.evaluation.spec import Protocol
-from trainables.method import Context
+from trainables import networks
+from trainables.base.seeds import derive_seed
+from trainables.base.streams import Streams
+from trainables.data.types.benchmark import Benchmark
+from trainables.evaluation.measure import validate
+from trainables.evaluation.metrics.protocol import Protocol
 from trainables.methods.adversarial import PGDAT
 from trainables.networks.small_cnn import SmallCNN
 from trainables.options import build
 from trainables.options.adversarial import PGDATOptions
-from trainables.pack import PackTrainable
-from trainables.seeds import derive_seed
-from trainables.shells import StudyTrainable
-from trainables.streams import Streams
+from trainables.ray.packed_trainable import PackTrainable
+from trainables.ray.shells import StudyTrainable
+from trainables.ray.trainable import VALIDATION_SEED, Assets, Trial
+from trainables.training import checkpoints
+from trainables.training.method import Context
 from tuner.base.records import Decision, Role, State
 from tuner.execution import ray_tune_adapter
 from tuner.execution.trial_queue import Lane, TrialQueue

@@ -22,11 +22,11 @@ from alternate import Measured, alternate, line, machine, table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.attacks import attack_mode
-from trainables.data.benchmark import LabelledImages, merge
-from trainables.data.load import load
-from trainables.data.loader import to_unit
-from trainables.data.splits import Split
+from trainables.data.loading.device_loader import to_unit
+from trainables.data.loading.open_dataset import load
+from trainables.data.types.benchmark import LabelledImages, merge
+from trainables.data.types.splits import Split
+from trainables.functional.attacks import attack_mode
 
 #: (network, Linf radius): a robust accuracy that is neither 0 nor 1, and one near 0.
 CELLS = (("weak", 0.2), ("robust", 0.2), ("weak", 0.06))
@@ -82,13 +82,13 @@ def compared(measured: dict[str, Measured], count: int, clock: str = "cpu") -> l
 
 def trained(name: str, benchmark: Any) -> nn.Module:
     """Return a digits classifier, seed 0."""
-    from trainables.method import Context
+    from trainables.base.streams import Streams
     from trainables.methods.adversarial import PGDAT
     from trainables.methods.standard import Standard
     from trainables.options import build
     from trainables.options.adversarial import PGDATOptions
     from trainables.options.classifiers import StandardOptions
-    from trainables.streams import Streams
+    from trainables.training.method import Context
 
     context = Context(benchmark.for_search(), Streams(0), torch.device("cpu"), dict, lambda *_: None)
     method: Any = (
@@ -149,7 +149,7 @@ def torchattacks_apgd(network: nn.Module, data: LabelledImages, epsilon: float) 
 
 
 def apgd_arms(network: nn.Module, data: LabelledImages, epsilon: float, device: str = "cpu") -> Arms:
-    from trainables.evaluation.apgd import apgd_verdicts
+    from trainables.evaluation.attacks.apgd import apgd_verdicts
 
     arms: Arms = {"pyautoattack": published(network, data, epsilon, ["apgd-ce", "apgd-t"], device)}
     if importlib.util.find_spec("torchattacks") and device == "cpu":
@@ -163,8 +163,8 @@ def apgd_arms(network: nn.Module, data: LabelledImages, epsilon: float, device: 
 
 def autoattack_arms(network: nn.Module, data: LabelledImages, epsilon: float) -> Arms:
     """The metric of `autoattack.auto_attack` is not that of APGD alone: the last arm is there for its cost."""
-    from trainables.evaluation.apgd import apgd_verdicts
-    from trainables.evaluation.autoattack import auto_attack
+    from trainables.evaluation.attacks.apgd import apgd_verdicts
+    from trainables.evaluation.attacks.autoattack import auto_attack
 
     return {
         "pyautoattack standard": published(network, data, epsilon, ["apgd-ce", "apgd-t", "fab-t", "square"]),
@@ -178,7 +178,7 @@ def autoattack_arms(network: nn.Module, data: LabelledImages, epsilon: float) ->
 
 def pgd_arms(network: nn.Module, data: LabelledImages, epsilon: float, device: str = "cpu") -> Arms:
     """PGD-100 on the cross-entropy at two step lengths: a quarter of the radius, and 2.5 radii in all."""
-    from trainables.evaluation.pgd import broken_by_pgd
+    from trainables.evaluation.attacks.pgd import broken_by_pgd
 
     images, labels = to_unit(torch.tensor(data.images)).to(device), torch.tensor(data.labels).to(device)
 

@@ -40,8 +40,8 @@ import torch
 from alternate import alternate, machine, table
 from steps import FAST, HEADING, LIMIT, Cell, Task, arms_of, cells, matrix_rate, measured_rows
 
-from trainables.attacks import attack_mode
-from trainables.data.benchmark import LabelledImages
+from trainables.data.types.benchmark import LabelledImages
+from trainables.functional.attacks import attack_mode
 from trainables.packed import Replica, train_together
 
 COLOUR = (3, 32, 32)

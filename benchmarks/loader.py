@@ -19,8 +19,8 @@ import torch
 from alternate import alternate, machine, table
 from torch import Tensor
 
-from trainables.data.benchmark import LabelledImages
-from trainables.data.loader import DeviceLoader
+from trainables.data.loading.device_loader import DeviceLoader
+from trainables.data.types.benchmark import LabelledImages
 
 WORKERS = 2
 

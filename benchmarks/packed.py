@@ -27,15 +27,15 @@ import torch
 from alternate import alternate, line, machine
 from torch import nn
 
-from trainables.data.benchmark import Benchmark
-from trainables.data.load import load
-from trainables.method import Context, Trainer
+from trainables.base.streams import Streams
+from trainables.data.loading.open_dataset import load
+from trainables.data.types.benchmark import Benchmark
 from trainables.methods.adversarial import PGDAT
 from trainables.networks.small_cnn import SmallCNN
 from trainables.options import build
 from trainables.options.adversarial import PGDATOptions
 from trainables.packed import Replica, train_together
-from trainables.streams import Streams
+from trainables.training.method import Context, Trainer
 
 IMAGES = 256
 BATCHES = {"narrow": 8, "default": 64}

@@ -106,7 +106,7 @@ def make(study: str, count: int) -> None:
 
 def trained(method: str, settings: Mapping[str, Any], params: Mapping[str, Any], metric: str) -> list[float]:
     """Return the validation curve of one configuration, an entry per epoch."""
-    from trainables.base import MethodTrainable
+    from trainables.ray.trainable import MethodTrainable
 
     trainable: Any = type("Trained", (MethodTrainable,), {"method_name": method})({**settings, **params})
     return [float(trainable.step()[metric]) for _ in range(settings["epochs"])]

@@ -31,13 +31,13 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils.flop_counter import flop_registry
 
 import trainables
-from trainables.data.benchmark import Benchmark, LabelledImages
-from trainables.data.splits import DatasetInfo, Split
-from trainables.method import Context
+from trainables.base.streams import Streams
+from trainables.data.types.benchmark import Benchmark, LabelledImages
+from trainables.data.types.splits import DatasetInfo, Split
 from trainables.methods.standard import Standard
 from trainables.options import build
 from trainables.options.classifiers import StandardOptions
-from trainables.streams import Streams
+from trainables.training.method import Context
 
 CLASSES, EPSILON = 10, 8 / 255
 SHAPES = {"small_cnn": (1, 8, 8)}

@@ -171,6 +171,6 @@ class Textbook:
     @staticmethod
     def _projected(points: Tensor, gradient: Tensor, residual: Tensor) -> Tensor:
         """The exact Linf projection, by sorting: the same for all arms."""
-        from trainables.boundary import project_linf
+        from trainables.functional.boundary import project_linf
 
         return project_linf(points, gradient, residual)

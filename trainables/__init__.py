@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from trainables.errors import InputError
+from trainables.base.errors import InputError
 from trainables.options import unknown
 
 
@@ -36,7 +36,7 @@ def _entry(file: str, stem: str, options: str) -> Entry:
     return Entry(
         method=f"trainables.methods.{file}:{stem}",
         options=f"trainables.options.{options}",
-        trainable=f"trainables.shells:{stem}Trainable",
+        trainable=f"trainables.ray.shells:{stem}Trainable",
     )
 
 

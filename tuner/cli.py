@@ -8,7 +8,7 @@ from typing import Any
 
 import search_spaces
 from search_spaces.domain import Float, SpaceError
-from trainables.errors import InputError
+from trainables.base.errors import InputError
 from tuner.base import environment
 from tuner.base.errors import Interrupted, LeaseLost, StudyFailed, UsageError
 from tuner.base.urls import redact, without_password
@@ -206,10 +206,10 @@ def amend(plan: Plan, request: Request, command: str) -> Plan:
 
 def preflight(plan: Plan, folder: RunFolder, options: Any) -> None:
     """Refuse what cannot work before Ray starts and before anything is written."""
-    from trainables.data import catalog
-    from trainables.data.availability import left_out
-    from trainables.data.locations import check_dataset_files
-    from trainables.data.outlier_files import check_outlier_files
+    from trainables.data.types import catalog
+    from trainables.data.types.availability import left_out
+    from trainables.data.types.locations import check_dataset_files
+    from trainables.data.types.outlier_files import check_outlier_files
     from trainables.options import build
     from trainables.options.common import OutlierOptions
 

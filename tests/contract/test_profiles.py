@@ -18,19 +18,20 @@ import trainables
 from search_spaces.domain import Choice, Float, Int
 from search_spaces.study import fixed
 from tests.unit import disk_formats as disk
-from trainables.base import Assets
-from trainables.data import real
-from trainables.data.benchmark import Benchmark, LabelledImages
-from trainables.data.corrupted_files import CORRUPTIONS
-from trainables.data.locations import check_dataset_files
-from trainables.data.outlier_files import check_outlier_files
-from trainables.data.roles import ROLES
-from trainables.data.splits import Split
-from trainables.methods import adversarial, robgan, robgan_samples
+from trainables.base.storage import Folder
+from trainables.data.loading import real
+from trainables.data.readers.corrupted_files import CORRUPTIONS
+from trainables.data.types.benchmark import Benchmark, LabelledImages
+from trainables.data.types.locations import check_dataset_files
+from trainables.data.types.outlier_files import check_outlier_files
+from trainables.data.types.roles import ROLES
+from trainables.data.types.splits import Split
+from trainables.methods import adversarial
+from trainables.methods.robgan import robgan, samples
 from trainables.options import build, fields_of
 from trainables.options.common import OutlierOptions
-from trainables.shells import StudyTrainable
-from trainables.storage import Folder
+from trainables.ray.shells import StudyTrainable
+from trainables.ray.trainable import Assets
 from tuner import cli
 from tuner.execution import remote_tasks
 from tuner.planning.plan import LanePlan, Plan
@@ -114,8 +115,8 @@ def short_diagnostics(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten what is only looked at, samples and the boundary's speed: it costs more than a tiny epoch."""
     monkeypatch.setattr(adversarial, "SPEED_SEARCH_STEPS", 2)
     monkeypatch.setattr(robgan, "GUARD_N", 8)
-    monkeypatch.setattr(robgan_samples, "JUDGED_N", 8)
-    monkeypatch.setattr(robgan_samples, "GRID_COLUMNS", 1)
+    monkeypatch.setattr(samples, "JUDGED_N", 8)
+    monkeypatch.setattr(samples, "GRID_COLUMNS", 1)
 
 
 # -- one profile -------------------------------------------------------------------------------------------

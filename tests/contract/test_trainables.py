@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import trainables
-from trainables.errors import InputError
+from trainables.base.errors import InputError
 from trainables.options import fields_of
 
 pytestmark = pytest.mark.timeout(300)
@@ -123,7 +123,7 @@ def test_resources(method: str) -> None:
 
 def test_reused_actors_leak_no_state_between_methods(cache: str) -> None:
     """A study's actor trains another method after the first, as arms do."""
-    from trainables.shells import StudyTrainable
+    from trainables.ray.shells import StudyTrainable
 
     fresh = make("oe", cache)
     truth = numbers(fresh.step())

@@ -14,8 +14,8 @@ import ray
 from search_spaces.domain import Float
 from search_spaces.study import Objective
 from tests.faults.conftest import Faults
-from trainables.base import Assets
-from trainables.data.load import load
+from trainables.data.loading.open_dataset import load
+from trainables.ray.trainable import Assets
 from tuner.base import environment
 from tuner.base.records import Role, TrialRecord
 from tuner.execution.ray_tune_adapter import run_queue

@@ -14,15 +14,15 @@ from tests.faults.conftest import Study, at
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
-WRITE, NOTE = "trainables.storage:Folder.write", "tuner.store.trial_store:LaneStore.note"
+WRITE, NOTE = "trainables.base.storage:Folder.write", "tuner.store.trial_store:LaneStore.note"
 ASK, REPORT, FINISH = (f"tuner.store.trial_store:LaneStore.{name}" for name in ("ask", "report", "finish"))
 ROWS = "tuner.store.rows:insert_epoch"
 
 #: The run goes on, a worker dies: in mid-epoch; with its checkpoint half on the disk; with its checkpoint written and
 #: not reported; idle, between two trials; while it evaluates.
 WORKERS = (
-    at("trainables.method:Trainer.step", "kill", call=5),
-    at("trainables.storage:os.fsync", "kill", call=3),
+    at("trainables.training.method:Trainer.step", "kill", call=5),
+    at("trainables.base.storage:os.fsync", "kill", call=3),
     at(WRITE, "kill", "0001/epoch-0001", after=True),
     at(FINISH, "kill-workers", call=3, after=True),
     at("tuner.execution.remote_tasks:evaluate_checkpoint", "kill"),
@@ -43,9 +43,11 @@ OTHERS = (
     ),  # cached, and the study does not know
     at(NOTE, "kill", "reference"),
     at(ASK, "kill", after=True),  # a trial that no worker has seen
-    at("trainables.method:Trainer.step", "kill-all", call=20),
-    at("trainables.storage:os.fsync", "kill-all", call=3),
-    at("trainables.base:validate", "kill-driver", call=3),  # the worker outlives the driver, and writes
+    at("trainables.training.method:Trainer.step", "kill-all", call=20),
+    at("trainables.base.storage:os.fsync", "kill-all", call=3),
+    at(
+        "trainables.ray.trainable:validate", "kill-driver", call=3
+    ),  # the worker outlives the driver, and writes
     at(REPORT, "kill", call=2),
     at(REPORT, "kill", after=True),  # the decision stands and is not carried out
     at(FINISH, "kill"),

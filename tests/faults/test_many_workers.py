@@ -14,9 +14,9 @@ from tests.faults.truth import mlflow_runs, studies
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 BATCH, WRITE, VALIDATE = (
-    "trainables.method:Trainer.step",
-    "trainables.storage:Folder.write",
-    "trainables.base:validate",
+    "trainables.training.method:Trainer.step",
+    "trainables.base.storage:Folder.write",
+    "trainables.ray.trainable:validate",
 )
 TRIALS = 5
 SEARCH = ["--stages", "search", "--trials", str(TRIALS), "--concurrency", "2"]

@@ -21,7 +21,7 @@ from tuner.store.trial_reader import has_run
 from tuner.store.trial_store import LaneStore, open_storage
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
-REPORT, WRITE = "tuner.store.trial_store:LaneStore.report", "trainables.storage:Folder.write"
+REPORT, WRITE = "tuner.store.trial_store:LaneStore.report", "trainables.base.storage:Folder.write"
 
 
 @pytest.fixture

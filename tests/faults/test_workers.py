@@ -20,11 +20,11 @@ from tuner.execution.watchdog import Watchdog
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 METRIC = "val/accuracy/clean"
 BUILD, STEP, BATCH = (
-    "trainables.base:Trial._build",
-    "trainables.base:Trial._step",
-    "trainables.method:Trainer.step",
+    "trainables.ray.trainable:Trial._build",
+    "trainables.ray.trainable:Trial._step",
+    "trainables.training.method:Trainer.step",
 )
-VALIDATE, WRITE = "trainables.base:validate", "trainables.storage:Folder.write"
+VALIDATE, WRITE = "trainables.ray.trainable:validate", "trainables.base.storage:Folder.write"
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import numpy as np
 import optuna
 import torch
 
-from trainables.checkpoints import unpack
+from trainables.training.checkpoints import unpack
 from tuner.base.urls import with_driver
 
 IGNORED = ("attempt", "starts")  # how often a trial was started is what kills may change

@@ -14,8 +14,8 @@ import torch
 from tests.faults.bench import ray_here
 from tests.integration.conftest import ROOT
 from tests.unit.pretend_gpu import GIB, Pretend
-from trainables.base import CUDA_CONTEXT_BYTES, Assets
-from trainables.data.load import load
+from trainables.data.loading.open_dataset import load
+from trainables.ray.trainable import CUDA_CONTEXT_BYTES, Assets
 from tuner.base.errors import Interrupted
 from tuner.devices.ray_probe import RayCopies
 from tuner.devices.sharing_policy import Measured, Remembered, Way, choose

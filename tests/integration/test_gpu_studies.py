@@ -15,8 +15,8 @@ from ray.cluster_utils import Cluster
 from tests.faults.bench import ray_here
 from tests.integration.conftest import ROOT, Launcher
 from tests.unit.pretend_gpu import Pretend
-from trainables.base import Assets
-from trainables.data.load import load
+from trainables.data.loading.open_dataset import load
+from trainables.ray.trainable import Assets
 from tuner.devices.ray_probe import RayCopies
 from tuner.devices.sharing_policy import Remembered, Way
 from tuner.devices.sharing_probe import Limits, Probe, settled

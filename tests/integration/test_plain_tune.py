@@ -57,7 +57,7 @@ def test_trials_of_a_node_share_one_copy_of_the_images(ray_here: Any) -> None:
     """The loaders of two processes lie in the object store's shared memory, not in memory of their own."""
     import numpy as np
 
-    from trainables.data.benchmark import LabelledImages
+    from trainables.data.types.benchmark import LabelledImages
 
     data = ray_here.put(LabelledImages(np.zeros((500, 3, 32, 32), np.uint8), np.zeros(500, np.int64)))
 
@@ -65,7 +65,7 @@ def test_trials_of_a_node_share_one_copy_of_the_images(ray_here: Any) -> None:
     def mapping_of_the_images(data: LabelledImages) -> str:
         import torch
 
-        from trainables.data.loader import DeviceLoader
+        from trainables.data.loading.device_loader import DeviceLoader
 
         at = DeviceLoader(data, 10, "cpu", torch.Generator()).images.data_ptr()
         for line in Path("/proc/self/maps").read_text().splitlines():

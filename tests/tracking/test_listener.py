@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.tracking.stores import runs_of, spooled, steps
-from trainables.data.load import load
-from trainables.data.splits import Split
+from trainables.data.loading.open_dataset import load
+from trainables.data.types.splits import Split
 from tuner.base.records import Decision, Epoch, Role, State, TrialRecord
 from tuner.planning import resolve as resolving
 from tuner.tracking.listener import TrackingListener, describe_datasets

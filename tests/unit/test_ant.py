@@ -9,10 +9,10 @@ from torch.nn import functional as F
 from tests.unit import toy
 from tests.unit.toy import check_resume, pretrained, round_trip, same, weights
 from trainables import get
-from trainables.attacks import attack_mode
-from trainables.data.splits import Split
-from trainables.data.stylised import StylisedLoader
-from trainables.errors import DataFileError, InputError, TrainingFailed
+from trainables.base.errors import DataFileError, InputError, TrainingFailed
+from trainables.data.loading.stylised import StylisedLoader
+from trainables.data.types.splits import Split
+from trainables.functional.attacks import attack_mode
 from trainables.methods.ant import ANT
 from trainables.networks import build as build_network
 from trainables.networks.noise_generator import NoiseGenerator, noise_loss, train_generator

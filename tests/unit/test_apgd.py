@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from tests.unit import toy
-from trainables.attacks import attack_mode
-from trainables.data.benchmark import LabelledImages, merge
-from trainables.data.load import load
-from trainables.data.splits import Split
-from trainables.errors import InputError
-from trainables.evaluation import apgd, autoattack
-from trainables.evaluation.apgd import apgd_verdicts, dlr, targeted_dlr, uniform, windows
+from trainables.base.errors import InputError
+from trainables.data.loading.open_dataset import load
+from trainables.data.types.benchmark import LabelledImages, merge
+from trainables.data.types.splits import Split
+from trainables.evaluation.attacks import apgd, autoattack
+from trainables.evaluation.attacks.apgd import apgd_verdicts, dlr, targeted_dlr, uniform, windows
+from trainables.functional.attacks import attack_mode
 from trainables.methods.adversarial import PGDAT
 from trainables.methods.standard import Standard
 from trainables.options import build

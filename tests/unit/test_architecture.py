@@ -44,7 +44,11 @@ def test_search_spaces_are_pure_data(path: Path) -> None:
 @pytest.mark.parametrize("path", modules("trainables"), ids=relative)
 def test_trainables_know_nothing_of_the_service(path: Path) -> None:
     forbidden = {"tuner", "search_spaces", "optuna", "mlflow", "tests"}
-    if relative(path) not in ("trainables/base.py", "trainables/shells.py", "trainables/pack.py"):
+    if relative(path) not in (
+        "trainables/ray/trainable.py",
+        "trainables/ray/shells.py",
+        "trainables/ray/packed_trainable.py",
+    ):
         forbidden.add("ray")
     assert not roots(path) & forbidden
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.attacks import (
+from trainables.functional.attacks import (
     ascend,
     attack_mode,
     epsilon_at,
@@ -15,7 +15,7 @@ from trainables.attacks import (
     perturb_inliers,
     perturb_outliers,
 )
-from trainables.losses import energy, uniformity
+from trainables.functional.losses import energy, uniformity
 from trainables.networks import build
 from trainables.options.classifiers import InlierAttackOptions
 from trainables.options.common import ATTACKS, AttackOptions

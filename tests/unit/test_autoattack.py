@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 from tests.unit import toy
-from trainables.data.benchmark import LabelledImages
-from trainables.data.load import load
-from trainables.data.splits import Split
-from trainables.errors import InputError
-from trainables.evaluation import autoattack
-from trainables.evaluation.autoattack import Budget, auto_attack, plan
-from trainables.evaluation.robust import robust_verdicts
-from trainables.evaluation.spec import Protocol
+from trainables.base.errors import InputError
+from trainables.data.loading.open_dataset import load
+from trainables.data.types.benchmark import LabelledImages
+from trainables.data.types.splits import Split
+from trainables.evaluation.attacks import autoattack
+from trainables.evaluation.attacks.autoattack import Budget, auto_attack, plan
+from trainables.evaluation.attacks.robust import robust_verdicts
+from trainables.evaluation.metrics.protocol import Protocol
 from trainables.methods.standard import Standard
 from trainables.options import build
 from trainables.options.classifiers import StandardOptions

@@ -5,9 +5,9 @@ import pickle
 import numpy as np
 import pytest
 
-from trainables.data.benchmark import Benchmark, LabelledImages, merge
-from trainables.data.splits import SEARCH_SPLITS, TEST_SPLITS, DatasetInfo, Split
-from trainables.errors import SealedSplitError
+from trainables.base.errors import SealedSplitError
+from trainables.data.types.benchmark import Benchmark, LabelledImages, merge
+from trainables.data.types.splits import SEARCH_SPLITS, TEST_SPLITS, DatasetInfo, Split
 
 INFO = DatasetInfo("toy", 2, (1, 2, 2), (0.5,), (0.25,))
 

@@ -8,8 +8,8 @@ import torch
 from scipy.optimize import linprog
 from torch import nn
 
-from trainables import boundary as module
-from trainables.boundary import (
+from trainables.functional import boundary as module
+from trainables.functional.boundary import (
     closest_boundary,
     margin_surrogate,
     margin_weights,
@@ -17,7 +17,7 @@ from trainables.boundary import (
     quality_filter,
     soft_margin,
 )
-from trainables.losses import margin
+from trainables.functional.losses import margin
 
 SEARCHES = ["sequential", "fab", "fab_onepass"]
 

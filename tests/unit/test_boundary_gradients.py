@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.boundary import (
+from trainables.functional.boundary import (
     Boundary,
     margin_surrogate,
     margin_weights,

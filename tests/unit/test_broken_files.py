@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from tests.unit import disk_formats as disk
-from trainables.data.array_files import read_cifar, read_idx, read_plain_pickle, read_svhn
-from trainables.data.files import read, read_folder
-from trainables.data.lazy import fit
-from trainables.data.load import load
-from trainables.errors import DataFileError
+from trainables.base.errors import DataFileError
+from trainables.data.loading.open_dataset import load
+from trainables.data.readers.array_readers import read_cifar, read_idx, read_plain_pickle, read_svhn
+from trainables.data.readers.image_readers import read, read_folder
+from trainables.data.types.lazy_images import fit
 
-pytestmark = pytest.mark.filterwarnings("ignore::trainables.data.real.MissingDataWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::trainables.data.loading.real.MissingDataWarning")
 
 
 class Evil:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from trainables.errors import InputError
-from trainables.evaluation.calibration import calibration, reliability
-from trainables.evaluation.metrics import MetricInputError
+from trainables.base.errors import InputError
+from trainables.evaluation.metrics.calibration import calibration, reliability
+from trainables.evaluation.metrics.ood_metrics import MetricInputError
 
 
 def test_golden():

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainables.checkpoints import checkpoint_name, load_latest, unpack
-from trainables.errors import DataFileError
-from trainables.storage import Folder, is_full
+from trainables.base.errors import DataFileError
+from trainables.base.storage import Folder, is_full
+from trainables.training.checkpoints import checkpoint_name, load_latest, unpack
 
 
 def content(epoch: int) -> bytes:

@@ -8,12 +8,19 @@ import torch
 from torch import nn
 
 from tests.unit import toy
-from trainables.data.benchmark import Benchmark
-from trainables.data.digits import split_digits
-from trainables.data.splits import DatasetInfo, Split
-from trainables.errors import InputError
-from trainables.evaluation.cores import Cores, aggregate, log_response, sites, stages, threshold_noise
-from trainables.evaluation.metrics import auroc
+from trainables.base.errors import InputError
+from trainables.data.synthetic.digits import split_digits
+from trainables.data.types.benchmark import Benchmark
+from trainables.data.types.splits import DatasetInfo, Split
+from trainables.evaluation.detectors.cores import (
+    Cores,
+    aggregate,
+    log_response,
+    sites,
+    stages,
+    threshold_noise,
+)
+from trainables.evaluation.metrics.ood_metrics import auroc
 from trainables.methods.standard import Standard
 from trainables.networks import Body
 from trainables.networks import build as build_network

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from tests.unit import disk_formats as disk
-from trainables.data import catalog
-from trainables.data.corrupted_files import CORRUPTIONS, corrupted_sets
-from trainables.data.load import load
-from trainables.data.real import MissingDataWarning
-from trainables.data.splits import Split
-from trainables.errors import DataFileError
+from trainables.base.errors import DataFileError
+from trainables.data.loading.open_dataset import load
+from trainables.data.loading.real import MissingDataWarning
+from trainables.data.readers.corrupted_files import CORRUPTIONS, corrupted_sets
+from trainables.data.types import catalog
+from trainables.data.types.splits import Split
 
 CIFAR = catalog.get("cifar10")
 

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from trainables.data.benchmark import Benchmark, LabelledImages
-from trainables.data.corrupted_files import CORRUPTIONS, NOISES
-from trainables.data.splits import DatasetInfo, Origin, Split
-from trainables.errors import InputError
-from trainables.evaluation.corruption_error import ALEXNET, errors_of, mce, mce_metrics, mean_error
-from trainables.evaluation.protocol import evaluate
-from trainables.evaluation.spec import Protocol
+from trainables.base.errors import InputError
+from trainables.data.readers.corrupted_files import CORRUPTIONS, NOISES
+from trainables.data.types.benchmark import Benchmark, LabelledImages
+from trainables.data.types.splits import DatasetInfo, Origin, Split
+from trainables.evaluation.measure import evaluate
+from trainables.evaluation.metrics.corruption_error import ALEXNET, errors_of, mce, mce_metrics, mean_error
+from trainables.evaluation.metrics.protocol import Protocol
 
 
 def test_alexnet_s_own_errors_are_100() -> None:

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from trainables.data import corruptions8 as c8
+from trainables.data.synthetic import corruptions8 as c8
 
 ALL = {
     **{f"test {k}": v for k, v in c8.CORRUPTIONS.items()},

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.data import corruptions_imagenet as imagenet_c
-from trainables.data.benchmark import LabelledImages
-from trainables.data.corrupted_files import CORRUPTIONS, corrupted_sets
-from trainables.data.corruptions_imagenet import HOLD_OUT, bake, baked_sets, corrupt
-from trainables.data.hold_out import hold_out_corruptions
-from trainables.data.splits import DatasetInfo
-from trainables.errors import InputError
+from trainables.base.errors import InputError
+from trainables.data.readers.corrupted_files import CORRUPTIONS, corrupted_sets
+from trainables.data.synthetic import corruptions_imagenet as imagenet_c
+from trainables.data.synthetic.corruptions_imagenet import HOLD_OUT, bake, baked_sets, corrupt
+from trainables.data.synthetic.hold_out import hold_out_corruptions
+from trainables.data.types.benchmark import LabelledImages
+from trainables.data.types.splits import DatasetInfo
 
 
 def _importable():

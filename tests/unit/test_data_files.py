@@ -10,14 +10,15 @@ import pytest
 from PIL import Image
 
 from tests.unit import disk_formats as disk
-from trainables.data import catalog, real
-from trainables.data.benchmark import Benchmark
-from trainables.data.files import read
-from trainables.data.lazy import fit
-from trainables.data.load import fingerprint, load
-from trainables.data.roles import ROLES
-from trainables.data.splits import SEARCH_SPLITS, Split
-from trainables.errors import DataFileError
+from trainables.base.errors import DataFileError
+from trainables.data.loading import real
+from trainables.data.loading.open_dataset import fingerprint, load
+from trainables.data.readers.image_readers import read
+from trainables.data.types import catalog
+from trainables.data.types.benchmark import Benchmark
+from trainables.data.types.lazy_images import fit
+from trainables.data.types.roles import ROLES
+from trainables.data.types.splits import SEARCH_SPLITS, Split
 
 
 @pytest.fixture(autouse=True)

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from tests.unit import toy
-from trainables.data.benchmark import LabelledImages
-from trainables.data.lazy import ArraySource, LazyImages
-from trainables.data.load import load
-from trainables.data.splits import Split
-from trainables.errors import InputError
-from trainables.evaluation import detectors
-from trainables.evaluation.detectors import (
+from trainables.base.errors import InputError
+from trainables.data.loading.open_dataset import load
+from trainables.data.types.benchmark import LabelledImages
+from trainables.data.types.lazy_images import ArraySource, LazyImages
+from trainables.data.types.splits import Split
+from trainables.evaluation.detectors import detectors
+from trainables.evaluation.detectors.detectors import (
     DETECTORS,
     Ash,
     CoresDetector,
@@ -28,10 +28,10 @@ from trainables.evaluation.detectors import (
     main_dimensions,
     score_all,
 )
-from trainables.evaluation.features import features_of, first_fit_images
-from trainables.evaluation.metrics import auroc
-from trainables.evaluation.scores import SCORES, energy
-from trainables.evaluation.spec import DETECTOR_NAMES, SCORE_NAMES
+from trainables.evaluation.detectors.features import features_of, first_fit_images
+from trainables.evaluation.metrics.ood_metrics import auroc
+from trainables.evaluation.metrics.protocol import DETECTOR_NAMES, SCORE_NAMES
+from trainables.evaluation.metrics.scores import SCORES, energy
 from trainables.methods.standard import Standard
 from trainables.networks import build as build_network
 from trainables.options import build

@@ -7,12 +7,12 @@ from functools import cache
 import numpy as np
 import pytest
 
-from trainables.data import catalog
-from trainables.data.benchmark import Benchmark, LabelledImages
-from trainables.data.digits import jigsaw
-from trainables.data.load import LOADERS, fingerprint, fingerprint_images, load
-from trainables.data.splits import SEARCH_SPLITS, Split
-from trainables.errors import InputError
+from trainables.base.errors import InputError
+from trainables.data.loading.open_dataset import LOADERS, fingerprint, fingerprint_images, load
+from trainables.data.synthetic.digits import jigsaw
+from trainables.data.types import catalog
+from trainables.data.types.benchmark import Benchmark, LabelledImages
+from trainables.data.types.splits import SEARCH_SPLITS, Split
 
 NAMES = ("digits", "digits-open")
 

@@ -17,17 +17,18 @@ import pytest
 from torchvision import datasets
 
 from tests.unit import disk_formats as disk
-from trainables.data import catalog, download
-from trainables.data.load import load
-from trainables.data.locations import LOCATIONS, check_dataset_files, find, missing
-from trainables.data.splits import Split
-from trainables.errors import DataFileError, InputError
+from trainables.base.errors import DataFileError, InputError
+from trainables.data import download
+from trainables.data.loading.open_dataset import load
+from trainables.data.types import catalog
+from trainables.data.types.locations import LOCATIONS, check_dataset_files, find, missing
+from trainables.data.types.splits import Split
 from tuner import cli
 from tuner.planning.resolve import Request, resolve
 from tuner.store.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.filterwarnings("ignore::trainables.data.real.MissingDataWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::trainables.data.loading.real.MissingDataWarning")
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +84,8 @@ def test_preflight_knows_what_can_be_downloaded(tmp_path: Path) -> None:
 
 def test_preflight_is_light() -> None:
     code = (
-        "import sys; from trainables.data.locations import check_dataset_files; import trainables.data.roles\n"
+        "import sys; from trainables.data.types.locations import check_dataset_files\n"
+        "import trainables.data.types.roles\n"
         "check_dataset_files('glyphs', '')\n"
         "print([m for m in ('torch', 'numpy', 'PIL', 'scipy') if m in sys.modules])"
     )

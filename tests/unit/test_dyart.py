@@ -11,10 +11,10 @@ from tests.unit import toy
 from tests.unit.test_dyart_data import write_npz
 from tests.unit.toy import check_resume, pretrained, same
 from trainables import get
-from trainables.attacks import attack_mode
-from trainables.boundary import closest_boundary, margin_weights, soft_margin
-from trainables.data.splits import DatasetInfo
-from trainables.errors import InputError
+from trainables.base.errors import InputError
+from trainables.data.types.splits import DatasetInfo
+from trainables.functional.attacks import attack_mode
+from trainables.functional.boundary import closest_boundary, margin_weights, soft_margin
 from trainables.methods import dyart as module
 from trainables.methods.dyart import DyART
 from trainables.networks import build as build_network

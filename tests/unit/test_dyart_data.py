@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.unit import toy
-from trainables.errors import DataFileError
+from trainables.base.errors import DataFileError
 from trainables.methods.dyart import DyART, SyntheticPool
 from trainables.options import build
 from trainables.options.dyart import DyARTOptions

@@ -8,8 +8,8 @@ import torch
 from tests.unit import toy
 from tests.unit.toy import check_resume, pretrained, same, weights
 from trainables import get
-from trainables.errors import InputError, TrainingFailed
-from trainables.losses import energy
+from trainables.base.errors import InputError, TrainingFailed
+from trainables.functional.losses import energy
 from trainables.methods.energy import (
     Energy,
     auto_margins,

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from trainables import checkpoints
-from trainables.data.load import load
-from trainables.evaluation.protocol import Evaluation, evaluate
-from trainables.evaluation.protocols import named
-from trainables.evaluation.spec import Protocol
-from trainables.shells import StandardTrainable
+from trainables.data.loading.open_dataset import load
+from trainables.evaluation.measure import Evaluation, evaluate
+from trainables.evaluation.metrics.presets import named
+from trainables.evaluation.metrics.protocol import Protocol
+from trainables.ray.shells import StandardTrainable
+from trainables.training import checkpoints
 from tuner import cli
 from tuner.commands.evaluate import newest
 from tuner.console.evaluation_text import as_text

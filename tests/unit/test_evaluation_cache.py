@@ -12,8 +12,8 @@ import pytest
 
 from trainables.evaluation import cache
 from trainables.evaluation.cache import EvaluationCache, evaluation_key
-from trainables.evaluation.protocol import Evaluation
-from trainables.evaluation.spec import Protocol
+from trainables.evaluation.measure import Evaluation
+from trainables.evaluation.metrics.protocol import Protocol
 
 KEY = evaluation_key(b"checkpoint", Protocol("test"), "data")
 

@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from trainables.errors import InputError
+from trainables.base.errors import InputError
 from trainables.networks.gan import ConditionalBatchNorm, Discriminator, Generator, build_class_head
 
 SHAPES = [(1, 8, 8), (3, 16, 16), (1, 28, 28), (3, 32, 32), (1, 64, 64), (3, 64, 64)]

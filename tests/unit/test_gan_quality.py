@@ -10,7 +10,7 @@ import torch
 from scipy import linalg
 from torch import nn
 
-from trainables.evaluation import gan_quality as quality
+from trainables.methods.robgan import gan_quality as quality
 from trainables.options.robgan import GuardOptions
 
 

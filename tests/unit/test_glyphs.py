@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainables.data import catalog, glyph_images, glyphs
-from trainables.data.benchmark import Benchmark
-from trainables.data.glyph_images import draw
-from trainables.data.load import fingerprint
-from trainables.data.roles import ROLES
-from trainables.data.splits import SEARCH_SPLITS, Split
+from trainables.data.loading.open_dataset import fingerprint
+from trainables.data.synthetic import glyph_images, glyphs
+from trainables.data.synthetic.glyph_images import draw
+from trainables.data.types import catalog
+from trainables.data.types.benchmark import Benchmark
+from trainables.data.types.roles import ROLES
+from trainables.data.types.splits import SEARCH_SPLITS, Split
 
 SMALL = glyphs.Sizes(train=1000, test=200, ood=100)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.probe import mps_runs
+from trainables.ray.throughput_probe import mps_runs
 from tuner.devices.sharing_policy import (
     COPIES,
     MARGIN,

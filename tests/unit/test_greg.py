@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.greg import choose_outliers, gradient_penalty, kmeans
-from trainables.losses import energy
+from trainables.functional.greg import choose_outliers, gradient_penalty, kmeans
+from trainables.functional.losses import energy
 from trainables.networks import build as build_network
 
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from trainables.data.benchmark import LabelledImages
-from trainables.data.corrupted_files import CORRUPTIONS
-from trainables.data.corruptions_imagenet import HOLD_OUT
-from trainables.data.hold_out import hold_out_corruptions, saturate
+from trainables.data.readers.corrupted_files import CORRUPTIONS
+from trainables.data.synthetic.corruptions_imagenet import HOLD_OUT
+from trainables.data.synthetic.hold_out import hold_out_corruptions, saturate
+from trainables.data.types.benchmark import LabelledImages
 
 
 def base(n: int, side: int, channels: int = 3) -> LabelledImages:

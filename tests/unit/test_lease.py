@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from trainables.storage import Folder
+from trainables.base.storage import Folder
 from tuner.base.errors import LeaseLost, UsageError
 from tuner.base.signals import Signals
 from tuner.store import lease as leases

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from trainables.errors import InputError
+from trainables.base.errors import InputError
 from tuner.base.urls import redact
 from tuner.tracking.mlflow_uris import check_uri, choose_uri, ui_command, ui_links
 

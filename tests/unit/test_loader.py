@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainables.data.benchmark import LabelledImages
-from trainables.data.loader import DeviceLoader, OutlierLoader, augment, to_device, to_unit
+from trainables.data.loading.device_loader import DeviceLoader, OutlierLoader, augment, to_device, to_unit
+from trainables.data.types.benchmark import LabelledImages
 
 
 def seeded(seed: int = 0) -> torch.Generator:

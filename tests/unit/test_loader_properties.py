@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit import disk_formats as disk
-from trainables.data.benchmark import LabelledImages
-from trainables.data.lazy import ArraySource, LazyImages
-from trainables.data.loader import DeviceLoader, OutlierLoader
-from trainables.data.real import _Rule, held_out
-from trainables.data.streaming import StreamLoader, in_order
+from trainables.data.loading.device_loader import DeviceLoader, OutlierLoader
+from trainables.data.loading.real import _Rule, held_out
+from trainables.data.loading.stream_loader import StreamLoader, in_order
+from trainables.data.types.benchmark import LabelledImages
+from trainables.data.types.lazy_images import ArraySource, LazyImages
 
 quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 PICTURES = disk.pixels(30, 6, 6)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from trainables.losses import energy, margin, outlier_exposure, uniformity
+from trainables.functional.losses import energy, margin, outlier_exposure, uniformity
 
 ZERO = torch.zeros(3, 5)
 

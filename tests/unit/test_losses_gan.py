@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from trainables import losses_gan
-from trainables.losses_gan import weights
+from trainables.functional import losses_gan
+from trainables.functional.losses_gan import weights
 
 LOG2, LOG4 = math.log(2), math.log(4)
 

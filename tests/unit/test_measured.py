@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from tests.unit import toy
-from trainables import probe
-from trainables.base import Assets
-from trainables.errors import TrainingFailed
-from trainables.method import Trainer
+from trainables.base.errors import TrainingFailed
 from trainables.packed.trainer import StackedTrainer
-from trainables.probe import Copy
+from trainables.ray import throughput_probe
+from trainables.ray.throughput_probe import Copy
+from trainables.ray.trainable import Assets
+from trainables.training.method import Trainer
 
 STEP_S, VALIDATION_S = 0.25, 2.0
 ASSETS = Assets(toy.benchmark(train=64))  # and 32 images for validation
@@ -57,8 +57,8 @@ def protocols(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         seen.append(protocol)
         return {}
 
-    monkeypatch.setattr(probe, "validate", validate)
-    monkeypatch.setattr(probe.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(throughput_probe, "validate", validate)
+    monkeypatch.setattr(throughput_probe.time, "perf_counter", lambda: now[0])
     return seen
 
 
@@ -97,7 +97,7 @@ def test_validation_is_measured_on_a_batch_of_every_set(
     max_images: int, times: float, protocols: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Batches of 8: 32 images are four times as many, 12 are 1.5 times; the warm-up attacks with one step only."""
-    monkeypatch.setattr(probe, "batch_size", lambda device: 8)
+    monkeypatch.setattr(throughput_probe, "batch_size", lambda device: 8)
     validation = {"groups": ("robust",), "steps": 7, "restarts": 2, "max_images": max_images}
     found = measured(2, 0.0, validation=validation)
     assert found["validation_s"] == VALIDATION_S * 2 * times
@@ -121,7 +121,7 @@ def test_a_pack_that_would_not_be_stacked_is_no_pack() -> None:
 def test_a_pack_holds_its_images_once() -> None:
     copy = Copy("pgd_at", CONFIGURATION | {"attack.steps": 1}, ASSETS, Device(), 3)
     copy.build()
-    assert isinstance(copy._trained, probe._MeasuredPack)
+    assert isinstance(copy._trained, throughput_probe._MeasuredPack)
     addresses = {trial._method.loader.images.data_ptr() for trial in copy._trained.trials}  # type: ignore[union-attr]
     assert len(addresses) == 1
     weights = [toy.weights(trial._method.network) for trial in copy._trained.trials]  # type: ignore[union-attr]

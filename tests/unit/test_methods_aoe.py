@@ -6,7 +6,7 @@ import torch
 from tests.unit import toy
 from tests.unit.toy import check_resume, pretrained, same, weights
 from trainables import get
-from trainables.errors import TrainingFailed
+from trainables.base.errors import TrainingFailed
 from trainables.methods.aoe import AOE
 from trainables.methods.outlier_exposure import OE
 from trainables.methods.standard import Standard, initial_network

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from trainables.evaluation.metrics import (
+from trainables.evaluation.metrics.ood_metrics import (
     OOD_METRICS,
     MetricInputError,
     accuracy,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trainables.errors import InputError
+from trainables.base.errors import InputError
 from trainables.networks import Normalize, build
 from trainables.options.common import NETWORKS
 

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from trainables.networks.noise_generator import NoiseGenerator
-from trainables.noise import (
+from trainables.functional.noise import (
     Composition,
     composition,
     draw_sigmas,
@@ -18,6 +17,7 @@ from trainables.noise import (
     random_noise,
     rescale,
 )
+from trainables.networks.noise_generator import NoiseGenerator
 
 
 def stream(seed=0):

@@ -6,7 +6,7 @@ import torch
 from tests.unit import toy
 from tests.unit.toy import check_resume, pretrained, same, weights
 from trainables import get
-from trainables.errors import InputError
+from trainables.base.errors import InputError
 from trainables.methods.ant import ANT
 from trainables.methods.noise_augment import NoiseAugment
 from trainables.methods.standard import Standard

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.data.benchmark import LabelledImages
-from trainables.evaluation.noise_robustness import measure, noise_robustness, shortest_lengths
+from trainables.data.types.benchmark import LabelledImages
+from trainables.evaluation.attacks.noise_robustness import measure, noise_robustness, shortest_lengths
 from trainables.networks.noise_generator import NoiseGenerator
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 import trainables
-from trainables.errors import InputError
+from trainables.base.errors import InputError
 from trainables.options import build, fields_of, to_flat
 from trainables.options.classifiers import AOEOptions
 

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.data import generators
-from trainables.data.benchmark import LabelledImages
-from trainables.data.generators import GENERATORS, VAE, PCAGaussian, fitted
-from trainables.data.load import load
-from trainables.data.outlier_files import check_outlier_files, find_npz
-from trainables.data.outliers import sample_outliers
-from trainables.data.splits import Split
-from trainables.errors import DataFileError, InputError
+from trainables.base.errors import DataFileError, InputError
+from trainables.data.loading.open_dataset import load
+from trainables.data.types.benchmark import LabelledImages
+from trainables.data.types.outlier_files import check_outlier_files, find_npz
+from trainables.data.types.splits import Split
 from trainables.options.common import OutlierOptions
+from trainables.outliers import generators
+from trainables.outliers.generators import GENERATORS, VAE, PCAGaussian, fitted
+from trainables.outliers.outliers import sample_outliers
 
 COLOUR = LabelledImages(np.zeros((4, 3, 32, 32), np.uint8), np.zeros(4, np.int64))
 SHAPE = (3, 32, 32)
@@ -341,5 +341,5 @@ def test_bad_npy_is_refused_in_one_line(kind: str, message: str, tmp_path: Path)
 
 
 def test_files_are_checked_without_torch() -> None:
-    code = "import sys, trainables.data.outlier_files; sys.exit('torch' in sys.modules)"
+    code = "import sys, trainables.data.types.outlier_files; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

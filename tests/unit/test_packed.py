@@ -7,18 +7,18 @@ from torch import nn
 import trainables
 from tests.unit import toy
 from tests.unit.toy import round_trip, same
-from trainables.data import loader
-from trainables.errors import TrainingFailed
-from trainables.method import Trainer
+from trainables.base.errors import TrainingFailed
+from trainables.base.schema import fields_of
+from trainables.data.loading import device_loader
 from trainables.networks import Classifier
 from trainables.networks import build as networks_build
 from trainables.networks.wide_resnet import WideResNet
 from trainables.options import build
 from trainables.options.packing import VARIES, pack_key, unpackable
-from trainables.options.schema import fields_of
 from trainables.packed import Replica, epoch, train_together
 from trainables.packed.forms import FORMS
 from trainables.packed.network import stack
+from trainables.training.method import Trainer
 
 EPOCHS, TRAIN, BATCH = 4, 64, 8  # 32 steps
 COMMON = {"epochs": EPOCHS, "batch_size": BATCH}
@@ -37,7 +37,7 @@ BENCHMARK = toy.benchmark(train=TRAIN)
 @pytest.fixture
 def double(monkeypatch):
     """Batches in float64; `make` gives weights of the same type as what the loaders hand out."""
-    for module in ("trainables.data.loader", "trainables.packed.loader"):
+    for module in ("trainables.data.loading.device_loader", "trainables.packed.loader"):
         monkeypatch.setattr(f"{module}.to_unit", lambda images: images.double())
 
 
@@ -48,7 +48,7 @@ def make(name, values, seed, norm=False):
     if norm:  # a batch norm behind the first convolution
         method.network.body.layers[1] = nn.Sequential(nn.BatchNorm2d(16), nn.ReLU())
         method.trainer = Trainer(method.network, method.options, len(method.loader))
-    dtype = loader.to_unit(torch.zeros(1)).dtype
+    dtype = device_loader.to_unit(torch.zeros(1)).dtype
     for network in (method.network, method.classifier()):
         network.to(dtype)
     return method

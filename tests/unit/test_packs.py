@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from tests.unit import toy
-from trainables import checkpoints
-from trainables.base import Assets
-from trainables.pack import PackTrainable
-from trainables.shells import StudyTrainable
-from trainables.storage import Folder
+from trainables.base.storage import Folder
+from trainables.ray.packed_trainable import PackTrainable
+from trainables.ray.shells import StudyTrainable
+from trainables.ray.trainable import Assets
+from trainables.training import checkpoints
 from tuner.base.errors import UsageError
 from tuner.execution.pack_assignment import Packs
 from tuner.execution.trial_queue import Assignment

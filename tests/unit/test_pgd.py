@@ -6,12 +6,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from tests.unit import toy
-from trainables.attacks import attack_mode
-from trainables.data.load import load
-from trainables.data.loader import to_unit
-from trainables.data.splits import Split
-from trainables.evaluation.compaction import size_of
-from trainables.evaluation.pgd import broken_by_pgd, is_remembered
+from trainables.data.loading.device_loader import to_unit
+from trainables.data.loading.open_dataset import load
+from trainables.data.types.splits import Split
+from trainables.evaluation.attacks.compaction import size_of
+from trainables.evaluation.attacks.pgd import broken_by_pgd, is_remembered
+from trainables.functional.attacks import attack_mode
 from trainables.methods.adversarial import PGDAT
 from trainables.methods.standard import Standard
 from trainables.options import build

@@ -14,11 +14,11 @@ from torch.nn import functional as F
 
 import trainables
 from tests.unit import toy
-from trainables.attack_copy import AttackCopy
-from trainables.attacks import ascend, attack_mode
-from trainables.errors import InputError
+from trainables.base.errors import InputError
+from trainables.functional.attacks import ascend, attack_mode
 from trainables.methods.standard import Standard
 from trainables.networks import build as build_network
+from trainables.networks.attack_copy import AttackCopy
 from trainables.options import build
 from trainables.options.classifiers import StandardOptions
 

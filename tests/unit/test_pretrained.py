@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from tests.unit import toy
-from trainables import pretrained
-from trainables.data.cache import default_cache_dir
-from trainables.errors import DataFileError
+from trainables.base.cache import default_cache_dir
+from trainables.base.errors import DataFileError
 from trainables.options.classifiers import OEOptions
 from trainables.options.common import PretrainOptions
-from trainables.pretrained import content_hash, pretrained_state
+from trainables.outliers import pretrained
+from trainables.outliers.pretrained import content_hash, pretrained_state
 
 OPTIONS = OEOptions(dataset="toy", network="small_cnn", seed=3)
 PRETRAIN = PretrainOptions(epochs=1)

@@ -11,19 +11,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainables.data.benchmark import Benchmark, LabelledImages
-from trainables.data.load import load
-from trainables.data.splits import Split
-from trainables.errors import InputError, SealedSplitError
-from trainables.evaluation import autoattack
-from trainables.evaluation import metrics as ood
-from trainables.evaluation import protocol as protocol_module
-from trainables.evaluation.autoattack import Budget, auto_attack
-from trainables.evaluation.calibration import calibration
-from trainables.evaluation.detectors import score_all
-from trainables.evaluation.protocol import Evaluation, evaluate, validate
-from trainables.evaluation.robust import attacked_scores
-from trainables.evaluation.spec import GROUPS, Protocol
+from trainables.base.errors import InputError, SealedSplitError
+from trainables.data.loading.open_dataset import load
+from trainables.data.types.benchmark import Benchmark, LabelledImages
+from trainables.data.types.splits import Split
+from trainables.evaluation import measure as protocol_module
+from trainables.evaluation.attacks import autoattack
+from trainables.evaluation.attacks.autoattack import Budget, auto_attack
+from trainables.evaluation.attacks.robust import attacked_scores
+from trainables.evaluation.detectors.detectors import score_all
+from trainables.evaluation.measure import Evaluation, evaluate, validate
+from trainables.evaluation.metrics import ood_metrics as ood
+from trainables.evaluation.metrics.calibration import calibration
+from trainables.evaluation.metrics.protocol import GROUPS, Protocol
 from trainables.networks import build as build_network
 
 FAR = ("uniform", "gaussian", "blobs", "china", "china_stretched")

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 import search_spaces
-from trainables.data.catalog import DATASETS
-from trainables.errors import InputError
-from trainables.evaluation import protocols
-from trainables.evaluation.spec import DETECTOR_NAMES, GROUPS, SIDES, Protocol, from_fields
+from trainables.base.errors import InputError
+from trainables.data.types.catalog import DATASETS
+from trainables.evaluation.metrics import presets
+from trainables.evaluation.metrics.protocol import DETECTOR_NAMES, GROUPS, SIDES, Protocol, from_fields
 from tuner import cli
 from tuner.base.errors import UsageError
 from tuner.planning.plan import Plan, from_dict, to_dict
@@ -25,12 +25,12 @@ def plan(study: str = "aoe_sigma", **changes: str) -> Plan:
 @pytest.mark.parametrize("dataset", DATASETS)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_protocol_suits_every_data_set(name: str, dataset: str) -> None:
-    protocol = protocols.named(name, dataset, "energy")
+    protocol = presets.named(name, dataset, "energy")
     assert (protocol.name, protocol.score) == (name, "energy")
 
 
 def test_what_they_measure() -> None:
-    quick, standard, full, auto = (protocols.named(name, "cifar10") for name in NAMES)
+    quick, standard, full, auto = (presets.named(name, "cifar10") for name in NAMES)
     assert not any("robust" in group or group == "corrupted" for group in quick.groups)
     assert (standard.groups, standard.ood_sides) == (GROUPS, SIDES)
     assert standard.robust_epsilons == standard.ood_epsilons == (8 / 255,)
@@ -40,12 +40,12 @@ def test_what_they_measure() -> None:
     assert auto.auto_attack_epsilons == standard.robust_epsilons
     for cheap in (quick, standard, full):
         assert cheap.auto_attack_epsilons == ()
-    assert protocols.named("standard", "digits").robust_epsilons == (0.15, 0.2)
+    assert presets.named("standard", "digits").robust_epsilons == (0.15, 0.2)
 
 
 def test_wrong_protocols_are_refused_in_one_line() -> None:
     with pytest.raises(InputError, match="unknown protocol 'ful'; did you mean full"):
-        protocols.named("ful", "digits")
+        presets.named("ful", "digits")
     for values, message in (
         ({"group": ()}, "unknown field of a protocol 'group'; did you mean groups"),
         ({"detectors": ["knnn"]}, "unknown detector 'knnn'; did you mean knn"),
@@ -63,7 +63,7 @@ def test_wrong_protocols_are_refused_in_one_line() -> None:
 def test_widening_adds_and_never_changes_how_a_number_is_measured() -> None:
     base = {"groups": ("clean",), "steps": 20, "score": "msp", "robust_epsilons": (0.15,)}
     more = {"groups": ("clean", "ood"), "steps": 100, "score": "energy", "check_steps": 500, "restarts": 5}
-    found = protocols.widened(base, more | {"robust_epsilons": (0.2,), "detectors": ("knn",)})
+    found = presets.widened(base, more | {"robust_epsilons": (0.2,), "detectors": ("knn",)})
     assert found == {
         "groups": ("clean", "ood"),
         "steps": 20,
@@ -72,13 +72,13 @@ def test_widening_adds_and_never_changes_how_a_number_is_measured() -> None:
         "detectors": ("knn",),
         "check_steps": 500,
     }
-    assert protocols.widened({}, {"scores": ("entropy",)}) == {"scores": ("msp", "energy", "entropy")}
+    assert presets.widened({}, {"scores": ("entropy",)}) == {"scores": ("msp", "energy", "entropy")}
 
 
 def test_the_closer_look_follows_the_groups() -> None:
-    assert protocols.closer_look({"groups": ("clean", "robust")}) == {}
-    assert set(protocols.closer_look({"groups": ("ood",)})) == {"detectors"}
-    assert "check_steps" in protocols.closer_look({})
+    assert presets.closer_look({"groups": ("clean", "robust")}) == {}
+    assert set(presets.closer_look({"groups": ("ood",)})) == {"detectors"}
+    assert "check_steps" in presets.closer_look({})
 
 
 @pytest.mark.parametrize(

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 
 from tests.unit import disk_formats as disk
-from trainables.data import corruptions_imagenet, regenerated
-from trainables.data.availability import EXTRA, evaluation_sets, regenerated_count
-from trainables.data.benchmark import Benchmark, LabelledImages
-from trainables.data.corrupted_files import CORRUPTIONS
-from trainables.data.digits import build as build_digits
-from trainables.data.lazy import ArraySource, LazyImages, NpySource
-from trainables.data.load import load
-from trainables.data.regenerated import with_corruptions
-from trainables.data.splits import DatasetInfo, Origin, Split
-from trainables.errors import InputError
+from trainables.base.errors import InputError
+from trainables.data.loading.open_dataset import load
+from trainables.data.readers.corrupted_files import CORRUPTIONS
+from trainables.data.synthetic import corruptions_imagenet, regenerated
+from trainables.data.synthetic.digits import build as build_digits
+from trainables.data.synthetic.regenerated import with_corruptions
+from trainables.data.types.availability import EXTRA, evaluation_sets, regenerated_count
+from trainables.data.types.benchmark import Benchmark, LabelledImages
+from trainables.data.types.lazy_images import ArraySource, LazyImages, NpySource
+from trainables.data.types.splits import DatasetInfo, Origin, Split
 from tuner.execution import remote_tasks
 
-pytestmark = pytest.mark.filterwarnings("ignore::trainables.data.real.MissingDataWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::trainables.data.loading.real.MissingDataWarning")
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def lines(name: str, data_dir: str, groups: tuple[str, ...] = ("ood", "corrupted
 
 
 def test_the_plan_says_what_a_data_set_is_tested_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainables.data.availability.find_spec", lambda name: None)
+    monkeypatch.setattr("trainables.data.types.availability.find_spec", lambda name: None)
     said = lines("cifar10", str(tmp_path))
     assert said["far OOD"] == "gaussian, uniform"
     assert "near OOD" not in said
@@ -186,7 +186,7 @@ def test_the_plan_says_what_a_data_set_is_tested_on(tmp_path: Path, monkeypatch:
     assert (
         said["corrupted"] == f"left out: no CIFAR-10-C in {tmp_path}; {EXTRA} makes them from the test images"
     )
-    monkeypatch.setattr("trainables.data.availability.find_spec", lambda name: object())
+    monkeypatch.setattr("trainables.data.types.availability.find_spec", lambda name: object())
     said = lines("cifar10", str(tmp_path))
     assert said["corrupted"].startswith("regenerated from up to 2000 test images (no CIFAR-10-C")
     assert said["corrupted"].endswith("not comparable with published results")

@@ -6,7 +6,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-from trainables.base import Trial
+from trainables.ray.trainable import Trial
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,7 +9,7 @@ import pytest
 import ray
 import torch
 
-from trainables import base
+from trainables.ray import trainable
 from tuner.devices.resources import Node, Resources, settle, slots, with_nodes_to_come
 from tuner.execution.controller import Controller
 
@@ -104,7 +104,7 @@ def test_a_trial_is_held_to_its_share_of_the_memory(
 ) -> None:
     """On a device of 20 CUDA contexts: a quarter leaves 5 of them, one is the context itself."""
     held: list[float] = []
-    total = SimpleNamespace(total_memory=20 * base.CUDA_CONTEXT_BYTES)
+    total = SimpleNamespace(total_memory=20 * trainable.CUDA_CONTEXT_BYTES)
     context = SimpleNamespace(get_assigned_resources=lambda: {"CPU": 1.0, "GPU": share})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
@@ -113,7 +113,7 @@ def test_a_trial_is_held_to_its_share_of_the_memory(
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
     monkeypatch.setattr(ray, "get_gpu_ids", lambda: [0])
     monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
-    assert base.choose_device("auto") == torch.device("cuda")
+    assert trainable.choose_device("auto") == torch.device("cuda")
     assert held == pytest.approx([fraction])
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.unit.runs import StoredRun
-from trainables.checkpoints import retain
-from trainables.storage import Folder
+from trainables.base.storage import Folder
+from trainables.training.checkpoints import retain
 from tuner.base.records import Decision, Epoch, Role, State, TrialRecord
 from tuner.store.retention import Retention
 

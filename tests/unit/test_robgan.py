@@ -10,13 +10,15 @@ from torch.nn import functional as F
 
 from search_spaces.robgan import STUDY
 from tests.unit import toy
-from trainables import checkpoints, get, losses_gan
-from trainables.errors import TrainingFailed
-from trainables.losses_gan import weights
-from trainables.methods.robgan import RobGAN
-from trainables.methods.robgan_schedule import joint_epochs, ramp_up, rate_factor
+from trainables import get
+from trainables.base.errors import TrainingFailed
+from trainables.functional import losses_gan
+from trainables.functional.losses_gan import weights
+from trainables.methods.robgan.robgan import RobGAN
+from trainables.methods.robgan.schedule import joint_epochs, ramp_up, rate_factor
 from trainables.options import build, fields_of
 from trainables.options.robgan import RobGANOptions
+from trainables.training import checkpoints
 
 #: 64 toy images in batches of 21: 3 steps an epoch.
 TINY = {"epochs": 3, "batch_size": 21, "seed": 5, "ndf": 2, "ngf": 2, "nz": 3, "judged": False}

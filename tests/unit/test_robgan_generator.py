@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tests.unit import toy
-from trainables import robgan_generator
-from trainables.robgan_generator import RobGANOutliers
+from trainables.outliers import robgan_generator
+from trainables.outliers.robgan_generator import RobGANOutliers
 
 
 @pytest.fixture(scope="module")

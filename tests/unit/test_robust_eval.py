@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainables.data.benchmark import LabelledImages
-from trainables.errors import InputError
-from trainables.evaluation.robust import attacked_scores, robust_accuracy, robust_verdicts
-from trainables.evaluation.scores import SCORES
-from trainables.evaluation.spec import Protocol
+from trainables.base.errors import InputError
+from trainables.data.types.benchmark import LabelledImages
+from trainables.evaluation.attacks.robust import attacked_scores, robust_accuracy, robust_verdicts
+from trainables.evaluation.metrics.protocol import Protocol
+from trainables.evaluation.metrics.scores import SCORES
 
 PROTOCOL = Protocol("test", steps=10)
 

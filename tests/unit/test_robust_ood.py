@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainables.data.benchmark import Benchmark, LabelledImages
-from trainables.data.lazy import ArraySource, LazyImages
-from trainables.data.splits import DatasetInfo, Split
-from trainables.evaluation import metrics as ood
-from trainables.evaluation import robust
-from trainables.evaluation.protocol import Evaluation, evaluate, validate
-from trainables.evaluation.robust import attacked_scores, robust_verdicts
-from trainables.evaluation.robust_ood import ScoreAttacks, UnderAttack
-from trainables.evaluation.spec import SIDES, Protocol
+from trainables.data.types.benchmark import Benchmark, LabelledImages
+from trainables.data.types.lazy_images import ArraySource, LazyImages
+from trainables.data.types.splits import DatasetInfo, Split
+from trainables.evaluation.attacks import robust
+from trainables.evaluation.attacks.robust import attacked_scores, robust_verdicts
+from trainables.evaluation.attacks.robust_ood import ScoreAttacks, UnderAttack
+from trainables.evaluation.measure import Evaluation, evaluate, validate
+from trainables.evaluation.metrics import ood_metrics as ood
+from trainables.evaluation.metrics.protocol import SIDES, Protocol
 
 EPSILON = 0.02
 PROTOCOL = Protocol("test", groups=("ood", "robust_ood"), ood_epsilons=(EPSILON,), ood_sides=SIDES, steps=10)

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from trainables.data import catalog, made_ood
-from trainables.data.benchmark import LabelledImages
-from trainables.data.glyphs import UNSEEN
-from trainables.data.locations import LOCATIONS
-from trainables.data.roles import NOISES, ROLES, TRANSFORMS
+from trainables.data.synthetic import made_ood
+from trainables.data.synthetic.glyphs import UNSEEN
+from trainables.data.types import catalog
+from trainables.data.types.benchmark import LabelledImages
+from trainables.data.types.locations import LOCATIONS
+from trainables.data.types.roles import NOISES, ROLES, TRANSFORMS
 
 
 def base(n: int = 12, side: int = 8, channels: int = 3, classes: int = 3) -> LabelledImages:

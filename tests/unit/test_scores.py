@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from trainables.evaluation.scores import SCORES, energy, entropy, max_logit, msp
+from trainables.evaluation.metrics.scores import SCORES, energy, entropy, max_logit, msp
 
 
 def logits(scale: float = 3.0, n: int = 500) -> torch.Tensor:

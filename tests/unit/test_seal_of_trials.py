@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from tests.unit.test_protocol import benchmark
-from trainables.base import Assets
-from trainables.data.splits import Split
+from trainables.data.types.splits import Split
 from trainables.methods.standard import Standard
-from trainables.shells import StudyTrainable
+from trainables.ray.shells import StudyTrainable
+from trainables.ray.trainable import Assets
 
 
 class Peeking(Standard):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.unit.runs import METRIC, StoredRun
-from trainables.storage import Folder
+from trainables.base.storage import Folder
 from tuner.base.records import State
 from tuner.base.signals import Signals
 from tuner.cli import run as launch

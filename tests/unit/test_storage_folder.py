@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from trainables.errors import InputError
-from trainables.storage import Folder
+from trainables.base.errors import InputError
+from trainables.base.storage import Folder
 
 
 def test_round_trip_and_listing(tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 
 from tests.unit import disk_formats as disk
-from trainables.data import streaming
-from trainables.data.benchmark import LabelledImages
-from trainables.data.lazy import ArraySource, FileSource, LazyImages, NpySource, picture_files
-from trainables.data.load import fingerprint_images
-from trainables.data.loader import DeviceLoader
-from trainables.data.streaming import StreamLoader, decoded, in_order, make_loader
-from trainables.errors import DataFileError
+from trainables.base.errors import DataFileError
+from trainables.data.loading import stream_loader
+from trainables.data.loading.device_loader import DeviceLoader
+from trainables.data.loading.open_dataset import fingerprint_images
+from trainables.data.loading.stream_loader import StreamLoader, decoded, in_order, make_loader
+from trainables.data.types.benchmark import LabelledImages
+from trainables.data.types.lazy_images import ArraySource, FileSource, LazyImages, NpySource, picture_files
 
 SHAPE = (3, 16, 16)
 
@@ -223,12 +223,12 @@ def test_hidden_and_other_files_are_no_pictures(tmp_path: Path) -> None:
 def test_trials_that_share_a_gpu_share_its_decoders(gpus: float, cpus: int, decoders: int) -> None:
     """Eight for a GPU: a quarter of one gets two."""
     try:
-        assert streaming.set_decoders(gpus, cpus) == decoders
+        assert stream_loader.set_decoders(gpus, cpus) == decoders
         images = np.zeros((4, 3, 8, 8), np.uint8)
         data = LabelledImages(images, np.zeros(4, np.int64))
         assert StreamLoader(data, 2, "cpu", torch.Generator()).threads == decoders
     finally:
-        streaming._threads = streaming.THREADS
+        stream_loader._threads = stream_loader.THREADS
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

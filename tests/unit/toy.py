@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainables.data.benchmark import Benchmark, LabelledImages
-from trainables.data.splits import DatasetInfo, Split
-from trainables.method import Context, Method
+from trainables.base.streams import Streams
+from trainables.data.types.benchmark import Benchmark, LabelledImages
+from trainables.data.types.splits import DatasetInfo, Split
 from trainables.networks import build as build_network
-from trainables.streams import Streams
+from trainables.training.method import Context, Method
 
 CLASSES = 4
 SHAPE = (1, 8, 8)

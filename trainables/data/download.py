@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trainables.data.cache import locked
-from trainables.data.locations import LOCATIONS, local, missing
-from trainables.errors import DataFileError, InputError
-from trainables.options.schema import unknown
+from trainables.base.cache import locked
+from trainables.base.errors import DataFileError, InputError
+from trainables.base.schema import unknown
+from trainables.data.types.locations import LOCATIONS, local, missing
 
 _ODIN = "https://www.dropbox.com/s/raw"
 

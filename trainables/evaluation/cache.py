@@ -17,9 +17,9 @@ from typing import IO
 
 import numpy as np
 
-from trainables.data.cache import default_cache_dir, locked, write_atomically
-from trainables.evaluation.protocol import Evaluation
-from trainables.evaluation.spec import Protocol
+from trainables.base.cache import default_cache_dir, locked, write_atomically
+from trainables.evaluation.measure import Evaluation
+from trainables.evaluation.metrics.protocol import Protocol
 
 #: Part of every key: raise it whenever an evaluation of the same content may give other numbers or names.
 FORMAT = 2
@@ -31,7 +31,7 @@ def evaluation_key(checkpoint: bytes, protocol: Protocol, data: str, seed: int =
     Args:
         checkpoint: the file's bytes.
         protocol: every field counts, its name too.
-        data: `trainables.data.load.fingerprint` of the benchmark.
+        data: `trainables.data.loading.open_dataset.fingerprint` of the benchmark.
         seed: of the random starts of attacks.
     """
     content = [FORMAT, hashlib.sha256(checkpoint).hexdigest(), asdict(protocol), data, seed]

@@ -6,16 +6,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.attacks import Objective, ascend, attack_mode
-from trainables.boundary import Boundary, closest_boundary, relative_speed, soft_margin
-from trainables.data.loader import to_device, to_unit
-from trainables.data.splits import Split
-from trainables.losses import full_precision
-from trainables.method import Context, Method, StateDict, Trainer
+from trainables.data.loading.device_loader import to_device, to_unit
+from trainables.data.types.splits import Split
+from trainables.functional.attacks import Objective, ascend, attack_mode
+from trainables.functional.boundary import Boundary, closest_boundary, relative_speed, soft_margin
+from trainables.functional.losses import full_precision
 from trainables.methods.standard import TRAINING_PASSES, initial_network
 from trainables.networks import Classifier
 from trainables.options.adversarial import MARTOptions, PGDATOptions, TRADESOptions
 from trainables.options.dyart import DyARTOptions
+from trainables.training.method import Context, Method, StateDict, Trainer
 
 #: Forward and backward to the inputs.
 ATTACK_PASSES = 2.0

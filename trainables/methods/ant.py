@@ -9,15 +9,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from trainables.attacks import attack_mode
-from trainables.data.stylised import StylisedLoader
-from trainables.errors import InputError
-from trainables.method import Context, Method, StateDict, Trainer
+from trainables.base.errors import InputError
+from trainables.data.loading.stylised import StylisedLoader
+from trainables.functional.attacks import attack_mode
+from trainables.functional.noise import composition, noise_length, rescale
 from trainables.methods.standard import TRAINING_PASSES, initial_network
 from trainables.networks import Classifier
 from trainables.networks.noise_generator import NoiseGenerator, generator_step, make_adam, train_generator
-from trainables.noise import composition, noise_length, rescale
 from trainables.options.ant import ANTOptions
+from trainables.training.method import Context, Method, StateDict, Trainer
 
 #: Forward and backward to the inputs: a step of the generator. Its own layers cost next to nothing.
 GENERATOR_PASSES = 2.0

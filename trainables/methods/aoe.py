@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from trainables.attacks import epsilon_at, gradient_steps, perturb_inliers, perturb_outliers
+from trainables.functional.attacks import epsilon_at, gradient_steps, perturb_inliers, perturb_outliers
 from trainables.methods.outlier_exposure import OE
 from trainables.options.classifiers import AOEOptions
 

@@ -10,8 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.attacks import attack_mode
-from trainables.boundary import (
+from trainables.base.cache import cache_dir_of
+from trainables.base.errors import DataFileError, InputError
+from trainables.data.loading.device_loader import augment, to_unit
+from trainables.data.loading.stream_loader import make_loader
+from trainables.data.readers.npz_arrays import mapped_array
+from trainables.data.types.splits import DatasetInfo, Split
+from trainables.functional.attacks import attack_mode
+from trainables.functional.boundary import (
     Boundary,
     closest_boundary,
     margin_surrogate,
@@ -19,18 +25,12 @@ from trainables.boundary import (
     quality_filter,
     soft_margin,
 )
-from trainables.data.cache import cache_dir_of
-from trainables.data.loader import augment, to_unit
-from trainables.data.npz_arrays import mapped_array
-from trainables.data.splits import DatasetInfo, Split
-from trainables.data.streaming import make_loader
-from trainables.errors import DataFileError, InputError
-from trainables.losses import full_precision
-from trainables.method import Context, Method, StateDict, Trainer, make_optimizer
+from trainables.functional.losses import full_precision
 from trainables.methods.adversarial import speed_batch, speed_report
 from trainables.methods.standard import TRAINING_PASSES, initial_network
 from trainables.networks import Classifier
 from trainables.options.dyart import DyARTOptions
+from trainables.training.method import Context, Method, StateDict, Trainer, make_optimizer
 
 #: One step of the search: forward and backward to the images, and in fab another forward.
 SEARCH_PASSES = {"sequential": 2.0, "fab": 3.0, "fab_onepass": 2.0}

@@ -6,17 +6,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.attacks import attack_mode
-from trainables.data.loader import to_unit
-from trainables.errors import InputError
-from trainables.evaluation.cores import stages
-from trainables.greg import choose_outliers, gradient_penalty
-from trainables.losses import energy, full_precision
-from trainables.method import Context, Method, StateDict, Trainer
+from trainables.base.errors import InputError
+from trainables.data.loading.device_loader import to_unit
+from trainables.evaluation.detectors.cores import stages
+from trainables.functional.attacks import attack_mode
+from trainables.functional.greg import choose_outliers, gradient_penalty
+from trainables.functional.losses import energy, full_precision
 from trainables.methods.standard import TRAINING_PASSES, initial_network
 from trainables.networks import Classifier
 from trainables.networks.torchvision_nets import MobileNetV3
 from trainables.options.energy import EnergyOptions, MarginOptions
+from trainables.training.method import Context, Method, StateDict, Trainer
 
 #: Forward, backward to the inputs, and backward through both.
 PENALTY_PASSES = 6.0

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.errors import InputError
-from trainables.method import Context, Method, StateDict, Trainer
+from trainables.base.errors import InputError
+from trainables.functional.noise import composition, draw_sigmas, noise_length, random_noise
 from trainables.methods.standard import TRAINING_PASSES, initial_network
 from trainables.networks import Classifier
-from trainables.noise import composition, draw_sigmas, noise_length, random_noise
 from trainables.options.ant import NoiseAugmentOptions
+from trainables.training.method import Context, Method, StateDict, Trainer
 
 #: Upstream's standard deviations: those of ImageNet-C's Gaussian and speckle noise. The first is thus a test
 #: corruption there and the second a hold-out one; report accuracy without the noises beside the mean.

@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables.losses import outlier_exposure
-from trainables.method import Context, Method, StateDict, Trainer
+from trainables.functional.losses import outlier_exposure
 from trainables.methods.standard import TRAINING_PASSES, initial_network
 from trainables.networks import Classifier
 from trainables.options.classifiers import OEOptions
+from trainables.training.method import Context, Method, StateDict, Trainer
 
 
 class OE(Method):

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from trainables.errors import InputError
-from trainables.method import Context, Method, StateDict, Trainer
+from trainables.base.errors import InputError
+from trainables.base.seeds import derive_seed
 from trainables.networks import Classifier, build
 from trainables.options.classifiers import StandardOptions
 from trainables.options.common import TrainingOptions
-from trainables.seeds import derive_seed
+from trainables.training.method import Context, Method, StateDict, Trainer
 
 #: Forward, backward to the inputs, backward to the weights.
 TRAINING_PASSES = 3.0

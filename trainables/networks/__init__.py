@@ -6,13 +6,13 @@ from functools import partial
 
 from torch import nn
 
-from trainables.errors import InputError
+from trainables.base.errors import InputError
+from trainables.base.schema import unknown
 from trainables.networks.body import Body, Classifier, Normalize
 from trainables.networks.preact_resnet import PreActResNet18
 from trainables.networks.small_cnn import SmallCNN
 from trainables.networks.torchvision_nets import MobileNetV3, ResNet50
 from trainables.networks.wide_resnet import WideResNet
-from trainables.options.schema import unknown
 
 __all__ = ["Body", "Classifier", "Normalize", "build"]
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm as add_spectral_norm
 
-from trainables.errors import InputError
+from trainables.base.errors import InputError
 from trainables.networks.body import Body, Classifier, Normalize
 
 SMALLEST, LARGEST = 8, 64  #: sides in pixels

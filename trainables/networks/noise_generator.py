@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.attacks import attack_mode
-from trainables.losses import full_precision
-from trainables.noise import rescale
+from trainables.functional.attacks import attack_mode
+from trainables.functional.losses import full_precision
+from trainables.functional.noise import rescale
 
 INITIAL_STD = 0.01
 

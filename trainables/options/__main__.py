@@ -4,8 +4,8 @@ import sys
 from typing import Any
 
 import trainables
+from trainables.base.schema import fields_of
 from trainables.options.common import PretrainOptions, TrainingOptions
-from trainables.options.schema import fields_of
 
 
 def markdown() -> str:

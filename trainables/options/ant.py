@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from trainables.base.schema import group, option
 from trainables.options.common import PretrainOptions, TrainingOptions
-from trainables.options.schema import group, option
 
 GENERATORS = ("1x1", "3x3")
 NOISES = ("gaussian", "gaussian_multi", "speckle")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from trainables.base.schema import group, option
 from trainables.options.common import (
     INLIER_ATTACKS,
     AttackOptions,
@@ -9,7 +10,6 @@ from trainables.options.common import (
     PretrainOptions,
     TrainingOptions,
 )
-from trainables.options.schema import group, option
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from trainables.options.schema import group, option
+from trainables.base.schema import group, option
 
 ATTACKS = ("none", "fgsm", "pgd", "mifgsm", "eba", "eba_pgd", "gauss", "signnoise")
 INLIER_ATTACKS = ("none", "ce", "energy")
@@ -22,7 +22,7 @@ NETWORKS = (
 class RunOptions:
     """What every trainable needs to know besides its method."""
 
-    dataset: str = option("digits", "name of the data set, see `trainables.data.catalog`")
+    dataset: str = option("digits", "name of the data set, see `trainables.data.types.catalog`")
     data_dir: str = option(
         "", "folder that holds (or receives) the data set's files; built-in sets need none"
     )

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from trainables.base.schema import group, option
 from trainables.options.common import PretrainOptions, TrainingOptions
-from trainables.options.schema import group, option
 
 
 @dataclass(frozen=True)

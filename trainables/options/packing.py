@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from trainables.options.schema import to_flat
+from trainables.base.schema import to_flat
 
 #: What may differ between the trials of a pack, whatever the method; "x." stands for all options of that group.
 #: An option that is not listed must be equal: it decides shapes, operations or the number of steps per epoch.

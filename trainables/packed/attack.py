@@ -1,4 +1,4 @@
-"""The ascent of `trainables.attacks` on stacks: a radius, step length and number of steps for every replica."""
+"""Attacks on stacked replicas: each with its own radius, step length and number of steps."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ StackedObjective = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Ascent:
-    """One replica's attack; the arguments are those of `trainables.attacks.ascend`.
+    """One replica's attack; the arguments are those of `trainables.functional.attacks.ascend`.
 
     Attributes:
         generator: of the random start; None starts at the images.

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from trainables.data.loader import DeviceLoader
-from trainables.errors import TrainingFailed
-from trainables.method import Method
+from trainables.base.errors import TrainingFailed
+from trainables.data.loading.device_loader import DeviceLoader
 from trainables.options.packing import pack_key, unpackable
 from trainables.packed.forms import FORMS
 from trainables.packed.network import stack
 from trainables.packed.trainer import StackedTrainer
+from trainables.training.method import Method
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainables.attacks import ITERATIVE, ONE_STEP, add_noise, epsilon_at
-from trainables.losses import energy, full_precision, outlier_exposure, uniformity
-from trainables.method import Method
+from trainables.functional.attacks import ITERATIVE, ONE_STEP, add_noise, epsilon_at
+from trainables.functional.losses import energy, full_precision, outlier_exposure, uniformity
 from trainables.methods.adversarial import MART, PGDAT, TRADES, mart_loss, trades_loss
 from trainables.methods.aoe import AOE
 from trainables.methods.energy import Energy, energy_loss
@@ -18,6 +17,7 @@ from trainables.methods.standard import Standard
 from trainables.packed.attack import Ascent, StackedAscent, StackedObjective
 from trainables.packed.loader import StackedLoader
 from trainables.packed.network import StackedNetwork
+from trainables.training.method import Method
 
 Loss = tuple[Tensor, dict[str, Tensor]]  # (K,) and its terms, (K,) each
 

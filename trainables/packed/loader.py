@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from trainables.data.loader import DeviceLoader, augment, to_unit
+from trainables.data.loading.device_loader import DeviceLoader, augment, to_unit
 
 
 class StackedLoader:

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from trainables.method import Trainer, schedule_factor
 from trainables.packed.network import StackedNetwork
+from trainables.training.method import Trainer, schedule_factor
 
 ADAM_EPS, BETA2 = 1e-8, 0.999  # torch's defaults, which `make_optimizer` leaves
 

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trainables.data import catalog
-from trainables.data.locations import check_dataset_files
-from trainables.evaluation import protocols
-from trainables.storage import Folder
+from trainables.base.storage import Folder
+from trainables.data.types import catalog
+from trainables.data.types.locations import check_dataset_files
+from trainables.evaluation.metrics import presets
 from tuner.base import environment
 from tuner.base.errors import UsageError
 from tuner.console.evaluation_text import as_text
@@ -44,7 +44,7 @@ def run_alone(options: Any) -> str:
     if options.study or options.resume:
         raise UsageError("--evaluate scores one checkpoint; leave out --study and --resume")
     name = options.protocol or "standard"
-    protocols.fields_of(name, "")  # an unknown name, before anything is imported or read
+    presets.fields_of(name, "")  # an unknown name, before anything is imported or read
     to_file = options.json if options.json != STDOUT else None
     if to_file and not Path(to_file).resolve().parent.is_dir():
         raise UsageError(f"--json {to_file}: there is no folder {Path(to_file).parent}")
@@ -65,7 +65,7 @@ def score(target: Target, protocol_name: str, options: Any) -> dict[str, Any]:
         InputError: the checkpoint or the data cannot be read, or do not belong together.
     """
     import trainables
-    from trainables import checkpoints
+    from trainables.training import checkpoints
     from tuner.execution import remote_tasks
 
     started = time.monotonic()
@@ -82,7 +82,7 @@ def score(target: Target, protocol_name: str, options: Any) -> dict[str, Any]:
             f"made for {known['num_classes']} and {tuple(known['shape'])} ({known['name']})"
         )
     check_dataset_files(dataset, data_dir)
-    protocol = protocols.named(protocol_name, dataset, trainables.get(content["method"]).load_method().score)
+    protocol = presets.named(protocol_name, dataset, trainables.get(content["method"]).load_method().score)
     cache_dir = str(content["options"].get("cache_dir", ""))
     benchmark, notes = remote_tasks.load_tests(dataset, data_dir, protocol.groups, cache_dir)
     version = remote_tasks.data_version(benchmark)

@@ -12,8 +12,8 @@ from typing import Any
 
 import ray
 
-from trainables.base import Assets
-from trainables.errors import InputError
+from trainables.base.errors import InputError
+from trainables.ray.trainable import Assets
 from tuner.analysis.results import StudyResult
 from tuner.base import environment
 from tuner.base.errors import Interrupted, LeaseLost, StudyFailed, StudyHalted, UsageError

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import trainables
-from trainables.data import catalog
-from trainables.data.availability import evaluation_sets
+from trainables.data.types import catalog
+from trainables.data.types.availability import evaluation_sets
 from trainables.options import fields_of
 from tuner.analysis.metric_text import duration, setting_text
 from tuner.planning.cost_history import Pace

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from trainables.base import Assets
-from trainables.data.cache import cache_dir_of
+from trainables.base.cache import cache_dir_of
+from trainables.ray.trainable import Assets
 from tuner.devices.ray_probe import RayCopies
 from tuner.devices.resources import Node, Resources, gpu_types, settle, with_nodes_to_come
 from tuner.devices.sharing_policy import FILE, Remembered

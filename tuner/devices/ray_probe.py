@@ -14,8 +14,8 @@ from ray.exceptions import OutOfMemoryError, RayError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
-from trainables.base import Assets, describe
-from trainables.probe import Copy, Cuda, Device, facts_of
+from trainables.ray.throughput_probe import Copy, Cuda, Device, facts_of
+from trainables.ray.trainable import Assets, describe
 from tuner.devices.resources import copies_allowed, gpu_nodes, gpu_types
 from tuner.devices.sharing_policy import Gpu, Measured, Way
 from tuner.devices.sharing_probe import Kind, Limits, ProbeFailed

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from trainables.data.cache import locked, write_atomically
+from trainables.base.cache import locked, write_atomically
 
 COPIES = (1, 2, 4, 8)  # how many processes are measured side by side
 PACKS = (8, 32)  # how many trials are measured in one process

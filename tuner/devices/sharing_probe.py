@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import trainables
-from trainables.base import CUDA_CONTEXT_BYTES
-from trainables.errors import InputError
+from trainables.base.errors import InputError
+from trainables.base.schema import to_flat
 from trainables.options import build
-from trainables.options.schema import to_flat
+from trainables.ray.trainable import CUDA_CONTEXT_BYTES
 from tuner.devices import sharing_policy
 from tuner.devices.costliest_config import largest
 from tuner.devices.resources import AUTO_GPU_FRACTION

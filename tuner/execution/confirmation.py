@@ -5,8 +5,8 @@ from typing import Any
 
 from search_spaces.study import Arm, fixed
 from trainables import get
+from trainables.base.seeds import derive_seed
 from trainables.options import fields_of
-from trainables.seeds import derive_seed
 from tuner.analysis.results import ArmResult
 from tuner.base.records import Role, State, TrialRecord
 from tuner.execution.trial_queue import Planned

@@ -9,10 +9,10 @@ import ray
 from ray.exceptions import RayTaskError
 
 from trainables import get
-from trainables.base import Assets
-from trainables.errors import InputError
-from trainables.evaluation.spec import Protocol
+from trainables.base.errors import InputError
+from trainables.evaluation.metrics.protocol import Protocol
 from trainables.options import fields_of
+from trainables.ray.trainable import Assets
 from tuner.analysis.results import ArmResult
 from tuner.analysis.selection import best, feasible, point_of
 from tuner.base.errors import StudyFailed

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from trainables import get
-from trainables.errors import InputError
+from trainables.base.errors import InputError
 from trainables.options import build
 from trainables.options.packing import unpackable
 from tuner.execution.trial_queue import Assignment, TrialQueue

@@ -17,9 +17,9 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
-from trainables.base import Assets
-from trainables.pack import PackTrainable
-from trainables.shells import StudyTrainable
+from trainables.ray.packed_trainable import PackTrainable
+from trainables.ray.shells import StudyTrainable
+from trainables.ray.trainable import Assets
 from tuner.base.errors import StudyHalted
 from tuner.base.records import Decision
 from tuner.execution.pack_assignment import Packs

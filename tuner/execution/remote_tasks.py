@@ -10,23 +10,24 @@ import torch
 from torch import nn
 
 import trainables
-from trainables import checkpoints, networks
-from trainables.attacks import perturb_outliers
-from trainables.base import VALIDATION_SEED, choose_device, gpu_share
-from trainables.data.benchmark import Benchmark
-from trainables.data.cache import cache_dir_of
-from trainables.data.load import fingerprint, load
-from trainables.data.loader import to_unit
-from trainables.data.outliers import sample_outliers
-from trainables.data.regenerated import with_corruptions
-from trainables.data.splits import Split
-from trainables.data.streaming import set_decoders
+from trainables import networks
+from trainables.base.cache import cache_dir_of
+from trainables.base.storage import Folder
+from trainables.data.loading.device_loader import to_unit
+from trainables.data.loading.open_dataset import fingerprint, load
+from trainables.data.loading.stream_loader import set_decoders
+from trainables.data.synthetic.regenerated import with_corruptions
+from trainables.data.types.benchmark import Benchmark
+from trainables.data.types.splits import Split
 from trainables.evaluation.cache import EvaluationCache, evaluation_key
-from trainables.evaluation.protocol import Evaluation, evaluate, validate
-from trainables.evaluation.spec import Protocol
+from trainables.evaluation.measure import Evaluation, evaluate, validate
+from trainables.evaluation.metrics.protocol import Protocol
+from trainables.functional.attacks import perturb_outliers
 from trainables.options import build
-from trainables.pretrained import pretrained_state
-from trainables.storage import Folder
+from trainables.outliers.outliers import sample_outliers
+from trainables.outliers.pretrained import pretrained_state
+from trainables.ray.trainable import VALIDATION_SEED, choose_device, gpu_share
+from trainables.training import checkpoints
 
 TEST_SEED = 7_700_417  # every checkpoint is attacked with the same noise
 

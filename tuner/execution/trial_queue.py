@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from search_spaces.study import Floor, Objective
-from trainables.seeds import derive_seed
+from trainables.base.seeds import derive_seed
 from tuner.analysis.selection import point_of
 from tuner.base.records import Decision, State, TrialRecord
 from tuner.search.budget import NO_BUDGET, Budget, Usage

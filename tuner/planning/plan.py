@@ -8,7 +8,7 @@ from typing import Any
 
 from search_spaces.domain import Domain, SpaceError, parse_setting, to_json
 from search_spaces.study import Arm, Floor, Objective
-from trainables.evaluation.spec import Protocol, from_fields
+from trainables.evaluation.metrics.protocol import Protocol, from_fields
 from tuner.base.errors import UsageError
 from tuner.base.records import Observation
 from tuner.search.budget import Budget

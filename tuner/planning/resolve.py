@@ -8,10 +8,10 @@ import search_spaces
 import trainables
 from search_spaces.domain import Setting, SpaceError
 from search_spaces.study import SAMPLERS, SCHEDULERS, Profile, Study, fixed, searched
-from trainables.data import catalog
-from trainables.errors import InputError
-from trainables.evaluation import protocols
-from trainables.evaluation.spec import from_fields
+from trainables.base.errors import InputError
+from trainables.data.types import catalog
+from trainables.evaluation.metrics import presets
+from trainables.evaluation.metrics.protocol import from_fields
 from trainables.options import fields_of, unknown
 from tuner.base.errors import UsageError
 from tuner.planning.plan import STAGES, LanePlan, Plan, plain
@@ -134,9 +134,9 @@ def _protocols(
     study: Study, profile: Profile, dataset: str, asked: str | None
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Return the fields of the protocol of the evaluate stage, of the confirm stage's arms and of its winner."""
-    own = {**protocols.fields_of("standard", dataset), **study.protocol, **profile.protocol}
+    own = {**presets.fields_of("standard", dataset), **study.protocol, **profile.protocol}
     confirm = widen(own, asked, dataset)
-    closer = protocols.widened(confirm, protocols.closer_look(own))
+    closer = presets.widened(confirm, presets.closer_look(own))
     for values in (own, confirm, closer):
         from_fields("test", values)
     return own, confirm, closer
@@ -148,7 +148,7 @@ def widen(protocol: Mapping[str, Any], asked: str | None, dataset: str) -> dict[
     Raises:
         InputError: there is no protocol of that name.
     """
-    return dict(protocols.widened(protocol, protocols.fields_of(asked, dataset) if asked else {}))
+    return dict(presets.widened(protocol, presets.fields_of(asked, dataset) if asked else {}))
 
 
 def _methods(study: Study) -> tuple[str, ...]:

@@ -6,9 +6,9 @@ from typing import Any
 
 import trainables
 from search_spaces.domain import Choice, Float, Int, Setting, parse_setting
-from trainables.errors import InputError
+from trainables.base.errors import InputError
+from trainables.base.schema import check
 from trainables.options import fields_of, unknown
-from trainables.options.schema import check
 from tuner.base.errors import UsageError
 
 RESERVED = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from trainables.storage import Folder
+from trainables.base.storage import Folder
 from tuner.analysis.metric_text import difference_text, interval_text, plain, setting_text, value_text
 from tuner.analysis.results import ArmResult, StudyResult
 from tuner.analysis.verdict import Level, contrast, headline, outcome, over_seeds, verdict

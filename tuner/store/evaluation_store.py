@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from trainables.evaluation.spec import Protocol
+from trainables.evaluation.metrics.protocol import Protocol
 from tuner.store.run_folder import RunFolder
 from tuner.store.trial_store import LaneStore
 

@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from trainables.storage import Folder
+from trainables.base.storage import Folder
 from tuner.base.errors import UsageError
 from tuner.base.signals import Signals
 

@@ -3,8 +3,8 @@
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
-from trainables.checkpoints import delete, keep_only
-from trainables.storage import Folder
+from trainables.base.storage import Folder
+from trainables.training.checkpoints import delete, keep_only
 from tuner.base.records import State, TrialRecord
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainables.storage import Folder
+from trainables.base.storage import Folder
 from tuner.base import environment
 from tuner.base.errors import UsageError
 from tuner.planning import plan as plans

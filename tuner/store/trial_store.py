@@ -24,7 +24,7 @@ from sqlalchemy.exc import DBAPIError
 
 from search_spaces.domain import Choice, Domain, Float
 from search_spaces.study import Objective
-from trainables.seeds import derive_seed
+from trainables.base.seeds import derive_seed
 from tuner.base.errors import UsageError
 from tuner.base.records import Decision, Epoch, Observation, Role, State, TrialRecord
 from tuner.base.urls import with_driver, without_password

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainables.data.benchmark import Benchmark
-from trainables.data.load import fingerprint_images
-from trainables.data.splits import SEARCH_SPLITS, Split
+from trainables.data.loading.open_dataset import fingerprint_images
+from trainables.data.types.benchmark import Benchmark
+from trainables.data.types.splits import SEARCH_SPLITS, Split
 from tuner.base.records import State, TrialRecord
 from tuner.planning.plan import Plan
 from tuner.tracking.tracker import Tracker

@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from trainables.errors import InputError
+from trainables.base.errors import InputError
 from tuner.base.urls import redact, resolved, sqlite_file
 
 DEFAULT_URI = "sqlite:///mlflow.db"

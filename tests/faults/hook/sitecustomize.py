@@ -4,7 +4,7 @@ Python imports this module at the start of every process whose PYTHONPATH names 
 worker. It wraps the functions of `EVENTS` when their modules are imported. At each call the wrapper reads
 `$FAULTS_DIR/faults.json`, a list of
 
-    {"at": "trainables.storage:Folder.write", "when": "before", "match": "epoch-0002", "call": 3, "times": 1,
+    {"at": "trainables.base.storage:Folder.write", "when": "before", "match": "epoch-0002", "call": 3, "times": 1,
      "do": "kill"}
 
 and does what the entry says at the `call`-th matching call (counted over all processes and lives), `times` times. What
@@ -27,13 +27,13 @@ from pathlib import Path
 
 EVENTS = (
     "search_spaces:get",
-    "trainables.storage:Folder.write",
-    "trainables.storage:Folder.read",
-    "trainables.storage:os.fsync",
-    "trainables.base:Trial._build",
-    "trainables.base:Trial._step",
-    "trainables.base:validate",
-    "trainables.method:Trainer.step",
+    "trainables.base.storage:Folder.write",
+    "trainables.base.storage:Folder.read",
+    "trainables.base.storage:os.fsync",
+    "trainables.ray.trainable:Trial._build",
+    "trainables.ray.trainable:Trial._step",
+    "trainables.ray.trainable:validate",
+    "trainables.training.method:Trainer.step",
     "tuner.execution.remote_tasks:load_benchmark",
     "tuner.execution.remote_tasks:pretrain",
     "tuner.execution.remote_tasks:pretrained_state",
@@ -74,7 +74,7 @@ class Patcher(MetaPathFinder):
                 module.NAMES += ("tiny",)
             if name == "tuner.commands.run":
                 sign(FOLDER / "driver")
-            if name == "trainables.base" and "default_worker.py" in " ".join(sys.orig_argv):
+            if name == "trainables.ray.trainable" and "default_worker.py" in " ".join(sys.orig_argv):
                 sign(FOLDER / f"worker-{os.getpid()}")
             for path_in_module in wanted:
                 wrap(module, name, path_in_module)

@@ -1,0 +1,1 @@
+"""What every other group may use: errors, random seeds and streams, files, the schema of options."""

@@ -1,0 +1,147 @@
+"""Options as frozen dataclasses: declared once, read from flat dotted keys, checked, written back.
+
+Free of torch, so that a plan can be checked and printed without paying for its import.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from trainables.base.errors import InputError
+
+T = TypeVar("T")
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[Any, ...] | None = None,
+) -> Any:
+    """Declare one option: its neutral value, one sentence with its unit, and the values it may take.
+
+    Args:
+        low, high: inclusive bounds of a number.
+        choices: the closed list of allowed values.
+    """
+    meta = {"help": help, "low": low, "high": high, "choices": choices}
+    return dataclasses.field(default=default, metadata=meta)
+
+
+def group(cls: type[Any], **defaults: Any) -> Any:
+    """Declare a nested group of options; its keys get the field's name and a dot in front."""
+    return dataclasses.field(default_factory=lambda: cls(**defaults))
+
+
+def fields_of(cls: type[Any]) -> dict[str, tuple["dataclasses.Field[Any]", Any, Any]]:
+    """Return {dotted key: (field, type, default)} of every leaf option of a dataclass."""
+    return _leaves(cls, cls(), "")
+
+
+def _leaves(
+    cls: type[Any], instance: Any, prefix: str
+) -> dict[str, tuple["dataclasses.Field[Any]", Any, Any]]:
+    hints = typing.get_type_hints(cls)
+    found: dict[str, tuple[dataclasses.Field[Any], Any, Any]] = {}
+    for field in dataclasses.fields(cls):
+        value = getattr(instance, field.name)
+        if dataclasses.is_dataclass(value):
+            found |= _leaves(type(value), value, f"{prefix}{field.name}.")
+        else:
+            found[prefix + field.name] = (field, hints[field.name], value)
+    return found
+
+
+def build(cls: type[T], values: Mapping[str, Any]) -> T:
+    """Build a dataclass of options from flat (or nested) keys; what is not named keeps its default.
+
+    Raises:
+        InputError: an unknown key (the nearest known one is suggested), a value of another type, out of
+            its bounds or not among its choices.
+    """
+    flat = flatten(values)
+    known = fields_of(cls)
+    for key, value in flat.items():
+        if key not in known:
+            raise InputError(unknown("option", key, known))
+        flat[key] = check(key, value, known[key][0], known[key][1])
+    return _construct(cls, cls(), flat, "")
+
+
+def _construct(cls: type[T], instance: Any, flat: Mapping[str, Any], prefix: str) -> T:
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        key = prefix + field.name
+        value = getattr(instance, field.name)
+        if dataclasses.is_dataclass(value):
+            changes[field.name] = _construct(type(value), value, flat, key + ".")
+        elif key in flat:
+            changes[field.name] = flat[key]
+    return dataclasses.replace(instance, **changes)
+
+
+def to_flat(options: Any) -> dict[str, Any]:
+    """Return {dotted key: value} of every leaf; `build(type(options), to_flat(options)) == options`."""
+    return {key: value for key, (_, _, value) in _leaves(type(options), options, "").items()}
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Turn nested mappings into dotted keys; flat keys pass through."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def check(key: str, value: Any, field: "dataclasses.Field[Any]", hint: Any) -> Any:
+    """Return the value in its declared type, or raise InputError saying what would be right."""
+    value = _coerce(key, value, hint)
+    meta = field.metadata
+    choices, low, high = meta.get("choices"), meta.get("low"), meta.get("high")
+    if value is None:
+        return value
+    if choices is not None and value not in choices:
+        raise InputError(f"{key} is {value!r}; it must be one of {', '.join(map(str, choices))}")
+    if low is not None and not value >= low:  # `not >=` also refuses NaN
+        raise InputError(f"{key} is {value}; it must be at least {low:g}")
+    if high is not None and not value <= high:
+        raise InputError(f"{key} is {value}; it must be at most {high:g}")
+    return value
+
+
+def _coerce(key: str, value: Any, hint: Any) -> Any:
+    origin = typing.get_origin(hint)
+    if origin in (types.UnionType, typing.Union):
+        inner = [a for a in typing.get_args(hint) if a is not type(None)]
+        return None if value is None else _coerce(key, value, inner[0])
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            value = (value,)
+        return tuple(_coerce(key, v, typing.get_args(hint)[0]) for v in value)
+    fits = {
+        bool: lambda: isinstance(value, bool),
+        str: lambda: isinstance(value, str),
+        int: lambda: not isinstance(value, bool) and isinstance(value, (int, float)) and value == int(value),
+        float: lambda: not isinstance(value, bool) and isinstance(value, (int, float)),
+    }
+    if hint not in fits:
+        raise TypeError(f"{key}: options of type {hint} are not supported")
+    if fits[hint]():
+        return hint(value)
+    raise InputError(f"{key} is {value!r}; it must be of type {hint.__name__}")
+
+
+def unknown(kind: str, name: str, known: Any) -> str:
+    """Return the one-line message for a name that is not among the known ones, with the nearest."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}"
+    return f"unknown {kind} {name!r}; {hint}"

@@ -1,0 +1,135 @@
+"""A folder that may be local or an object store (s3://, gs://): whole files in, whole files out."""
+
+import errno
+import os
+import zipfile
+from pathlib import Path
+from typing import IO
+
+from trainables.base.errors import InputError
+
+
+class Folder:
+    """Files below one root, written whole or not at all.
+
+    A local write goes to a temporary name, is flushed to the disk and renamed, so that a kill at any moment
+    leaves the old file or the new one; object stores publish an object only when it is complete.
+    """
+
+    def __init__(self, uri: str | Path) -> None:
+        self.uri = str(uri)
+        self.is_local = "://" not in self.uri
+        if not self.is_local:
+            from pyarrow import fs
+
+            try:
+                self._fs, self._root = fs.FileSystem.from_uri(self.uri)
+            except Exception as error:
+                raise InputError(f"cannot open storage {self.uri}: {str(error).splitlines()[0]}") from error
+
+    def path(self, name: str) -> Path:
+        """Return the local path of a file."""
+        if not self.is_local:
+            raise InputError(f"{self.uri} is not a local folder")
+        return Path(self.uri) / name
+
+    def write(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        """Write one file atomically; missing folders are made.
+
+        Args:
+            durable: wait until the disk has it; without, a crash of the machine may lose the newest version.
+        """
+        if not self.is_local:
+            with self._fs.open_output_stream(f"{self._root}/{name}") as stream:
+                stream.write(data)
+            return
+        target = self.path(name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def read(self, name: str) -> bytes:
+        """Return a file's bytes.
+
+        Raises:
+            FileNotFoundError: it is not there.
+        """
+        if self.is_local:
+            return self.path(name).read_bytes()
+        with self._fs.open_input_stream(f"{self._root}/{name}") as stream:
+            data: bytes = stream.read()
+        return data
+
+    def names(self, folder: str) -> list[str]:
+        """Return the file names (not folders) directly in a sub-folder, sorted; empty if it is missing."""
+        if self.is_local:
+            base = self.path(folder)
+            return sorted(p.name for p in base.iterdir() if p.is_file()) if base.is_dir() else []
+        from pyarrow import fs
+
+        where = f"{self._root}/{folder}".rstrip("/")
+        found = self._fs.get_file_info(fs.FileSelector(where, allow_not_found=True))
+        return sorted(info.base_name for info in found if info.type == fs.FileType.File)
+
+    def folders(self, folder: str = "") -> list[str]:
+        """Return the names of the folders directly in a sub-folder, sorted; empty if it is missing."""
+        if self.is_local:
+            base = self.path(folder)
+            return sorted(p.name for p in base.iterdir() if p.is_dir()) if base.is_dir() else []
+        from pyarrow import fs
+
+        where = f"{self._root}/{folder}".rstrip("/")
+        found = self._fs.get_file_info(fs.FileSelector(where, allow_not_found=True))
+        return sorted(info.base_name for info in found if info.type == fs.FileType.Directory)
+
+    def walk(self, folder: str) -> list[str]:
+        """Return the names, relative to the root, of all files anywhere below a sub-folder, sorted."""
+        if self.is_local:
+            found = [path for path in self.path(folder).rglob("*") if path.is_file()]
+            return sorted(path.relative_to(self.uri).as_posix() for path in found)
+        from pyarrow import fs
+
+        selector = fs.FileSelector(f"{self._root}/{folder}", allow_not_found=True, recursive=True)
+        infos = self._fs.get_file_info(selector)
+        return sorted(
+            info.path.removeprefix(f"{self._root}/") for info in infos if info.type == fs.FileType.File
+        )
+
+    def delete(self, name: str) -> None:
+        """Delete a file; one that is already gone is fine."""
+        if self.is_local:
+            self.path(name).unlink(missing_ok=True)
+            return
+        try:
+            self._fs.delete_file(f"{self._root}/{name}")
+        except FileNotFoundError:
+            return
+
+
+def damaged_part(file: IO[bytes] | str | Path) -> str:
+    """Return the first entry of an archive (torch.save, numpy.savez) whose checksum is wrong, "" if all are right.
+
+    `torch.load` 2.15 reads the checksums and does not compare them: a flipped bit would be trained on.
+
+    Raises:
+        zipfile.BadZipFile: not an archive, or cut off.
+    """
+    with zipfile.ZipFile(file) as archive:
+        return archive.testzip() or ""
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Return whether an exception, or one behind it, says that a disk or a quota is full."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -1,0 +1,250 @@
+"""Readers of every data set's own on-disk format, each giving pictures and labels. No torch.
+
+torchvision reads CIFAR with an unrestricted `pickle.load` and refuses every file that is not the published
+one; so its classes download here (`download.py`), and reading is ours. A test compares the two.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from trainables.base.errors import DataFileError
+from trainables.data.readers.array_readers import read_cifar, read_idx, read_mat, read_svhn
+from trainables.data.types.lazy_images import ArraySource, FileSource, Source, picture_files
+from trainables.data.types.locations import LOCATIONS, class_folders, find
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What a reader found.
+
+    Attributes:
+        source: the pictures in their own size.
+        labels: (n,) int64; -1 where the set has none.
+        sorted: the order is that of the classes, so the first n are no sample of the whole.
+    """
+
+    source: Source
+    labels: Array
+    sorted: bool
+
+
+def read(name: str, data_dir: str, part: str, classes: int = 0) -> Pictures:
+    """Read a part of a data set.
+
+    Args:
+        name: of `locations.LOCATIONS`.
+        part: "train" or "test"; OOD sets have "test" only, which for DTD and EuroSAT is all there is.
+        classes: how many class folders there must be; 0: any number.
+
+    Raises:
+        DataFileError: a file is missing, damaged or not in the documented format; one line that names it.
+    """
+    root = find(name, data_dir, part)
+    if root is None:
+        raise DataFileError(f"{name} is not in {data_dir}; put {LOCATIONS[name].put} of it")
+    reader = READERS.get(name)
+    found = reader(root, part, classes) if reader else _unlabelled(root)
+    if not len(found.source):
+        raise DataFileError(f"{root} holds no pictures of {name}; put {LOCATIONS[name].put} of {data_dir}")
+    return found
+
+
+def read_folder(folder: Path) -> Pictures:
+    """Return every picture below a folder, without labels."""
+    return _unlabelled(folder)
+
+
+def class_tree(folder: Path, classes: int, inner: str = "") -> Pictures:
+    """Return the pictures of class folders, labelled by the sorted order of the folders' names.
+
+    Args:
+        classes: how many there must be; 0: any number.
+        inner: a folder inside each class folder that holds the pictures, if it is there.
+
+    Raises:
+        DataFileError: another number of class folders, or one without a picture.
+    """
+    known = class_folders(folder)
+    if classes and len(known) != classes:
+        hint = " (pictures must lie in class folders)" if not known else ""
+        raise DataFileError(f"{folder} has {len(known)} class folders; want {classes}{hint}")
+    names: list[str] = []
+    labels: list[int] = []
+    for label, one in enumerate(known):
+        within = f"{one}/{inner}" if inner and (folder / one / inner).is_dir() else one
+        found = picture_files(folder / within)
+        if not found:
+            raise DataFileError(f"{folder / within} holds no picture")
+        names += [f"{within}/{file}" for file in found]
+        labels += [label] * len(found)
+    return Pictures(FileSource(folder, names), np.array(labels, np.int64), sorted=True)
+
+
+def _cifar10(root: Path, part: str, classes: int) -> Pictures:
+    names = tuple(f"data_batch_{i}" for i in range(1, 6)) if part == "train" else ("test_batch",)
+    images, labels = read_cifar(root, names, "labels", 10)
+    return Pictures(ArraySource(images), labels, sorted=False)
+
+
+def _cifar100(root: Path, part: str, classes: int) -> Pictures:
+    images, labels = read_cifar(root, (part,), "fine_labels", 100)
+    return Pictures(ArraySource(images), labels, sorted=False)
+
+
+def _mnist(root: Path, part: str, classes: int) -> Pictures:
+    """Return MNIST or FashionMNIST, padded with two black pixels on every side to 32 x 32."""
+    images, labels = read_idx(root, "train" if part == "train" else "t10k")
+    return Pictures(ArraySource(np.pad(images, ((0, 0), (2, 2), (2, 2)))), labels, sorted=False)
+
+
+def _svhn(root: Path, part: str, classes: int) -> Pictures:
+    images, labels = read_svhn(root / f"{part}_32x32.mat")
+    return Pictures(ArraySource(images), labels, sorted=False)
+
+
+def _food101(root: Path, part: str, classes: int) -> Pictures:
+    path = root / "meta" / f"{part}.json"
+    try:
+        listed: Any = json.loads(path.read_text())
+        if not isinstance(listed, dict):
+            raise ValueError("it holds no names by class")
+        by_class = {str(c): [f"{name}.jpg" for name in listed[c]] for c in sorted(listed)}
+        whole = all(isinstance(name, str) for names in listed.values() for name in names)
+    except (OSError, ValueError, TypeError) as error:
+        raise DataFileError(f"{path} is not a whole json file: {_line(error)}") from error
+    if not whole or any(not names for names in by_class.values()):
+        raise DataFileError(f"{path}: want {{class: [names of its pictures]}}")
+    if classes and len(by_class) != classes:
+        raise DataFileError(f"{path} lists {len(by_class)} classes; want {classes}")
+    names = [_inside(path, name) for names in by_class.values() for name in names]
+    counts = [len(names) for names in by_class.values()]
+    labels = np.repeat(np.arange(len(by_class)), counts).astype(np.int64)
+    return Pictures(FileSource(root / "images", names), labels, sorted=True)
+
+
+def _tiny_imagenet(root: Path, part: str, classes: int) -> Pictures:
+    train = class_tree(root / "train", classes, "images")
+    if part == "train":
+        return train
+    path = root / "val" / "val_annotations.txt"
+    label_of = {wnid: label for label, wnid in enumerate(class_folders(root / "train"))}
+    rows = [line.split() for line in _text(path).splitlines() if line.strip()]
+    for number, row in enumerate(rows, 1):
+        if len(row) < 2 or row[1] not in label_of:
+            raise DataFileError(
+                f"{path}, line {number}: want a picture, one of the {len(label_of)} wnids, a box"
+            )
+    names = [_inside(path, row[0]) for row in rows]
+    labels = np.array([label_of[row[1]] for row in rows], np.int64)
+    return Pictures(FileSource(root / "val" / "images", names), labels, sorted=False)
+
+
+def _imagenet(root: Path, part: str, classes: int) -> Pictures:
+    return _split_tree(root, "train" if part == "train" else "val", classes)
+
+
+def _imagefolder(root: Path, part: str, classes: int) -> Pictures:
+    test = "test" if (root / "test").is_dir() else "val"
+    return _split_tree(root, "train" if part == "train" else test, classes)
+
+
+def _split_tree(root: Path, split: str, classes: int) -> Pictures:
+    found = class_tree(root / split, classes)
+    if class_folders(root / split) != class_folders(root / "train"):
+        raise DataFileError(f"{root / split} has other class folders than {root / 'train'}")
+    return found
+
+
+def _dtd(root: Path, part: str, classes: int) -> Pictures:
+    return _unlabelled(root / "images")
+
+
+def _flowers102(root: Path, part: str, classes: int) -> Pictures:
+    """Return the 6,149 pictures of the test split, whose key in the file is tstid."""
+    path = root / "setid.mat"
+    rows = read_mat(path, ("tstid",))["tstid"].ravel()
+    labels = read_mat(root / "imagelabels.mat", ("labels",))["labels"].ravel()
+    if rows.dtype.kind not in "iu" or not len(rows) or rows.min() < 1 or rows.max() > len(labels):
+        raise DataFileError(
+            f"{path}: tstid must be numbers from 1 to {len(labels)}, those of imagelabels.mat"
+        )
+    if labels.dtype.kind not in "iu" or labels.min() < 1 or labels.max() > 102:
+        raise DataFileError(f"{root / 'imagelabels.mat'}: labels must be integers from 1 to 102")
+    names = [f"image_{row:05d}.jpg" for row in rows.tolist()]
+    return Pictures(FileSource(root / "jpg", names), labels[rows - 1].astype(np.int64) - 1, sorted=True)
+
+
+def _oxford_pet(root: Path, part: str, classes: int) -> Pictures:
+    path = root / "annotations" / "test.txt"
+    rows = [line.split() for line in _text(path).splitlines() if line.strip() and line[0] != "#"]
+    for number, row in enumerate(rows, 1):
+        if len(row) != 4 or not row[1].isdigit():
+            raise DataFileError(f"{path}, entry {number}: want a name and three numbers")
+    names = [_inside(path, f"{row[0]}.jpg") for row in rows]
+    return Pictures(
+        FileSource(root / "images", names), np.array([int(row[1]) - 1 for row in rows], np.int64), sorted=True
+    )
+
+
+def _eurosat(root: Path, part: str, classes: int) -> Pictures:
+    return class_tree(root, classes)
+
+
+def _fooling(root: Path, part: str, classes: int) -> Pictures:
+    """Return the 10,000 images of the last generation; the archive keeps the earlier ones too."""
+    names = picture_files(root)
+    last = [name for name in names if "map_gen_5000/" in name]
+    return _of_files(root, last or names)
+
+
+def _unlabelled(root: Path) -> Pictures:
+    return _of_files(root, picture_files(root))
+
+
+def _of_files(root: Path, names: list[str]) -> Pictures:
+    return Pictures(FileSource(root, names), np.full(len(names), -1, np.int64), sorted=True)
+
+
+#: {name: function of (folder, part, classes)}; a set that is not here is a folder of pictures without labels.
+READERS: dict[str, Callable[[Path, str, int], Pictures]] = {
+    "cifar10": _cifar10,
+    "cifar100": _cifar100,
+    "mnist": _mnist,
+    "fashion-mnist": _mnist,
+    "svhn": _svhn,
+    "food101": _food101,
+    "tiny-imagenet": _tiny_imagenet,
+    "imagenet": _imagenet,
+    "imagefolder": _imagefolder,
+    "dtd": _dtd,
+    "flowers102": _flowers102,
+    "oxford-pet": _oxford_pet,
+    "eurosat": _eurosat,
+    "fooling": _fooling,
+}
+
+
+def _inside(path: Path, name: str) -> str:
+    """Return a name that a list file gives, if it stays inside the folder."""
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts or "\0" in name:
+        raise DataFileError(f"{path} names {name!r}, which is outside its folder")
+    return name
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise DataFileError(f"{path} cannot be read: {_line(error)}") from error
+
+
+def _line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,1 @@
+"""Data sets and corruptions that are computed, not read."""

@@ -1,0 +1,104 @@
+"""What a data set will be tested on, said before anything starts: OOD sets, corrupted sets, and what is left out.
+
+Nothing is opened or imported here (no torch, no numpy): only names are looked up on the disk.
+"""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from trainables.data.types.locations import LOCATIONS, find, published_folder
+from trainables.data.types.roles import NOISES, ROLES
+
+SMALLEST = 32  #: pixels a side from which the corruptions of ImageNet-C exist
+EXTRA = "pip install 'robust-tuner[corruptions]'"
+
+
+def regenerated_count(side: int) -> int:
+    """Return on how many test images, at most, corruptions are made here: some 4 CPU minutes and 0.5 to 3 GB each."""
+    return 2000 if side <= 32 else 1000 if side <= 64 else 256
+
+
+def evaluation_sets(
+    name: str, shape: tuple[int, int, int], data_dir: str, groups: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Return what the plan prints: [(label, text)], one line for each kind of test data.
+
+    Args:
+        groups: the metric groups of the protocol; what no group reads is not named.
+    """
+    if name not in ROLES:
+        return []  # the built-in digits bring everything
+    roles, lines = ROLES[name], []
+    if {"ood", "robust_ood"} & set(groups):
+        for label, names in (("near OOD", roles.near), ("far OOD", roles.far), ("other OOD", roles.other)):
+            have = [n for n in names if not missing_ood([n], name, data_dir)] + own_ood(name, label, data_dir)
+            if have:
+                lines.append((label, ", ".join(have)))
+        lacking = missing_ood(roles.tested, name, data_dir)
+        if lacking:
+            lines.append(("left out", lacking_line(name, lacking, data_dir).removeprefix(f"{name}: ")))
+    if "corrupted" in groups:
+        lines.append(("corrupted", _corrupted(name, shape, data_dir)))
+    return lines
+
+
+def left_out(name: str, shape: tuple[int, int, int], data_dir: str, groups: Sequence[str]) -> list[str]:
+    """Return what the tests will lack, one line each: what a user wants to know before hours of search."""
+    lines = dict(evaluation_sets(name, shape, data_dir, groups))
+    found = [f"{name}: {lines['left out']}"] if "left out" in lines else []
+    if lines.get("corrupted", "").startswith("left out"):
+        found.append(f"{name}: accuracy on corruptions is {lines['corrupted']}")
+    return found
+
+
+def own_ood(name: str, label: str, data_dir: str) -> list[str]:
+    """Return the OOD sets of one's own, for `imagefolder`: the folders below `ood/near/` and `ood/far/`."""
+    folder = Path(data_dir).expanduser() / "ood" / label.split()[0]
+    if name != "imagefolder" or not folder.is_dir():
+        return []
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
+
+
+def missing_ood(names: Sequence[str], of: str, data_dir: str) -> list[str]:
+    """Return which OOD sets of a data set are to be read and are not there."""
+    read = [n for n in names if n not in NOISES and of != "glyphs"]
+    return [n for n in read if find(n, data_dir, "test") is None]
+
+
+def lacking_line(name: str, lacking: Sequence[str], data_dir: str) -> str:
+    """Return one line: which OOD sets are left out, and how to get them."""
+    fetched = [n for n in lacking if LOCATIONS[n].download]
+    placed = [n for n in lacking if n not in fetched]
+    how = [f"{n}: put {LOCATIONS[n].put}" for n in placed]
+    if fetched:
+        how.insert(
+            0,
+            f"fetch with: python -m trainables.data.download {' '.join(fetched)} --data-dir {data_dir}",
+        )
+    count = f"{len(lacking)} OOD test sets" if len(lacking) > 1 else "one OOD test set"
+    return f"{name}: {count} not in {data_dir} ({', '.join(lacking)}); {'; '.join(how)}"
+
+
+def regenerated_line(name: str, count: int) -> str:
+    """Return one line that goes wherever results on regenerated corruptions go."""
+    other = f"this is not {published_folder(name)} and " if published_folder(name) else ""
+    return (
+        f"{name}: corruptions are regenerated from {count} clean test images with ImageNet-C's strengths; "
+        f"{other}not comparable with published results"
+    )
+
+
+def _corrupted(name: str, shape: tuple[int, int, int], data_dir: str) -> str:
+    published = published_folder(name)
+    if published and (Path(data_dir).expanduser() / published).is_dir():
+        return f"{published} of the data folder"
+    absent = f"no {published} in {data_dir}" if published else "none was published"
+    if min(shape[1:]) < SMALLEST:
+        return f"left out: {absent}, and ImageNet-C's corruptions begin at {SMALLEST} pixels a side"
+    if find_spec("imagecorruptions") is None:
+        return f"left out: {absent}; {EXTRA} makes them from the test images"
+    return (
+        f"regenerated from up to {regenerated_count(shape[1])} test images ({absent}), some 4 CPU minutes once; "
+        "not comparable with published results"
+    )

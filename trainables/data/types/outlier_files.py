@@ -1,0 +1,135 @@
+"""Outlier files: found and checked from their headers alone, without torch and without reading an image."""
+
+import zipfile
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from trainables.base.errors import DataFileError, InputError
+from trainables.options.common import OutlierOptions
+
+Header = tuple[tuple[int, ...], np.dtype]
+
+
+def check_outlier_files(options: OutlierOptions, shape: tuple[int, int, int]) -> None:
+    """Check that the files behind the options exist, are whole and fit the task; generators need none.
+
+    Args:
+        shape: (channels, height, width) of the task's images.
+
+    Raises:
+        InputError: `outliers.path` is needed and empty.
+        DataFileError: a missing file, wrong key, dtype or shape, a truncated or pickled file; one line.
+    """
+    if options.generator == "npz":
+        check_npz(find_npz(options.path, options.sigma), shape)
+    elif options.generator == "images300k":
+        check_npy(find_npy(options.path), shape)
+
+
+def find_npz(path: str, sigma: float) -> Path:
+    """Return the file itself, or `samples-<sigma>.npz` of a folder, sigma printed with one decimal.
+
+    A sigma that one decimal cannot hold is refused: 1.25 would silently become the file of 1.2.
+    """
+    root = _given(path, "the folder of samples-<sigma>.npz or one npz file")
+    if root.is_file():
+        return root
+    if not root.is_dir():
+        raise DataFileError(f"outliers.path {root} does not exist")
+    found = root / f"samples-{sigma:.1f}.npz"
+    if abs(float(f"{sigma:.1f}") - sigma) < 1e-9 and found.is_file():
+        return found
+    known = sorted(root.glob("samples-*.npz"), key=_sigma_of)
+    names = ", ".join(p.stem.removeprefix("samples-") for p in known)
+    hint = f"available sigmas: {names}" if names else "it holds no samples-<sigma>.npz"
+    raise DataFileError(f"{root} has no file for sigma {sigma:g}; {hint}")
+
+
+def find_npy(path: str) -> Path:
+    """Return the file that `outliers.path` names."""
+    return _given(path, "the npy file")
+
+
+def check_npz(path: Path, shape: tuple[int, int, int]) -> int:
+    """Check the arrays x, uint8 (n, c, h, w), and, if there, y, integers (n,); return n."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            headers = {info.filename: _member(archive, info) for info in archive.infolist()}
+    except Exception as error:  # zipfile, zlib and numpy's parser of headers raise many kinds
+        raise DataFileError(f"{path} is not a whole npz file: {_line(error)}") from error
+    if "x.npy" not in headers:
+        names = ", ".join(name.removesuffix(".npy") for name in headers) or "nothing"
+        raise DataFileError(f"{path} needs an array x (uint8, n x c x h x w); it holds {names}")
+    n = _check_images(path, "x", headers["x.npy"], shape, "c x h x w")
+    if "y.npy" in headers:
+        y_shape, y_dtype = headers["y.npy"]
+        if y_dtype.kind not in "iu" or y_shape != (n,):
+            raise DataFileError(f"{path}: y is {y_dtype} {y_shape}; want integers ({n},), one for each image")
+    return n
+
+
+def check_npy(path: Path, shape: tuple[int, int, int]) -> int:
+    """Check a npy file of images as they are photographed, uint8 (n, h, w, c); return n."""
+    try:
+        with open(path, "rb") as file:
+            header = _header(file)
+            start, size = file.tell(), path.stat().st_size
+    except Exception as error:  # numpy parses the header as Python, and may trip over it in many ways
+        raise DataFileError(f"{path} is not a whole npy file: {_line(error)}") from error
+    channels, height, width = shape
+    n = _check_images(path, "the array", header, (height, width, channels), "h x w x c")
+    if size < start + _bytes(header):
+        raise DataFileError(f"{path} is truncated: {size} bytes of {start + _bytes(header)}")
+    return n
+
+
+def _given(path: str, what: str) -> Path:
+    if not path:
+        raise InputError(f"outliers.path is empty; it must name {what}")
+    return Path(path).expanduser()
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header:
+    with archive.open(info) as file:
+        header = _header(file)
+        if not header[1].hasobject and info.file_size != file.tell() + _bytes(header):
+            raise ValueError(f"{info.filename} has {info.file_size} bytes, its header says otherwise")
+    return header
+
+
+def _header(file: IO[bytes]) -> Header:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    return shape, dtype
+
+
+def _bytes(header: Header) -> int:
+    shape, dtype = header
+    return int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+
+
+def _check_images(path: Path, name: str, header: Header, shape: tuple[int, ...], layout: str) -> int:
+    found, dtype = header
+    if dtype.hasobject:
+        raise DataFileError(f"{path}: {name} holds pickled objects, which are never loaded; want uint8")
+    if dtype != np.uint8:
+        raise DataFileError(f"{path}: {name} is {dtype}; want uint8 in 0..255")
+    if len(found) != 4 or found[0] < 1 or found[1:] != shape:
+        want = " x ".join(str(s) for s in shape)
+        have = " x ".join(str(s) for s in found)
+        raise DataFileError(f"{path}: {name} is {have}; this task's images need n x {want} (n x {layout})")
+    return found[0]
+
+
+def _sigma_of(path: Path) -> tuple[float, str]:
+    try:
+        return float(path.stem.removeprefix("samples-")), path.name
+    except ValueError:
+        return float("inf"), path.name
+
+
+def _line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,1 @@
+"""Attacks that measure robustness, of accuracy and of OOD detection."""

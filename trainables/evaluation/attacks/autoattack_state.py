@@ -1,0 +1,71 @@
+"""Where an AutoAttack run is, on disk: written whole after every batch, refused by another run."""
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainables.base.cache import write_atomically
+from trainables.base.errors import InputError
+
+
+@dataclass
+class Progress:
+    """What a state file holds; `batch` batches of attack number `stage` are done.
+
+    Attributes:
+        clean: (n,) bool, who was right without an attack.
+        begun: (n,) bool, who stood when this attack began: its batches are drawn from them.
+        standing: (n,) bool, who stands now.
+        after: {"clean" or attack: share of images right after it}.
+        heard: the warnings so far.
+    """
+
+    clean: np.ndarray
+    begun: np.ndarray
+    standing: np.ndarray
+    after: dict[str, float]
+    heard: dict[str, str]
+    stage: int = 0
+    batch: int = 0
+
+    def write(self, path: Path, key: str) -> None:
+        """Write the file; the key says which run it belongs to."""
+        meta = {
+            "key": key,
+            "after": self.after,
+            "heard": self.heard,
+            "stage": self.stage,
+            "batch": self.batch,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        arrays: dict[str, Any] = {"clean": self.clean, "begun": self.begun, "standing": self.standing}
+        arrays["meta"] = np.array(json.dumps(meta))
+        write_atomically(path, lambda file: np.savez(file, **arrays))
+
+    @staticmethod
+    def read(path: Path, key: str) -> "Progress":
+        """Read a file that `write` wrote.
+
+        Raises:
+            InputError: it belongs to another run.
+            ValueError: it is not whole.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as found:
+                meta = json.loads(str(found["meta"]))
+                arrays = {name: found[name] for name in ("clean", "begun", "standing")}
+            progress = Progress(
+                after=meta["after"], heard=meta["heard"], stage=meta["stage"], batch=meta["batch"], **arrays
+            )
+        except (OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise ValueError(str(error)) from error
+        if meta["key"] != key:
+            raise InputError(
+                f"{path} is the state of an AutoAttack run on another network, data or setting; "
+                "delete it or name another file"
+            )
+        return progress

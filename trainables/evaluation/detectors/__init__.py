@@ -1,0 +1,1 @@
+"""Outlier scores that need features, gradients, weights or training images."""

@@ -1,0 +1,315 @@
+"""The whole measurement of one classifier: `validate` while searching, `evaluate` once it has ended.
+
+Both return the metrics under the names that reports, MLflow and objectives use. A random stream is derived
+for each part, so that a number does not depend on which other groups were asked for.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trainables.base.errors import InputError
+from trainables.base.seeds import derive_seed
+from trainables.data.loading.device_loader import to_unit
+from trainables.data.loading.stream_loader import in_order
+from trainables.data.types.benchmark import Benchmark, LabelledImages
+from trainables.data.types.lazy_images import LazyImages
+from trainables.data.types.splits import Split
+from trainables.evaluation.attacks.autoattack import auto_attack
+from trainables.evaluation.attacks.robust import batch_size, robust_accuracy
+from trainables.evaluation.attacks.robust_ood import ScoreAttacks, robust_aurocs, robust_rates
+from trainables.evaluation.detectors.detectors import score_all
+from trainables.evaluation.metrics import ood_metrics as ood
+from trainables.evaluation.metrics.by_set import (
+    Groups,
+    Metrics,
+    ScoresBySet,
+    beside,
+    group_means,
+    mean,
+    metrics_beside,
+    per_set,
+)
+from trainables.evaluation.metrics.calibration import calibration
+from trainables.evaluation.metrics.corruption_error import mce_metrics
+from trainables.evaluation.metrics.protocol import Protocol, epsilon_name
+from trainables.evaluation.metrics.scores import SCORES
+from trainables.functional.attacks import attack_mode
+from trainables.networks import Classifier
+
+Sets = dict[str, LabelledImages]
+TEST_GROUPS = {Split.TEST_OOD_NEAR: "near", Split.TEST_OOD_FAR: "far", Split.TEST_OOD_OTHER: ""}
+
+
+@dataclass
+class Evaluation:
+    """What the final evaluation of one classifier found.
+
+    Attributes:
+        metrics: {"test/<metric>": value}; percentages as fractions.
+        scores: {OOD set name, or "id" for the test images: (n,) float64 primary outlier scores}.
+        attacked_scores: {epsilon as metric names write it: {OOD set name: (n,) primary scores under attack,
+            "id": clean scores of the test images, "id attacked": those under attack}}, as far as measured.
+        remarks: what whoever reads the metrics has to know, one line each: attacks that do not hold, detectors
+            that do not suit the network.
+    """
+
+    metrics: Metrics
+    scores: ScoresBySet = field(default_factory=dict)
+    attacked_scores: dict[str, ScoresBySet] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+
+def validate(
+    network: nn.Module,
+    benchmark: Benchmark,
+    protocol: Protocol,
+    generator: torch.Generator,
+    device: torch.device | str,
+) -> Metrics:
+    """Measure on validation images only and return {"val/<metric>": value}.
+
+    `all` is the mean over the validation OOD sets. The benchmark may be sealed. What it lacks is left out.
+
+    Args:
+        network: (n, c, h, w) in [0, 1] -> logits (n, classes); run in eval mode, left as it was.
+        generator: on the same device; advanced by one draw.
+
+    Raises:
+        InputError: the protocol names an unknown group or score.
+        MetricInputError: a score is NaN, or a set is empty.
+    """
+    session = _Session(network, protocol, generator, device)
+    inliers = session.first(benchmark.sets(Split.VAL_ID))["id"]
+    found = session.on_inliers(inliers)
+    if benchmark.has(Split.VAL_OOD):
+        sets = {"id": inliers, **session.first(benchmark.sets(Split.VAL_OOD))}
+        everything = {"all": [name for name in sets if name != "id"]}
+        if "ood" in protocol.groups:
+            by_set = per_set(_scores(session.logits(sets), protocol.score), ood.OOD_METRICS)
+            found |= group_means(by_set, everything)
+            found |= {name: value for name, value in by_set.items() if name.startswith("auroc/")}
+        if "robust_ood" in protocol.groups:
+            attacks = session.attacks(sets, (protocol.score,))
+            for epsilon in protocol.ood_epsilons:
+                by_set = robust_aurocs(
+                    attacks.under_attack(protocol.score, epsilon), epsilon, protocol.ood_sides
+                )
+                found |= by_set | group_means(by_set, everything)
+    if "corrupted" in protocol.groups and benchmark.has(Split.VAL_CORRUPTED):
+        found["accuracy/corrupted"] = mean(session.accuracies(benchmark.sets(Split.VAL_CORRUPTED)).values())
+    return {f"val/{name}": value for name, value in found.items()}
+
+
+def evaluate(
+    network: nn.Module,
+    benchmark: Benchmark,
+    protocol: Protocol,
+    generator: torch.Generator,
+    device: torch.device | str,
+    state: Path | None = None,
+) -> Evaluation:
+    """Measure on the sealed test splits, once the search has ended.
+
+    Means over near and far OOD are means over their sets, each set weighing the same; what the benchmark
+    calls "other" is reported by set and is in no mean. Corrupted accuracy is the mean over corruptions and
+    severities. Arguments and errors are those of `validate`.
+
+    Args:
+        network: a `networks.Classifier` where the protocol names detectors.
+        state: folder in which AutoAttack keeps what it needs to go on after a kill; None keeps nothing.
+
+    Raises:
+        SealedSplitError: the benchmark is sealed.
+        InputError: as for `validate`; detectors for a network without features.
+    """
+    session = _Session(network, protocol, generator, device)
+    inliers = session.first(benchmark.sets(Split.TEST_ID))["id"]
+    result = Evaluation(session.on_inliers(inliers))
+    sets, groups = {"id": inliers}, {}
+    for split, group in TEST_GROUPS.items():
+        if benchmark.has(split):
+            found = session.first(benchmark.sets(split))
+            sets |= found
+            if group:
+                groups[group] = list(found)
+    if len(sets) > 1 and "ood" in protocol.groups:
+        logits = session.logits(sets)
+        result.scores = _scores(logits, protocol.score)
+        by_set = per_set(result.scores, ood.OOD_METRICS)
+        result.metrics |= by_set | group_means(by_set, groups)
+        for score in protocol.scores:
+            result.metrics |= metrics_beside(score, _scores(logits, score), groups)
+    if len(sets) > 1 and "robust_ood" in protocol.groups:
+        _under_attack(session, sets, groups, result)
+    if len(sets) > 1 and protocol.detectors:
+        if not isinstance(network, Classifier):
+            raise InputError(
+                f"detectors need a Classifier with features and a head, not {type(network).__name__}"
+            )
+        unsuited: dict[str, str] = {}
+        images = {name: data.images for name, data in sets.items()}
+        train = benchmark.labelled(Split.TRAIN)
+        scores = score_all(network, train, images, protocol.detectors, session.device, unsuited)
+        for name, by_name in scores.items():
+            result.metrics |= metrics_beside(name, by_name, groups)
+        result.remarks += [f"detector {name} left out: {reason}" for name, reason in unsuited.items()]
+    for epsilon in protocol.auto_attack_epsilons:
+        _auto_attack(session, inliers, epsilon, state, result)
+    if "corrupted" in protocol.groups and benchmark.has(Split.CORRUPTED):
+        accuracies = session.accuracies(benchmark.sets(Split.CORRUPTED))
+        result.metrics |= _corrupted(accuracies) | mce_metrics(benchmark, accuracies)
+    result.metrics = {f"test/{name}": value for name, value in result.metrics.items()}
+    return result
+
+
+def _under_attack(session: "_Session", sets: Sets, groups: Groups, result: Evaluation) -> None:
+    """Measure OOD detection under attacks on the protocol's scores, and whether the attack holds."""
+    protocol, sides = session.protocol, session.protocol.ood_sides
+    others = [name for name in protocol.robust_scores if name != protocol.score]
+    attacks = session.attacks(sets, (protocol.score, *others))
+    for epsilon in protocol.ood_epsilons:
+        found = attacks.under_attack(protocol.score, epsilon)
+        result.attacked_scores[epsilon_name(epsilon)] = found.kept()
+        by_set = robust_aurocs(found, epsilon, sides)
+        result.metrics |= by_set | group_means(by_set | robust_rates(found, epsilon, sides), groups)
+        if protocol.score in protocol.robust_scores:
+            result.metrics |= beside(protocol.score, by_set, groups)
+        for score in others:
+            by_set = robust_aurocs(attacks.under_attack(score, epsilon), epsilon, sides)
+            result.metrics |= beside(score, by_set, groups)
+        if protocol.check_steps and epsilon == max(protocol.ood_epsilons) and set(sides) != {"id"}:
+            metrics, remarks = attacks.check(epsilon, found)
+            result.metrics |= metrics
+            result.remarks += remarks
+
+
+def _auto_attack(
+    session: "_Session", inliers: LabelledImages, epsilon: float, state: Path | None, result: Evaluation
+) -> None:
+    """Measure the robust accuracy by AutoAttack; its doubts about the network become remarks."""
+    name, n = epsilon_name(epsilon), session.protocol.auto_attack_images or None
+    found = auto_attack(
+        session.network,
+        LabelledImages(inliers.images[:n], inliers.labels[:n]),
+        epsilon,
+        seed=derive_seed(session.seed, "autoattack", name) % 2**31,
+        device=session.device,
+        state=None if state is None else state / f"autoattack-{name}.npz",
+    )
+    result.metrics[f"accuracy/autoattack_{name}"] = found.accuracy
+    result.remarks += [f"AutoAttack at {name}: {line}" for line in found.warnings]
+    if found.version != "standard":
+        result.remarks.append(
+            f"AutoAttack at {name} is its {found.version} version ({', '.join(found.attacks)}), not the standard one"
+        )
+
+
+class _Session:
+    """One network under one protocol on one device, with a random stream for each purpose."""
+
+    def __init__(
+        self, network: nn.Module, protocol: Protocol, generator: torch.Generator, device: torch.device | str
+    ) -> None:
+        protocol.check()
+        self.network = network
+        self.protocol = protocol
+        self.device = torch.device(device)
+        self.seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
+
+    def stream(self, *keys: str) -> torch.Generator:
+        return torch.Generator(self.device).manual_seed(derive_seed(self.seed, *keys))
+
+    def first(self, sets: Mapping[str, LabelledImages]) -> Sets:
+        """Return the first `max_images` images of each set.
+
+        Raises:
+            MetricInputError: a set is empty.
+        """
+        n = self.protocol.max_images or None
+        for name, data in sets.items():
+            if not len(data):
+                raise ood.MetricInputError(f"set {name} has no images")
+        return {name: LabelledImages(data.images[:n], data.labels[:n]) for name, data in sets.items()}
+
+    def on_inliers(self, inliers: LabelledImages) -> Metrics:
+        """Return accuracy, calibration error and robust accuracy, as far as the protocol asks for them."""
+        found = {}
+        if {"clean", "calibration"} & set(self.protocol.groups):
+            logits = self.logits({"id": inliers})["id"]
+            if "clean" in self.protocol.groups:
+                found["accuracy/clean"] = ood.accuracy(logits.argmax(1), inliers.labels, "id")
+            if "calibration" in self.protocol.groups:
+                found["calibration/ece"] = calibration(logits, inliers.labels, name="id").ece
+        if "robust" in self.protocol.groups:
+            for epsilon in self.protocol.robust_epsilons:
+                name = f"accuracy/robust_{epsilon_name(epsilon)}"
+                stream = self.stream(name)
+                found[name] = robust_accuracy(
+                    self.network, inliers, epsilon, self.protocol, stream, self.device
+                )
+        return found
+
+    def attacks(self, sets: Sets, scores: tuple[str, ...]) -> ScoreAttacks:
+        """Return the attacks on some scores, with the clean ones they are compared with."""
+        logits = self.logits(sets)
+        return ScoreAttacks(
+            self.network,
+            self.protocol,
+            {name: data.images for name, data in sets.items()},
+            {score: _scores(logits, score) for score in scores},
+            self.stream,
+            self.device,
+        )
+
+    def accuracies(self, sets: Mapping[str, LabelledImages]) -> Metrics:
+        sets = self.first(sets)
+        logits = self.logits(sets)
+        return {name: ood.accuracy(logits[name].argmax(1), sets[name].labels, name) for name in sets}
+
+    def logits(self, sets: Mapping[str, LabelledImages]) -> dict[str, Tensor]:
+        """Return the float64 logits (n, classes) of each set, on the CPU."""
+        size = batch_size(self.device)
+        with (
+            torch.no_grad(),
+            attack_mode(self.network),
+            torch.autocast(self.device.type, enabled=False),
+        ):
+            if any(isinstance(data.images, LazyImages) for data in sets.values()):
+                # files are decoded batch by batch, never all at once
+                return {name: self._in_order(data.images, size) for name, data in sets.items()}
+            logits = self._in_order(_concatenate(sets), size)
+        return dict(zip(sets, torch.split(logits, [len(data) for data in sets.values()]), strict=True))
+
+    def _in_order(self, images: Any, size: int) -> Tensor:
+        return (
+            torch.cat([self.network(to_unit(x)) for x in in_order(images, size, self.device)]).double().cpu()
+        )
+
+
+def _concatenate(sets: Mapping[str, LabelledImages]) -> np.ndarray:
+    """Return all images in one array: as uint8 if every set is, else as float32 in [0, 1]."""
+    arrays = [data.images for data in sets.values()]
+    if len({a.dtype for a in arrays}) > 1:
+        arrays = [a.astype(np.float32) / 255 if a.dtype == np.uint8 else a.astype(np.float32) for a in arrays]
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _scores(logits: Mapping[str, Tensor], score: str) -> ScoresBySet:
+    return {name: SCORES[score](values).numpy() for name, values in logits.items()}
+
+
+def _corrupted(accuracies: Metrics) -> Metrics:
+    """Return the mean over all sets "<corruption>/<severity>", over those that are no noise, and of each corruption."""
+    by_corruption: dict[str, list[float]] = {}
+    for name, value in accuracies.items():
+        by_corruption.setdefault(name.split("/")[0], []).append(value)
+    found = {f"accuracy/corrupted/{name}": mean(values) for name, values in by_corruption.items()}
+    quiet = [mean(values) for name, values in by_corruption.items() if not name.endswith("_noise")]
+    off_noise = {"accuracy/corrupted/off_noise": mean(quiet)} if quiet else {}
+    return {"accuracy/corrupted": mean(accuracies.values()), **off_noise, **found}

@@ -1,0 +1,1 @@
+"""What is measured of a classifier, as data, and the metrics themselves."""

@@ -1,0 +1,111 @@
+"""The named protocols, by data set. No torch: the command line lists and checks them.
+
+quick       clean accuracy, calibration, OOD detection; seconds, no attack
+standard    what every study's evaluate stage measures: also attacks and corruptions
+full        also every detector, more radii, scores and restarts of the attacks, and whether the attacks hold
+autoattack  clean accuracy and AutoAttack standard, on the first 1000 test images
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from trainables.base.errors import InputError
+from trainables.base.schema import unknown
+from trainables.evaluation.metrics.protocol import (
+    DETECTOR_NAMES,
+    GROUPS,
+    SCORE_NAMES,
+    SIDES,
+    Protocol,
+    from_fields,
+)
+
+Fields = dict[str, Any]
+
+#: {data set: (radii of attacks on the accuracy, radii of attacks on the outlier score)}, pixel units. Those of
+#: digits saturate neither way; the others are the radii of their literature.
+RADII: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "digits": ((0.15, 0.2), (0.1,)),
+    "digits-open": ((0.15, 0.2), (0.1,)),
+    "mnist": ((0.15, 0.3), (0.1,)),
+    "fashion-mnist": ((0.1,), (0.1,)),
+    "imagenet": ((4 / 255,), (4 / 255,)),
+    "food101": ((4 / 255,), (4 / 255,)),
+}
+OTHERS = ((8 / 255,), (8 / 255,))
+
+
+def named(name: str, dataset: str, score: str = "msp") -> Protocol:
+    """Return a named protocol for one data set.
+
+    Args:
+        score: by which OOD images are told; that of the method the classifier was trained with.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    return from_fields(name, fields_of(name, dataset) | {"score": score})
+
+
+def fields_of(name: str, dataset: str) -> Fields:
+    """Return the fields that a named protocol sets.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    robust, ood = RADII.get(dataset, OTHERS)
+    standard: Fields = {"robust_epsilons": robust, "ood_epsilons": ood, "ood_sides": SIDES}
+    known: dict[str, Fields] = {
+        "quick": {"groups": ("clean", "calibration", "ood")},
+        "standard": standard,
+        "full": standard
+        | {
+            "scores": SCORE_NAMES,
+            "ood_epsilons": tuple(factor * ood[0] for factor in (0.25, 0.5, 1.0)),
+            "robust_scores": ("msp", "energy"),
+            "steps": 100,
+            "restarts": 2,
+            "detectors": DETECTOR_NAMES,
+            "check_steps": 200,
+            "check_restarts": 5,
+            "check_images": 50,
+        },
+        "autoattack": {
+            "groups": ("clean", "calibration"),
+            "auto_attack_epsilons": robust,
+        },
+    }
+    if name not in known:
+        raise InputError(unknown("protocol", name, known))
+    return known[name]
+
+
+def closer_look(base: Mapping[str, Any]) -> Fields:
+    """Return what a confirmed winner is measured by beside `base`: detectors, and whether its attack holds."""
+    groups = base.get("groups", GROUPS)
+    found: Fields = {"detectors": DETECTOR_NAMES} if "ood" in groups else {}
+    if "robust_ood" in groups:
+        found |= {"check_steps": 100, "check_restarts": 2, "check_images": 16}
+    return found
+
+
+#: What decides how a number is measured; a protocol that is widened keeps these, so that its numbers stay the same.
+KEPT = ("score", "steps", "restarts", "margin", "max_images")
+
+
+def widened(base: Mapping[str, Any], more: Mapping[str, Any]) -> Fields:
+    """Return the fields of a protocol that measures what `base` does, in the same way, and what `more` adds.
+
+    Example:
+        {"groups": ("clean",), "steps": 20} and {"groups": ("clean", "ood"), "steps": 100, "check_steps": 500} give
+        {"groups": ("clean", "ood"), "steps": 20, "check_steps": 500}.
+    """
+    found: Fields = dict(base)
+    defaults = {f.name: f.default for f in fields(Protocol)}
+    for key, value in more.items():
+        if isinstance(value, tuple | list):
+            found[key] = tuple(dict.fromkeys([*found.get(key, defaults[key]), *value]))
+        elif key not in KEPT:
+            found[key] = value
+    return found

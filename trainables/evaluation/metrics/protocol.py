@@ -1,0 +1,111 @@
+"""What is measured, as data: readable without torch, stored in `plan.json`, hashed for reuse."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from trainables.base.errors import InputError
+from trainables.base.schema import unknown
+
+GROUPS = ("clean", "calibration", "ood", "robust", "robust_ood", "corrupted")
+SIDES = ("ood", "id", "both")
+SCORE_NAMES = ("msp", "energy", "max_logit", "entropy")  #: of `scores.SCORES`
+DETECTOR_NAMES = ("odin", "mahalanobis", "knn", "vim", "react", "ash", "cores")  #: of `detectors.DETECTORS`
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One way to measure a classifier.
+
+    Attributes:
+        score: the outlier score behind `auroc/<set>` and the like; every score of `scores` is reported
+            beside it as `<score>/auroc/near` and so on.
+        groups: which metrics: clean accuracy, calibration error, OOD detection, accuracy under attack, OOD
+            detection under attack, accuracy on corruptions.
+        robust_epsilons: Linf radii of the attack on the accuracy, [0, 1] pixel units.
+        ood_epsilons: Linf radii of the attack on the outlier score.
+        ood_sides: who is attacked then: "ood" the OOD images (towards ID), "id" the ID images (towards OOD),
+            "both" all of them.
+        robust_scores: scores that are attacked beside `score`, each by its own attack, reported as
+            `<score>/robust_auroc_<eps>/near` and so on.
+        steps: PGD steps of both; step length 2.5 epsilon / steps, random start.
+        restarts: the worst of so many random starts counts.
+        margin: attack the accuracy with the margin loss too; the worst of both counts.
+        max_images: at most so many images of each set, the first ones; 0 = all.
+        detectors: post-hoc detectors, fitted on training images, reported as `<detector>/auroc/near` and so on.
+        auto_attack_epsilons: Linf radii of AutoAttack; empty = none, because it is expensive.
+        auto_attack_images: attack the first so many test images; 0 = all.
+        check_steps: repeat the attack on the outlier score with so many steps, see `robust_ood`; 0 = do not.
+        check_restarts, check_images: of that repetition; images of each OOD set, the first ones.
+    """
+
+    name: str
+    score: str = "msp"
+    scores: tuple[str, ...] = ("msp", "energy")
+    groups: tuple[str, ...] = GROUPS
+    robust_epsilons: tuple[float, ...] = (0.15, 0.2)
+    ood_epsilons: tuple[float, ...] = (0.1,)
+    ood_sides: tuple[str, ...] = ("ood",)
+    robust_scores: tuple[str, ...] = ()
+    steps: int = 20
+    restarts: int = 1
+    margin: bool = True
+    max_images: int = 0
+    detectors: tuple[str, ...] = ()
+    auto_attack_epsilons: tuple[float, ...] = ()
+    auto_attack_images: int = 1000
+    check_steps: int = 0
+    check_restarts: int = 2
+    check_images: int = 16
+
+    def check(self) -> None:
+        """Raise InputError for a name that does not exist or a number that makes no sense."""
+        for kind, names, known in (
+            ("outlier score", (self.score, *self.scores, *self.robust_scores), SCORE_NAMES),
+            ("metric group", self.groups, GROUPS),
+            ("side of an attack", self.ood_sides, SIDES),
+            ("detector", self.detectors, DETECTOR_NAMES),
+        ):
+            for name in names:
+                if name not in known:
+                    raise InputError(unknown(kind, name, known))
+        for field in ("robust_epsilons", "ood_epsilons", "auto_attack_epsilons"):
+            for epsilon in getattr(self, field):
+                if not 0 <= epsilon <= 1:
+                    raise InputError(f"{field} of the protocol: {epsilon} is not in [0, 1] pixel units")
+        for field, low in (
+            ("steps", 1),
+            ("restarts", 1),
+            ("max_images", 0),
+            ("auto_attack_images", 0),
+            ("check_steps", 0),
+            ("check_restarts", 1),
+            ("check_images", 1),
+        ):
+            if getattr(self, field) < low:
+                raise InputError(
+                    f"{field} of the protocol is {getattr(self, field)}; it must be at least {low}"
+                )
+
+
+def from_fields(name: str, values: Mapping[str, Any]) -> Protocol:
+    """Return the protocol of a mapping, as `plan.json` holds it.
+
+    Raises:
+        InputError: an unknown field, or what `Protocol.check` refuses.
+    """
+    known = [f.name for f in fields(Protocol)]
+    for key in values:
+        if key not in known:
+            raise InputError(unknown("field of a protocol", key, known))
+    settled: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k != "name"
+    }
+    protocol = Protocol(name, **settled)
+    protocol.check()
+    return protocol
+
+
+def epsilon_name(epsilon: float) -> str:
+    """Return an epsilon as metric names write it: 0.1, 0.15, 0.0314."""
+    return f"{epsilon:.4g}"

@@ -1,0 +1,288 @@
+"""Linf attacks within the [0, 1] box: one ascent loop, the mode to attack in, and AOE's attacks."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainables.functional.losses import energy, full_precision, uniformity
+from trainables.options.classifiers import InlierAttackOptions
+from trainables.options.common import AttackOptions
+
+Objective = Callable[[Tensor], Tensor]
+
+#: Attacks that follow a gradient once, or `steps` times; the others follow none.
+ONE_STEP = ("fgsm", "eba")
+ITERATIVE = ("pgd", "mifgsm", "eba_pgd")
+
+
+@contextmanager
+def attack_mode(network: nn.Module, mode: str = "eval") -> Iterator[None]:
+    """Freeze a network for an attack and leave it exactly as it was, also after an exception.
+
+    Inside, no parameter asks for a gradient. In mode "train" dropout is active and batch norm normalises
+    with the batch; its running statistics then move on copies only, which are thrown away on exit.
+
+    Args:
+        mode: "eval" or "train"; train is what the AOE code does.
+
+    Raises:
+        ValueError: an unknown mode.
+    """
+    if mode not in ("eval", "train"):
+        raise ValueError(f"unknown attack mode {mode!r}; known: eval, train")
+    training = [(module, module.training) for module in network.modules()]
+    gradients = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    # the tensors themselves are put back: writing into them would invalidate a graph that still needs them
+    buffers = [
+        (module, name, buffer)
+        for module, _ in training
+        for name, buffer in module._buffers.items()
+        if mode == "train" and buffer is not None
+    ]
+    try:
+        for module, name, buffer in buffers:
+            module._buffers[name] = buffer.clone()
+        network.train(mode == "train")
+        for parameter, _ in gradients:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for module, flag in training:
+            module.training = flag
+        for parameter, flag in gradients:
+            parameter.requires_grad_(flag)
+        for module, name, buffer in buffers:
+            module._buffers[name] = buffer
+
+
+def ascend(
+    objective: Objective,
+    images: Tensor,
+    epsilon: float,
+    steps: int,
+    *,
+    step_scale: float = 2.5,
+    generator: torch.Generator | None = None,
+    momentum: float | None = None,
+    random_start: bool = True,
+) -> Tensor:
+    """Maximise an objective of each image by signed gradient steps within an Linf ball and the [0, 1] box.
+
+    One step with `step_scale=1` and no random start is FGSM, several are PGD, with momentum MI-FGSM. Call it
+    within `attack_mode`: only the images are differentiated, but a network in training mode would still
+    update its statistics. Nothing is read back from the device.
+
+    Args:
+        objective: (n, c, h, w) -> (n,) values to maximise; their sum is differentiated.
+        images: (n, c, h, w) in [0, 1].
+        epsilon: radius in [0, 1] pixel units; 0 returns the images unchanged.
+        steps: at least 1; each of length step_scale * epsilon / steps.
+        generator: of the random start, on the images' device; None draws from the global one.
+        momentum: None, or the share mu of the previous direction: g <- grad / mean|grad| + mu g, mean per
+            image.
+        random_start: start uniformly in the ball.
+
+    Returns:
+        (n, c, h, w) detached, within epsilon of the images and within [0, 1].
+
+    Source:
+        Madry et al. 2018 (PGD); Goodfellow et al. 2015 (FGSM); Dong et al. 2018 (MI-FGSM), which divides by
+        the L1 norm: with the mean instead, as here, the sign of every step is the same.
+
+    Example:
+        Objective x -> sum(x), epsilon 0.1, 1 step of scale 1: 0.5 becomes 0.6 and 0.95 becomes 1.
+    """
+    images = images.detach()
+    if epsilon == 0:
+        return images
+    lower, upper = (images - epsilon).clamp_(min=0.0), (images + epsilon).clamp_(max=1.0)
+    step = step_scale * epsilon / steps
+    current = images
+    if random_start:
+        noise = torch.empty_like(images).uniform_(-epsilon, epsilon, generator=generator)
+        current = torch.clamp(images + noise, lower, upper)
+    previous = torch.zeros_like(images)
+    for _ in range(steps):
+        current = current.detach().requires_grad_(True)
+        with torch.enable_grad():
+            (direction,) = torch.autograd.grad(objective(current).sum(), current)
+        if momentum is not None:
+            scale = direction.abs().mean(dim=(1, 2, 3), keepdim=True)
+            # a vanished gradient keeps the old direction instead of becoming NaN
+            direction = direction / scale.clamp_min(torch.finfo(scale.dtype).tiny) + momentum * previous
+            previous = direction
+        current = torch.clamp(current.detach() + step * direction.sign(), lower, upper)
+    return current.detach()
+
+
+def epsilon_at(options: AttackOptions, epoch: int, epochs: int) -> float:
+    """Return the radius of an epoch under the attack's schedule.
+
+    constant is epsilon; up is epsilon (e + 1) / E; down is epsilon (1 - e / E); oscillate takes the rule of
+    up in even epochs and that of down in odd ones.
+
+    Args:
+        epoch: e, from 0.
+        epochs: E, the length of the whole schedule.
+
+    Example:
+        epsilon 0.4 over 4 epochs: up 0.1, 0.2, 0.3, 0.4; down 0.4, 0.3, 0.2, 0.1; oscillate
+        0.1, 0.3, 0.3, 0.1.
+    """
+    rule = options.schedule
+    if rule == "oscillate":
+        rule = "down" if epoch % 2 else "up"
+    if rule == "up":
+        return options.epsilon * (epoch + 1) / epochs
+    if rule == "down":
+        return options.epsilon * (1 - epoch / epochs)
+    return options.epsilon
+
+
+def gradient_steps(options: AttackOptions | InlierAttackOptions) -> int:
+    """Return how many forward and backward passes the attack makes per image."""
+    if options.name == "none" or options.epsilon == 0:
+        return 0
+    if options.name in ONE_STEP:
+        return 1
+    return options.steps if options.name in (*ITERATIVE, "ce", "energy") else 0
+
+
+def perturb_outliers(
+    network: nn.Module,
+    inliers: Tensor,
+    labels: Tensor,
+    outliers: Tensor,
+    options: AttackOptions,
+    generator: torch.Generator,
+    *,
+    oe_weight: float,
+    epsilon: float | None = None,
+    shared_noise: bool = False,
+    mode: str = "eval",
+) -> Tensor:
+    """Attack outliers so that the network takes them for inliers; the inliers are only read.
+
+    - none: unchanged.
+    - fgsm, pgd, mifgsm: ascend the outlier-exposure loss (one step of epsilon; random start; random start and
+      momentum). In eval mode the rows of a batch do not see one another and only U(f(x_out)) depends on the
+      outliers, so that alone is ascended. In train mode batch norm couples the rows: the whole loss of the
+      joint batch is ascended.
+    - eba: one step of epsilon down the energy, no random start.
+    - eba_pgd: the same iterated, with random start and projection.
+    - gauss: Gaussian noise of standard deviation epsilon (a control; not confined to the ball).
+    - signnoise: every pixel moves by +epsilon or -epsilon at random (a control of the same Linf length).
+
+    Args:
+        network: maps images to logits; left as it was found.
+        inliers: (n, c, h, w), labels: (n,); used in train mode only.
+        outliers: (m, c, h, w) in [0, 1].
+        generator: of random starts and noise, on the outliers' device.
+        oe_weight: weight of the outlier term in the loss.
+        epsilon: overrides the options' radius (schedules).
+        shared_noise: gauss draws one noise image for the whole batch.
+        mode: "eval" or "train", see `attack_mode`.
+
+    Returns:
+        (m, c, h, w) detached, in [0, 1].
+
+    Raises:
+        ValueError: an unknown attack.
+
+    Source:
+        The AOE code. What differs: everything is clamped to [0, 1]; pgd and mifgsm follow the gradient at the
+        outliers (there: at the inliers); gauss noise is fresh per image (there: shared_noise); eba_pgd,
+        signnoise and the random start of eba_pgd are new.
+
+    Example:
+        Linear logits f = W x: eba lowers the energy -logsumexp(W x) by stepping along
+        +sign(W^T softmax(W x)).
+    """
+    radius = options.epsilon if epsilon is None else epsilon
+    if options.name in ("gauss", "signnoise"):
+        return add_noise(outliers, options.name, radius, generator, shared_noise)
+    if options.name == "none" or radius == 0:
+        return outliers.detach()
+
+    def low_energy(images: Tensor) -> Tensor:
+        return -energy(network(images))
+
+    def outlier_loss(images: Tensor) -> Tensor:
+        if mode == "eval":
+            return uniformity(network(images))
+        logits = network(torch.cat([inliers, images]))
+        ce = F.cross_entropy(full_precision(logits[: len(inliers)]), labels)
+        return oe_weight * uniformity(logits[len(inliers) :]) + ce
+
+    if options.name not in (*ONE_STEP, *ITERATIVE):
+        raise ValueError(f"unknown attack {options.name!r}")
+    objective = low_energy if options.name.startswith("eba") else outlier_loss
+    with attack_mode(network, mode):
+        if options.name in ONE_STEP:
+            return ascend(objective, outliers, radius, 1, step_scale=1.0, random_start=False)
+        return ascend(
+            objective,
+            outliers,
+            radius,
+            options.steps,
+            step_scale=options.step_scale,
+            generator=generator,
+            momentum=options.momentum if options.name == "mifgsm" else None,
+        )
+
+
+def add_noise(images: Tensor, name: str, epsilon: float, generator: torch.Generator, shared: bool) -> Tensor:
+    """Return images plus Gaussian or sign noise, clamped to the box."""
+    images = images.detach()
+    if epsilon == 0:
+        return images
+    shape = (1, *images.shape[1:]) if shared and name == "gauss" else images.shape
+    noise = torch.randn(shape, generator=generator, device=images.device, dtype=images.dtype)
+    if name == "signnoise":
+        noise = torch.where(noise < 0, -1.0, 1.0)  # sign() would leave a drawn 0 in place
+    return (images + epsilon * noise).clamp_(0.0, 1.0)
+
+
+def perturb_inliers(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    options: InlierAttackOptions,
+    generator: torch.Generator,
+    *,
+    mode: str = "eval",
+) -> Tensor:
+    """Attack inliers: ce ascends their cross-entropy (adversarial training), energy their free energy.
+
+    Args:
+        images: (n, c, h, w) in [0, 1], labels: (n,).
+        generator: of the random start, on the images' device.
+        mode: "eval" or "train", see `attack_mode`.
+
+    Returns:
+        (n, c, h, w) detached, in [0, 1].
+
+    Raises:
+        ValueError: an unknown attack.
+    """
+    if options.name == "none":
+        return images.detach()
+
+    def objective(x: Tensor) -> Tensor:
+        logits = full_precision(network(x))
+        return F.cross_entropy(logits, labels, reduction="none") if options.name == "ce" else energy(logits)
+
+    if options.name not in ("ce", "energy"):
+        raise ValueError(f"unknown inlier attack {options.name!r}")
+    with attack_mode(network, mode):
+        return ascend(
+            objective,
+            images,
+            options.epsilon,
+            options.steps,
+            step_scale=options.step_scale,
+            generator=generator,
+        )

@@ -1,0 +1,1 @@
+"""Sources of outliers, and the pretrained classifiers that methods start from."""

@@ -1,0 +1,200 @@
+"""The clean classifier that fine-tuning starts from: trained once per data set, network and seed."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import random
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trainables.base.cache import locked, write_atomically
+from trainables.base.errors import DataFileError
+from trainables.base.seeds import derive_seed
+from trainables.base.storage import damaged_part
+from trainables.base.streams import Streams
+from trainables.data.loading.open_dataset import fingerprint_images
+from trainables.data.types.benchmark import Benchmark
+from trainables.data.types.splits import Split
+from trainables.methods.standard import Standard
+from trainables.networks import build
+from trainables.options.classifiers import StandardOptions
+from trainables.options.common import PretrainOptions, TrainingOptions
+from trainables.training.method import Context
+
+#: Hashed into every file's name: raise it when the training or a network changes.
+FORMAT = 1
+
+log = logging.getLogger(__name__)
+
+
+def pretrained_state(
+    options: TrainingOptions,
+    pretrain: PretrainOptions,
+    benchmark: Benchmark,
+    cache_dir: Path,
+    device: torch.device | str,
+) -> dict[str, Tensor]:
+    """Return the weights of the clean classifier: those of a given file, of the cache, or trained now.
+
+    Processes that ask for the same weights at once train them once: the others wait for its lock. The
+    caller's global random generators are left as they were, trained or not.
+
+    Args:
+        options: which network and seed; the fine-tuning's own learning rate, dropout and epochs play no part.
+        pretrain: how to train, or the file to start from (`checkpoint`).
+        benchmark: only its training split is read, so it may be sealed.
+        cache_dir: `<cache_dir>/pretrained/<hash>.pt` is read or written; made if missing.
+
+    Returns:
+        The state dict of `networks.build(options.network, ...)`, on the CPU.
+
+    Raises:
+        DataFileError: the given checkpoint is missing, damaged, holds more than tensors, or does not fit the
+            network.
+        TrainingFailed: the training diverged.
+    """
+    device = torch.device(device)
+    with preserved_rng(device):
+        template = _template(options, benchmark)
+        if pretrain.checkpoint:
+            return load_checkpoint(Path(pretrain.checkpoint), template)
+        folder = Path(cache_dir) / "pretrained"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{content_hash(options, pretrain, benchmark)}.pt"
+        state = _read_cache(path, template)
+        if state is not None:
+            return state
+        with locked(path.with_suffix(".lock")):
+            state = _read_cache(path, template)  # another process may have trained it meanwhile
+            if state is None:
+                state = _train(options, pretrain, benchmark, device)
+                write_atomically(path, lambda file: torch.save({"format": FORMAT, "network": state}, file))
+    return state
+
+
+def content_hash(options: TrainingOptions, pretrain: PretrainOptions, benchmark: Benchmark) -> str:
+    """Return 32 hexadecimal digits of everything that decides the weights: data, network, seed, options."""
+    info = benchmark.info
+    recipe = {
+        "format": FORMAT,
+        "dataset": info.name,
+        "input": [info.num_classes, *info.shape, *info.mean, *info.std],
+        "arrays": fingerprint_images(benchmark.labelled(Split.TRAIN)),
+        "network": options.network,
+        "seed": options.seed,
+        "pretrain": {k: v for k, v in dataclasses.asdict(pretrain).items() if k != "checkpoint"},
+    }
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def load_checkpoint(path: Path, network: nn.Module) -> dict[str, Tensor]:
+    """Return a state dict that fits a network from a file: the dict itself, or one under "network".
+
+    Raises:
+        DataFileError: see `pretrained_state`; one line that names the file.
+    """
+    if not path.is_file():
+        raise DataFileError(f"pretrain.checkpoint {path} is not a file")
+    try:
+        part = damaged_part(path) if zipfile.is_zipfile(path) else ""  # files of before torch 1.6 are none
+        if part:
+            raise ValueError(f"checksum of {part} is wrong")
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # zip, pickle and runtime errors alike: torch promises no type
+        raise DataFileError(
+            f"pretrain.checkpoint {path} cannot be read ({type(error).__name__}); "
+            "write it with torch.save(network.state_dict(), path)"
+        ) from error
+    state = found.get("network", found) if isinstance(found, Mapping) else found
+    problem = _misfit(state, network)
+    if problem:
+        raise DataFileError(f"pretrain.checkpoint {path} does not fit the network: {problem}")
+    return dict(state)
+
+
+def _misfit(state: Any, network: nn.Module) -> str:
+    """Return in a few words why a state does not fit, or nothing."""
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        return "it is not a dict of tensors"
+    wanted = network.state_dict()
+    for kind, keys in (
+        ("it lacks", wanted.keys() - state.keys()),
+        ("unknown key", state.keys() - wanted.keys()),
+    ):
+        if keys:
+            return f"{kind} {min(map(str, keys))} ({len(keys)} such keys)"
+    for key, tensor in wanted.items():
+        if state[key].shape != tensor.shape:
+            return f"{key} has shape {tuple(state[key].shape)}, not {tuple(tensor.shape)}"
+        if not torch.isfinite(state[key]).all():
+            return f"{key} holds values that are not finite"
+    return ""
+
+
+def _template(options: TrainingOptions, benchmark: Benchmark) -> nn.Module:
+    """Return the network's shape without memory or random numbers."""
+    info = benchmark.info
+    with torch.device("meta"):
+        return build(options.network, info.num_classes, info.shape, info.mean, info.std)
+
+
+def _read_cache(path: Path, template: nn.Module) -> dict[str, Tensor] | None:
+    """Return the cached weights, or None where there is no file or a damaged one."""
+    if not path.exists():
+        return None
+    try:
+        return load_checkpoint(path, template)
+    except DataFileError as error:
+        log.warning("the cached classifier is damaged and will be trained again: %s", error)
+        return None
+
+
+def _train(
+    options: TrainingOptions, pretrain: PretrainOptions, benchmark: Benchmark, device: torch.device
+) -> dict[str, Tensor]:
+    recipe = StandardOptions(
+        dataset=options.dataset,
+        network=options.network,
+        seed=options.seed,
+        epochs=pretrain.epochs,
+        lr=pretrain.lr,
+        optimizer=pretrain.optimizer,
+        weight_decay=pretrain.weight_decay,
+        schedule=pretrain.schedule,
+        batch_size=pretrain.batch_size,
+        augment=pretrain.augment,
+    )
+    context = Context(
+        data=benchmark,
+        streams=Streams(derive_seed(options.seed, "pretrain"), device),
+        device=device,
+        pretrained=dict,  # never called: this is the training that makes it
+        outliers=lambda _options, _seed: None,
+    )
+    method = Standard(recipe, context)
+    for epoch in range(pretrain.epochs):
+        method.train_epoch(epoch)
+    return {key: value.detach().cpu().clone() for key, value in method.network.state_dict().items()}
+
+
+@contextmanager
+def preserved_rng(device: torch.device) -> Iterator[None]:
+    """Give the global generators of Python, numpy and torch (CPU and this device) back as they were."""
+    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(cpu)
+        if gpu is not None:
+            torch.cuda.set_rng_state(gpu, device)

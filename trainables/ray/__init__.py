@@ -1,0 +1,1 @@
+"""The Ray Trainables: one epoch per step, exact save and load."""

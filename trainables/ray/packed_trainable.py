@@ -1,0 +1,110 @@
+"""The Ray Trainable that trains several trials of a study side by side; see `trainables.packed` for how."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from ray import tune
+
+from trainables.data.loading.device_loader import DeviceLoader
+from trainables.data.types.splits import Split
+from trainables.packed import Outcome, Replica, train_together
+from trainables.ray.trainable import Assets, Trial
+
+
+class PackedTrial(Trial):
+    """One trial of a pack: its epochs are trained with the others', all else is its own."""
+
+    @property
+    def key(self) -> str:
+        return str(self._service["key"])
+
+    def begin(self) -> dict[str, Any] | None:
+        """Build the method if that has not been done; return the report of a failure."""
+        if self._method is not None:
+            return None
+        try:
+            self._build(*self._given)
+        except Exception as error:
+            return self._failed(error)
+        self._method.streams.park()  # type: ignore[attr-defined]
+        return None
+
+    def share_images(self, first: "PackedTrial") -> None:
+        """Use the other's copy of the training images on the device if both were made from one array."""
+        if self._method is None or first._method is None or first is self:
+            return
+        own, other = getattr(self._method, "loader", None), getattr(first._method, "loader", None)
+        if not isinstance(own, DeviceLoader) or not isinstance(other, DeviceLoader):
+            return
+        arrays = [trial._data.parts[Split.TRAIN]["id"] for trial in (self, first)]
+        if arrays[0].images is arrays[1].images and arrays[0].labels is arrays[1].labels:
+            own.images, own.labels = other.images, other.labels
+
+    def replica(self) -> Replica:
+        return Replica(self._name, self._method, self._epoch)
+
+    def end(self, outcome: Outcome, seconds: float) -> dict[str, Any]:
+        """Return the report of an epoch that took this trial's share of so many seconds."""
+        assert self._method is not None
+        if outcome.remark:
+            self._remarks.append(outcome.remark)
+        if outcome.error is not None:
+            return self._failed(outcome.error)
+        try:
+            with self._method.streams.in_charge():
+                return self._report(outcome.means, seconds)
+        except Exception as error:
+            return self._failed(error)
+
+
+class PackTrainable(tune.Trainable):
+    """Trains the trials of `config["pack"]` together, an epoch of each per step, and those that `change` brings.
+
+    A step's result is {"pack": [report, ...]}; each report is what `Trial.step` returns for that trial and has its
+    "key". Who leaves and who comes is the driver's decision, told between two steps.
+    """
+
+    def setup(self, config: dict[str, Any], assets: Assets | None = None) -> None:
+        self._trials: dict[str, PackedTrial] = {}
+        self._assets = assets
+        self.change([], config["pack"])
+
+    def change(self, ended: Sequence[str], new: Sequence[dict[str, Any]]) -> None:
+        """Drop the trials of these keys, and take those of these configurations; they are built at the next step."""
+        for key in ended:
+            trial = self._trials.pop(key, None)
+            if trial is not None:
+                trial.cleanup()
+        for config in new:
+            trial = PackedTrial()
+            trial.setup(dict(config), self._assets)
+            self._trials[trial.key] = trial
+
+    def step(self) -> dict[str, Any]:
+        """Train and validate one epoch of every trial; a failure is a report of the trial that it belongs to."""
+        reports = {key: trial.begin() for key, trial in self._trials.items()}
+        ready = [trial for trial in self._trials.values() if reports[trial.key] is None]
+        for trial in ready:
+            trial.share_images(ready[0])
+        started = time.perf_counter()
+        outcomes = train_together([trial.replica() for trial in ready])
+        seconds = (time.perf_counter() - started) / max(1, len(ready))
+        for trial, outcome in zip(ready, outcomes, strict=True):
+            reports[trial.key] = trial.end(outcome, seconds)
+        return {"pack": [{"key": key, **(report or {})} for key, report in reports.items()]}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Do nothing: each trial has written its own."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Do nothing: each trial reads its own."""
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Become another pack in the same process."""
+        self.cleanup()
+        self.setup(new_config)
+        return True
+
+    def cleanup(self) -> None:
+        self.change(list(self._trials), [])

@@ -1,0 +1,309 @@
+"""The Ray Trainable around a training method: one epoch per step, exact save and load, reusable actors."""
+
+import functools
+import gc
+import tempfile
+import time
+import traceback
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from ray import tune
+
+import trainables
+from trainables.base.cache import cache_dir_of
+from trainables.base.errors import InputError, TrainingFailed
+from trainables.base.storage import Folder, is_full
+from trainables.base.streams import Streams
+from trainables.data.loading.open_dataset import load
+from trainables.data.loading.stream_loader import set_decoders
+from trainables.data.types.benchmark import Benchmark
+from trainables.data.types.splits import Split
+from trainables.evaluation.measure import validate
+from trainables.evaluation.metrics.protocol import Protocol
+from trainables.options import build
+from trainables.outliers.outliers import sample_outliers
+from trainables.outliers.pretrained import pretrained_state
+from trainables.training import checkpoints
+from trainables.training.method import Context, Method
+
+VALIDATION_SEED = (
+    20_260  # every trial and epoch is validated with the same attack noise: common random numbers
+)
+
+
+@dataclass
+class Assets:
+    """What the driver prepares once and every trial shares through Ray's object store, zero-copy.
+
+    Attributes:
+        benchmark: the sealed benchmark of the study.
+        pretrained: {seed: state dict} of the classifiers that fine-tuning starts from.
+    """
+
+    benchmark: Benchmark
+    pretrained: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+
+class Trial:
+    """One configuration of one method in this process: built, trained by epochs, validated, saved.
+
+    Attributes:
+        method_name: of `trainables.METHODS`, unless the service names another.
+    """
+
+    method_name: ClassVar[str] = ""
+
+    def setup(self, config: dict[str, Any], assets: Assets | None = None) -> None:
+        """Build the method of a configuration; in a study at the first step, whose failures are the trial's own."""
+        self._release()
+        self._service: dict[str, Any] = config.get("_service", {})
+        self._given = dict(config), assets
+        if not self._service:
+            self._build(*self._given)
+
+    def _release(self) -> None:
+        """Drop the last trial's tensors before the next is built in the same process."""
+        self._method: Method | None = None
+        collect_garbage()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _build(self, config: dict[str, Any], assets: Assets | None) -> None:
+        service: dict[str, Any] = config.pop("_service", {})
+        protocol = config.pop("validation", {})
+        self._name = service.get("method", self.method_name)
+        entry = trainables.get(self._name)
+        options = build(entry.load_options(), config)
+        torch.set_num_threads(options.threads)
+        device = choose_device(options.device)
+        set_decoders(gpu_share(device), options.threads)
+        self._folder = Folder(service["folder"]) if service else None
+        if assets is not None:
+            # own record of what was opened; the arrays stay shared
+            self._data = replace(assets.benchmark, opened=set())
+        else:
+            self._data = load(options.dataset, options.data_dir, search_only=True).for_search()
+        self._protocol = Protocol("validation", **protocol)
+        pretrain_seed = service.get("pretrain_seed", options.seed)
+        given = assets.pretrained.get(pretrain_seed) if assets is not None else None
+        cache = cache_dir_of(options.cache_dir)
+
+        def pretrained() -> Any:
+            if given is not None:
+                return {name: torch.tensor(array) for name, array in given.items()}
+            return pretrained_state(
+                replace(options, seed=pretrain_seed), options.pretrain, self._data, cache, device
+            )
+
+        def outliers(wanted: Any, seed: int) -> Any:
+            return sample_outliers(wanted, self._data.labelled(Split.TRAIN), seed, cache)
+
+        context = Context(
+            self._data, Streams(options.seed, device), device, pretrained, outliers, self._own_files()
+        )
+        method = entry.load_method()(options, context)
+        self._epoch = 0
+        self._remarks: list[str] = []
+        if service.get("checkpoint"):
+            assert self._folder is not None
+            content, self._remarks = checkpoints.load_latest(self._folder, service["checkpoint"], device)
+            if content is not None:
+                self._epoch = checkpoints.restore(method, content)
+        self._method = method
+
+    def _own_files(self) -> str | None:
+        """Return the folder for a method's own files, which its first file makes; the driver hands them to MLflow."""
+        if self._folder is None:
+            return None
+        name = f"files/{self._service['key']}"
+        self._files = self._folder.path(name) if self._folder.is_local else Path(tempfile.mkdtemp())
+        self._left = {path.name: path.stat().st_mtime_ns for path in self._files.glob("*")}
+        return str(self._files)
+
+    def _new_files(self) -> list[str]:
+        """Return the names, relative to the run folder, of files written since the last call.
+
+        Written again counts: an epoch in flight at a kill left its files without telling anyone.
+        """
+        assert self._folder is not None
+        found = []
+        for path in sorted(self._files.glob("*")):
+            written = path.stat().st_mtime_ns
+            if path.is_file() and self._left.get(path.name) != written:
+                self._left[path.name] = written
+                found.append(f"files/{self._service['key']}/{path.name}")
+                if not self._folder.is_local:
+                    self._folder.write(found[-1], path.read_bytes())
+        return found
+
+    def step(self) -> dict[str, Any]:
+        """Train and validate one epoch and return its metrics.
+
+        In a study the checkpoint is written before the metrics are reported, so that what the driver
+        records can always be continued; an exception becomes a report with "failed" as its reason, and
+        the actor lives on for the next trial. A full disk is not the trial's fault: that report is "full".
+        """
+        if not self._service:
+            return self._step()
+        try:
+            if self._method is None:
+                self._build(*self._given)
+            return self._step()
+        except Exception as error:
+            return self._failed(error)
+
+    def _failed(self, error: Exception) -> dict[str, Any]:
+        """Return the report of an exception; the trial's tensors go."""
+        trace = "".join(traceback.format_exception(error))
+        reason = describe(error)
+        verdict = "full" if is_full(error) else "failed"
+        self._release()
+        return {verdict: reason, "trace": trace}
+
+    def _step(self) -> dict[str, Any]:
+        assert self._method is not None
+        started = time.perf_counter()
+        means = self._method.train_epoch(self._epoch)
+        return self._report(means, time.perf_counter() - started)
+
+    def _report(self, means: dict[str, float], seconds: float) -> dict[str, Any]:
+        """Validate and save after an epoch that took so many seconds, and return the epoch's metrics."""
+        method = self._method
+        assert method is not None
+        trained = time.perf_counter()
+        generator = torch.Generator(method.device).manual_seed(VALIDATION_SEED)
+        metrics = validate(method.classifier(), self._data, self._protocol, generator, method.device)
+        validated = time.perf_counter()
+        self._epoch += 1
+        result: dict[str, Any] = {
+            **metrics,
+            **{f"train/{name}": value for name, value in means.items()},
+            "epoch": self._epoch,
+            "passes": method.passes,
+            "seconds": seconds + validated - trained,
+            "seconds_validation": validated - trained,
+        }
+        if self._folder is not None:
+            key = self._service["key"]
+            result["checkpoint"] = checkpoints.checkpoint_name(key, self._epoch)
+            self._folder.write(
+                result["checkpoint"], checkpoints.pack(self._name, method, self._epoch, self._data.info)
+            )
+            result["undeleted"] = "; ".join(checkpoints.retain(self._folder, key, self._epoch))
+            result["files"] = ",".join(self._new_files())
+            result["remarks"] = "\n".join(self._remarks)
+            self._remarks = []
+            result["opened"] = ",".join(sorted(split.value for split in self._data.opened))
+        else:
+            result["done"] = self._epoch >= method.options.epochs
+        return result
+
+    def cleanup(self) -> None:
+        self._release()
+
+
+class MethodTrainable(Trial, tune.Trainable):
+    """Trains one configuration of one method, as an actor of its own.
+
+    With plain Ray Tune: `Tuner(AOETrainable, param_space={"dataset": "digits-open", "attack.epsilon":
+    tune.uniform(.02, .2)})`; options may be nested or dotted, `validation` may hold fields of
+    `evaluation.spec.Protocol`. It then reports "val/..." and "train/..." metrics after every epoch, and
+    "done" after the last.
+    """
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> Any:
+        """Ask for as many CPUs as the trial has threads; GPUs only by `tune.with_resources`."""
+        return tune.PlacementGroupFactory([{"CPU": int(config.get("threads", 1))}])
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Write the trial into a folder (plain Ray Tune); the service writes its own, see `step`."""
+        assert self._method is not None
+        data = checkpoints.pack(self._name, self._method, self._epoch, self._data.info)
+        Folder(checkpoint_dir).write("trial.pt", data)
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Continue from `save_checkpoint`'s folder, bit for bit on the CPU."""
+        assert self._method is not None
+        content = checkpoints.unpack(
+            Folder(checkpoint).read("trial.pt"), f"{checkpoint}/trial.pt", self._method.device
+        )
+        self._epoch = checkpoints.restore(self._method, content)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Become another trial in the same process: everything is rebuilt and reseeded."""
+        self.setup(new_config)
+        return True
+
+
+@functools.cache
+def _set_modules_aside() -> None:
+    gc.collect()
+    gc.freeze()
+
+
+def collect_garbage() -> None:
+    """Free what cycles hold, tensors of ended trials for example, in a millisecond.
+
+    The half million objects of the imported modules, which live on, are set aside by the first call: to go through
+    them takes 0.2 s, for every trial that begins or ends.
+    """
+    _set_modules_aside()
+    gc.collect()
+
+
+CUDA_CONTEXT_BYTES = 600 * 2**20  # what a process takes of a GPU before its first tensor
+
+
+def choose_device(wanted: str) -> torch.device:
+    """Return the trial's device: a GPU only if Ray gave the trial one (or Ray is not there at all).
+
+    On a share of a GPU the process is held to that share of its memory: a greedy trial fails alone.
+
+    Raises:
+        InputError: device=cuda without a GPU.
+    """
+    if wanted == "cpu" or not torch.cuda.is_available():
+        if wanted == "cuda":
+            raise InputError("device is cuda but no GPU is visible here; use device=auto or cpu")
+        return torch.device("cpu")
+    import ray
+
+    if ray.is_initialized() and not ray.get_gpu_ids() and wanted == "auto":
+        return torch.device("cpu")
+    if ray.is_initialized() and ray.get_gpu_ids():
+        share = float(ray.get_runtime_context().get_assigned_resources().get("GPU", 1.0))
+        torch.cuda.set_per_process_memory_fraction(memory_fraction(share))
+    return torch.device("cuda")
+
+
+def gpu_share(device: torch.device) -> float:
+    """Return how much of GPUs this process has, from 0: what Ray gave it, or 1 outside of Ray."""
+    if device.type != "cuda":
+        return 0.0
+    import ray
+
+    if not ray.is_initialized():
+        return 1.0
+    return float(ray.get_runtime_context().get_assigned_resources().get("GPU", 1.0))
+
+
+def memory_fraction(share: float) -> float:
+    """Return the fraction of the device's memory that tensors may take on a share of it, the context left out."""
+    if share >= 1:
+        return 1.0
+    total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    return max(share / 2, share - CUDA_CONTEXT_BYTES / total)
+
+
+def describe(error: BaseException) -> str:
+    """Return one line for an exception: the reason alone where it was raised on purpose, else with its type."""
+    text = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    if isinstance(error, TrainingFailed):
+        return text
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return f"out of memory: {text}" if text else "out of memory"
+    return f"{type(error).__name__}: {text}"[:500]

@@ -1,0 +1,175 @@
+"""One file per checkpoint: everything a trial needs to go on, and the classifier alone for whoever evaluates it."""
+
+import io
+import pickle
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+import trainables
+from trainables.base.errors import DataFileError
+from trainables.base.storage import Folder, damaged_part
+from trainables.data.types.splits import DatasetInfo
+from trainables.options import build, to_flat
+from trainables.training.method import Method
+
+FORMAT = 1
+_NAME = re.compile(r"epoch-(\d+)\.pt$")
+
+
+def checkpoint_name(key: str, epoch: int) -> str:
+    """Return the file's name relative to the run folder."""
+    return f"checkpoints/{key}/epoch-{epoch:04d}.pt"
+
+
+def pack(method_name: str, method: Method, epoch: int, info: DatasetInfo) -> bytes:
+    """Return a checkpoint's bytes: options, method state, random streams, classifier, after `epoch` epochs.
+
+    The classifier's tensors are shared with the method's state and stored once.
+    """
+    content = {
+        "format": FORMAT,
+        "method": method_name,
+        "options": to_flat(method.options),
+        "epoch": epoch,
+        "passes": method.passes,
+        "state": method.state_dict(),
+        "streams": method.streams.state_dict(),
+        "classifier": method.classifier().state_dict(),
+        "dataset": {
+            "name": info.name,
+            "num_classes": info.num_classes,
+            "shape": info.shape,
+            "mean": info.mean,
+            "std": info.std,
+        },
+    }
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def unpack(data: bytes, name: str, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read a checkpoint without executing anything in it.
+
+    Raises:
+        DataFileError: truncated, corrupt (a single flipped bit is noticed), of another program, or of a newer format.
+    """
+    try:
+        part = damaged_part(io.BytesIO(data))
+        if part:
+            raise ValueError(f"checksum of {part} is wrong")
+        content = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:  # torch's own text advises to load it all the same
+        raise DataFileError(
+            f"{name} is not a readable checkpoint: damaged, or it holds more than tensors and plain values"
+        ) from error
+    except Exception as error:
+        raise DataFileError(
+            f"{name} is not a readable checkpoint: {str(error).splitlines()[0][:200]}"
+        ) from error
+    if not isinstance(content, dict) or "format" not in content or "classifier" not in content:
+        raise DataFileError(f"{name} is not a checkpoint of this program (no format entry)")
+    if content["format"] > FORMAT:
+        raise DataFileError(f"{name} has format {content['format']}; this version reads up to {FORMAT}")
+    return content
+
+
+def restore(method: Method, content: dict[str, Any]) -> int:
+    """Put a checkpoint's state into a freshly built method and return how many epochs are behind it."""
+    method.load_state_dict(content["state"])
+    method.streams.load_state_dict(content["streams"])
+    method.passes = float(content["passes"])
+    return int(content["epoch"])
+
+
+def load_latest(
+    folder: Folder, name: str, device: torch.device | str
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """Read a checkpoint, or the newest readable one before it.
+
+    Returns:
+        (content, problems): None if no file of this trial can be read, the trial then starts over and comes to
+        the same; one line for each file that could not be read.
+    """
+    key = name.rsplit("/", 1)[0]
+    epoch = _epoch_of(name)
+    earlier = [f"{key}/{n}" for n in folder.names(key) if _NAME.search(n) and _epoch_of(n) < epoch]
+    problems: list[str] = []
+    for candidate in [name, *sorted(earlier, key=_epoch_of, reverse=True)]:
+        try:
+            return unpack(folder.read(candidate), candidate, device), problems
+        except FileNotFoundError:
+            problems.append(f"{candidate} is missing")
+        except DataFileError as error:
+            problems.append(str(error))
+        except OSError as error:  # a bad sector, a stale network mount
+            problems.append(f"{candidate} cannot be read: {error}")
+    return None, problems
+
+
+def retain(folder: Folder, key: str, epoch: int) -> list[str]:
+    """Delete a running trial's checkpoints but the latest and the one before it.
+
+    The one before stays: the driver may not have recorded the latest yet, and it is the fallback if that is corrupt.
+
+    Returns:
+        One line for each file that is still there.
+    """
+    where = f"checkpoints/{key}"
+    return delete(folder, [f"{where}/{n}" for n in folder.names(where) if 0 <= _epoch_of(n) < epoch - 1])
+
+
+def keep_only(folder: Folder, key: str, checkpoint: str) -> list[str]:
+    """Delete all that an ended trial has left in its checkpoint folder but one file.
+
+    Half-written files of killed workers go too. Nothing is deleted if the file to keep is not there.
+
+    Args:
+        checkpoint: relative to the run folder; "" keeps none.
+
+    Returns:
+        One line for each file that is still there, and for a file to keep that is missing.
+    """
+    names = [f"checkpoints/{key}/{name}" for name in folder.names(f"checkpoints/{key}")]
+    if checkpoint and checkpoint not in names:
+        return [f"{checkpoint} is missing, so the others of its trial were kept"] if names else []
+    return delete(folder, [name for name in names if name != checkpoint])
+
+
+def delete(folder: Folder, names: Sequence[str]) -> list[str]:
+    """Delete files and look whether they are gone.
+
+    Returns:
+        One line for each file that is still there.
+    """
+    errors: dict[str, str] = {}
+    for name in names:
+        try:
+            folder.delete(name)
+        except OSError as error:
+            errors[name] = f": {error.strerror or error}"
+    left: set[str] = set()
+    for where in {name.rpartition("/")[0] for name in names}:
+        left |= {f"{where}/{name}" for name in folder.names(where)}
+    return [f"{name} is still there{errors.get(name, '')}" for name in sorted(left.intersection(names))]
+
+
+def _epoch_of(name: str) -> int:
+    match = _NAME.search(name)
+    return int(match.group(1)) if match else -1
+
+
+def classifier_of(content: dict[str, Any], device: torch.device | str = "cpu") -> nn.Module:
+    """Rebuild the classifier of a checkpoint, in eval mode."""
+    entry = trainables.get(content["method"])
+    d = content["dataset"]
+    info = DatasetInfo(d["name"], d["num_classes"], tuple(d["shape"]), tuple(d["mean"]), tuple(d["std"]))
+    network: nn.Module = entry.load_method().build_classifier(
+        build(entry.load_options(), content["options"]), info
+    )
+    network.load_state_dict(content["classifier"])
+    return network.to(device).eval()
