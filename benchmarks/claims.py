@@ -50,11 +50,12 @@ def run(arm: Arm, seed: int, cache: Path) -> dict[str, float]:
     """Train and evaluate one arm with one seed; returns test metrics and "cpu_seconds" of training."""
     import torch
 
-    import trainables
     from trainables.data.loading.open_dataset import load
     from trainables.evaluation.measure import evaluate
     from trainables.evaluation.metrics.protocol import Protocol
     from trainables.options import build
+    from trainables.options.methods import METHODS
+    from trainables.ray.trainable import trainable_class
 
     key = hashlib.sha256(
         json.dumps([asdict(arm), seed, code_version()], sort_keys=True).encode()
@@ -64,10 +65,10 @@ def run(arm: Arm, seed: int, cache: Path) -> dict[str, float]:
         found: dict[str, float] = json.loads(stored.read_text())
         return found
     torch.set_num_threads(1)
-    entry = trainables.get(arm.method)
+    entry = METHODS[arm.method]
     config = {**arm.options, "dataset": arm.dataset, "seed": seed, "cache_dir": str(cache)}
-    build(entry.load_options(), config)
-    trainable = entry.load_trainable()(config={**config, "validation": {"groups": ("clean",)}})
+    build(entry.options, config)
+    trainable = trainable_class(arm.method)(config={**config, "validation": {"groups": ("clean",)}})
     started = time.process_time()
     reported: dict[str, float] = {}
     done = False

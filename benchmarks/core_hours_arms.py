@@ -26,8 +26,7 @@ from trainables.networks.small_cnn import SmallCNN
 from trainables.options import build
 from trainables.options.adversarial import PGDATOptions
 from trainables.ray.packed_trainable import PackTrainable
-from trainables.ray.shells import StudyTrainable
-from trainables.ray.trainable import VALIDATION_SEED, Assets, Trial
+from trainables.ray.trainable import VALIDATION_SEED, Assets, StudyTrainable, Trial
 from trainables.training import checkpoints
 from trainables.training.method import Context
 from tuner.base.records import Decision, Role, State

@@ -30,13 +30,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils.flop_counter import flop_registry
 
-import trainables
 from trainables.base.streams import Streams
 from trainables.data.types.benchmark import Benchmark, LabelledImages
 from trainables.data.types.splits import DatasetInfo, Split
 from trainables.methods.standard import Standard
 from trainables.options import build
 from trainables.options.classifiers import StandardOptions
+from trainables.options.methods import METHODS
 from trainables.training.method import Context
 
 CLASSES, EPSILON = 10, 8 / 255
@@ -182,7 +182,7 @@ class Task:
 
     def method(self, cell: Cell, values: dict[str, Any]) -> Any:
         """Return our method, from the trained weights, at a small constant learning rate."""
-        entry = trainables.get(cell.name)
+        entry = METHODS[cell.name]
         fixed = {
             "network": self.network,
             "batch_size": self.batch,
@@ -193,7 +193,7 @@ class Task:
         fixed |= {"schedule": "constant"} | (
             {} if cell.name in ("oe", "aoe", "dyart") else {"from_pretrained": True}
         )
-        return entry.load_method()(build(entry.load_options(), fixed | cell.options | values), self.context())
+        return entry.load_method()(build(entry.options, fixed | cell.options | values), self.context())
 
     def textbook_batches(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Give inliers, labels and outliers of one epoch on the device."""

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 import search_spaces
-import trainables
 from search_spaces.domain import Choice, Float, Int
 from search_spaces.study import fixed
 from tests.unit import disk_formats as disk
@@ -30,8 +29,8 @@ from trainables.methods import adversarial
 from trainables.methods.robgan import robgan, samples
 from trainables.options import build, fields_of
 from trainables.options.common import OutlierOptions
-from trainables.ray.shells import StudyTrainable
-from trainables.ray.trainable import Assets
+from trainables.options.methods import METHODS
+from trainables.ray.trainable import Assets, StudyTrainable
 from tuner import cli
 from tuner.execution import remote_tasks
 from tuner.planning.plan import LanePlan, Plan
@@ -135,7 +134,7 @@ def settings(study: str) -> list[str]:
     """Return SHORT as `--set` takes it, as far as the study's methods have the options."""
     chosen = search_spaces.get(study)
     methods = {chosen.method, *(arm.method for arm in chosen.arms if arm.method)}
-    known = {key for method in methods for key in fields_of(trainables.get(method).load_options())}
+    known = {key for method in methods for key in fields_of(METHODS[method].options)}
     return [f"{key}={value}" for key, value in SHORT.items() if key in known]
 
 
@@ -276,7 +275,7 @@ def test_the_controls_of_a_profile_have_options_that_build(study: str, dataset: 
     winner = {**lane.fixed, **{key: middle(domain) for key, domain in lane.space.items()}}
     for arm in plan.arms:
         if not arm.search:
-            options = trainables.get(arm.method or plan.method).load_options()
+            options = METHODS[arm.method or plan.method].options
             known = fields_of(options)
             kept = {key: value for key, value in winner.items() if key in known and key not in arm.drop}
             built = build(options, kept | fixed(arm.overrides))

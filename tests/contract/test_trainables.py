@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-import trainables
 from trainables.base.errors import InputError
 from trainables.options import fields_of
+from trainables.options.methods import METHODS
+from trainables.ray.trainable import trainable_class
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -46,7 +47,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def config(method: str, cache: str, **more: Any) -> dict[str, Any]:
     found = {**COMMON, "cache_dir": cache, **SMALL[method], **more}
-    known = fields_of(trainables.get(method).load_options())
+    known = fields_of(METHODS[method].options)
     short = {
         "pretrain.epochs": 2,
         "outliers.count": 80,
@@ -59,7 +60,7 @@ def config(method: str, cache: str, **more: Any) -> dict[str, Any]:
 
 
 def make(method: str, cache: str, **more: Any) -> Any:
-    return trainables.get(method).load_trainable()(config=config(method, cache, **more))
+    return trainable_class(method)(config=config(method, cache, **more))
 
 
 def weights(trainable: Any) -> dict[str, torch.Tensor]:
@@ -71,7 +72,7 @@ def numbers(result: dict[str, Any]) -> dict[str, float]:
 
 
 def test_every_method_is_listed() -> None:
-    assert set(SMALL) == set(trainables.METHODS)
+    assert set(SMALL) == set(METHODS)
 
 
 @pytest.mark.slow
@@ -115,7 +116,7 @@ def test_resources(method: str) -> None:
     """A CPU per thread by default; a GPU share by `with_resources`, also where there is no GPU yet."""
     from ray import tune
 
-    cls = trainables.get(method).load_trainable()
+    cls = trainable_class(method)
     assert cls.default_resource_request({"threads": 2}).required_resources == {"CPU": 2}
     wrapped = tune.with_resources(cls, {"cpu": 1, "gpu": 0.25})
     assert wrapped.default_resource_request({}).required_resources == {"CPU": 1, "GPU": 0.25}
@@ -123,7 +124,7 @@ def test_resources(method: str) -> None:
 
 def test_reused_actors_leak_no_state_between_methods(cache: str) -> None:
     """A study's actor trains another method after the first, as arms do."""
-    from trainables.ray.shells import StudyTrainable
+    from trainables.ray.trainable import StudyTrainable
 
     fresh = make("oe", cache)
     truth = numbers(fresh.step())

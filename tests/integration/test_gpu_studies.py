@@ -38,14 +38,15 @@ from dataclasses import replace
 import ray
 from tests.faults.bench import ray_here
 from tests.unit.pretend_gpu import Pretend
-from tuner import cli, gpu_copies, sharing
-from tuner.probe import Limits
+from tuner import cli
+from tuner.devices import allocation, ray_probe
+from tuner.devices.sharing_probe import Limits
 
-gpu_copies.Cuda = lambda: Pretend(error=ERROR)
-gpu_copies.Limits = lambda: Limits(window_s=0.3)
+ray_probe.Cuda = lambda: Pretend(error=ERROR)
+ray_probe.Limits = lambda: Limits(window_s=0.3)
 if not PROBES:
-    sharing.RayCopies = None
-side_by_side = gpu_copies.RayCopies.side_by_side
+    allocation.RayCopies = None
+side_by_side = ray_probe.RayCopies.side_by_side
 
 
 def with_fast_packs(*given):
@@ -54,7 +55,7 @@ def with_fast_packs(*given):
 
 
 if FAST_PACKS:
-    gpu_copies.RayCopies.side_by_side = with_fast_packs
+    ray_probe.RayCopies.side_by_side = with_fast_packs
 with ray_here(WORKERS, cpus=2, num_gpus=1):
     address = ray.get_runtime_context().gcs_address
     code = cli.run([*sys.argv[1:], "--address", address])

@@ -146,7 +146,7 @@ WRITER = """
 import sys
 import time
 from pathlib import Path
-from tuner.tracking import Tracker
+from tuner.tracking.tracker import Tracker
 
 uri, spool, steps = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 tracker = Tracker(uri, "aoe", "aoe-1", spool, {}, interval_s=0.01)

@@ -3,9 +3,9 @@
 import sys
 from typing import Any
 
-import trainables
 from trainables.base.schema import fields_of
 from trainables.options.common import PretrainOptions, TrainingOptions
+from trainables.options.methods import METHODS
 
 
 def markdown() -> str:
@@ -26,8 +26,8 @@ def markdown() -> str:
     ]
     shared = set(fields_of(TrainingOptions)) | {f"pretrain.{key}" for key in fields_of(PretrainOptions)}
     common = fields_of(TrainingOptions)
-    for name, entry in trainables.METHODS.items():
-        options = entry.load_options()
+    for spec in METHODS:
+        options, name = spec.options, spec.name
         same = {
             k
             for k in shared

@@ -5,18 +5,11 @@ more gives images that are ever less likely, which is what makes them outliers n
 from it.
 """
 
-import hashlib
-import tokenize
-import zipfile
-from collections.abc import Callable, Mapping
-from importlib import import_module
-from pathlib import Path
+from collections.abc import Mapping
 from typing import ClassVar, Protocol
 
 import numpy as np
 
-from trainables.base.cache import locked, write_atomically
-from trainables.data.loading.open_dataset import fingerprint_images
 from trainables.data.types.benchmark import LabelledImages
 
 Array = np.ndarray
@@ -157,48 +150,9 @@ class VAE:
         return shaped
 
 
-#: {name: how to make one}; a module that brings another generator adds it here when it is imported.
-def _robgan() -> OutlierGenerator:
-    """Return the generator of Rob-GAN; by name, because data must not import methods."""
-    generator: OutlierGenerator = import_module("trainables.outliers.robgan_generator").RobGANOutliers()
-    return generator
-
-
-GENERATORS: dict[str, Callable[[], OutlierGenerator]] = {"pca": PCAGaussian, "vae": VAE, "robgan": _robgan}
-
-
-def fitted(kind: str, train: LabelledImages, cache_dir: Path) -> OutlierGenerator:
-    """Return a generator of `GENERATORS`, from the cache or fitted now and put there.
-
-    Cached as `<cache_dir>/generators/<hash>.npz`, the hash over kind, version and the training arrays.
-    Processes that need the same one at the same time wait for the first. A file that cannot be read is
-    fitted again.
-    """
-    generator = GENERATORS[kind]()
-    key = hashlib.sha256(f"{kind} {generator.version} {fingerprint_images(train)}".encode()).hexdigest()
-    path = cache_dir / "generators" / f"{key[:32]}.npz"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path.with_suffix(".lock")):
-        if not _restored(generator, path):
-            generator.fit(train)
-            write_atomically(path, lambda file: np.savez(file, **generator.state()))  # type: ignore[arg-type]
-    return generator
-
-
 def flat_unit(data: LabelledImages) -> Array:
     """Return at most FIT_N evenly spaced images as (n, pixels) float64 in [0, 1]."""
     n = min(len(data), FIT_N)
     rows = np.arange(n) * len(data) // n
     x = np.asarray(data.images[rows]).reshape(n, -1)
     return x / 255.0 if x.dtype == np.uint8 else x.astype(np.float64)
-
-
-def _restored(generator: OutlierGenerator, path: Path) -> bool:
-    if not path.is_file():
-        return False
-    try:
-        with np.load(path, allow_pickle=False) as saved:
-            generator.load_state(dict(saved))
-    except (OSError, EOFError, ValueError, KeyError, tokenize.TokenError, zipfile.BadZipFile):
-        return False  # cut short by a full disk, or not ours: `fit` gives the same state again
-    return True

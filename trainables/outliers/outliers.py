@@ -10,7 +10,8 @@ from trainables.data.readers.npz_arrays import rows_of
 from trainables.data.types.benchmark import LabelledImages
 from trainables.data.types.outlier_files import check_npy, check_npz, find_npy, find_npz
 from trainables.options.common import OutlierOptions
-from trainables.outliers.generators import GENERATORS, OutlierGenerator, fitted
+from trainables.outliers.fitted import GENERATORS, fitted
+from trainables.outliers.generators import OutlierGenerator
 
 __all__ = ["GENERATORS", "OutlierGenerator", "sample_outliers"]
 

@@ -1,7 +1,4 @@
-"""Rob-GAN's generator as a source of outliers: trained once on the ID images, sampled at any latent sigma.
-
-`trainables.outliers.generators.GENERATORS` names it; importing this module imports the method.
-"""
+"""Rob-GAN's generator as a source of outliers: trained once on the ID images, sampled at any latent sigma."""
 
 import math
 from collections.abc import Mapping

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import torch
 from ray import tune
 
-import trainables
 from trainables.base.cache import cache_dir_of
 from trainables.base.errors import InputError, TrainingFailed
 from trainables.base.storage import Folder, is_full
@@ -24,6 +23,7 @@ from trainables.data.types.splits import Split
 from trainables.evaluation.measure import validate
 from trainables.evaluation.metrics.protocol import Protocol
 from trainables.options import build
+from trainables.options.methods import METHODS
 from trainables.outliers.outliers import sample_outliers
 from trainables.outliers.pretrained import pretrained_state
 from trainables.training import checkpoints
@@ -51,7 +51,7 @@ class Trial:
     """One configuration of one method in this process: built, trained by epochs, validated, saved.
 
     Attributes:
-        method_name: of `trainables.METHODS`, unless the service names another.
+        method_name: of `trainables.options.methods.METHODS`, unless the service names another.
     """
 
     method_name: ClassVar[str] = ""
@@ -75,8 +75,8 @@ class Trial:
         service: dict[str, Any] = config.pop("_service", {})
         protocol = config.pop("validation", {})
         self._name = service.get("method", self.method_name)
-        entry = trainables.get(self._name)
-        options = build(entry.load_options(), config)
+        entry = METHODS[self._name]
+        options = build(entry.options, config)
         torch.set_num_threads(options.threads)
         device = choose_device(options.device)
         set_decoders(gpu_share(device), options.threads)
@@ -307,3 +307,14 @@ def describe(error: BaseException) -> str:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return f"out of memory: {text}" if text else "out of memory"
     return f"{type(error).__name__}: {text}"[:500]
+
+
+class StudyTrainable(MethodTrainable):
+    """The Trainable of the service: the method is named in the configuration, so arms can share actors."""
+
+
+@functools.cache
+def trainable_class(method: str) -> type[MethodTrainable]:
+    """Return the Ray Trainable of one method, "aoe" -> `trainables.AOETrainable`; workers find it by that name."""
+    name = METHODS[method].trainable_name
+    return type(name, (MethodTrainable,), {"method_name": method, "__module__": "trainables"})

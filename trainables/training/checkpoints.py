@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-import trainables
 from trainables.base.errors import DataFileError
 from trainables.base.storage import Folder, damaged_part
 from trainables.data.types.splits import DatasetInfo
 from trainables.options import build, to_flat
+from trainables.options.methods import METHODS
 from trainables.training.method import Method
 
 FORMAT = 1
@@ -165,11 +165,9 @@ def _epoch_of(name: str) -> int:
 
 def classifier_of(content: dict[str, Any], device: torch.device | str = "cpu") -> nn.Module:
     """Rebuild the classifier of a checkpoint, in eval mode."""
-    entry = trainables.get(content["method"])
+    entry = METHODS[content["method"]]
     d = content["dataset"]
     info = DatasetInfo(d["name"], d["num_classes"], tuple(d["shape"]), tuple(d["mean"]), tuple(d["std"]))
-    network: nn.Module = entry.load_method().build_classifier(
-        build(entry.load_options(), content["options"]), info
-    )
+    network: nn.Module = entry.load_method().build_classifier(build(entry.options, content["options"]), info)
     network.load_state_dict(content["classifier"])
     return network.to(device).eval()

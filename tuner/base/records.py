@@ -80,7 +80,7 @@ class TrialRecord:
         number: from 0 within its lane.
         params: the searched parameters alone.
         configuration: every option that was set, searched or fixed.
-        method: of `trainables.METHODS`.
+        method: of `trainables.options.methods.METHODS`.
         arm, seed_index: of a confirm trial, which arm and which of the fresh seeds.
         history: {epoch from 1: what was recorded}.
         attempt: how often it was started.

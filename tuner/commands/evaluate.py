@@ -13,6 +13,7 @@ from trainables.base.storage import Folder
 from trainables.data.types import catalog
 from trainables.data.types.locations import check_dataset_files
 from trainables.evaluation.metrics import presets
+from trainables.options.methods import METHODS
 from tuner.base import environment
 from tuner.base.errors import UsageError
 from tuner.console.evaluation_text import as_text
@@ -64,7 +65,6 @@ def score(target: Target, protocol_name: str, options: Any) -> dict[str, Any]:
     Raises:
         InputError: the checkpoint or the data cannot be read, or do not belong together.
     """
-    import trainables
     from trainables.training import checkpoints
     from tuner.execution import remote_tasks
 
@@ -82,7 +82,7 @@ def score(target: Target, protocol_name: str, options: Any) -> dict[str, Any]:
             f"made for {known['num_classes']} and {tuple(known['shape'])} ({known['name']})"
         )
     check_dataset_files(dataset, data_dir)
-    protocol = presets.named(protocol_name, dataset, trainables.get(content["method"]).load_method().score)
+    protocol = presets.named(protocol_name, dataset, METHODS[content["method"]].load_method().score)
     cache_dir = str(content["options"].get("cache_dir", ""))
     benchmark, notes = remote_tasks.load_tests(dataset, data_dir, protocol.groups, cache_dir)
     version = remote_tasks.data_version(benchmark)

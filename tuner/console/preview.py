@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import trainables
 from trainables.data.types import catalog
 from trainables.data.types.availability import evaluation_sets
 from trainables.options import fields_of
+from trainables.options.methods import METHODS
 from tuner.analysis.metric_text import duration, setting_text
 from tuner.planning.cost_history import Pace
 from tuner.planning.packability import pack_text
@@ -179,7 +179,7 @@ def checkpoint_size(lane: LanePlan) -> int | None:
     Example:
         small_cnn with Adam: 33,500 parameters x 4 bytes x 3 = 402,000
     """
-    known = fields_of(trainables.get(lane.method).load_options())
+    known = fields_of(METHODS[lane.method].options)
     networks = _values(lane, "network", known)
     copies = max((COPIES.get(name, 3) for name in _values(lane, "optimizer", known)), default=3)
     sizes = [PARAMETERS[name] for name in networks if name in PARAMETERS]

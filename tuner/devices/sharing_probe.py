@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import trainables
 from trainables.base.errors import InputError
 from trainables.base.schema import to_flat
 from trainables.options import build
+from trainables.options.methods import METHODS
 from trainables.ray.trainable import CUDA_CONTEXT_BYTES
 from tuner.devices import sharing_policy
 from tuner.devices.costliest_config import largest
@@ -218,6 +218,6 @@ def settled(lane: LanePlan, seed: int) -> dict[str, Any]:
         ProbeFailed: its values do not go together.
     """
     try:
-        return to_flat(build(trainables.get(lane.method).load_options(), largest(lane, seed)))
+        return to_flat(build(METHODS[lane.method].options, largest(lane, seed)))
     except InputError as error:
         raise ProbeFailed(f"the largest configuration is none: {error}") from error

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search_spaces.study import Arm, fixed
-from trainables import get
 from trainables.base.seeds import derive_seed
 from trainables.options import fields_of
+from trainables.options.methods import METHODS
 from tuner.analysis.results import ArmResult
 from tuner.base.records import Role, State, TrialRecord
 from tuner.execution.trial_queue import Planned
@@ -42,7 +42,7 @@ def arms_of(plan: Plan, winner: TrialRecord, tuned: Mapping[str, TrialRecord | N
 
 
 def _derived(arm: Arm, method: str, winner: TrialRecord) -> dict[str, Any]:
-    known = fields_of(get(method).load_options())
+    known = fields_of(METHODS[method].options)
     configuration = {k: v for k, v in winner.configuration.items() if k in known and k not in arm.drop}
     return configuration | fixed(arm.overrides)
 

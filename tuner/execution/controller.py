@@ -8,10 +8,10 @@ from typing import Any
 import ray
 from ray.exceptions import RayTaskError
 
-from trainables import get
 from trainables.base.errors import InputError
 from trainables.evaluation.metrics.protocol import Protocol
 from trainables.options import fields_of
+from trainables.options.methods import METHODS
 from trainables.ray.trainable import Assets
 from tuner.analysis.results import ArmResult
 from tuner.analysis.selection import best, feasible, point_of
@@ -178,7 +178,7 @@ class Controller:
     def _pretrain_source(self) -> tuple[str, dict[str, Any]] | None:
         """Return the method and settled options that define the pretraining, or None if nothing starts from it."""
         for lane in self.plan.lanes:
-            keys = fields_of(get(lane.method).load_options())
+            keys = fields_of(METHODS[lane.method].options)
             if "pretrain.epochs" in keys:
                 return lane.method, dict(lane.fixed)
         return None

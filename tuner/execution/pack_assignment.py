@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from trainables import get
 from trainables.base.errors import InputError
 from trainables.options import build
+from trainables.options.methods import METHODS
 from trainables.options.packing import unpackable
 from tuner.execution.trial_queue import Assignment, TrialQueue
 
@@ -72,7 +72,7 @@ class Packs:
 def has_form(assignment: Assignment) -> bool:
     """Return whether a trial can be packed; one whose options are refused says so in a worker of its own."""
     try:
-        options = build(get(assignment.method).load_options(), assignment.configuration)
+        options = build(METHODS[assignment.method].options, assignment.configuration)
     except InputError:
         return False
     return not unpackable(assignment.method, options)

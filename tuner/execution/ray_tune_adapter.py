@@ -18,8 +18,7 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from trainables.ray.packed_trainable import PackTrainable
-from trainables.ray.shells import StudyTrainable
-from trainables.ray.trainable import Assets
+from trainables.ray.trainable import Assets, StudyTrainable
 from tuner.base.errors import StudyHalted
 from tuner.base.records import Decision
 from tuner.execution.pack_assignment import Packs

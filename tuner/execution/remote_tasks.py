@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import nn
 
-import trainables
 from trainables import networks
 from trainables.base.cache import cache_dir_of
 from trainables.base.storage import Folder
@@ -24,6 +23,7 @@ from trainables.evaluation.measure import Evaluation, evaluate, validate
 from trainables.evaluation.metrics.protocol import Protocol
 from trainables.functional.attacks import perturb_outliers
 from trainables.options import build
+from trainables.options.methods import METHODS
 from trainables.outliers.outliers import sample_outliers
 from trainables.outliers.pretrained import pretrained_state
 from trainables.ray.trainable import VALIDATION_SEED, choose_device, gpu_share
@@ -57,8 +57,8 @@ def pretrain(
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Return the pretrained classifier of a seed as arrays, and its validation metrics."""
     torch.set_num_threads(int(configuration.get("threads", 1)))
-    entry = trainables.get(method)
-    options = replace(build(entry.load_options(), configuration), seed=seed)
+    entry = METHODS[method]
+    options = replace(build(entry.options, configuration), seed=seed)
     device = choose_device(options.device)
     set_decoders(gpu_share(device), options.threads)
     cache = cache_dir_of(options.cache_dir)
@@ -135,7 +135,7 @@ def outlier_strip(
         {"before", "after": (count, h, w, c) in [0, 1], "label": what was done}.
     """
     content = checkpoints.unpack(Folder(folder).read(checkpoint), checkpoint)
-    options = build(trainables.get(content["method"]).load_options(), content["options"])
+    options = build(METHODS[content["method"]].options, content["options"])
     attack, wanted = getattr(options, "attack", None), getattr(options, "outliers", None)
     if attack is None or wanted is None:
         return None

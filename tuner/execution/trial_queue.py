@@ -25,7 +25,7 @@ class Assignment:
 
     Attributes:
         key: the trial's name within the run.
-        method: of `trainables.METHODS`.
+        method: of `trainables.options.methods.METHODS`.
         configuration: {dotted option: value}.
         seed, pretrain_seed: of the trial's random streams, of the classifier it starts from.
         checkpoint: the file to continue from, relative to the run folder; "" to start.

@@ -1,7 +1,7 @@
 """What `--pack` comes to for a plan, and how the plan says it; imports nothing heavy."""
 
-from trainables import get
 from trainables.options import build
+from trainables.options.methods import METHODS
 from trainables.options.packing import unpackable
 from tuner.planning.plan import LanePlan, Plan
 
@@ -11,7 +11,7 @@ def lane_unpackable(lane: LanePlan) -> str:
 
     Options that the lane searches are taken at their defaults, but for a choice, of which one value is enough.
     """
-    options = get(lane.method).load_options()
+    options = METHODS[lane.method].options
     networks = getattr(lane.space.get("network"), "options", (None,))
     reasons = [
         unpackable(lane.method, build(options, {**lane.fixed, **({"network": n} if n else {})}))

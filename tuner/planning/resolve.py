@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import search_spaces
-import trainables
 from search_spaces.domain import Setting, SpaceError
 from search_spaces.study import SAMPLERS, SCHEDULERS, Profile, Study, fixed, searched
 from trainables.base.errors import InputError
@@ -13,6 +12,7 @@ from trainables.data.types import catalog
 from trainables.evaluation.metrics import presets
 from trainables.evaluation.metrics.protocol import from_fields
 from trainables.options import fields_of, unknown
+from trainables.options.methods import METHODS
 from tuner.base.errors import UsageError
 from tuner.planning.plan import STAGES, LanePlan, Plan, plain
 from tuner.planning.space_overrides import settle_space
@@ -158,7 +158,7 @@ def _methods(study: Study) -> tuple[str, ...]:
 def _lane(
     name: str, role: str, method: str, space: Mapping[str, Setting], common: Mapping[str, Any], trials: int
 ) -> LanePlan:
-    known = fields_of(trainables.get(method).load_options())
+    known = fields_of(METHODS[method].options)
     own = {key: value for key, value in space.items() if key in known}
     return LanePlan(name, role, method, searched(own), {**common, **fixed(own)}, trials)
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import trainables
 from search_spaces.domain import Choice, Float, Int, Setting, parse_setting
 from trainables.base.errors import InputError
 from trainables.base.schema import check
 from trainables.options import fields_of, unknown
+from trainables.options.methods import METHODS
 from tuner.base.errors import UsageError
 
 RESERVED = {
@@ -35,7 +35,7 @@ def settle_space(
         settled[key] = parse_setting(value)
     known: dict[str, Any] = {}
     for method in methods:
-        known |= fields_of(trainables.get(method).load_options())
+        known |= fields_of(METHODS[method].options)
     return {key: check_setting(key, value, known) for key, value in settled.items()}
 
 

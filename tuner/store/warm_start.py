@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import trainables
 from search_spaces.study import Floor, Objective
 from trainables.options import fields_of
+from trainables.options.methods import METHODS
 from tuner.base.errors import UsageError
 from tuner.base.records import Observation, State, TrialRecord
 from tuner.planning.plan import LanePlan, Plan, WarmStart
@@ -145,7 +145,7 @@ def params_in(lane: LanePlan, record: TrialRecord) -> dict[str, Any] | None:
     An option that a trial or the lane does not name has its default.
     """
     params: dict[str, Any] = {}
-    for key, (_, _, default) in fields_of(trainables.get(lane.method).load_options()).items():
+    for key, (_, _, default) in fields_of(METHODS[lane.method].options).items():
         if key in RESERVED:
             continue
         value = record.configuration.get(key, default)

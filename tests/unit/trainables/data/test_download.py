@@ -1,0 +1,240 @@
+"""What is said of files that are not there, and how they get there: once, whole, or not at all."""
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from torchvision import datasets
+
+from tests.unit import disk_formats as disk
+from trainables.base.errors import DataFileError, InputError
+from trainables.data import download
+from trainables.data.loading.open_dataset import load
+from trainables.data.types import catalog
+from trainables.data.types.locations import LOCATIONS, check_dataset_files, find, missing
+from trainables.data.types.splits import Split
+from tuner import cli
+from tuner.planning.resolve import Request, resolve
+from tuner.store.run_folder import RunFolder
+
+ROOT = Path(__file__).resolve().parents[4]
+pytestmark = pytest.mark.filterwarnings("ignore::trainables.data.loading.real.MissingDataWarning")
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(root: str) -> None:
+        raise OSError("no network in tests")
+
+    for name in download.SOURCES:
+        monkeypatch.setitem(download.SOURCES, name, refuse)
+
+
+def bringing(write: Callable[[Path], object]) -> Callable[[str], None]:
+    """Return a download that writes a set."""
+
+    def fetch(root: str) -> None:
+        write(Path(root))
+
+    return fetch
+
+
+# -- what is missing ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(disk.ID_SETS))
+def test_what_is_missing_is_said_in_one_line(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataFileError) as caught:
+        load(name, str(tmp_path))
+    line = str(caught.value)
+    assert "\n" not in line
+    assert LOCATIONS[name].put in line
+    assert str(tmp_path) in line
+    if name in download.SOURCES:
+        assert line.endswith("the download failed: no network in tests")
+    assert not [p for p in tmp_path.iterdir() if not p.name.endswith(".lock")]
+
+
+def test_preflight_knows_what_can_be_downloaded(tmp_path: Path) -> None:
+    assert "about 170 MB are downloaded there" in check_dataset_files("cifar10", str(tmp_path))
+    with pytest.raises(DataFileError, match=r"^imagenet: train, val not found in .*; put train/<wnid>"):
+        check_dataset_files("imagenet", str(tmp_path))
+    with pytest.raises(DataFileError, match="mnist needs a data folder"):
+        check_dataset_files("mnist", "")
+    with pytest.raises(DataFileError, match="s3://bucket/x is not a local"):
+        check_dataset_files("mnist", "s3://bucket/x")
+    with pytest.raises(InputError, match="did you mean cifar10"):
+        check_dataset_files("cifar01", str(tmp_path))
+    disk.cifar10(tmp_path)
+    assert check_dataset_files("cifar10", str(tmp_path)) == ""
+    assert check_dataset_files("glyphs", "") == check_dataset_files("digits", "") == ""
+    (tmp_path / "cifar-10-batches-py" / "data_batch_3").unlink()
+    assert missing("cifar10", str(tmp_path)).startswith("cifar10: data_batch_3 not found in")
+
+
+def test_preflight_is_light() -> None:
+    code = (
+        "import sys; from trainables.data.types.locations import check_dataset_files\n"
+        "import trainables.data.types.roles\n"
+        "check_dataset_files('glyphs', '')\n"
+        "print([m for m in ('torch', 'numpy', 'PIL', 'scipy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+# -- download ----------------------------------------------------------------------------------------------
+
+
+def test_concurrent_processes_download_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def fetch(root: str) -> None:
+        calls.append(root)
+        time.sleep(0.2)
+        disk.mnist(Path(root))
+
+    monkeypatch.setitem(download.SOURCES, "mnist", fetch)
+    threads = [threading.Thread(target=download.ensure, args=("mnist", str(tmp_path))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(calls) == 1
+    assert len(load("mnist", str(tmp_path)).labelled(Split.TEST_ID)) == 20
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".mnist.lock", "MNIST"]
+
+
+def test_a_broken_download_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(root: str) -> None:
+        disk.mnist(Path(root))
+        raise RuntimeError("File not found or corrupted.\nmore")
+
+    monkeypatch.setitem(download.SOURCES, "mnist", fetch)
+    with pytest.raises(DataFileError, match=r"the download failed: File not found or corrupted\.$"):
+        load("mnist", str(tmp_path))
+    assert find("mnist", str(tmp_path), "train") is None
+
+
+def test_a_download_fills_a_folder_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk.cifar10(tmp_path)
+    (tmp_path / "cifar-10-batches-py" / "data_batch_3").unlink()
+    (tmp_path / "cifar-10-batches-py" / "mine.txt").write_text("kept")
+    monkeypatch.setitem(download.SOURCES, "cifar10", bringing(disk.cifar10))
+    download.ensure("cifar10", str(tmp_path))
+    assert missing("cifar10", str(tmp_path)) == ""
+    assert (tmp_path / "cifar-10-batches-py" / "mine.txt").read_text() == "kept"
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """Serve an archive of mnist's files on the loopback interface; return its address and checksum."""
+    served = tmp_path / "served"
+    disk.mnist(tmp_path / "source")
+    archive = Path(shutil.make_archive(str(served / "set"), "zip", tmp_path / "source"))
+    handler = partial(Quiet, directory=str(served))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
+        thread = threading.Thread(target=http.serve_forever)
+        thread.start()
+        try:
+            checksum = hashlib.md5(archive.read_bytes()).hexdigest()
+            yield f"http://127.0.0.1:{http.server_port}/set.zip", checksum
+        finally:
+            http.shutdown()
+            thread.join()
+
+
+def test_an_archive_is_fetched_verified_and_unpacked(
+    server: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    monkeypatch.setitem(download.SOURCES, "mnist", partial(download._archive, server[0], server[1]))
+    download.ensure("mnist", str(folder))
+    assert len(load("mnist", str(folder)).labelled(Split.TEST_ID)) == 20
+    assert sorted(p.name for p in folder.iterdir()) == [".mnist.lock", "MNIST"], "the archive is not kept"
+    assert "100%" in capfd.readouterr().err, "its progress is shown"
+
+
+def test_another_checksum_or_page_is_refused_and_leaves_nothing(
+    server: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for url, checksum, reason in (
+        (server[0], "0" * 32, r"the download failed: File not found or corrupted\.$"),
+        (server[0].replace("set.zip", "gone.zip"), server[1], r"the download failed: .*404.*File not found$"),
+    ):
+        monkeypatch.setitem(download.SOURCES, "mnist", partial(download._archive, url, checksum))
+        with pytest.raises(DataFileError, match=reason) as caught:
+            download.ensure("mnist", str(folder))
+        assert "\n" not in str(caught.value)
+        assert [p.name for p in folder.iterdir()] == [".mnist.lock"]
+
+
+def test_a_launch_fetches_before_ray_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On this machine at once, with its progress in sight; for a cluster, the nodes fetch their own."""
+    monkeypatch.setitem(download.SOURCES, "mnist", bringing(disk.mnist))
+    plan = resolve(Request("aoe_sigma", dataset="mnist", data_dir=str(tmp_path)), "r")
+    for address in ("auto", None):
+        options = SimpleNamespace(tracking_uri=None, study_storage=None, address=address)
+        cli.preflight(plan, RunFolder(str(tmp_path / "runs"), "r"), options)
+        out = capsys.readouterr().out
+        assert "note: mnist: 4 OOD test sets not in" in out
+        assert f"mnist is not in {tmp_path}; about 12 MB are downloaded there" in out
+        assert (missing("mnist", str(tmp_path)) == "") == (address is None)
+
+
+def test_download_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(download.SOURCES, "mnist", bringing(disk.mnist))
+    assert download.main(["mnist", "--data-dir", str(tmp_path)]) == 0
+    assert download.main(["minst", "--data-dir", str(tmp_path)]) == 2
+    assert download.main(["ninco", "--data-dir", str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == f"mnist is in {tmp_path}\n"
+    assert "did you mean mnist" in err
+    assert "put the pictures of NINCO's OOD classes into ninco/" in err
+
+
+def test_every_download_has_a_place() -> None:
+    assert set(download.SOURCES) <= set(LOCATIONS)
+    assert {n for n, place in LOCATIONS.items() if place.download} == set(download.SOURCES)
+
+
+def test_the_page_on_data_knows_every_set_and_its_place() -> None:
+    page = (Path(__file__).resolve().parents[4] / "docs" / "data.md").read_text()
+    for name in {*LOCATIONS, *catalog.DATASETS}:
+        assert f"`{name}`" in page, name
+    for name, place in LOCATIONS.items():
+        folder = "train/<class>" if name == "imagefolder" else place.folders[0]
+        assert folder == "." or f"`{folder}/" in page, name
+    for md5 in re.findall(r'"([0-9a-f]{32})"', Path(download.__file__).read_text()):
+        assert md5[:8] in page
+    published = [*datasets.Flowers102._file_dict["image"][1:], datasets.CIFAR10.tgz_md5]
+    published += [datasets.CIFAR100.tgz_md5, datasets.Food101._MD5, datasets.DTD._MD5]
+    published += [md5 for _, md5 in datasets.OxfordIIITPet._RESOURCES]
+    published += [datasets.SVHN.split_list[part][2] for part in ("train", "test")]
+    published += [of.resources[0][1] for of in (datasets.MNIST, datasets.FashionMNIST)]
+    assert [md5 for md5 in published if md5[:8] not in page] == []

@@ -1,0 +1,284 @@
+"""`launch.py --evaluate`: one checkpoint by file, RUN/TRIAL or MLflow run; no work twice, errors in one line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trainables import StandardTrainable
+from trainables.data.loading.open_dataset import load
+from trainables.evaluation.measure import Evaluation, evaluate
+from trainables.evaluation.metrics.presets import named
+from trainables.evaluation.metrics.protocol import Protocol
+from trainables.training import checkpoints
+from tuner import cli
+from tuner.commands.evaluate import newest
+from tuner.console.evaluation_text import as_text
+from tuner.execution import remote_tasks
+from tuner.tracking.run_lookup import looks_like_run, trial_key_of
+
+
+@pytest.fixture(scope="module")
+def trained() -> bytes:
+    """Return a checkpoint of a classifier of digits-open, trained for an epoch."""
+    trial = StandardTrainable(
+        config={"dataset": "digits-open", "epochs": 1, "validation": {"groups": ("clean",)}}
+    )
+    trial.step()
+    assert trial._method is not None
+    return checkpoints.pack("standard", trial._method, 1, trial._data.info)
+
+
+@pytest.fixture
+def folder(trained: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a working folder with a checkpoint and a run that has two of them; its cache is its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "one.pt").write_bytes(trained)
+    checkpoint_folder = tmp_path / "runs" / "study-1" / "checkpoints" / "0007"
+    checkpoint_folder.mkdir(parents=True)
+    (checkpoint_folder / "epoch-0002.pt").write_bytes(b"older")
+    (checkpoint_folder / "epoch-0010.pt").write_bytes(trained)
+    return tmp_path
+
+
+def launch(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = cli.run(["--evaluate", *arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def scored(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    code, out, err = launch(capsys, *arguments, "--protocol", "quick", "--json")
+    assert code == 0, err
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+def test_the_numbers_are_those_of_the_protocol(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = scored(capsys, "one.pt")
+    network = checkpoints.classifier_of(checkpoints.unpack((folder / "one.pt").read_bytes(), "one.pt"))
+    protocol = named("quick", "digits-open", "energy")
+    generator = torch.Generator().manual_seed(remote_tasks.TEST_SEED)
+    wanted = evaluate(network, load("digits-open"), protocol, generator, "cpu")
+    assert found["metrics"] == wanted.metrics
+    assert found["protocol"]["score"] == "energy"
+    assert found["protocol"]["groups"] == ["clean", "calibration", "ood"]
+    assert (found["checkpoint"], found["dataset"]) == ("one.pt", "digits-open")
+    assert (found["method"], found["network"], found["epoch"]) == ("standard", "small_cnn", 1)
+    assert found["remarks"] == []
+
+
+def test_a_second_request_costs_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = scored(capsys, "one.pt")
+
+    def refuse(*arguments: Any) -> Evaluation:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(remote_tasks, "evaluate", refuse)
+    assert scored(capsys, "one.pt")["metrics"] == first["metrics"]
+    assert scored(capsys, "study-1/7")["metrics"] == first["metrics"], "the same checkpoint elsewhere"
+    with pytest.raises(AssertionError, match="measured again"):
+        launch(capsys, "one.pt", "--protocol", "standard")
+
+
+def test_a_study_s_job_and_the_command_line_share_what_was_measured(
+    folder: Path, trained: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The evaluate stage's own job: same checkpoint, protocol and data; any of them different is measured."""
+    calls = []
+
+    def counted(*arguments: Any) -> Evaluation:
+        calls.append(1)
+        return Evaluation({"test/x": float(len(calls))})
+
+    monkeypatch.setattr(remote_tasks, "evaluate", counted)
+    benchmark = load("digits-open")
+    version, protocol = remote_tasks.data_version(benchmark), Protocol("test")
+
+    def measured(name: str = "one.pt", protocol: Protocol = protocol, version: str = version) -> float:
+        return remote_tasks.evaluate_checkpoint(str(folder), name, benchmark, protocol, 1, version).metrics[
+            "test/x"
+        ]
+
+    assert [measured(), measured(), measured("runs/study-1/checkpoints/0007/epoch-0010.pt")] == [1, 1, 1]
+    (folder / "other.pt").write_bytes(trained + b"\n")
+    assert measured("other.pt") == 2
+    assert measured(protocol=Protocol("test", steps=21)) == 3
+    assert measured(version="other data") == 4
+    assert measured(version="") == 5
+    assert measured() == 1
+
+
+def test_a_trial_is_named_by_number_key_or_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = str(Path("runs/study-1/checkpoints/0007/epoch-0010.pt"))
+    for name in ("study-1/7", "study-1/0007", "runs/study-1/checkpoints/0007"):
+        assert scored(capsys, name)["checkpoint"] == whole
+    (folder / "elsewhere").mkdir()
+    (folder / "runs").rename(folder / "elsewhere" / "r")
+    assert scored(capsys, "study-1/7", "--storage", "elsewhere/r")["epoch"] == 1
+
+
+def test_the_table_and_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = launch(capsys, "one.pt", "--protocol", "quick", "--json", "result.json")
+    assert (code, err) == (0, "")
+    found = json.loads((folder / "result.json").read_text())
+    for words in (
+        "quick on digits-open",
+        "clean accuracy",
+        "expected calibration error",
+        "unknown classes",
+        "energy",
+    ):
+        assert words in out, words
+    share = found["metrics"]["test/auroc/china"]
+    assert any(line.split()[:2] == ["china", f"{100 * share:.1f}"] for line in out.splitlines())
+    assert out == as_text(found) + "\n"
+
+
+def test_the_table_has_every_part() -> None:
+    """Text of a synthetic result with attacks, detectors, corruptions, AutoAttack and remarks."""
+    metrics = {
+        "test/accuracy/clean": 0.98,
+        "test/accuracy/autoattack_0.2": 0.41,
+        "test/attack_check_0.1/auroc_change": -0.004,
+        "test/auroc/hflip": 0.9,
+        "test/auroc/near": 0.8,
+        "test/robust_auroc_0.1/hflip": 0.7,
+        "test/robust_auroc_id_0.1/hflip": 0.6,
+        "test/robust_auroc_both_0.1/hflip": None,
+        "test/vim/auroc/near": 0.85,
+        "test/accuracy/corrupted": 0.5,
+        "test/accuracy/corrupted/off_noise": 0.55,
+        "test/accuracy/corrupted/shot_noise": 0.45,
+    }
+    text = as_text(
+        {
+            "checkpoint": "a.pt",
+            "method": "aoe",
+            "network": "small_cnn",
+            "epoch": 3,
+            "dataset": "digits-open",
+            "protocol": {"name": "full", "score": "msp"},
+            "seconds": 1.5,
+            "metrics": metrics,
+            "remarks": ["gradient masking: careful"],
+        }
+    )
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    for line in (
+        "accuracy under AutoAttack (ε 0.2) 41.0 %",
+        "robust AUROC, stronger attack minus this one (ε 0.1) -0.4 %",
+        "OOD set OOD attacked, 0.1 ID attacked, 0.1 both attacked, 0.1",
+        "hflip 70.0 % 60.0 % -",
+        "near OOD 80.0 %",
+        "vim 85.0 %",
+        "off noise 55.0 %",
+        "shot noise 45.0 %",
+        "note: gradient masking: careful",
+    ):
+        assert line in lines, line
+
+
+# -- MLflow ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def runs(folder: Path) -> dict[str, str]:
+    """Return {what: id} of runs as a study writes them, and of one that no study wrote."""
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiment = client.create_experiment("study")
+    parent = client.create_run(experiment, tags={"run": "study-1"})
+    unfinished = client.create_run(experiment, tags={"run": "study-2"})
+    child = client.create_run(
+        experiment, tags={"key": "0007", "trial": "7", "mlflow.parentRunId": parent.info.run_id}
+    )
+    client.set_tag(parent.info.run_id, "best_trial", "7")
+    foreign = client.create_run(experiment)
+    known = {"parent": parent, "unfinished": unfinished, "child": child, "foreign": foreign}
+    return {name: run.info.run_id for name, run in known.items()}
+
+
+def test_an_mlflow_run_is_its_trial_and_a_study_s_run_its_winner(
+    folder: Path, runs: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("child", "parent"):
+        found = scored(capsys, runs[name], "--tracking-uri", f"sqlite:///{folder}/mlflow.db")
+        assert found["checkpoint"] == "runs/study-1/checkpoints/0007/epoch-0010.pt"
+    assert scored(capsys, runs["child"])["epoch"] == 1, "mlflow.db of the working folder is the default"
+    for name, says in (("unfinished", "has no winner yet"), ("foreign", "none that a study wrote")):
+        code, _, err = launch(capsys, runs[name])
+        assert code == 2
+        assert says in one_line(err)
+    code, _, err = launch(capsys, "0" * 32)
+    assert code == 2
+    assert "cannot be read" in one_line(err)
+
+
+def test_ids_and_keys() -> None:
+    assert looks_like_run("0123456789abcdef" * 2)
+    assert not looks_like_run("aoe_sigma-20260101-000000/7")
+    assert [trial_key_of(t) for t in ("7", "0007", "12345", "oe-0003")] == [
+        "0007",
+        "0007",
+        "12345",
+        "oe-0003",
+    ]
+    assert newest(["epoch-0009.pt", "epoch-0010.pt", ".epoch-0011.pt.tmp", "x"]) == "epoch-0010.pt"
+    assert newest([]) == ""
+
+
+# -- what cannot be -----------------------------------------------------------------------------------------
+
+
+def one_line(err: str) -> str:
+    lines = err.strip().splitlines()
+    assert len(lines) == 1, err
+    assert lines[0].startswith("launch.py: ")
+    assert "Traceback" not in err
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nowhere.pt"], "'nowhere.pt' is no file; name a checkpoint file, RUN/TRIAL of a run in runs"),
+        (["one.pt", "--protocol", "standrd"], "unknown protocol 'standrd'; did you mean standard?"),
+        (
+            ["one.pt", "--dataset", "digits"],
+            "digits has 10 classes and images (1, 8, 8), the classifier in one.pt",
+        ),
+        (["one.pt", "--dataset", "digit"], "did you mean digits?"),
+        (["one.pt", "--dataset", "cifar10"], "was made for 6 and (1, 8, 8) (digits-open)"),
+        (["one.pt", "--data-dir", "/nowhere/at/all"], "--data-dir /nowhere/at/all is not a folder"),
+        (["text.pt"], "text.pt is not a readable checkpoint"),
+        (["cut.pt"], "cut.pt is not a readable checkpoint"),
+        (["study-1/8"], "trial 0008 of run 'study-1' has no checkpoint in runs"),
+        (["study-9/7"], "trial 0007 of run 'study-9' has no checkpoint"),
+        (["../7"], "may hold only letters"),
+        (["0" * 32], "there is no MLflow store"),
+        (["0" * 32, "--tracking-uri", "./mlruns"], "sqlite:///"),
+        (["one.pt", "--json", "/nowhere/at/all.json"], "there is no folder /nowhere/at"),
+        (["one.pt", "--study", "aoe_sigma"], "leave out --study"),
+    ],
+)
+def test_errors_are_one_line(
+    folder: Path, trained: bytes, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    (folder / "text.pt").write_text("no checkpoint")
+    (folder / "cut.pt").write_bytes(trained[: len(trained) // 2])
+    code, out, err = launch(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert says in one_line(err)
+
+
+def test_json_is_for_evaluate(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--study", "aoe_sigma", "--json"]) == 2
+    assert "--json goes with --evaluate" in one_line(capsys.readouterr().err)

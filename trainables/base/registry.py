@@ -1,0 +1,76 @@
+"""Named specs: one registry per kind of thing (data set, attack, sampler, ...), looked up by name."""
+
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from typing import Any, Generic, Protocol, TypeVar
+
+from trainables.base.errors import InputError
+from trainables.base.schema import unknown
+
+
+class Named(Protocol):
+    """What a registry holds: anything with a name."""
+
+    @property
+    def name(self) -> str: ...
+
+
+S = TypeVar("S", bound=Named)
+
+
+class Registry(Generic[S]):
+    """The specs of one kind in the order of their registration.
+
+    Example:
+        >>> SAMPLERS = Registry("sampler", [SamplerSpec("tpe", ...), SamplerSpec("random", ...)])
+        >>> SAMPLERS["tpe"].about
+        >>> SAMPLERS.register(SamplerSpec("mine", ...))
+    """
+
+    def __init__(self, kind: str, specs: Iterable[S] = ()) -> None:
+        """Name the kind, in the singular, as error messages say it."""
+        self.kind = kind
+        self._specs: dict[str, S] = {}
+        for spec in specs:
+            self.register(spec)
+
+    def register(self, spec: S) -> S:
+        """Add a spec and return it.
+
+        Raises:
+            InputError: the name is taken; a spec never replaces another in silence.
+        """
+        if spec.name in self._specs:
+            raise InputError(f"{self.kind} {spec.name!r} is registered already; choose another name")
+        self._specs[spec.name] = spec
+        return spec
+
+    def unregister(self, name: str) -> None:
+        """Remove a spec; what holds it already keeps it."""
+        del self._specs[self[name].name]
+
+    def __getitem__(self, name: str) -> S:
+        """Return the spec of a name; InputError with the nearest known name if there is none."""
+        try:
+            return self._specs[name]
+        except KeyError:
+            raise InputError(unknown(self.kind, name, self._specs)) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._specs
+
+    def __iter__(self) -> Iterator[S]:
+        return iter(self._specs.values())
+
+    def __len__(self) -> int:
+        return len(self._specs)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._specs)
+
+
+def resolve_reference(reference: str) -> Any:
+    """Return the object that "package.module:attribute" names; specs refer so to what is costly to import."""
+    module, _, attribute = reference.partition(":")
+    return getattr(import_module(module), attribute)
