@@ -116,7 +116,7 @@ class Study:
     Attributes:
         name: also the MLflow experiment and the registered model.
         question: one sentence that the report answers.
-        method: a name of `trainables.METHODS`.
+        method: a name of `trainables.options.methods.METHODS`.
         space: {dotted option: domain or fixed value}.
         objectives: the first decides; several make a Pareto front.
         floors: constraints that the winner must meet.
