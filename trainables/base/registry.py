@@ -4,8 +4,7 @@ from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Any, Generic, Protocol, TypeVar
 
-from trainables.base.errors import InputError
-from trainables.base.schema import unknown
+from trainables.base.errors import InputError, unknown
 
 
 class Named(Protocol):

@@ -4,13 +4,13 @@ Free of torch, so that a plan can be checked and printed without paying for its 
 """
 
 import dataclasses
-import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from trainables.base.errors import InputError
+from trainables.base.errors import InputError, unknown
+from trainables.base.registry import Registry
 
 T = TypeVar("T")
 
@@ -21,13 +21,14 @@ def option(
     *,
     low: float | None = None,
     high: float | None = None,
-    choices: tuple[Any, ...] | None = None,
+    choices: Sequence[Any] | Registry[Any] | None = None,
 ) -> Any:
     """Declare one option: its neutral value, one sentence with its unit, and the values it may take.
 
     Args:
         low, high: inclusive bounds of a number.
-        choices: the closed list of allowed values.
+        choices: the allowed values, or a registry whose names are the allowed values; a name that is
+            registered later is allowed too.
     """
     meta = {"help": help, "low": low, "high": high, "choices": choices}
     return dataclasses.field(default=default, metadata=meta)
@@ -101,11 +102,17 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def choices_of(field: "dataclasses.Field[Any]") -> tuple[Any, ...] | None:
+    """Return the values that an option may take at this moment; None if it has no closed list."""
+    choices = field.metadata.get("choices")
+    return choices.names if isinstance(choices, Registry) else choices
+
+
 def check(key: str, value: Any, field: "dataclasses.Field[Any]", hint: Any) -> Any:
     """Return the value in its declared type, or raise InputError saying what would be right."""
     value = _coerce(key, value, hint)
     meta = field.metadata
-    choices, low, high = meta.get("choices"), meta.get("low"), meta.get("high")
+    choices, low, high = choices_of(field), meta.get("low"), meta.get("high")
     if value is None:
         return value
     if choices is not None and value not in choices:
@@ -137,11 +144,3 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
     if fits[hint]():
         return hint(value)
     raise InputError(f"{key} is {value!r}; it must be of type {hint.__name__}")
-
-
-def unknown(kind: str, name: str, known: Any) -> str:
-    """Return the one-line message for a name that is not among the known ones, with the nearest."""
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}"
-    return f"unknown {kind} {name!r}; {hint}"

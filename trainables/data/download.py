@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.base.cache import locked
-from trainables.base.errors import DataFileError, InputError
-from trainables.base.schema import unknown
+from trainables.base.errors import DataFileError, InputError, unknown
 from trainables.data.types.locations import LOCATIONS, local, missing
 
 _ODIN = "https://www.dropbox.com/s/raw"

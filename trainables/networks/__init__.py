@@ -6,8 +6,7 @@ from functools import partial
 
 from torch import nn
 
-from trainables.base.errors import InputError
-from trainables.base.schema import unknown
+from trainables.base.errors import InputError, unknown
 from trainables.networks.body import Body, Classifier, Normalize
 from trainables.networks.preact_resnet import PreActResNet18
 from trainables.networks.small_cnn import SmallCNN

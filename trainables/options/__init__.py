@@ -1,5 +1,5 @@
 """Options of the methods: plain frozen dataclasses, readable without torch."""
 
-from trainables.base.schema import build, fields_of, flatten, to_flat, unknown
+from trainables.base.schema import build, fields_of, flatten, to_flat
 
-__all__ = ["build", "fields_of", "flatten", "to_flat", "unknown"]
+__all__ = ["build", "fields_of", "flatten", "to_flat"]

@@ -1,9 +1,10 @@
 """Print every option of every method as Markdown: `python -m trainables.options > docs/options.md`."""
 
 import sys
+from dataclasses import Field
 from typing import Any
 
-from trainables.base.schema import fields_of
+from trainables.base.schema import choices_of, fields_of
 from trainables.options.common import PretrainOptions, TrainingOptions
 from trainables.options.methods import METHODS
 
@@ -41,8 +42,8 @@ def _table(options: type, leave_out: set[str], prefix: str = "") -> list[str]:
     rows = ["| option | default | values | what |", "|---|---|---|---|"]
     for key, (field, hint, default) in fields_of(options).items():
         if key not in leave_out:
-            meta = field.metadata
-            rows.append(f"| `{prefix}{key}` | {_text(default)} | {_values(meta, hint)} | {meta['help']} |")
+            values, text = _values(field, hint), field.metadata["help"]
+            rows.append(f"| `{prefix}{key}` | {_text(default)} | {values} | {text} |")
     return rows
 
 
@@ -50,8 +51,8 @@ def _text(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value) if value != "" else "empty"
 
 
-def _values(meta: Any, hint: object) -> str:
-    choices, low, high = (meta.get(k) for k in ("choices", "low", "high"))
+def _values(field: "Field[Any]", hint: object) -> str:
+    choices, low, high = choices_of(field), field.metadata["low"], field.metadata["high"]
     if choices is not None:
         return ", ".join(map(str, choices))
     kind = getattr(hint, "__name__", str(hint))

@@ -7,11 +7,11 @@ from typing import Any
 import search_spaces
 from search_spaces.domain import Setting, SpaceError
 from search_spaces.study import SAMPLERS, SCHEDULERS, Profile, Study, fixed, searched
-from trainables.base.errors import InputError
+from trainables.base.errors import InputError, unknown
 from trainables.data.types import catalog
 from trainables.evaluation.metrics import presets
 from trainables.evaluation.metrics.protocol import from_fields
-from trainables.options import fields_of, unknown
+from trainables.options import fields_of
 from trainables.options.methods import METHODS
 from tuner.base.errors import UsageError
 from tuner.planning.plan import STAGES, LanePlan, Plan, plain

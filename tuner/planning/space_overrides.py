@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from search_spaces.domain import Choice, Float, Int, Setting, parse_setting
-from trainables.base.errors import InputError
+from trainables.base.errors import InputError, unknown
 from trainables.base.schema import check
-from trainables.options import fields_of, unknown
+from trainables.options import fields_of
 from trainables.options.methods import METHODS
 from tuner.base.errors import UsageError
 

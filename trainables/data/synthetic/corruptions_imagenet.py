@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 
 from trainables.base.cache import locked, write_atomically
-from trainables.base.errors import InputError
-from trainables.base.schema import unknown
+from trainables.base.errors import InputError, unknown
 from trainables.base.seeds import derive_seed
 from trainables.data.readers.corrupted_files import CORRUPTIONS, SEVERITIES
 from trainables.data.types.availability import EXTRA, SMALLEST

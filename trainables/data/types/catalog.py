@@ -5,8 +5,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from trainables.base.errors import DataFileError, InputError
-from trainables.base.schema import unknown
+from trainables.base.errors import DataFileError, InputError, unknown
 from trainables.data.types.locations import LOCATIONS, class_folders
 from trainables.data.types.splits import DatasetInfo
 

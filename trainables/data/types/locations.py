@@ -7,8 +7,7 @@ what can be said in milliseconds, before anything starts.
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainables.base.errors import DataFileError, InputError
-from trainables.base.schema import unknown
+from trainables.base.errors import DataFileError, InputError, unknown
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.base.errors import InputError
-from trainables.base.schema import unknown
+from trainables.base.errors import InputError, unknown
 from trainables.data.loading.device_loader import to_unit
 from trainables.data.loading.stream_loader import in_order
 from trainables.data.types.benchmark import LabelledImages

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from trainables.base.errors import InputError
-from trainables.base.schema import unknown
+from trainables.base.errors import InputError, unknown
 from trainables.evaluation.metrics.protocol import (
     DETECTOR_NAMES,
     GROUPS,

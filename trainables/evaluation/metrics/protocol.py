@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from trainables.base.errors import InputError
-from trainables.base.schema import unknown
+from trainables.base.errors import InputError, unknown
 
 GROUPS = ("clean", "calibration", "ood", "robust", "robust_ood", "corrupted")
 SIDES = ("ood", "id", "both")

@@ -1,0 +1,61 @@
+"""Registries of specs, and options that take the names of one as their choices."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from trainables.base.errors import InputError
+from trainables.base.registry import Registry, resolve_reference
+from trainables.base.schema import build, choices_of, fields_of, option
+
+
+@dataclass(frozen=True)
+class Fruit:
+    name: str
+    grams: int = 0
+
+
+@pytest.fixture
+def fruits() -> Registry[Fruit]:
+    return Registry("fruit", [Fruit("pear", 170), Fruit("apple", 180)])
+
+
+def test_a_registry_keeps_the_order_of_registration(fruits: Registry[Fruit]) -> None:
+    fruits.register(Fruit("fig", 50))
+    assert fruits.names == ("pear", "apple", "fig")
+    assert [fruit.grams for fruit in fruits] == [170, 180, 50]
+    assert len(fruits) == 3
+    assert "fig" in fruits
+    fruits.unregister("pear")
+    assert fruits.names == ("apple", "fig")
+
+
+def test_an_unknown_name_raises_and_names_the_nearest(fruits: Registry[Fruit]) -> None:
+    with pytest.raises(InputError, match=r"^unknown fruit 'aple'; did you mean apple\?$"):
+        fruits["aple"]
+    with pytest.raises(InputError, match=r"^unknown fruit 'xyz'; known: apple, pear$"):
+        fruits.unregister("xyz")
+
+
+def test_a_name_is_registered_once(fruits: Registry[Fruit]) -> None:
+    with pytest.raises(InputError, match="fruit 'pear' is registered already"):
+        fruits.register(Fruit("pear", 1))
+    assert fruits["pear"].grams == 170
+
+
+def test_an_option_takes_the_names_of_a_registry_also_those_registered_later(fruits: Registry[Fruit]) -> None:
+    @dataclass(frozen=True)
+    class Options:
+        snack: str = option("pear", "what to eat", choices=fruits)
+
+    (field, _, _) = fields_of(Options)["snack"]
+    assert choices_of(field) == ("pear", "apple")
+    with pytest.raises(InputError, match=r"^snack is 'fig'; it must be one of pear, apple$"):
+        build(Options, {"snack": "fig"})
+    fruits.register(Fruit("fig"))
+    assert build(Options, {"snack": "fig"}).snack == "fig"
+    assert choices_of(field) == ("pear", "apple", "fig")
+
+
+def test_a_reference_is_resolved_on_use() -> None:
+    assert resolve_reference("trainables.base.registry:Registry") is Registry
