@@ -130,7 +130,7 @@ def test_resume_tells_what_a_kill_left_out(uri: str, tmp_path: Path, spool_is_lo
     resumed = listener_for(uri, spool)
     never = record(4, State.FAIL, 1, reason="NaN")
     tests = {done.key: {"test/auroc/near": 0.5}, untested.key: {"test/auroc/near": 0.25}}
-    resumed.recall([done, cut, unended, untested, never], tests)
+    resumed.add_missing([done, cut, unended, untested, never], tests)
     if not spool_is_lost:
         new = [(e["op"], e["key"]) for e in spooled(spool)[told:] if e["key"]]
         assert new == [

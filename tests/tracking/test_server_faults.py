@@ -126,7 +126,7 @@ def test_server_away_for_the_whole_run(server: Server, tmp_path: Path) -> None:
     first.start()
     study(first, 3, 10)
     assert first.close("FINISHED", 1) == 3 + 30 + 3 + 2
-    first._courier._thread.join()  # in a study the process ends here
+    first._delivery._thread.join()  # in a study the process ends here
     assert first.problems == []
     with Proxy(server.port, port):
         for _ in range(2):

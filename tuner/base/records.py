@@ -140,7 +140,7 @@ def trial_key(lane: str, number: int) -> str:
     return f"{number:04d}" if lane == "search" else f"{lane}-{number:04d}"
 
 
-def commonest(reasons: Sequence[str]) -> str:
+def most_common(reasons: Sequence[str]) -> str:
     """Return the reason that occurs most, with its count."""
     if not reasons:
         return "no reason recorded"

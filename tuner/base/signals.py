@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and other reasons to end, noted and looked at: a study ends at a moment of its own choosing."""
+"""SIGINT, SIGTERM and a lost lease, recorded when they occur; the driver checks for them where it can stop safely."""
 
 import signal
 import threading
@@ -10,9 +10,12 @@ from tuner.base.errors import Interrupted, LeaseLost
 
 
 class Signals:
-    """A flag that every wait looks at; a second SIGINT ends the process at once.
+    """Records a request to stop; every wait of the driver checks it. A second SIGINT ends the process at once.
 
-    `ask` and `lose` may be called from any thread.
+    `request_stop` and `lose_lease` may be called from any thread.
+
+    Attributes:
+        exit_code: 130 after SIGINT, 143 after SIGTERM or a stop request; 0 if nobody wants the study to end.
     """
 
     def __init__(self) -> None:
@@ -20,13 +23,14 @@ class Signals:
         self._lost = ""
 
     def install(self) -> None:
-        """Take both signals; outside the main thread they stay as they are."""
+        """Install the handlers of both signals; does nothing outside the main thread."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, self._note)
+                signal.signal(number, self._handle)
 
     @contextmanager
     def installed(self) -> Iterator["Signals"]:
+        """Install the handlers, and restore the earlier ones at the end."""
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         self.install()
         try:
@@ -36,25 +40,26 @@ class Signals:
                 for number, handler in before.items():
                     signal.signal(number, handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.exit_code and number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             signal.raise_signal(signal.SIGINT)
-        self.ask(number)
+        self.request_stop(number)
 
-    def ask(self, number: int) -> None:
-        """Ask the study to save and end as if the signal had come."""
+    def request_stop(self, number: int) -> None:
+        """Have the study save and end, as if the signal `number` had been received."""
         self.exit_code = self.exit_code or 128 + number
 
-    def lose(self, reason: str) -> None:
-        """Have the study end without writing any more: the run is no longer this driver's."""
+    def lose_lease(self, reason: str) -> None:
+        """Have the study end without writing any more: this driver no longer holds the run."""
         self._lost = self._lost or reason
 
-    def asked(self) -> bool:
+    def stop_requested(self) -> bool:
+        """Return whether `check` would raise."""
         return self.exit_code != 0 or self._lost != ""
 
     def check(self) -> None:
-        """Raise LeaseLost or Interrupted if there is a reason to end."""
+        """Raise LeaseLost or Interrupted if the study has to end."""
         if self._lost:
             raise LeaseLost(self._lost)
         if self.exit_code:

@@ -212,7 +212,7 @@ class Service:
                 stage("probe", "how many trials share a GPU")
                 controller.resources = self._tell(self._probe(sharing, assets, console), lease, console)
             if self.resume:
-                tracking.recall(controller.records(), controller.evaluations.metrics())
+                tracking.add_missing(controller.records(), controller.evaluations.metrics())
             console.reference = controller.reference
             self._work(controller, stage)
         except StudyHalted:

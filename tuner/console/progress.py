@@ -106,7 +106,7 @@ class Console:
     def evaluated(self, record: TrialRecord, metrics: Mapping[str, float]) -> None:
         """Do nothing: `progress` counts evaluations, and the answer shows their values."""
 
-    def left(self, key: str, path: Path) -> None:
+    def artifact_written(self, key: str, path: Path) -> None:
         """Do nothing: files that trials leave are shown by MLflow."""
 
     def ended(self, record: TrialRecord) -> None:

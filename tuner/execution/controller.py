@@ -16,7 +16,7 @@ from trainables.ray.trainable import Assets
 from tuner.analysis.results import ArmResult
 from tuner.analysis.selection import best, feasible, point_of
 from tuner.base.errors import StudyFailed
-from tuner.base.records import Role, State, TrialRecord, commonest
+from tuner.base.records import Role, State, TrialRecord, most_common
 from tuner.base.signals import Signals
 from tuner.devices.resources import Resources
 from tuner.execution import confirmation, remote_tasks
@@ -208,7 +208,7 @@ class Controller:
         self._run(lanes, assets, deadline, "search", self.plan.budget)
         records = self.search.records()
         if records and all(r.state is State.FAIL for r in records):
-            raise StudyFailed(f"every trial failed; most often: {commonest([r.reason for r in records])}")
+            raise StudyFailed(f"every trial failed; most often: {most_common([r.reason for r in records])}")
 
     def _run(
         self,
@@ -261,7 +261,7 @@ class Controller:
                 log=self.folder.log,
                 keep=self._keep,
                 opened=self._opened_by_search if what == "search" else lambda names: None,
-                asked_to_stop=self.signals.asked,
+                asked_to_stop=self.signals.stop_requested,
                 epoch_timeout_s=self.plan.epoch_timeout_s,
                 longest_epoch_s=max((r.longest_epoch_s for r in self.records()), default=0.0),
                 pack=self.resources.pack,
@@ -284,7 +284,7 @@ class Controller:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(self.folder.files.read(name))
         for listener in self.listeners:
-            listener.left(key, path)
+            listener.artifact_written(key, path)
 
     def run_evaluate(self, records: Sequence[TrialRecord]) -> None:
         """Score the checkpoints of complete trials on the sealed test splits.

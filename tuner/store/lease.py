@@ -289,7 +289,7 @@ class Lease:
                 late = self.lock is None and self.clock() - renewed > 0.75 * self.silence_s
                 reason = self.problem if late else ""
             if reason:
-                signals.lose(reason)
+                signals.lose_lease(reason)
                 return
 
     def _beat(self, signals: Signals) -> str:
@@ -300,7 +300,7 @@ class Lease:
         if any(claim.held and claim.generation > self._claim.generation for claim in self._others()):
             return "another driver has taken the run over; this one has ended"
         if stop_name(self._claim).rpartition("/")[2] in names:
-            signals.ask(15)
+            signals.request_stop(15)
         with self._writing:
             self._put(beat=self._claim.beat + 1)
         return ""

@@ -86,5 +86,5 @@ class Retention:
     def evaluated(self, record: TrialRecord, metrics: Mapping[str, float]) -> None:
         """Do nothing."""
 
-    def left(self, key: str, path: Path) -> None:
+    def artifact_written(self, key: str, path: Path) -> None:
         """Do nothing."""

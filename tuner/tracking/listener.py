@@ -60,17 +60,17 @@ class TrackingListener:
     def ended(self, record: TrialRecord) -> None:
         self.tracker.close_child(record.key, record.state.value, record.reason)
 
-    def left(self, key: str, path: Path) -> None:
+    def artifact_written(self, key: str, path: Path) -> None:
         self.tracker.artifact(key, path, "files")
 
     def evaluated(self, record: TrialRecord, metrics: Mapping[str, float]) -> None:
         self.tracker.final(record.key, metrics)
 
-    def recall(self, records: Iterable[TrialRecord], tests: Mapping[str, Mapping[str, float]]) -> None:
+    def add_missing(self, records: Iterable[TrialRecord], tests: Mapping[str, Mapping[str, float]]) -> None:
         """Tell MLflow what the storage knows and the spool does not: a kill fell between the two, or it is gone."""
-        told = self.tracker.told()
+        spooled = self.tracker.spooled()
         for record in records:
-            known = told.get(record.key)
+            known = spooled.get(record.key)
             if known is None:
                 self._declare(record, new=True)
             for epoch in record.history:

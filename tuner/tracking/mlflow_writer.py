@@ -36,7 +36,7 @@ class _Pending:
     steps: dict[str, int] = field(default_factory=dict)
 
 
-class Sender:
+class MlflowWriter:
     """The side that speaks to MLflow; used by the writer's thread alone, except for looking up ids.
 
     Args:

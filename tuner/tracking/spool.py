@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 Event = dict[str, Any]
 
 
-class Page(NamedTuple):
+class EventBatch(NamedTuple):
     """Some events in order, the offset behind the last one, and the lines that could not be read."""
 
     events: list[Event]
@@ -66,7 +66,7 @@ class Spool:
                 os.ftruncate(self._file, os.fstat(self._file).st_size - written)
                 raise OSError(f"{self.path}: the disk took {written} of {len(line)} bytes")
 
-    def read(self, offset: int, max_events: int, max_bytes: int = 4_000_000) -> Page:
+    def read(self, offset: int, max_events: int, max_bytes: int = 4_000_000) -> EventBatch:
         """Return the events from `offset` on, at least one if there is one, and at most `max_events`."""
         events: list[Event] = []
         broken: list[str] = []
@@ -85,7 +85,7 @@ class Spool:
                 except ValueError as error:
                     broken.append(f"{self.path.name}: unreadable event at byte {offset}: {error}")
                 offset += len(line)
-        return Page(events, offset, broken)
+        return EventBatch(events, offset, broken)
 
     def __iter__(self) -> Iterator[Event]:
         """Go through every readable event from the first, delivered or not."""
@@ -148,7 +148,7 @@ class Spool:
         return offset if os.pread(self._file, 1, offset - 1) == b"\n" else 0
 
 
-class Courier:
+class DeliveryThread:
     """A thread that takes a spool's events, in order and in pages, to somewhere that may be away.
 
     Args:
@@ -156,7 +156,7 @@ class Courier:
         connect: called before every page and again after every failure; returns True if the receiver knows
             nothing of this spool, which sends it everything from the beginning.
         deliver: takes a page or raises; it may get events again that it already took.
-        lose: called after a failure, with the reason.
+        on_failure: called after a failure, with the reason.
         interval_s: pause between pages while there is nothing to catch up on.
     """
 
@@ -168,13 +168,13 @@ class Courier:
         self,
         spool: Spool,
         connect: Callable[[], bool],
-        deliver: Callable[[Page], None],
-        lose: Callable[[Exception], None],
+        deliver: Callable[[EventBatch], None],
+        on_failure: Callable[[Exception], None],
         interval_s: float,
     ) -> None:
-        self._spool, self._connect, self._deliver, self._lose = spool, connect, deliver, lose
+        self._spool, self._connect, self._deliver, self._on_failure = spool, connect, deliver, on_failure
         self._interval_s = interval_s
-        self._thread = threading.Thread(target=self._loop, name="spool-courier", daemon=True)
+        self._thread = threading.Thread(target=self._loop, name="mlflow-delivery", daemon=True)
         self._wake = threading.Event()
         self._caught_up = threading.Condition()
         self._deadline = math.inf
@@ -223,7 +223,7 @@ class Courier:
                 more = True
                 self.failures += 1
                 self._page_size = max(50, self._page_size // 2)  # a slow receiver may manage less in time
-                self._lose(error)
+                self._on_failure(error)
                 with self._caught_up:
                     self._backoff += 1
                     self._caught_up.notify_all()

@@ -20,8 +20,8 @@ from typing import Any
 from tuner.base.urls import redact, resolved
 from tuner.tracking.connection import open_store
 from tuner.tracking.mlflow_uris import check_uri
-from tuner.tracking.mlflow_writer import Sender, one_line
-from tuner.tracking.spool import Courier, Page, Spool
+from tuner.tracking.mlflow_writer import MlflowWriter, one_line
+from tuner.tracking.spool import DeliveryThread, EventBatch, Spool
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _MAX_PROBLEMS = 200
 
 
 @dataclass
-class Told:
+class SpooledState:
     """What was said of a trial so far: its last epoch, its end ("" while it runs), whether `final` was called."""
 
     step: int = 0
@@ -71,15 +71,17 @@ class Tracker:
         consumer = hashlib.sha256(f"{redact(store)}\n{experiment}\n{run}".encode()).hexdigest()[:16]
         self._tags = _texts(tags, _MAX_TAG)
         self._spool = Spool(spool, consumer)
-        self._sender = Sender(store, experiment, run, open_store, self._problem)
-        self._courier = Courier(self._spool, self._sender.connect, self._deliver, self._failed, interval_s)
+        self._writer = MlflowWriter(store, experiment, run, open_store, self._problem)
+        self._delivery = DeliveryThread(
+            self._spool, self._writer.connect, self._deliver, self._failed, interval_s
+        )
         self._problems: dict[str, None] = {}
         self._errors, self._last_error = 0, ""
 
     def start(self) -> None:
         """Start the writer: what an earlier process left behind goes out, then the study's run reopens."""
         self._put(op="start", key="", tags=self._tags)
-        self._courier.start()
+        self._delivery.start()
 
     def child(
         self,
@@ -155,7 +157,7 @@ class Tracker:
 
         Returns early while the store keeps failing: then waiting is `close`'s business.
         """
-        return self._courier.flush(timeout_s)
+        return self._delivery.flush(timeout_s)
 
     def close(self, status: str, timeout_s: float = 30) -> int:
         """End the study's run (FINISHED, FAILED or KILLED) and the writer, and log the problems.
@@ -164,8 +166,8 @@ class Tracker:
             The number of events still undelivered; they stay in the spool and go out at the next start.
         """
         self._put(op="close", key="", status=status)
-        unsent = self._courier.stop(timeout_s)
-        if not self._courier.alive:
+        unsent = self._delivery.stop(timeout_s)
+        if not self._delivery.alive:
             self._spool.close()
         for problem in self.problems:
             log.warning("MLflow: %s", problem)
@@ -175,13 +177,13 @@ class Tracker:
             )
         return unsent
 
-    def told(self) -> dict[str, Told]:
+    def spooled(self) -> dict[str, SpooledState]:
         """Return {key of a trial: what the spool has of it}, delivered or not."""
-        found: dict[str, Told] = {}
+        found: dict[str, SpooledState] = {}
         for event in self._spool:
             if not event["key"]:
                 continue
-            known = found.setdefault(event["key"], Told())
+            known = found.setdefault(event["key"], SpooledState())
             if event["op"] == "metrics":
                 known.step = max(known.step, event["step"])
             elif event["op"] == "close":
@@ -196,12 +198,12 @@ class Tracker:
 
     def child_id(self, key: str) -> str | None:
         """Return the MLflow id of a trial's run, once the store has answered."""
-        run = self._sender.runs.get(key)
+        run = self._writer.runs.get(key)
         return run.id if run else None
 
     def experiment_id(self) -> str | None:
         """Return the MLflow id of the experiment, once the store has answered."""
-        return self._sender.experiment_id or None
+        return self._writer.experiment_id or None
 
     @property
     def problems(self) -> list[str]:
@@ -233,18 +235,18 @@ class Tracker:
         except (OSError, TypeError, ValueError) as error:  # a full disk must not end the study
             self._problem(f"{event['key'] or 'study'}: {event['op']} lost: {error}")
 
-    def _deliver(self, page: Page) -> None:
-        self._sender.send(page.events)
+    def _deliver(self, page: EventBatch) -> None:
+        self._writer.send(page.events)
         for line in page.broken:
             self._problem(line)
-        if self._courier.failures:
+        if self._delivery.failures:
             log.info("MLflow: the tracking store answers again")
 
     def _failed(self, error: Exception) -> None:
-        self._sender.disconnect()
+        self._writer.disconnect()
         self._errors += 1
         self._last_error = one_line(error)
-        if self._courier.failures == 1:
+        if self._delivery.failures == 1:
             log.warning("MLflow: %s; events are kept in %s", self._last_error, self._spool.path)
 
     def _problem(self, line: str) -> None:

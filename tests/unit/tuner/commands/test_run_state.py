@@ -243,7 +243,7 @@ def test_stop_ends_the_very_process_that_holds_the_lease(
         "signals = Signals()\n"
         "with signals.installed(), RunFolder(sys.argv[1], 'one').lease().held(signals):\n"
         "    print('held', flush=True)\n"
-        "    while not signals.asked(): time.sleep(0.01)\n"
+        "    while not signals.stop_requested(): time.sleep(0.01)\n"
         "sys.exit(signals.exit_code)"
     )
     process = subprocess.Popen(

@@ -44,7 +44,7 @@ sys.stdin.readline()
 try:
     with mine.held(signals, lambda text: print("waits", flush=True)):
         print("held", flush=True)
-        while not signals.asked():
+        while not signals.stop_requested():
             time.sleep(0.01)
         signals.check()
 except UsageError as error:
@@ -299,7 +299,7 @@ def beaten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lock: Path | None) -
         while not mine.problem:
             time.sleep(0.01)
         for _ in range(200 if lock is None else 5):
-            if signals.asked():
+            if signals.stop_requested():
                 break
             time.sleep(0.01)
     return signals, mine

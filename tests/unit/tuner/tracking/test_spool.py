@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tuner.tracking.spool import Courier, Page, Spool
+from tuner.tracking.spool import DeliveryThread, EventBatch, Spool
 
 
 def _events(spool: Spool, n: int = 1000) -> list[int]:
@@ -106,13 +106,15 @@ class _Receiver:
         self.away = False
         self.new = False
         self.errors: list[str] = []
-        self.courier = Courier(spool, self.connect, self.deliver, lambda e: self.errors.append(str(e)), 0.02)
+        self.delivery = DeliveryThread(
+            spool, self.connect, self.deliver, lambda e: self.errors.append(str(e)), 0.02
+        )
 
     def connect(self) -> bool:
         new, self.new = self.new, False
         return new
 
-    def deliver(self, page: Page) -> None:
+    def deliver(self, page: EventBatch) -> None:
         if self.away:
             raise ConnectionError("away")
         self.got += [event["n"] for event in page.events]
@@ -122,16 +124,16 @@ def test_nothing_is_lost_while_the_receiver_is_away(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool")
     receiver = _Receiver(spool)
     receiver.away = True
-    receiver.courier.start()
+    receiver.delivery.start()
     for n in range(10):
         spool.append({"n": n})
-    assert receiver.courier.flush(0.5) == 10
+    assert receiver.delivery.flush(0.5) == 10
     assert receiver.errors
     receiver.away = False
-    assert receiver.courier.flush(10) == 0
+    assert receiver.delivery.flush(10) == 0
     assert receiver.got == list(range(10))
-    assert receiver.courier.stop(5) == 0
-    assert not receiver.courier.alive
+    assert receiver.delivery.stop(5) == 0
+    assert not receiver.delivery.alive
 
 
 def test_new_receiver_gets_the_whole_story(tmp_path: Path) -> None:
@@ -141,8 +143,8 @@ def test_new_receiver_gets_the_whole_story(tmp_path: Path) -> None:
     spool.append({"n": 1})
     receiver = _Receiver(spool)
     receiver.new = True
-    receiver.courier.start()
-    assert receiver.courier.stop(5) == 0
+    receiver.delivery.start()
+    assert receiver.delivery.stop(5) == 0
     assert receiver.got == [0, 1]
 
 
@@ -151,7 +153,7 @@ def test_stop_keeps_its_deadline_while_the_receiver_is_away(tmp_path: Path) -> N
     spool.append({"n": 0})
     receiver = _Receiver(spool)
     receiver.away = True
-    receiver.courier.start()
+    receiver.delivery.start()
     begin = time.monotonic()
-    assert receiver.courier.stop(0.5) == 1
+    assert receiver.delivery.stop(0.5) == 1
     assert time.monotonic() - begin < 3
