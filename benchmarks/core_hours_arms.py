@@ -15,7 +15,6 @@ from ray.tune.search.optuna import OptunaSearch
 
 from search_spaces.domain import Domain, Float, Int
 from search_spaces.study import Objective
-from trainables import networks
 from trainables.base.seeds import derive_seed
 from trainables.base.streams import Streams
 from trainables.data.types.benchmark import Benchmark
@@ -25,6 +24,7 @@ from trainables.methods.adversarial import PGDAT
 from trainables.networks.small_cnn import SmallCNN
 from trainables.options import build
 from trainables.options.adversarial import PGDATOptions
+from trainables.options.networks import NETWORKS
 from trainables.ray.packed_trainable import PackTrainable
 from trainables.ray.trainable import VALIDATION_SEED, Assets, StudyTrainable, Trial
 from trainables.training import checkpoints
@@ -36,6 +36,7 @@ from tuner.search.schedulers import schedule
 from tuner.store.trial_store import LaneStore, open_storage
 
 FOLDER = "CORE_HOURS_FOLDER"  # the variable that tells workers where to leave what their start has cost
+NARROW = f"{__name__}:narrow_cnn"
 WORKERS, EPOCHS, FIRST_RUNG, REDUCTION = 2, 9, 1, 3
 OBJECTIVE = Objective("val/accuracy/robust_0.15")
 VALIDATION: dict[str, Any] = {"groups": ("robust",), "robust_epsilons": (0.15,), "steps": 10}
@@ -59,10 +60,15 @@ class Ended:
 
 def use_narrow() -> None:
     """Let `small_cnn` be the narrow network in this process."""
-    usual = networks._ARCHITECTURES["small_cnn"]
-    if usual.make is SmallCNN:
-        made = replace(usual, make=lambda *shape: narrowed(SmallCNN(*shape)))
-        networks._ARCHITECTURES["small_cnn"] = made
+    usual = NETWORKS["small_cnn"]
+    if usual.build != NARROW:
+        NETWORKS.unregister("small_cnn")
+        NETWORKS.register(replace(usual, build=NARROW))
+
+
+def narrow_cnn(*arguments: Any) -> SmallCNN:
+    """Return `small_cnn` with fewer channels."""
+    return narrowed(SmallCNN(*arguments))
 
 
 def begin_worker() -> None:

@@ -4,6 +4,8 @@ from torch import Tensor, nn
 
 from trainables.networks.body import Body, initialise
 
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU}
+
 
 class WideBlock(nn.Module):
     """Two 3x3 convolutions, each behind batch norm and activation, with dropout between them.
@@ -40,7 +42,7 @@ class WideResNet(Body):
     Args:
         depth: 6 n + 4 for n blocks in each group.
         widen: the groups have 16, 32 and 64 times this many channels.
-        activation: the non-linearity everywhere, `nn.ReLU` or `nn.SiLU`.
+        activation: the non-linearity everywhere, "relu" or "silu".
 
     Source:
         Zagoruyko & Komodakis 2016; SiLU as in Gowal et al. 2020. WRN-40-2 has 2.24 M and WRN-28-10 36.48 M
@@ -55,19 +57,20 @@ class WideResNet(Body):
         *,
         depth: int,
         widen: int,
-        activation: type[nn.Module] = nn.ReLU,
+        activation: str = "relu",
     ) -> None:
         super().__init__()
         if (depth - 4) % 6:
             raise ValueError(f"the depth of a wide ResNet is 6 n + 4, not {depth}")
+        act = ACTIVATIONS[activation]
         layers: list[nn.Module] = [nn.Conv2d(shape[0], 16, 3, padding=1, bias=False)]
         width_in = 16
         for width, first_stride in ((16 * widen, 1), (32 * widen, 2), (64 * widen, 2)):
             for block in range((depth - 4) // 6):
                 stride = first_stride if block == 0 else 1
-                layers.append(WideBlock(width_in, width, stride, dropout, activation))
+                layers.append(WideBlock(width_in, width, stride, dropout, act))
                 width_in = width
-        self.layers = nn.Sequential(*layers, nn.BatchNorm2d(width_in), activation())
+        self.layers = nn.Sequential(*layers, nn.BatchNorm2d(width_in), act())
         self.head = nn.Linear(width_in, num_classes)
         initialise(self)
 

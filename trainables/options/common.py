@@ -3,19 +3,10 @@
 from dataclasses import dataclass
 
 from trainables.base.schema import group, option
+from trainables.options.networks import NETWORKS
 
 ATTACKS = ("none", "fgsm", "pgd", "mifgsm", "eba", "eba_pgd", "gauss", "signnoise")
 INLIER_ATTACKS = ("none", "ce", "energy")
-NETWORKS = (
-    "small_cnn",
-    "wrn_40_2",
-    "wrn_28_10",
-    "wrn_28_10_silu",
-    "preact_resnet18",
-    "resnet50",
-    "mobilenet_v3_small",
-    "mobilenet_v3_large",
-)
 
 
 @dataclass(frozen=True)
@@ -123,7 +114,6 @@ class OutlierOptions:
 __all__ = [
     "ATTACKS",
     "INLIER_ATTACKS",
-    "NETWORKS",
     "AttackOptions",
     "OutlierOptions",
     "PretrainOptions",

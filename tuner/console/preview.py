@@ -7,6 +7,7 @@ from trainables.data.types import catalog
 from trainables.data.types.availability import evaluation_sets
 from trainables.options import fields_of
 from trainables.options.methods import METHODS
+from trainables.options.networks import NETWORKS
 from tuner.analysis.metric_text import duration, setting_text
 from tuner.planning.cost_history import Pace
 from tuner.planning.packability import pack_text
@@ -14,17 +15,6 @@ from tuner.planning.plan import LanePlan, Plan, expected_epochs
 from tuner.planning.space_overrides import RESERVED
 from tuner.store import warm_start
 
-# parameters of the classifiers at 10 classes; the smallest is for 8 x 8 grey images
-PARAMETERS = {
-    "small_cnn": 33.5e3,
-    "wrn_40_2": 2.24e6,
-    "wrn_28_10": 36.5e6,
-    "wrn_28_10_silu": 36.5e6,
-    "preact_resnet18": 11.2e6,
-    "resnet50": 25.6e6,
-    "mobilenet_v3_small": 2.5e6,
-    "mobilenet_v3_large": 5.5e6,
-}
 COPIES = {"adam": 3, "sgd": 2}  # weights, and the optimiser's moments
 
 
@@ -177,13 +167,13 @@ def checkpoint_size(lane: LanePlan) -> int | None:
     """Return the estimated bytes of one checkpoint, the largest of what the space allows; None if unknown.
 
     Example:
-        small_cnn with Adam: 33,500 parameters x 4 bytes x 3 = 402,000
+        small_cnn with Adam: 33,546 parameters x 4 bytes x 3 = 402,552
     """
     known = fields_of(METHODS[lane.method].options)
     networks = _values(lane, "network", known)
     copies = max((COPIES.get(name, 3) for name in _values(lane, "optimizer", known)), default=3)
-    sizes = [PARAMETERS[name] for name in networks if name in PARAMETERS]
-    return round(max(sizes) * 4 * copies) if sizes else None
+    sizes = [NETWORKS[name].parameters for name in networks if name in NETWORKS]
+    return max(sizes) * 4 * copies if sizes else None
 
 
 def _values(lane: LanePlan, key: str, known: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -5,7 +5,9 @@ import torch
 
 from trainables.base.errors import InputError
 from trainables.networks import Normalize, build
-from trainables.options.common import NETWORKS
+from trainables.options import build as build_options
+from trainables.options.classifiers import StandardOptions
+from trainables.options.networks import NETWORKS, NetworkSpec
 
 COLOUR = ((3, 32, 32), (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
 GREY = ((1, 8, 8), (0.3,), (0.4,))
@@ -32,7 +34,40 @@ def test_parameter_counts(name, data, millions):
         assert parameters(build(name, 10, *data)) == round(millions * 1e6)
 
 
-@pytest.mark.parametrize("name", [n for n in NETWORKS if not n.startswith("wrn_28")])
+@pytest.mark.parametrize("spec", NETWORKS, ids=lambda spec: spec.name)
+def test_a_spec_tells_parameters_and_memory_of_training(spec):
+    """On the meta device, which computes nothing: 16 bytes per parameter, and what autograd keeps."""
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage
+        return tensor
+
+    with torch.device("meta"):
+        data = GREY if spec.name == "small_cnn" else COLOUR
+        assert parameters(build(spec.name, 10, *data)) == spec.parameters
+        network = build(spec.name, 10, *COLOUR).train()
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            network(torch.empty(64, *COLOUR[0]))
+    weights = {p.untyped_storage()._cdata for p in network.parameters()}
+    activations = sum(storage.nbytes() for key, storage in kept.items() if key not in weights)
+    assert (16 * parameters(network) + activations) / 1e6 == pytest.approx(spec.cost, rel=0.01)
+
+
+def test_a_network_that_is_registered_later_is_built_and_allowed_as_an_option():
+    usual = NETWORKS["small_cnn"]
+    NETWORKS.register(NetworkSpec("mine", usual.build, 6, 6, 1.0, 1, "a test"))
+    try:
+        assert build_options(StandardOptions, {"network": "mine"}).network == "mine"
+        assert build("mine", 3, (1, 6, 6), (0.5,), (0.5,)).head.out_features == 3
+    finally:
+        NETWORKS.unregister("mine")
+    with pytest.raises(InputError, match="must be one of small_cnn, wrn_40_2"):
+        build_options(StandardOptions, {"network": "mine"})
+
+
+@pytest.mark.parametrize("name", [n for n in NETWORKS.names if not n.startswith("wrn_28")])
 def test_logits_are_the_head_of_the_features(name):
     torch.manual_seed(0)
     shape = GREY if name == "small_cnn" else COLOUR
@@ -46,7 +81,7 @@ def test_logits_are_the_head_of_the_features(name):
         torch.testing.assert_close(network.body(network.normalize(images)), logits)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS.names)
 @pytest.mark.parametrize("shape", [(3, 64, 64), (1, 32, 32)])
 def test_other_sizes_and_channels(name, shape):
     with torch.device("meta"):
@@ -94,8 +129,14 @@ def test_dropout_acts_in_training_only():
     ("name", "classes", "data", "message"),
     [
         ("smal_cnn", 4, GREY, "did you mean small_cnn"),
-        ("resnet50", 4, GREY, "32 to 1024 pixels a side, not 8 x 8"),
-        ("small_cnn", 4, ((1, 224, 224), (0.5,), (0.5,)), "not 224 x 224"),
+        ("resnet50", 4, GREY, "32 to 1024 pixels a side, not 8 x 8; these take them: small_cnn, wrn_40_2, "),
+        (
+            "small_cnn",
+            4,
+            ((1, 224, 224), (0.5,), (0.5,)),
+            "not 224 x 224; these take them: resnet50, mobilenet_v3_small, mobilenet_v3_large$",
+        ),
+        ("small_cnn", 4, ((1, 2, 2), (0.5,), (0.5,)), "not 2 x 2; no network takes them"),
         ("small_cnn", 1, GREY, "2 classes"),
         ("small_cnn", 4, ((3, 8, 8), (0.5,), (0.5,)), "3 channels, but mean has 1"),
     ],

@@ -1,0 +1,89 @@
+"""The classifier architectures by name: how each is built, which images it takes, what training it costs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainables.base.registry import Registry
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """A classifier architecture.
+
+    Attributes:
+        name: as `--set network=NAME`, studies and checkpoints say it.
+        build: "module:callable" of (num_classes, shape, dropout, **arguments) that returns a
+            `trainables.networks.body.Body`; imported on use, because it needs torch.
+        smallest, largest: the side of its images in pixels.
+        cost: memory of a training step with Adam in MB, on 64 images of 3 x 32 x 32 and 10 classes: 16 bytes for
+            each parameter (weight, gradient, two moments) and the activations kept for the backward pass. Training
+            time has the same order.
+        parameters: their number at 10 classes, on 3 x 32 x 32 (`small_cnn`, which grows with the image: on 1 x 8 x 8).
+        about: one phrase, with the source.
+        arguments: further keyword arguments of `build`.
+    """
+
+    name: str
+    build: str
+    smallest: int
+    largest: int
+    cost: float
+    parameters: int
+    about: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def takes(self, height: int, width: int) -> bool:
+        """Return whether it takes images of this size."""
+        return self.smallest <= min(height, width) and max(height, width) <= self.largest
+
+
+_WIDE = "trainables.networks.wide_resnet:WideResNet"
+_MOBILE = "trainables.networks.torchvision_nets:MobileNetV3"
+
+NETWORKS = Registry(
+    "network",
+    [
+        NetworkSpec(
+            "small_cnn",
+            "trainables.networks.small_cnn:SmallCNN",
+            *(4, 64, 14.3, 33_546),
+            "three convolutions and a linear layer, for the built-in digits",
+        ),
+        NetworkSpec(
+            *("wrn_40_2", _WIDE, 8, 128, 397.5, 2_243_546),
+            "wide ResNet of 40 layers, twice as wide (Zagoruyko & Komodakis 2016)",
+            {"depth": 40, "widen": 2},
+        ),
+        NetworkSpec(
+            *("wrn_28_10", _WIDE, 8, 128, 1767.6, 36_479_194),
+            "wide ResNet of 28 layers, ten times as wide (Zagoruyko & Komodakis 2016)",
+            {"depth": 28, "widen": 10},
+        ),
+        NetworkSpec(
+            *("wrn_28_10_silu", _WIDE, 8, 128, 2348.5, 36_479_194),
+            "the same with SiLU instead of ReLU (Gowal et al. 2020)",
+            {"depth": 28, "widen": 10, "activation": "silu"},
+        ),
+        NetworkSpec(
+            "preact_resnet18",
+            "trainables.networks.preact_resnet:PreActResNet18",
+            *(8, 128, 464.9, 11_172_170),
+            "pre-activation ResNet-18 (He et al. 2016)",
+        ),
+        NetworkSpec(
+            "resnet50",
+            "trainables.networks.torchvision_nets:ResNet50",
+            *(32, 1024, 489.6, 23_528_522),
+            "torchvision's ResNet-50",
+        ),
+        NetworkSpec(
+            *("mobilenet_v3_small", _MOBILE, 32, 1024, 48.2, 1_528_106), "torchvision's MobileNetV3, small"
+        ),
+        NetworkSpec(
+            *("mobilenet_v3_large", _MOBILE, 32, 1024, 129.4, 4_214_842),
+            "torchvision's MobileNetV3, large",
+            {"large": True},
+        ),
+    ],
+)
