@@ -24,6 +24,7 @@ from tuner.console.progress import Console
 from tuner.devices.allocation import Sharing
 from tuner.devices.resources import Resources
 from tuner.execution.controller import Controller
+from tuner.execution.ray_patch import check_ray_version
 from tuner.execution.ray_start import start_ray
 from tuner.planning import cost_history
 from tuner.planning.arguments import resume_command
@@ -61,6 +62,7 @@ class Service:
 
     def run(self) -> int:
         """Drive the run to its end and return the exit status (0, 1, 130, 143)."""
+        check_ray_version()
         with self.signals.installed():
             self.away = check_access(self.uri, self.plan.study)
             if self.options.address is not None:

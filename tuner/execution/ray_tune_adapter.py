@@ -11,8 +11,7 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.air.execution._internal import actor_manager
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayTaskError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
@@ -22,6 +21,7 @@ from trainables.ray.trainable import Assets, StudyTrainable
 from tuner.base.errors import StudyHalted
 from tuner.base.records import Decision
 from tuner.execution.pack_assignment import Packs
+from tuner.execution.ray_patch import report_lost_workers_as_actor_errors
 from tuner.execution.trial_queue import Assignment, TrialQueue
 from tuner.execution.watchdog import LivesInTheDriver, Watchdog
 
@@ -263,7 +263,7 @@ def run_queue(
         StudyHalted: the disk that takes the checkpoints is full; the trials in flight stay RUNNING.
         Exception: what the queue, its storage or its listeners raised.
     """
-    treat_lost_workers_as_lost_trials()
+    report_lost_workers_as_actor_errors()
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # every failure is in the trial's log and state
     halt = Halt()
     watchdog = Watchdog(epoch_timeout_s, longest_epoch_s * pack)
@@ -323,22 +323,3 @@ def configuration(assignment: Assignment, folder: str, validation: Mapping[str, 
 def _trial_name(trial: Any) -> str:
     name = "pack" if "pack" in trial.config else trial.config["_service"]["key"]
     return f"{name}-{trial.trial_id}"
-
-
-def treat_lost_workers_as_lost_trials() -> None:
-    """Make Tune 2.60 survive a worker killed for memory, and the like.
-
-    OutOfMemoryError, NodeDiedError and others are neither RayActorError nor RayTaskError; Tune's actor manager
-    raises on them and the whole study ends. Here they count as the death of that one actor.
-    """
-    original = actor_manager.RayActorManager._actor_task_failed
-    if getattr(original, "tolerant", False):
-        return
-
-    def tolerant(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
-        if isinstance(exception, RayError) and not isinstance(exception, (RayActorError, RayTaskError)):
-            exception = RayActorError(error_msg=f"{type(exception).__name__}: {exception}")
-        original(self, tracked_actor_task=tracked_actor_task, exception=exception)
-
-    tolerant.tolerant = True  # type: ignore[attr-defined]
-    actor_manager.RayActorManager._actor_task_failed = tolerant  # type: ignore[method-assign]
