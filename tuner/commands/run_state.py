@@ -18,7 +18,7 @@ from tuner.base.records import State, TrialRecord
 from tuner.planning import plan as plans
 from tuner.planning.arguments import parse, resume_command
 from tuner.planning.plan import Plan
-from tuner.store.lease import BEAT_S, Claim, Watch, read_claims
+from tuner.store.lease_claims import BEAT_S, Claim, Watch, read_claims
 from tuner.store.run_folder import RunFolder, all_runs
 from tuner.store.trial_reader import read_trials
 
@@ -212,9 +212,9 @@ def _read(folder: RunFolder, plan: Plan, data: dict[str, Any], study_storage: st
 
 
 def _state(facts: dict[str, Any], claim: Claim | None) -> RunState:
-    lives = claim.lives() if claim else False
-    if lives is not False:
-        return RunState.RUNNING if lives else RunState.SILENT
+    alive = claim.is_alive() if claim else False
+    if alive is not False:
+        return RunState.RUNNING if alive else RunState.SILENT
     if facts.get("finished"):
         return RunState.DONE
     ended = (facts.get("ended") or {}).get("state", "")
@@ -231,7 +231,7 @@ def _listen(found: list[Standing], sleep: Callable[[float], None]) -> list[Stand
         for standing in found:
             if standing.folder.name in silent:
                 for claim in read_claims(standing.folder.files)[:1]:
-                    if watch.lives(claim):
+                    if watch.is_alive(claim):
                         alive[standing.folder.name] = claim
                         silent.discard(standing.folder.name)
         sleep(BEAT_S / 6)

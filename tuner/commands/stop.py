@@ -11,7 +11,7 @@ from tuner.base.errors import StudyFailed, UsageError
 from tuner.commands.run_state import RunState, Standing, read_run
 from tuner.commands.status import state_text
 from tuner.planning.arguments import check_name
-from tuner.store.lease import Claim, Watch, machine, process_start, read_claims, stop_name
+from tuner.store.lease_claims import Claim, Watch, machine, process_start, read_claims
 from tuner.store.run_folder import now
 
 PATIENCE_S = 300.0
@@ -34,12 +34,12 @@ def stop(options: Any, say: Callable[[str], None], patience_s: float = PATIENCE_
     if run.claim is None or run.state not in (RunState.RUNNING, RunState.SILENT):
         raise UsageError(f"run {name!r} is not running: {state_text(run)}")
     request = {"from": f"process {os.getpid()} on {os.uname().nodename}", "at": now()}
-    run.folder.files.write(stop_name(run.claim), json.dumps(request).encode())
+    run.folder.files.write(run.claim.stop_file, json.dumps(request).encode())
     signalled = terminate(run.claim)
     how = "has SIGTERM" if signalled else "will find the request in the run folder"
     say(f"{run.claim} {how}; waiting until it has saved and ended")
     ended = _ended(run, patience_s)
-    run.folder.files.delete(stop_name(run.claim))
+    run.folder.files.delete(run.claim.stop_file)
     if ended is None:
         raise StudyFailed(
             f"{run.claim} still drives run {name!r} after {patience_s:.0f} s; it may be saving, so ask again later"
@@ -83,7 +83,7 @@ def _ended(run: Standing, patience_s: float) -> bool | None:
         found = [claim for claim in read_claims(run.folder.files) if claim.token == run.claim.token]
         if not found:
             return True
-        if watch.lives(found[0]) is False:
+        if watch.is_alive(found[0]) is False:
             return False
         time.sleep(POLL_S)
     return None

@@ -16,7 +16,8 @@ from tuner.base.records import State
 from tuner.base.signals import Signals
 from tuner.cli import run as launch
 from tuner.commands.run_state import RunState, read_run, read_runs
-from tuner.store.lease import Claim, Lease
+from tuner.store.lease import Lease
+from tuner.store.lease_claims import Claim
 
 ROOT = Path(__file__).resolve().parents[4]
 

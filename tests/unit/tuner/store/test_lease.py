@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ import pytest
 from trainables.base.storage import Folder
 from tuner.base.errors import LeaseLost, UsageError
 from tuner.base.signals import Signals
-from tuner.store import lease as leases
-from tuner.store.lease import Claim, Lease, Watch, process_start, read_claims, stop_name
+from tuner.store import lease_claims
+from tuner.store.lease import Lease
+from tuner.store.lease_claims import Claim, Watch, process_start, read_claims
 
 ROOT = Path(__file__).resolve().parents[4]
 BEAT_S, SILENCE_S = 0.05, 1.5
@@ -30,12 +32,12 @@ DRIVER = f"""
 import os, sys, time
 from pathlib import Path
 from trainables.base.storage import Folder
-from tuner.store import lease
+from tuner.store import lease, lease_claims
 from tuner.base.errors import LeaseLost, UsageError
 from tuner.base.signals import Signals
 folder, kind = Path(sys.argv[1]), sys.argv[2]
 if kind == "far":
-    lease.machine = lambda: f"machine of {{os.getpid()}}"
+    lease_claims.machine = lambda: f"machine of {{os.getpid()}}"
 lock = folder / "lease" / "lock" if kind == "local" else None
 signals = Signals()
 mine = lease.Lease(Folder(folder), lock, beat_s={BEAT_S}, silence_s={SILENCE_S})
@@ -150,9 +152,9 @@ def test_a_request_to_stop_reaches_the_driver_it_names_and_no_other(tmp_path: Pa
     with drivers(tmp_path, "far", "local") as (first, second):
         first.go()
         assert first.answer() == "held"
-        files.write(stop_name(Claim("0123")), b"{}")
+        files.write(Claim("0123").stop_file, b"{}")
         (claim,) = read_claims(files)
-        files.write(stop_name(claim), b"{}")
+        files.write(claim.stop_file, b"{}")
         assert first.answer() == "ended Interrupted"
         assert files.names("lease") == ["0123.stop"]
         second.go()
@@ -197,7 +199,7 @@ class SlowStore:
 @pytest.mark.parametrize("contenders", [2, 4])
 def test_never_two_and_never_none(monkeypatch: pytest.MonkeyPatch, contenders: int) -> None:
     """Twenty rounds of drivers that start within the store's own delays; no machine sees another's processes."""
-    monkeypatch.setattr(leases, "machine", lambda: "the observer's")
+    monkeypatch.setattr(lease_claims, "machine", lambda: "the observer's")
     for round_ in range(20):
         store: Any = SlowStore(round_)
         held: list[str] = []
@@ -205,7 +207,7 @@ def test_never_two_and_never_none(monkeypatch: pytest.MonkeyPatch, contenders: i
 
         def contend(name: str, store: Any = store, held: list[str] = held, settled: Any = settled) -> None:
             mine = Lease(store, None, beat_s=0.01, silence_s=30)
-            mine._claim = leases.replace(mine._claim, machine=name)
+            mine._claim = replace(mine._claim, machine=name)
             try:
                 with mine.held(Signals()):
                     held.append(name)
@@ -231,7 +233,7 @@ def test_life_is_judged_by_change_and_by_nobodys_clock() -> None:
     far = Claim("a", machine="elsewhere", since="2999-01-01T00:00:00+00:00")
 
     def seen(raw: bytes) -> bool | None:
-        return watch.lives(leases.replace(far, raw=raw))
+        return watch.is_alive(replace(far, raw=raw))
 
     assert seen(b"1") is None
     now[0] = 59.9
@@ -252,7 +254,7 @@ def test_the_wall_clock_decides_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     files = Folder(tmp_path)
     files.write("lease/dead.json", json.dumps({"machine": "another", "since": "2999-01-01"}).encode())
     with Lease(files, None, beat_s=0.02, silence_s=0.2).held(Signals()):
-        monkeypatch.setattr(leases, "machine", lambda: "a third")
+        monkeypatch.setattr(lease_claims, "machine", lambda: "a third")
         with pytest.raises(UsageError, match="is being driven by"):
             Lease(files, None, beat_s=0.02, silence_s=5).held(Signals()).__enter__()
 
@@ -260,10 +262,10 @@ def test_the_wall_clock_decides_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_process_is_known_by_when_it_began() -> None:
     mine = process_start(os.getpid())
     assert mine
-    me = Claim("a", pid=os.getpid(), machine=leases.machine(), start=mine)
-    assert me.lives() is True
-    assert leases.replace(me, start=f"{int(mine) - 1}").lives() is False  # another one had the number before
-    assert leases.replace(me, machine="elsewhere").lives() is None
+    me = Claim("a", pid=os.getpid(), machine=lease_claims.machine(), start=mine)
+    assert me.is_alive() is True
+    assert replace(me, start=f"{int(mine) - 1}").is_alive() is False  # another one had the number before
+    assert replace(me, machine="elsewhere").is_alive() is None
     child = subprocess.Popen(["true"])
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert process_start(child.pid) == ""  # a zombie
@@ -332,6 +334,6 @@ def test_what_a_driver_says_of_itself_can_be_read(tmp_path: Path) -> None:
             after = claim.beat
         assert claim.about == {"stage": "search", "concurrency": 2}
         assert claim.held
-        assert claim.lives() is True
+        assert claim.is_alive() is True
         assert "raw" not in json.loads(claim.raw)
     assert read_claims(Folder(tmp_path)) == []
