@@ -29,8 +29,9 @@ from tuner.base import environment
 from tuner.devices.ray_probe import RayCopies
 from tuner.devices.sharing_policy import Measured, Remembered, Way, context_of, fits
 from tuner.devices.sharing_probe import Kind, Limits, Probe
+from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import Plan
-from tuner.planning.resolve import Request, resolve
+from tuner.planning.resolve import resolve
 
 HEADING = ["network", "trials share the device as", "epochs/min, probe", "epochs/min, again", "of the best"]
 
@@ -70,7 +71,7 @@ class Noted(RayCopies):
 def plan_of(network: str, trials: int, device: str) -> Plan:
     """Return PGD-AT's lane of `adversarial_baselines` on the digits with so many trials."""
     settings = (f"network={network}", f"device={device}")
-    plan = resolve(Request("adversarial_baselines", settings=settings), "choice", "choice")
+    plan = resolve(LaunchOptions("adversarial_baselines", settings=settings), "choice", "choice")
     return replace(plan, lanes=(replace(plan.lanes[0], trials=trials),))
 
 

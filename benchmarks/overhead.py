@@ -157,14 +157,15 @@ def prepare_ours(trials: int, epochs: int, tracked: bool) -> Callable[[], None]:
     from tuner.base.records import Role
     from tuner.execution import ray_tune_adapter
     from tuner.execution.trial_queue import Lane, TrialQueue
-    from tuner.planning import resolve as resolving
+    from tuner.planning.launch_options import LaunchOptions
+    from tuner.planning.resolve import resolve
     from tuner.search.schedulers import schedule
     from tuner.store.trial_store import LaneStore, open_storage
     from tuner.tracking.listener import TrackingListener
     from tuner.tracking.tracker import Tracker
 
     ray_tune_adapter.StudyTrainable = noop()  # type: ignore[attr-defined,misc]
-    plan = resolving.resolve(resolving.Request(search_spaces.NAMES[0]), "overhead")
+    plan = resolve(LaunchOptions(search_spaces.NAMES[0]), "overhead")
     space = {"x": Float(0.0, 1.0), "y": Float(0.0, 1.0)}
     objectives = (Objective(OBJECTIVE),)
 

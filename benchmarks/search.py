@@ -32,7 +32,8 @@ from search_spaces.domain import Choice, Domain, Float
 from search_spaces.study import Objective
 from tuner.base.records import Decision, Role, State
 from tuner.execution.trial_queue import Assignment, Lane, TrialQueue
-from tuner.planning.resolve import Request, resolve
+from tuner.planning.launch_options import LaunchOptions
+from tuner.planning.resolve import resolve
 from tuner.search.schedulers import schedule
 from tuner.store.trial_store import LaneStore
 
@@ -73,7 +74,7 @@ def main() -> None:
 
 def make(study: str, count: int) -> None:
     """Train `count` random configurations of a study to their end, two at a time, and store their curves."""
-    plan = resolve(Request(study=study), "table")
+    plan = resolve(LaunchOptions(study=study), "table")
     lane = plan.lanes[0]
     memory = optuna.storages.InMemoryStorage()
     store = LaneStore(memory, "t", "search", Role.SEARCH, lane.space, plan.objectives, 0, "random")
@@ -134,7 +135,7 @@ class Curves:
     def read(cls, study: str, first_rung: int = 0) -> "Curves":
         """Read a study's table; `first_rung` 0 is the study's own."""
         content = json.loads((TABLES / f"{study}.json").read_text())
-        plan = resolve(Request(study=study), "table")
+        plan = resolve(LaunchOptions(study=study), "table")
         space = plan.lanes[0].space
         sign = 1.0 if content["direction"] == "maximize" else -1.0
         rows = content["rows"]

@@ -33,8 +33,9 @@ from trainables.options.methods import METHODS
 from trainables.ray.trainable import Assets, StudyTrainable
 from tuner import cli
 from tuner.execution import remote_tasks
+from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import LanePlan, Plan
-from tuner.planning.resolve import Request, resolve
+from tuner.planning.resolve import resolve
 
 PROFILES = [(name, p.dataset) for name in search_spaces.NAMES for p in search_spaces.get(name).profiles]
 
@@ -147,11 +148,11 @@ def resolved(study: str, dataset: str, data: Path, cache: Path) -> Plan:
         more.append(f"outliers.path={data / places[str(generator)]}")
     # a GAN's second phase needs an epoch of its own
     epochs = 2 if search_spaces.get(study).method == "robgan" else None
-    request = Request(
+    request = LaunchOptions(
         study,
         dataset=dataset,
         data_dir=str(data),
-        settings=settings(study) + more,
+        settings=(*settings(study), *more),
         max_epochs=epochs,
     )
     plan = resolve(request, "r")

@@ -20,8 +20,9 @@ from tuner.base.errors import Interrupted
 from tuner.devices.ray_probe import RayCopies
 from tuner.devices.sharing_policy import Measured, Remembered, Way, choose
 from tuner.devices.sharing_probe import Limits, Probe, ProbeFailed, settled
+from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import Plan
-from tuner.planning.resolve import Request, resolve
+from tuner.planning.resolve import resolve
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 WORKERS = {"PYTHONPATH": str(ROOT)}
@@ -30,7 +31,7 @@ QUICK = Limits(window_s=0.3)
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    request = Request("adversarial_baselines", settings=("attack.steps=2",))
+    request = LaunchOptions("adversarial_baselines", settings=("attack.steps=2",))
     plan = resolve(request, "r", "c")
     return replace(plan, lanes=plan.lanes[:1])
 

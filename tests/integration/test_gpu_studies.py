@@ -20,7 +20,8 @@ from trainables.ray.trainable import Assets
 from tuner.devices.ray_probe import RayCopies
 from tuner.devices.sharing_policy import Remembered, Way
 from tuner.devices.sharing_probe import Limits, Probe, settled
-from tuner.planning.resolve import Request, resolve
+from tuner.planning.launch_options import LaunchOptions
+from tuner.planning.resolve import resolve
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 WORKERS = {"PYTHONPATH": str(ROOT)}
@@ -137,7 +138,7 @@ def test_a_study_goes_on_with_a_quarter_where_the_gpu_does_not_answer(launcher: 
 
 def test_every_kind_of_gpu_of_a_cluster_is_measured_on_its_own(tmp_path: Path) -> None:
     """A head without GPU, two nodes of one kind of which the poorer has 2 CPUs for 2 GPUs, one of another kind."""
-    plan = resolve(Request("adversarial_baselines", settings=("attack.steps=2",)), "r", "c")
+    plan = resolve(LaunchOptions("adversarial_baselines", settings=("attack.steps=2",)), "r", "c")
     plan = replace(plan, lanes=plan.lanes[:1], pack=1)
     assets = Assets(load(plan.dataset, "", search_only=True).for_search())
 

@@ -12,7 +12,8 @@ from tests.tracking.stores import runs_of, spooled, steps
 from trainables.data.loading.open_dataset import load
 from trainables.data.types.splits import Split
 from tuner.base.records import Decision, Epoch, Role, State, TrialRecord
-from tuner.planning import resolve as resolving
+from tuner.planning.launch_options import LaunchOptions
+from tuner.planning.resolve import resolve
 from tuner.tracking.listener import TrackingListener, describe_datasets
 from tuner.tracking.system_metrics import SystemMetrics
 from tuner.tracking.tracker import Tracker
@@ -38,7 +39,7 @@ def record(number: int, state: State = State.RUNNING, epochs: int = 0, **more: A
 def listener_for(uri: str, spool: Path) -> TrackingListener:
     tracker = Tracker(uri, STUDY, "run-1", spool, {"study": STUDY}, interval_s=0.05)
     tracker.start()
-    plan = resolving.resolve(resolving.Request(STUDY), "run-1")
+    plan = resolve(LaunchOptions(STUDY), "run-1")
     listener = TrackingListener(tracker, plan, {"commit": "abc"})
     listener.datasets = describe_datasets(BENCHMARK, "")
     return listener

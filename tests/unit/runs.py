@@ -6,9 +6,9 @@ from typing import Any
 
 from tuner.base.records import Decision, Role
 from tuner.execution.trial_queue import Lane, TrialQueue
-from tuner.planning import resolve as resolving
+from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import Plan
-from tuner.planning.resolve import Request
+from tuner.planning.resolve import resolve
 from tuner.store.run_folder import RunFolder
 from tuner.store.trial_reader import study_name
 from tuner.store.trial_store import LaneStore, open_storage
@@ -24,8 +24,8 @@ class StoredRun:
     def __init__(self, root: Path, name: str = "one", trials: int = 12, **more: Any) -> None:
         self.folder = RunFolder(str(root), name)
         command = f"python launch.py --study aoe_sigma --run-name {name} --storage {root} --trials {trials}"
-        request = Request("aoe_sigma", trials=trials, confirm_seeds=2)
-        self.plan: Plan = resolving.resolve(request, name, command)
+        request = LaunchOptions("aoe_sigma", trials=trials, confirm_seeds=2)
+        self.plan: Plan = resolve(request, name, command)
         self.folder.create(self.plan, {"commit": "abc"}, **more)
         storage = open_storage(self.folder.storage_url(None))
         self.lanes = {

@@ -8,8 +8,9 @@ import numpy as np
 
 from tuner.analysis.results import ArmResult, StudyResult
 from tuner.base.records import Decision, Epoch, Role, State, TrialRecord
+from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import Plan
-from tuner.planning.resolve import Request, resolve
+from tuner.planning.resolve import resolve
 
 OBJECTIVE = "val/robust_auroc_0.1/all"
 CLEAN = "val/accuracy/clean"
@@ -31,7 +32,7 @@ CLAIM = "test/robust_auroc_0.1/near"
 def plan(trials: int = 20, **changes: Any) -> Plan:
     """Return the plan of aoe_sigma, as the command line makes it."""
     resolved = resolve(
-        Request("aoe_sigma", trials=trials), "aoe_sigma-test", "python launch.py --study aoe_sigma"
+        LaunchOptions("aoe_sigma", trials=trials), "aoe_sigma-test", "python launch.py --study aoe_sigma"
     )
     return replace(resolved, **changes)
 

@@ -36,7 +36,6 @@ ROOMS = {
     "matplotlib": {"tuner.report", "trainables.data.synthetic"},  # glyphs are drawn with its fonts
     "rich": {"tuner.console"},
     "ray": {"tuner.devices", "tuner.execution", "tuner.commands", "trainables.ray"},
-    "jsonargparse": {"tuner.planning"},
 }
 
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from tuner.base import environment
 from tuner.base.errors import UsageError
+from tuner.base.text import one_line
 from tuner.commands.source_export import export
-from tuner.planning.arguments import one_line
 
 CLUSTER_DIR = Path(".cluster")
 DATABASE_USER, TRACKING_USER = "tuner", "admin"
@@ -157,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             derived = on_premises(config, options.head, workers, options.user, options.key)
             sys.stdout.write(yaml.safe_dump(derived, sort_keys=False, width=200))
     except UsageError as error:
-        sys.stderr.write(f"tuner.commands.cluster_setup: {one_line(error)}\n")
+        sys.stderr.write(f"tuner.commands.cluster_setup: {one_line(error, limit=None)}\n")
         return 2
     return 0
 

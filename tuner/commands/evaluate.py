@@ -16,8 +16,10 @@ from trainables.evaluation.metrics import presets
 from trainables.options.methods import METHODS
 from tuner.base import environment
 from tuner.base.errors import UsageError
+from tuner.commands.json_file import write_json
 from tuner.console.evaluation_text import as_text
-from tuner.planning.arguments import STDOUT, check_name, write_json
+from tuner.planning.launch_options import STDOUT, LaunchOptions
+from tuner.planning.option_values import check_name
 from tuner.tracking.mlflow_uris import DEFAULT_URI
 from tuner.tracking.run_lookup import looks_like_run, trial_key_of, trial_of_run
 
@@ -35,7 +37,7 @@ class Target:
         return self.name if self.folder == "." else f"{self.folder.rstrip('/')}/{self.name}"
 
 
-def run_alone(options: Any) -> str:
+def run_alone(options: LaunchOptions) -> str:
     """Score the checkpoint that the options name and return what to print.
 
     Raises:
@@ -49,6 +51,7 @@ def run_alone(options: Any) -> str:
     to_file = options.json if options.json != STDOUT else None
     if to_file and not Path(to_file).resolve().parent.is_dir():
         raise UsageError(f"--json {to_file}: there is no folder {Path(to_file).parent}")
+    assert options.evaluate is not None
     target = find(options.evaluate, options.storage, options.tracking_uri)
     environment.apply_defaults()
     found = score(target, name, options)
@@ -59,7 +62,7 @@ def run_alone(options: Any) -> str:
     return as_text(found)
 
 
-def score(target: Target, protocol_name: str, options: Any) -> dict[str, Any]:
+def score(target: Target, protocol_name: str, options: LaunchOptions) -> dict[str, Any]:
     """Return the evaluation of a checkpoint as JSON values.
 
     Raises:

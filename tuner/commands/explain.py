@@ -1,25 +1,26 @@
 """`launch.py --why RUN TRIAL`: why a trial ended as it did, from what was stored when it did."""
 
 import re
-from typing import Any
 
 from tuner.analysis.metric_text import duration, plain, setting_text, value_text
 from tuner.analysis.selection import point_of
 from tuner.base.errors import UsageError
 from tuner.base.records import Decision, State, TrialRecord, trial_key
 from tuner.commands.run_state import RunState, Standing, read_run
-from tuner.planning.arguments import check_name
+from tuner.planning.launch_options import LaunchOptions
+from tuner.planning.option_values import check_name
 from tuner.search.learning_curves import rank
 
 LOG_LINES = 12
 
 
-def answer(options: Any) -> str:
+def answer(options: LaunchOptions) -> str:
     """Return what --why prints.
 
     Raises:
         UsageError: there is no such run or trial.
     """
+    assert options.why is not None
     name, trial = options.why
     check_name(name)
     run = read_run(name, options.storage, options.study_storage)

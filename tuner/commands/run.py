@@ -27,7 +27,8 @@ from tuner.execution.controller import Controller
 from tuner.execution.ray_patch import check_ray_version
 from tuner.execution.ray_start import start_ray
 from tuner.planning import cost_history
-from tuner.planning.arguments import resume_command
+from tuner.planning.command_line import resume_command
+from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import Plan, to_dict
 from tuner.report.build import write_report
 from tuner.search.budget import Usage
@@ -45,14 +46,17 @@ from tuner.tracking.tracker import Tracker
 COMPARED = 5  # runs behind the printed comparison link
 
 
+def run_study(plan: Plan, folder: RunFolder, options: LaunchOptions) -> int:
+    """Drive a run to its end and return the exit status (0, 1, 130, 143)."""
+    return Service(plan, folder, options).run()
+
+
 class Service:
     """Runs the stages that the plan names and says how it went."""
 
-    def __init__(
-        self, plan: Plan, folder: RunFolder, options: Any, arguments: list[str], resume: bool
-    ) -> None:
-        self.plan, self.folder, self.options, self.resume = plan, folder, options, resume
-        self.arguments = arguments
+    def __init__(self, plan: Plan, folder: RunFolder, options: LaunchOptions) -> None:
+        self.plan, self.folder, self.options = plan, folder, options
+        self.resume = options.resume is not None
         self.signals = Signals()
         self.failure = ""  # why the run has failed, one line
         self.uri = choose_uri(options.tracking_uri, environment.variable("MLFLOW_TRACKING_URI"))

@@ -16,7 +16,8 @@ from tuner.analysis.selection import best, feasible, point_of
 from tuner.base.errors import UsageError
 from tuner.base.records import State, TrialRecord
 from tuner.planning import plan as plans
-from tuner.planning.arguments import parse, resume_command
+from tuner.planning.command_line import parse, resume_command
+from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import Plan
 from tuner.store.lease_claims import BEAT_S, Claim, Watch, read_claims
 from tuner.store.run_folder import RunFolder, all_runs
@@ -157,10 +158,9 @@ class Standing:
         try:
             options = parse(shlex.split(self.facts["commands"][-1])[2:])
         except (UsageError, KeyError, IndexError):  # of another version
-            options = parse([])
-        options.storage = self.folder.root
-        options.study_storage = self.facts.get("study_storage")
-        return resume_command(self.plan.study, self.folder.name, options)
+            options = LaunchOptions()
+        kept = replace(options, storage=self.folder.root, study_storage=self.facts.get("study_storage"))
+        return resume_command(self.plan.study, self.folder.name, kept)
 
 
 def read_run(

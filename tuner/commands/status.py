@@ -8,12 +8,12 @@ from typing import Any
 from tuner.analysis.metric_text import duration, plain, setting_text, value_text
 from tuner.base.records import State, TrialRecord
 from tuner.commands.run_state import RunState, Standing, read_run, read_runs
-from tuner.planning.arguments import EVERY, check_name
+from tuner.planning.launch_options import EVERY, LaunchOptions
 
 MOST = 12  # running trials that are listed
 
 
-def answer(options: Any) -> str:
+def answer(options: LaunchOptions) -> str:
     """Return what --status prints.
 
     Raises:
@@ -25,7 +25,7 @@ def answer(options: Any) -> str:
             return json.dumps([as_json(run) for run in runs], indent=2)
         lines = table(runs) if runs else [f"no runs in {options.storage}"]
         return "\n".join([*lines, *problems])
-    check_name(options.status)
+    assert options.status is not None
     run = read_run(options.status, options.storage, options.study_storage)
     return json.dumps(as_json(run), indent=2) if options.json else "\n".join(lines_of(run))
 

@@ -5,12 +5,11 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from typing import Any
 
 from tuner.base.errors import StudyFailed, UsageError
 from tuner.commands.run_state import RunState, Standing, read_run
 from tuner.commands.status import state_text
-from tuner.planning.arguments import check_name
+from tuner.planning.launch_options import LaunchOptions
 from tuner.store.lease_claims import Claim, Watch, machine, process_start, read_claims
 from tuner.store.run_folder import now
 
@@ -18,7 +17,7 @@ PATIENCE_S = 300.0
 POLL_S = 0.5
 
 
-def stop(options: Any, say: Callable[[str], None], patience_s: float = PATIENCE_S) -> int:
+def stop(options: LaunchOptions, say: Callable[[str], None], patience_s: float = PATIENCE_S) -> int:
     """End a run's driver and return the exit status 0 once it has ended.
 
     The request lies in the run folder, where the driver on whatever machine finds it with its next beat. On this
@@ -28,8 +27,8 @@ def stop(options: Any, say: Callable[[str], None], patience_s: float = PATIENCE_
         UsageError: there is no such run, or nothing drives it.
         StudyFailed: the driver has not ended in time.
     """
-    name: str = options.stop
-    check_name(name)
+    assert options.stop is not None
+    name = options.stop
     run = read_run(name, options.storage, options.study_storage)
     if run.claim is None or run.state not in (RunState.RUNNING, RunState.SILENT):
         raise UsageError(f"run {name!r} is not running: {state_text(run)}")

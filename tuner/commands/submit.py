@@ -16,6 +16,10 @@ from typing import Any, Protocol
 from tuner.base import environment
 from tuner.base.errors import Interrupted, StudyFailed, UsageError
 from tuner.commands.source_export import export
+from tuner.planning.command_line import forwarded, parse
+from tuner.planning.launch_options import NEWEST, LaunchOptions
+from tuner.planning.resolve import resolve
+from tuner.store.run_folder import default_name
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 POLL_S = 1.0
@@ -39,6 +43,20 @@ class Jobs(Protocol):
     def list_jobs(self) -> Sequence[Any]: ...
     def get_job_info(self, job_id: str) -> Any: ...
     def get_job_logs(self, job_id: str) -> str: ...
+
+
+def submit_launch(options: LaunchOptions, arguments: Sequence[str], command: str) -> int:
+    """Run a command line on a cluster and return its exit status; what is wrong with it is said before it is sent.
+
+    Raises:
+        UsageError, StudyFailed: see `submit`; the plan of a new run cannot be carried out.
+    """
+    new = not options.actions and not options.dry_run
+    run = options.resume if options.resume not in (None, NEWEST) else ""
+    if new:
+        run = options.run_name or default_name(options.study, "runs")
+        resolve(options, run, command)
+    return submit(arguments, address=options.address, run=run, new=new, driver_on=options.driver_on)
 
 
 def submit(
@@ -132,17 +150,11 @@ def find_running(jobs: Jobs, run: str) -> str:
 
 
 def entrypoint(arguments: Sequence[str], run_name: str) -> str:
-    """Return the shell command of the job: the same options, without those that concern the way there."""
-    words = ["python", "launch.py"]
-    rest = iter(arguments)
-    for word in rest:
-        if word in ("--address", "--driver-on"):
-            next(rest, None)
-        elif word != "--submit" and not word.startswith(("--address=", "--driver-on=")):
-            words.append(word)
-    if run_name and not any(word.partition("=")[0] == "--run-name" for word in words):
+    """Return the shell command of the job: the same options without the local ones; a new run gets its name here."""
+    words = forwarded(arguments)
+    if run_name and not parse(words).run_name:
         words += ["--run-name", run_name]
-    return shlex.join([*words, "--address", "auto"])
+    return shlex.join(["python", "launch.py", *words, "--address", "auto"])
 
 
 def follow(

@@ -9,7 +9,7 @@ from trainables.options import fields_of
 from trainables.options.methods import METHODS
 from trainables.options.networks import NETWORKS
 from tuner.analysis.metric_text import duration, setting_text
-from tuner.planning.cost_history import Pace
+from tuner.planning.cost_history import MeasuredCost
 from tuner.planning.packability import pack_text
 from tuner.planning.plan import LanePlan, Plan, expected_epochs
 from tuner.planning.space_overrides import RESERVED
@@ -18,11 +18,13 @@ from tuner.store import warm_start
 COPIES = {"adam": 3, "sgd": 2}  # weights, and the optimiser's moments
 
 
-def plan_text(plan: Plan, checkpoint_bytes: int | None = None, pace: Mapping[str, Pace] | None = None) -> str:
+def plan_text(
+    plan: Plan, checkpoint_bytes: int | None = None, costs: Mapping[str, MeasuredCost] | None = None
+) -> str:
     """Return the plan in words.
 
     Args:
-        pace: {lane: what an epoch of it has cost in an earlier run}.
+        costs: {lane: what an epoch of it has cost in an earlier run}.
         checkpoint_bytes: measured size of one checkpoint; None estimates it from the network's name.
     """
     lines = [
@@ -42,7 +44,7 @@ def plan_text(plan: Plan, checkpoint_bytes: int | None = None, pace: Mapping[str
     lines += [
         "",
         *_trials(plan),
-        *_costs(plan, pace or {}),
+        *_costs(plan, costs or {}),
         "",
         *_arms(plan),
         "",
@@ -106,18 +108,18 @@ def _stopping(trials: int, plan: Plan) -> str:
     return f", each to epoch {plan.max_epochs}"
 
 
-def _costs(plan: Plan, pace: Mapping[str, Pace]) -> list[str]:
+def _costs(plan: Plan, measured: Mapping[str, MeasuredCost]) -> list[str]:
     """Return how many epochs the searches come to, and how long they take where earlier runs tell."""
     fewest, most = expected_epochs(plan)
     cutting = "every rung cutting" if plan.scheduler == "asha" else "the most early stopping"
     between = f"{fewest} with {cutting}, {most} with none" if fewest < most else str(most)
     lines = [f"  epochs: {between}"]
-    unknown = [lane.name for lane in plan.lanes if lane.name not in pace]
+    unknown = [lane.name for lane in plan.lanes if lane.name not in measured]
     if unknown:
         names = ", ".join(unknown)
         return [*lines, f"  time: unknown; no earlier run here has measured {names} on {plan.dataset}"]
     bounds = [
-        (plan.schedule.fewest_epochs(lane.trials), lane.trials * plan.max_epochs, pace[lane.name])
+        (plan.schedule.fewest_epochs(lane.trials), lane.trials * plan.max_epochs, measured[lane.name])
         for lane in plan.lanes
     ]
     for name, value in (

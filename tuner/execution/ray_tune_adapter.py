@@ -20,6 +20,7 @@ from trainables.ray.packed_trainable import PackTrainable
 from trainables.ray.trainable import Assets, StudyTrainable
 from tuner.base.errors import StudyHalted
 from tuner.base.records import Decision
+from tuner.base.text import one_line
 from tuner.execution.pack_assignment import Packs
 from tuner.execution.ray_patch import report_lost_workers_as_actor_errors
 from tuner.execution.trial_queue import Assignment, TrialQueue
@@ -179,7 +180,7 @@ class QueueScheduler(LivesInTheDriver, FIFOScheduler):
         packs = self.packs
         keys = [trial.config["_service"]["key"]] if packs is None else packs.dismiss(trial.trial_id)
         error = what_ended(trial)
-        text = one_line(error) if error else "the worker vanished"
+        text = worker_error_text(error) if error else "the worker vanished"
         hung = self.watchdog.hung.pop(trial.trial_id, "")
         for key in keys:
             self.log(key, f"FAIL {hung}" if hung and len(keys) == 1 else f"worker lost: {hung or text}")
@@ -193,12 +194,12 @@ class QueueScheduler(LivesInTheDriver, FIFOScheduler):
                 self.queue.died(key, f"worker lost: {text}")
 
 
-def one_line(error: Exception) -> str:
+def worker_error_text(error: Exception) -> str:
     """Return an exception's text in one line; of one that holds a worker's traceback, its beginning and its end."""
     lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines() if line.strip()]
     if len(lines) > 1 and any(line.startswith('File "') for line in lines):
         lines = [f"{lines[0].partition(', ray::')[0]}:", lines[-1]]  # what was raised stands in the last line
-    return " ".join(" ".join(lines).split())[:300]
+    return one_line(" ".join(lines), limit=300)
 
 
 def what_ended(trial: Any) -> Exception | None:

@@ -14,7 +14,7 @@ FILE = "usage.json"
 
 
 @dataclass(frozen=True)
-class Pace:
+class MeasuredCost:
     """The cost of one epoch of a lane, measured.
 
     Attributes:
@@ -37,31 +37,31 @@ def to_json(plan: Plan, records: Sequence[TrialRecord]) -> dict[str, Any]:
     return {"run": plan.run_name, "dataset": plan.dataset, "lanes": lanes}
 
 
-def measured(root: str, plan: Plan) -> dict[str, Pace]:
-    """Return {lane: pace} of the newest run on the data set that has trained a lane's method under its name.
+def measured(root: str, plan: Plan) -> dict[str, MeasuredCost]:
+    """Return {lane: cost} of the newest run on the data set that has trained a lane's method under its name.
 
     A lane that no run has measured is left out; so are files that cannot be read.
     """
     if "://" in root:
         return {}
-    found: dict[str, Pace] = {}
+    found: dict[str, MeasuredCost] = {}
     files = sorted(Path(root).glob(f"*/{FILE}"), key=lambda path: path.stat().st_mtime)
     for path in files:  # oldest first: a newer one replaces it
         try:
             data = json.loads(path.read_text())
             if data["dataset"] == plan.dataset:
-                found |= _paces(data, plan)
+                found |= _costs(data, plan)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # of another version or cut short: a preview does without
     return found
 
 
-def _paces(data: Mapping[str, Any], plan: Plan) -> dict[str, Pace]:
+def _costs(data: Mapping[str, Any], plan: Plan) -> dict[str, MeasuredCost]:
     found = {}
     for lane in plan.lanes:
         used = data["lanes"].get(lane.name)
         if used and used["method"] == lane.method and used["epochs"] > 0:
-            found[lane.name] = Pace(
+            found[lane.name] = MeasuredCost(
                 used["seconds"] / used["epochs"],
                 used["gpu_seconds"] / used["epochs"],
                 used["cpu_seconds"] / used["epochs"],

@@ -1,7 +1,6 @@
-"""From what the command line asked for to a plan: every value settled and checked. No side effects, no torch."""
+"""Resolves launch options and a study into a plan: every value settled and checked. No side effects, no torch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import search_spaces
@@ -14,72 +13,40 @@ from trainables.evaluation.metrics.protocol import from_fields
 from trainables.options import fields_of
 from trainables.options.methods import METHODS
 from tuner.base.errors import UsageError
-from tuner.planning.plan import STAGES, LanePlan, Plan, plain
+from tuner.planning.launch_options import LaunchOptions
+from tuner.planning.plan import LanePlan, Plan, plain
 from tuner.planning.space_overrides import settle_space
 from tuner.search.sampler_rules import check_sampler
 
 
-@dataclass(frozen=True)
-class Request:
-    """What the command line asked for; None where it said nothing."""
-
-    study: str
-    run_name: str | None = None
-    trials: int | None = None
-    max_epochs: int | None = None
-    time_budget_s: float | None = None
-    epoch_timeout_s: float | None = None
-    concurrency: int | None = None
-    seed: int | None = None
-    dataset: str | None = None
-    data_dir: str | None = None
-    gpus_per_trial: float | None = None  # None = auto
-    pack: int | None = None  # None = auto, 1 = off
-    cpus_per_trial: int | None = None
-    settings: Sequence[str] = ()
-    stages: tuple[str, ...] = STAGES
-    confirm_seeds: int | None = None
-    sampler: str | None = None
-    scheduler: str | None = None
-    warm_start: tuple[str, ...] = ()
-    epoch_budget: int | None = None
-    gpu_budget_s: float | None = None
-    protocol: str | None = None
-
-
-def resolve(request: Request, run_name: str, command: str = "") -> Plan:
-    """Return the plan of a request.
+def resolve(options: LaunchOptions, run_name: str, command: str = "") -> Plan:
+    """Return the plan of a new run.
 
     Raises:
         UsageError: anything that cannot work, in one line.
     """
     try:
-        study = search_spaces.get(request.study)
-        return _resolve(study, request, run_name, command)
+        study = search_spaces.get(options.study)
+        return _resolve(study, options, run_name, command)
     except (SpaceError, InputError) as error:
         raise UsageError(str(error)) from error
 
 
-def _resolve(study: Study, request: Request, run_name: str, command: str) -> Plan:
-    dataset = request.dataset or study.dataset
-    info = catalog.get(dataset, request.data_dir or "")
-    if not info.builtin and not request.data_dir:
+def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) -> Plan:
+    dataset = options.dataset or study.dataset
+    info = catalog.get(dataset, options.data_dir or "")
+    if not info.builtin and not options.data_dir:
         raise UsageError(f"dataset {dataset} needs --data-dir: {info.files}")
     profile = study.profile(dataset)
-    trials = _positive("--trials", request.trials, profile.trials or study.trials)
-    max_epochs = _positive("--max-epochs", request.max_epochs, profile.max_epochs or study.max_epochs)
-    confirm_seeds = study.confirm_seeds if request.confirm_seeds is None else request.confirm_seeds
-    if confirm_seeds < 1:
-        raise UsageError(
-            f"--confirm-seeds is {confirm_seeds}; it must be at least 1 (leave the stage out with --stages)"
-        )
-    space = settle_space({**study.space, **profile.settings}, request.settings, _methods(study))
-    protocol, confirm, closer = _protocols(study, profile, dataset, request.protocol)
+    trials = _given(options.trials, profile.trials or study.trials)
+    max_epochs = _given(options.max_epochs, profile.max_epochs or study.max_epochs)
+    space = settle_space({**study.space, **profile.settings}, options.settings, _methods(study))
+    protocol, confirm, closer = _protocols(study, profile, dataset, options.protocol)
     common = {
         "dataset": dataset,
-        "data_dir": request.data_dir or "",
+        "data_dir": options.data_dir or "",
         "epochs": max_epochs,
-        "threads": request.cpus_per_trial or 1,
+        "threads": _given(options.cpus_per_trial, 1),
     }
     lanes = [_lane("search", "search", study.method, space, common, trials)]
     for arm in study.arms:
@@ -87,7 +54,7 @@ def _resolve(study: Study, request: Request, run_name: str, command: str) -> Pla
             own = {k: v for k, v in space.items() if k not in arm.drop}
             own |= arm.overrides
             lanes.append(_lane(arm.name, arm.role, arm.method or study.method, own, common, trials))
-    sampler = _named("--sampler", request.sampler, profile.sampler or study.sampler, SAMPLERS)
+    sampler = _named("--sampler", options.sampler, profile.sampler or study.sampler, SAMPLERS)
     objectives = profile.objectives or study.objectives
     for lane in lanes:
         check_sampler(sampler, lane.name, lane.space, objectives)
@@ -98,9 +65,9 @@ def _resolve(study: Study, request: Request, run_name: str, command: str) -> Pla
         source=study.source,
         run_name=run_name,
         dataset=dataset,
-        data_dir=request.data_dir or "",
+        data_dir=options.data_dir or "",
         method=study.method,
-        seed=0 if request.seed is None else request.seed,
+        seed=_given(options.seed, 0),
         lanes=tuple(lanes),
         arms=study.arms,
         objectives=objectives,
@@ -110,22 +77,22 @@ def _resolve(study: Study, request: Request, run_name: str, command: str) -> Pla
         max_epochs=max_epochs,
         first_rung=study.first_rung,
         reduction=study.reduction,
-        confirm_seeds=confirm_seeds,
+        confirm_seeds=_given(options.confirm_seeds, study.confirm_seeds),
         validation=plain({**study.validation, **profile.validation}),
         protocol=plain(protocol),
         confirm=plain(confirm),
         closer=plain(closer),
         sampler=sampler,
-        scheduler=_named("--scheduler", request.scheduler, profile.scheduler or study.scheduler, SCHEDULERS),
-        stages=_stages(request.stages),
-        time_budget_s=request.time_budget_s,
-        epoch_budget=request.epoch_budget,
-        gpu_budget_s=request.gpu_budget_s,
-        epoch_timeout_s=request.epoch_timeout_s,
-        concurrency=request.concurrency,
-        gpus_per_trial=request.gpus_per_trial,
-        pack=request.pack,
-        cpus_per_trial=request.cpus_per_trial or 1,
+        scheduler=_named("--scheduler", options.scheduler, profile.scheduler or study.scheduler, SCHEDULERS),
+        stages=options.stages,
+        time_budget_s=options.time_budget_s,
+        epoch_budget=options.epoch_budget,
+        gpu_budget_s=options.gpu_budget_s,
+        epoch_timeout_s=options.epoch_timeout_s,
+        concurrency=options.concurrency,
+        gpus_per_trial=options.gpus_per_trial,
+        pack=options.pack,
+        cpus_per_trial=_given(options.cpus_per_trial, 1),
         command=command,
     )
 
@@ -163,23 +130,11 @@ def _lane(
     return LanePlan(name, role, method, searched(own), {**common, **fixed(own)}, trials)
 
 
-def _positive(option: str, asked: int | None, default: int) -> int:
-    value = default if asked is None else asked
-    if value < 1:
-        raise UsageError(f"{option} is {value}; it must be at least 1")
-    return value
+def _given(value: int | None, default: int) -> int:
+    return default if value is None else value
 
 
 def _named(option: str, asked: str | None, default: str, known: Sequence[str]) -> str:
     if asked is not None and asked not in known:
         raise UsageError(f"{unknown(option.strip('-'), asked, known)} (of {', '.join(known)})")
     return asked or default
-
-
-def _stages(stages: Sequence[str]) -> tuple[str, ...]:
-    for stage in stages:
-        if stage not in STAGES:
-            raise UsageError(f"{unknown('stage', stage, STAGES)} (of {','.join(STAGES)})")
-    if not stages:
-        raise UsageError(f"--stages is empty; name some of {','.join(STAGES)}")
-    return tuple(stage for stage in STAGES if stage in stages)

@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tuner.base.errors import UsageError
+from tuner.base.text import one_line
 from tuner.base.urls import redact, resolved, sqlite_file
-from tuner.tracking.mlflow_writer import one_line
 
 # what PostgreSQL, MySQL and SQL Server say to a wrong user or password
 _DENIED = ("authentication failed", "no password supplied", "access denied", "login failed", "does not exist")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tuner.base.text import one_line
 from tuner.base.urls import redact, sqlite_file
 from tuner.tracking.spool import Event
 
@@ -320,12 +321,6 @@ class MlflowWriter:
             token = page.token
             if not token:
                 return runs
-
-
-def one_line(message: object) -> str:
-    """Return a message on one line, short and without credentials."""
-    line = " ".join(redact(str(message)).split())
-    return line if len(line) <= 400 else line[:400] + " ..."
 
 
 def _known(run: Any) -> _Run:

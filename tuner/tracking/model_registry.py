@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from tuner.base.text import one_line
 from tuner.base.urls import resolved
 from tuner.tracking.connection import open_store
-from tuner.tracking.mlflow_writer import one_line
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tuner.base.text import one_line
 from tuner.base.urls import redact, resolved
 from tuner.tracking.connection import open_store
 from tuner.tracking.mlflow_uris import check_uri
-from tuner.tracking.mlflow_writer import MlflowWriter, one_line
+from tuner.tracking.mlflow_writer import MlflowWriter
 from tuner.tracking.spool import DeliveryThread, EventBatch, Spool
 
 log = logging.getLogger(__name__)

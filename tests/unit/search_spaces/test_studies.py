@@ -11,8 +11,9 @@ from search_spaces.study import Arm, Floor, Objective, Profile, Study
 from trainables.options import fields_of
 from trainables.options.methods import METHODS
 from tuner.base.errors import UsageError
+from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import expected_epochs, from_dict, to_dict
-from tuner.planning.resolve import Request, resolve
+from tuner.planning.resolve import resolve
 from tuner.search.sampler_rules import check_sampler
 
 PROFILES = [
@@ -24,10 +25,10 @@ PROFILES = [
 def test_a_study_resolves_and_reads_back(name: str) -> None:
     study = search_spaces.get(name)
     assert study.name == name
-    plan = resolve(Request(name), "run")
+    plan = resolve(LaunchOptions(name), "run")
     assert from_dict(to_dict(plan)) == plan
-    assert plan.content_hash == resolve(Request(name), "another run").content_hash
-    assert plan.content_hash != resolve(Request(name, seed=1), "run").content_hash
+    assert plan.content_hash == resolve(LaunchOptions(name), "another run").content_hash
+    assert plan.content_hash != resolve(LaunchOptions(name, seed=1), "run").content_hash
     assert any(arm.role == "baseline" and arm.search for arm in study.arms), "a tuned baseline"
     assert plan.headline[0].startswith("test/")
     fewest, most = expected_epochs(plan)
@@ -51,11 +52,11 @@ def test_every_arm_names_options_that_its_method_has(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "dataset"), PROFILES)
 def test_a_profile_resolves_with_a_data_folder(name: str, dataset: str, tmp_path: Path) -> None:
-    plan = resolve(Request(name, dataset=dataset, data_dir=str(tmp_path)), "run")
+    plan = resolve(LaunchOptions(name, dataset=dataset, data_dir=str(tmp_path)), "run")
     assert plan.dataset == dataset
     assert from_dict(to_dict(plan)) == plan
     with pytest.raises(UsageError, match="--data-dir"):
-        resolve(Request(name, dataset=dataset), "run")
+        resolve(LaunchOptions(name, dataset=dataset), "run")
 
 
 def test_a_study_that_contradicts_itself_is_refused() -> None:
@@ -84,7 +85,7 @@ def test_floor_bounds() -> None:
 
 
 def test_a_setting_reaches_every_lane_that_has_the_option() -> None:
-    plan = resolve(Request("aoe_sigma", settings=["attack.epsilon=0.03", "outliers.sigma=2.0"]), "run")
+    plan = resolve(LaunchOptions("aoe_sigma", settings=("attack.epsilon=0.03", "outliers.sigma=2.0")), "run")
     search, oe = plan.lanes
     assert search.fixed["attack.epsilon"] == 0.03
     assert "attack.epsilon" not in oe.fixed  # plain outlier exposure has none
@@ -95,13 +96,13 @@ def test_a_setting_reaches_every_lane_that_has_the_option() -> None:
 def test_sampler_and_scheduler_by_profile_study_and_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     study = search_spaces.get("aoe_sigma")
     assert (study.sampler, study.scheduler) == ("tpe", "asha")
-    asked = resolve(Request("aoe_sigma", sampler="gp", scheduler="median"), "run")
+    asked = resolve(LaunchOptions("aoe_sigma", sampler="gp", scheduler="median"), "run")
     assert (asked.sampler, asked.scheduler, asked.rungs) == ("gp", "median", ())
-    assert asked.content_hash != resolve(Request("aoe_sigma"), "run").content_hash
+    assert asked.content_hash != resolve(LaunchOptions("aoe_sigma"), "run").content_hash
     changed = replace(study, sampler="random", profiles=(Profile("digits", scheduler="none"),))
     monkeypatch.setattr(search_spaces, "get", lambda name: changed)
-    assert resolve(Request("aoe_sigma"), "run").sampler == "random"
-    profiled = resolve(Request("aoe_sigma", dataset="digits"), "run")
+    assert resolve(LaunchOptions("aoe_sigma"), "run").sampler == "random"
+    profiled = resolve(LaunchOptions("aoe_sigma", dataset="digits"), "run")
     assert (profiled.sampler, profiled.scheduler) == ("random", "none")
 
 
@@ -109,12 +110,13 @@ def test_what_a_sampler_cannot_choose_is_refused() -> None:
     with pytest.raises(
         UsageError, match=r"numbers only, and attack.name is a choice; .*--set attack.name=fgsm"
     ):
-        resolve(Request("aoe_sigma", sampler="cmaes"), "run")
+        resolve(LaunchOptions("aoe_sigma", sampler="cmaes"), "run")
     assert (
-        resolve(Request("aoe_sigma", sampler="cmaes", settings=["attack.name=pgd"]), "run").sampler == "cmaes"
+        resolve(LaunchOptions("aoe_sigma", sampler="cmaes", settings=("attack.name=pgd",)), "run").sampler
+        == "cmaes"
     )
     with pytest.raises(UsageError, match=r"outliers.sigma, .* each is a range; .*=choice\(0.25, 1, 4\)'"):
-        resolve(Request("aoe_sigma", sampler="grid"), "run")
+        resolve(LaunchOptions("aoe_sigma", sampler="grid"), "run")
     with pytest.raises(UsageError, match="one objective, not 2"):
         check_sampler("cmaes", "search", {}, [Objective("val/a"), Objective("val/b")])
     with pytest.raises(UsageError, match=r"lr of oe is a range; .*lr=choice\(0, 0.5, 1\)"):

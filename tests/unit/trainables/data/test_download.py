@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from torchvision import datasets
@@ -23,8 +22,9 @@ from trainables.data.loading.open_dataset import load
 from trainables.data.types import catalog
 from trainables.data.types.locations import LOCATIONS, check_dataset_files, find, missing
 from trainables.data.types.splits import Split
-from tuner import cli
-from tuner.planning.resolve import Request, resolve
+from tuner.commands.preflight import preflight
+from tuner.planning.launch_options import LaunchOptions
+from tuner.planning.resolve import resolve
 from tuner.store.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -195,10 +195,10 @@ def test_a_launch_fetches_before_ray_starts(
 ) -> None:
     """On this machine at once, with its progress in sight; for a cluster, the nodes fetch their own."""
     monkeypatch.setitem(download.SOURCES, "mnist", bringing(disk.mnist))
-    plan = resolve(Request("aoe_sigma", dataset="mnist", data_dir=str(tmp_path)), "r")
+    plan = resolve(LaunchOptions("aoe_sigma", dataset="mnist", data_dir=str(tmp_path)), "r")
     for address in ("auto", None):
-        options = SimpleNamespace(tracking_uri=None, study_storage=None, address=address)
-        cli.preflight(plan, RunFolder(str(tmp_path / "runs"), "r"), options)
+        options = LaunchOptions(address=address)
+        preflight(plan, RunFolder(str(tmp_path / "runs"), "r"), options, print)
         out = capsys.readouterr().out
         assert "note: mnist: 4 OOD test sets not in" in out
         assert f"mnist is not in {tmp_path}; about 12 MB are downloaded there" in out

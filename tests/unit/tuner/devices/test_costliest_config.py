@@ -7,7 +7,8 @@ from search_spaces.domain import Choice, Domain, Float, Int, Value
 from trainables.options import build
 from trainables.options.methods import METHODS
 from tuner.devices.costliest_config import costliest, largest
-from tuner.planning.resolve import Request, resolve
+from tuner.planning.launch_options import LaunchOptions
+from tuner.planning.resolve import resolve
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def test_the_costliest_value(key: str, domain: Domain, value: Value) -> None:
 
 @pytest.mark.parametrize("name", search_spaces.NAMES)
 def test_the_largest_configuration_of_every_study_is_one(name: str) -> None:
-    plan = resolve(Request(name), "r", "c")
+    plan = resolve(LaunchOptions(name), "r", "c")
     for lane in plan.lanes:
         configuration = largest(lane, 7)
         options = build(METHODS[lane.method].options, configuration)

@@ -11,8 +11,9 @@ from tuner.devices.allocation import Sharing, known_share
 from tuner.devices.resources import gpu_types
 from tuner.devices.sharing_policy import COPIES, Gpu, Measured, Remembered, Way
 from tuner.devices.sharing_probe import Kind, Probe, ProbeFailed, Share
+from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import Plan
-from tuner.planning.resolve import Request, resolve
+from tuner.planning.resolve import resolve
 
 GIB = 2**30
 FAST = Gpu("H200", 139 * GIB, "2.11", mps=True)
@@ -69,7 +70,7 @@ GROWING: dict[int, Rate] = {1: 10.0, 2: 19.0, 4: 30.0, 8: 44.0}
 @pytest.fixture
 def plan() -> Plan:
     """Return a plan with too few trials for packs."""
-    plan = resolve(Request("aoe_sigma", trials=8), "r", "c")
+    plan = resolve(LaunchOptions("aoe_sigma", trials=8), "r", "c")
     return replace(plan, lanes=plan.lanes[:1])
 
 
@@ -199,7 +200,7 @@ def test_no_more_than_two_thirds_of_the_trials_are_started_before_a_result(
 
 def test_a_study_is_packed_where_all_of_it_gains(memory: Remembered) -> None:
     """The smallest of the lanes' best packs; one lane that is faster without ends it, and the rest is not asked."""
-    plan = with_trials(resolve(Request("adversarial_baselines"), "r", "c"), 48)
+    plan = with_trials(resolve(LaunchOptions("adversarial_baselines"), "r", "c"), 48)
     methods = [lane.method for lane in plan.lanes]
     packs: dict[str, dict[int, Rate]] = {method: {8: 60.0, 32: 150.0} for method in methods}
     packs[methods[1]] = {8: 100.0, 32: 90.0}
@@ -229,7 +230,7 @@ def test_a_pack_that_does_not_fit_or_fails(plan: Plan, memory: Remembered) -> No
 
 
 def test_what_has_no_packed_form_is_not_measured_in_packs(memory: Remembered) -> None:
-    plan = with_trials(resolve(Request("aoe_sigma", settings=("dropout=0.1",)), "r", "c"), 48)
+    plan = with_trials(resolve(LaunchOptions("aoe_sigma", settings=("dropout=0.1",)), "r", "c"), 48)
     told = Told({FAST: GROWING})
     found = Probe(plan, told, memory).run()
     assert (found.value, found.pack, told.packed) == (0.125, 1, [])
@@ -272,7 +273,7 @@ def test_on_mixed_nodes_the_largest_share_counts(plan: Plan, memory: Remembered)
 
 
 def test_every_lane_is_measured_and_the_largest_share_counts(memory: Remembered) -> None:
-    plan = resolve(Request("adversarial_baselines", pack=1), "r", "c")
+    plan = resolve(LaunchOptions("adversarial_baselines", pack=1), "r", "c")
     told = Told({FAST: {1: 10.0, 2: 10.0, 4: 10.0, 8: 44.0}})
     told.rates = {FAST: GROWING}
     found = Probe(plan, told, memory).run()

@@ -11,12 +11,11 @@ from trainables.base.storage import Folder
 from trainables.ray.packed_trainable import PackTrainable
 from trainables.ray.trainable import Assets, StudyTrainable
 from trainables.training import checkpoints
-from tuner.base.errors import UsageError
 from tuner.execution.pack_assignment import Packs
 from tuner.execution.trial_queue import Assignment
-from tuner.planning.arguments import pack_wish
+from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.packability import lane_unpackable, pack_text
-from tuner.planning.resolve import Request, resolve
+from tuner.planning.resolve import resolve
 
 # -- who shares a worker -----------------------------------------------------------------------------------
 
@@ -108,30 +107,17 @@ def test_a_trial_with_refused_options_is_alone():
     assert keys(packs.refill("w")) == ["b"]
 
 
-# -- what the user asks for --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("text", "wish"), [("auto", None), ("off", 1), ("1", 1), ("16", 16)])
-def test_wishes(text, wish):
-    assert pack_wish(text) == wish
-
-
-@pytest.mark.parametrize("text", ["", "0", "-1", "2.5", "many", "257"])
-def test_bad_wishes(text):
-    with pytest.raises(
-        UsageError, match=r"--pack is '.*'; it must be auto, off or a number of trials from 1"
-    ):
-        pack_wish(text)
+# -- what the plan says -------------------------------------------------------------------------------------
 
 
 def test_the_plan_says_what_is_packed_and_why_not():
-    plan = resolve(Request("adversarial_baselines"), "r")
+    plan = resolve(LaunchOptions("adversarial_baselines"), "r")
     assert all(not lane_unpackable(lane) for lane in plan.lanes)
     assert pack_text(plan) == ["packing: off; with a GPU, what is measured at start decides"]
     assert pack_text(replace(plan, gpus_per_trial=0.5)) == ["packing: off"]  # nothing will be measured
     assert pack_text(replace(plan, pack=4)) == ["packing: up to 4 trials share a process"]
     assert pack_text(replace(plan, pack=1)) == ["packing: off"]
-    dropout = resolve(Request("adversarial_baselines", settings=("dropout=0.1",)), "r")
+    dropout = resolve(LaunchOptions("adversarial_baselines", settings=("dropout=0.1",)), "r")
     for wish in (None, 4):
         lines = pack_text(replace(dropout, pack=wish))
         assert lines[0] == "packing: every trial has a process of its own"
@@ -140,7 +126,7 @@ def test_the_plan_says_what_is_packed_and_why_not():
 
 def test_where_one_lane_cannot_be_packed():
     """Asked for, the others are; by itself the service leaves all alone, for a pack's GPU would go to single trials."""
-    plan = resolve(Request("compare_methods"), "r")
+    plan = resolve(LaunchOptions("compare_methods"), "r")
     reasons = {lane.name: bool(lane_unpackable(lane)) for lane in plan.lanes}
     assert set(reasons.values()) == {True, False}
     assert pack_text(plan)[0] == "packing: every trial has a process of its own"

@@ -95,7 +95,7 @@ def test_the_pace_of_earlier_runs(tmp_path: Path) -> None:
     (tmp_path / "torn").mkdir()
     (tmp_path / "torn" / cost_history.FILE).write_text('{"dataset": "dig')
     found = cost_history.measured(str(tmp_path), plan())
-    assert found == {name: cost_history.Pace(1.5, 0.0, 0.0, "one") for name in ("search", "oe")}
+    assert found == {name: cost_history.MeasuredCost(1.5, 0.0, 0.0, "one") for name in ("search", "oe")}
     assert cost_history.measured(str(tmp_path), plan(dataset="digits")) == {}
     other = plan()
     other = replace(other, lanes=tuple(replace(lane, method="oe") for lane in other.lanes))
@@ -106,10 +106,10 @@ def test_the_preview_tells_time_only_where_it_was_measured(tmp_path: Path) -> No
     """20 trials a lane: 52 to 180 epochs each; at 1.5 s 2 x 78 s to 2 x 270 s."""
     assert "time: unknown; no earlier run here has measured search, oe on digits-open" in plan_text(plan())
     measure(tmp_path, "half", ("search",))
-    half = plan_text(plan(), pace=cost_history.measured(str(tmp_path), plan()))
+    half = plan_text(plan(), costs=cost_history.measured(str(tmp_path), plan()))
     assert "has measured oe on digits-open" in half
     measure(tmp_path, "one")
-    text = plan_text(plan(), pace=cost_history.measured(str(tmp_path), plan()))
+    text = plan_text(plan(), costs=cost_history.measured(str(tmp_path), plan()))
     assert "epochs: 104 with every rung cutting, 360 with none" in text
     assert "time: about 2 min 36 s to 9 min 00 s, summed over trials" in text
     assert "(at the pace of one)" in text

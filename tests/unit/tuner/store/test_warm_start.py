@@ -12,10 +12,11 @@ from tests.unit.study_results import CLEAN, OBJECTIVE, record
 from trainables.options.methods import METHODS
 from tuner.base.errors import UsageError
 from tuner.base.records import Decision, Observation, Role, State, TrialRecord
-from tuner.cli import amend
 from tuner.execution.trial_queue import Lane, TrialQueue
+from tuner.planning.amend import amend
+from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import LanePlan, Plan, from_dict, to_dict
-from tuner.planning.resolve import Request, resolve
+from tuner.planning.resolve import resolve
 from tuner.store import warm_start
 from tuner.store.run_folder import RunFolder
 from tuner.store.trial_store import LaneStore, open_storage
@@ -82,7 +83,7 @@ def test_what_is_taken_and_what_is_skipped() -> None:
 
 def finished_run(root: Path, name: str = "old", trials: int = 6, **request: Any) -> Plan:
     """Write a run of aoe_sigma whose trials have ended, without training."""
-    plan = resolve(Request("aoe_sigma", trials=trials, **request), name)
+    plan = resolve(LaunchOptions("aoe_sigma", trials=trials, **request), name)
     folder = RunFolder(str(root), name)
     folder.create(plan, {})
     storage = open_storage(folder.storage_url(None))
@@ -113,7 +114,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def attached(root: Path, *runs: str, **request: Any) -> Plan:
-    plan = resolve(Request("aoe_sigma", trials=4, **request), "new")
+    plan = resolve(LaunchOptions("aoe_sigma", trials=4, **request), "new")
     return warm_start.attach(plan, runs or ("old",), str(root), None)
 
 
@@ -129,7 +130,7 @@ def test_a_plan_keeps_what_it_was_given(root: Path) -> None:
     assert set(search.prior[0].params) == set(search.space)
     assert "attack.epsilon" not in oe.prior[0].params
     assert from_dict(to_dict(plan)) == plan
-    plain = resolve(Request("aoe_sigma", trials=4), "new")
+    plain = resolve(LaunchOptions("aoe_sigma", trials=4), "new")
     assert plan.content_hash != plain.content_hash
     assert plan.content_hash == replace(plan, run_name="x", epoch_budget=3, gpu_budget_s=9.0).content_hash
     assert warm_start.attach(plain, (), "/nowhere", None) is plain
@@ -138,7 +139,7 @@ def test_a_plan_keeps_what_it_was_given(root: Path) -> None:
 def test_a_narrower_space_skips_and_says_so(root: Path) -> None:
     epsilons = [o.params["attack.epsilon"] for o in attached(root).lanes[0].prior]
     bound = sorted(epsilons)[2]
-    plan = attached(root, settings=[f"attack.epsilon=loguniform(0.001, {bound!r})"])
+    plan = attached(root, settings=(f"attack.epsilon=loguniform(0.001, {bound!r})",))
     assert plan.warm_start[0].taken == 3
     assert (
         warm_start.lines(plan)[0] == "warm start of search: 3 trials of old, 3 skipped (3 outside the space)"
@@ -165,17 +166,17 @@ def test_what_does_not_carry_over_is_refused(
 
 
 def test_another_method_or_validation_is_refused(root: Path) -> None:
-    other = resolve(Request("energy_margins", trials=4), "new")
+    other = resolve(LaunchOptions("energy_margins", trials=4), "new")
     with pytest.raises(UsageError, match="trains method aoe, this run energy"):
         warm_start.attach(other, ("old",), str(root), None)
-    plan = resolve(Request("aoe_sigma", trials=4), "new")
+    plan = resolve(LaunchOptions("aoe_sigma", trials=4), "new")
     changed = replace(plan, validation={**plan.validation, "steps": 20})
     with pytest.raises(UsageError, match="validated in another way: steps 10 there, 20 here"):
         warm_start.attach(changed, ("old",), str(root), None)
 
 
 def test_a_database_that_is_not_there(root: Path, tmp_path: Path) -> None:
-    plan = resolve(Request("aoe_sigma", trials=4), "elsewhere")
+    plan = resolve(LaunchOptions("aoe_sigma", trials=4), "elsewhere")
     RunFolder(str(tmp_path), "elsewhere").create(plan, {})
     with pytest.raises(UsageError, match="name its database with --study-storage"):
         attached(tmp_path, "elsewhere")
@@ -191,7 +192,7 @@ def test_everything_was_tried(tmp_path: Path) -> None:
     finished_run(tmp_path, settings=settings)
     with pytest.raises(UsageError, match="all 2 configurations of lane search were tried"):
         attached(tmp_path, settings=settings)
-    wider = attached(tmp_path, settings=[*fixed, "lr=choice(0.001, 0.003, 0.01)"])
+    wider = attached(tmp_path, settings=(*fixed, "lr=choice(0.001, 0.003, 0.01)"))
     storage = open_storage(f"sqlite:///{tmp_path / 'new.db'}")
     lane = wider.lanes[0]
     store = LaneStore(
@@ -205,16 +206,16 @@ def test_everything_was_tried(tmp_path: Path) -> None:
 
 def test_a_resume_cannot_change_how_the_search_goes(root: Path) -> None:
     plan = attached(root, epoch_budget=50)
-    same = Request("aoe_sigma", sampler="tpe", scheduler="asha", warm_start=("old",), epoch_budget=80)
+    same = LaunchOptions("aoe_sigma", sampler="tpe", scheduler="asha", warm_start=("old",), epoch_budget=80)
     assert amend(plan, same, "").epoch_budget == 80
-    assert amend(plan, Request("aoe_sigma"), "").epoch_budget == 50
+    assert amend(plan, LaunchOptions("aoe_sigma"), "").epoch_budget == 50
     assert amend(plan, same, "").content_hash == plan.content_hash
     for request, says in (
-        (Request("aoe_sigma", sampler="gp"), "--sampler gp differs from the run's tpe"),
-        (Request("aoe_sigma", scheduler="none"), "--scheduler none differs from the run's asha"),
-        (Request("aoe_sigma", warm_start=("x",)), "--warm-start x differs from the run's old"),
+        (LaunchOptions("aoe_sigma", sampler="gp"), "--sampler gp differs from the run's tpe"),
+        (LaunchOptions("aoe_sigma", scheduler="none"), "--scheduler none differs from the run's asha"),
+        (LaunchOptions("aoe_sigma", warm_start=("x",)), "--warm-start x differs from the run's old"),
     ):
         with pytest.raises(UsageError, match=says):
             amend(plan, request, "")
     with pytest.raises(UsageError, match="--warm-start old differs from the run's nothing"):
-        amend(resolve(Request("aoe_sigma"), "n"), Request("aoe_sigma", warm_start=("old",)), "")
+        amend(resolve(LaunchOptions("aoe_sigma"), "n"), LaunchOptions("aoe_sigma", warm_start=("old",)), "")

@@ -10,16 +10,17 @@ from trainables.base.errors import InputError
 from trainables.data.types.catalog import DATASETS
 from trainables.evaluation.metrics import presets
 from trainables.evaluation.metrics.protocol import DETECTOR_NAMES, GROUPS, SIDES, Protocol, from_fields
-from tuner import cli
 from tuner.base.errors import UsageError
+from tuner.planning.amend import amend
+from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import Plan, from_dict, to_dict
-from tuner.planning.resolve import Request, resolve
+from tuner.planning.resolve import resolve
 
 NAMES = ("quick", "standard", "full", "autoattack")
 
 
 def plan(study: str = "aoe_sigma", **changes: str) -> Plan:
-    return resolve(Request(study, **changes), "run")
+    return resolve(LaunchOptions(study, **changes), "run")
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
@@ -91,7 +92,7 @@ def test_the_closer_look_follows_the_groups() -> None:
 )
 def test_every_study_evaluates_by_the_protocol(study: str, dataset: str | None, tmp_path: object) -> None:
     """Calibration and outlier scores always; detectors and AutoAttack not for every trial."""
-    made = resolve(Request(study, dataset=dataset, data_dir=str(tmp_path)), "run")
+    made = resolve(LaunchOptions(study, dataset=dataset, data_dir=str(tmp_path)), "run")
     every, arm, winner = (
         made.test_protocol(*where) for where in (("search", ""), ("confirm", "oe"), ("confirm", "best"))
     )
@@ -130,10 +131,10 @@ def test_plan_json_holds_what_is_measured() -> None:
 
 def test_a_resume_may_ask_for_more() -> None:
     made = plan()
-    amended = cli.amend(made, Request("aoe_sigma", protocol="autoattack"), "again")
+    amended = amend(made, LaunchOptions("aoe_sigma", protocol="autoattack"), "again")
     assert amended.test_protocol("search") == made.test_protocol("search")
     assert amended.test_protocol("confirm", "oe").auto_attack_epsilons == (0.15, 0.2)
-    assert cli.amend(amended, Request("aoe_sigma"), "again").confirm == amended.confirm
+    assert amend(amended, LaunchOptions("aoe_sigma"), "again").confirm == amended.confirm
     assert from_dict(to_dict(amended)) == amended
 
 

@@ -1,0 +1,82 @@
+"""The declarations of the options: none is incomplete, and each is forwarded to a cluster or local."""
+
+from dataclasses import dataclass, fields, make_dataclass
+from typing import Any
+
+import pytest
+
+from tuner import cli
+from tuner.planning.command_line import forwarded, parser
+from tuner.planning.launch_options import LaunchOptions, launch_options
+from tuner.planning.option import Option, Role, option, options_of, switch
+
+OPTIONS = launch_options()
+
+
+def words_of(declared: Option) -> list[str]:
+    """Return an option as a user writes it."""
+    if declared.read is None:
+        return [declared.flag]
+    return [
+        declared.flag,
+        *(["value"] * (len(declared.metavar) if isinstance(declared.metavar, tuple) else 1)),
+    ]
+
+
+def test_every_field_is_an_option_of_the_parser() -> None:
+    actions = {action.dest: action for action in parser(OPTIONS)._actions if action.dest != "help"}
+    assert list(actions) == [f.name for f in fields(LaunchOptions)]
+    assert all(action.help for action in actions.values())
+    assert len({action.option_strings[0] for action in actions.values()}) == len(actions)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_is_forwarded_or_local(name: str) -> None:
+    words = words_of(OPTIONS[name])
+    assert forwarded(["--study", "s", *words]) == ["--study", "s", *([] if OPTIONS[name].local else words)]
+
+
+def test_the_local_options() -> None:
+    assert {name for name, declared in OPTIONS.items() if declared.local} == {
+        "address",
+        "submit",
+        "driver_on",
+    }
+
+
+def test_every_action_has_its_answer() -> None:
+    actions = {name for name, declared in OPTIONS.items() if declared.role is Role.ACTION}
+    assert actions == {*cli.ANSWERS, "list_studies", "resume"}
+
+
+@pytest.mark.parametrize(
+    ("declared", "says"),
+    [
+        (None, "trials is no option: declare it with option"),
+        (lambda: option("how much", Role.STORED, ""), "option trials has no help"),
+        (
+            lambda: option("how much", Role.STORED, "help"),
+            "option trials: a value needs `read` and `metavar`",
+        ),
+        (lambda: switch("how much", Role.STORED, "help", metavar="N"), "a switch has neither"),
+        (lambda: option("how much", Role.STORED), "missing 1 required positional argument: 'help'"),
+        (lambda: option("how much", help="help"), "missing 1 required positional argument: 'role'"),
+        (lambda: option("how much", Role.STORED, "help", metvar="N"), "unexpected keyword argument 'metvar'"),
+    ],
+)
+def test_an_incomplete_declaration_is_refused(declared: Any, says: str) -> None:
+    def build() -> None:
+        default = None if declared is None else declared()
+        parser(options_of(make_dataclass("Incomplete", [("trials", int | None, default)])))
+
+    with pytest.raises(TypeError, match=says):
+        build()
+
+
+def test_the_flag_is_the_fields_name_unless_it_is_given() -> None:
+    @dataclass
+    class Some:
+        max_epochs: int | None = option("how much", Role.STORED, "help", metavar="N", read=int)
+        time_s: float | None = option("how much", Role.STORED, "help", metavar="T", read=float, flag="--time")
+
+    assert [o.flag for o in options_of(Some).values()] == ["--max-epochs", "--time"]

@@ -1,0 +1,55 @@
+"""The folder and the plan of the run that a command line starts or resumes."""
+
+from dataclasses import replace
+
+import search_spaces
+from tuner.base.errors import UsageError
+from tuner.planning.amend import amend
+from tuner.planning.launch_options import NEWEST, LaunchOptions
+from tuner.planning.plan import Plan
+from tuner.planning.resolve import resolve
+from tuner.store import warm_start
+from tuner.store.run_folder import RunFolder, default_name, find_unfinished
+
+
+def new_run(options: LaunchOptions, command: str) -> tuple[RunFolder, Plan]:
+    """Return the folder, which does not exist yet, and the plan of a new run.
+
+    Raises:
+        UsageError: the name is taken, or the plan cannot be carried out.
+    """
+    if "://" in options.storage and not options.study_storage:
+        raise UsageError(
+            f"--storage {options.storage} cannot hold a database; add --study-storage postgresql://..."
+        )
+    if options.run_name is not None and RunFolder(options.storage, options.run_name).exists():
+        raise UsageError(
+            f"run {options.run_name!r} exists in {options.storage}; "
+            f"continue it with --resume {options.run_name} or choose another name"
+        )
+    search_spaces.get(options.study)
+    name = options.run_name or default_name(options.study, options.storage)
+    plan = resolve(options, name, command)
+    plan = warm_start.attach(plan, options.warm_start, options.storage, options.study_storage)
+    return RunFolder(options.storage, name), plan
+
+
+def stored_run(options: LaunchOptions, command: str) -> tuple[RunFolder, Plan, LaunchOptions]:
+    """Return the folder of the run to resume, its plan as amended, and the options with its study storage.
+
+    Raises:
+        UsageError: no such run, or the options ask for a change that a resume cannot make.
+    """
+    assert options.resume is not None
+    name = options.resume
+    if name == NEWEST:
+        if not options.study:
+            raise UsageError("--resume without a run's name needs --study")
+        search_spaces.get(options.study)
+        name = find_unfinished(options.study, options.storage)
+    folder = RunFolder(options.storage, name)
+    stored, facts = folder.read()
+    if options.study and options.study != stored.study:
+        raise UsageError(f"run {name!r} is of study {stored.study}, not {options.study}")
+    plan = amend(stored, options, command)
+    return folder, plan, replace(options, study_storage=options.study_storage or facts.get("study_storage"))

@@ -1,0 +1,87 @@
+"""Checks before a study starts: what cannot work is refused before Ray starts and before anything is written."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from search_spaces.domain import Float
+from trainables.data.types import catalog
+from trainables.data.types.availability import left_out
+from trainables.data.types.locations import check_dataset_files
+from trainables.data.types.outlier_files import check_outlier_files
+from trainables.options import build
+from trainables.options.common import OutlierOptions
+from tuner.base import environment
+from tuner.base.errors import UsageError
+from tuner.base.urls import without_password
+from tuner.planning.launch_options import LaunchOptions
+from tuner.planning.plan import LanePlan, Plan
+from tuner.store.run_folder import RunFolder
+from tuner.tracking.mlflow_uris import choose_uri
+
+
+def preflight(plan: Plan, folder: RunFolder, options: LaunchOptions, say: Callable[[str], None]) -> None:
+    """Check tracking, storage and data of a plan, say which tests its data leave out, and fetch what can be fetched.
+
+    Raises:
+        UsageError: an address, a folder or a name that does not suit.
+        InputError: a file of the data set or of the outliers is missing or malformed.
+    """
+    choose_uri(options.tracking_uri, environment.variable("MLFLOW_TRACKING_URI"))
+    folder.storage_url(options.study_storage)
+    if options.study_storage and options.resume is None:
+        _check_name_is_free(options.study_storage, folder.name)
+    if plan.data_dir and "://" not in plan.data_dir and not Path(plan.data_dir).is_dir():
+        raise UsageError(f"--data-dir {plan.data_dir} is not a folder")
+    downloads = check_dataset_files(plan.dataset, plan.data_dir)
+    _say_what_is_left_out(plan, say)
+    for lane in plan.lanes:
+        _check_outlier_files(lane, plan)
+    if downloads:
+        say(downloads)
+        if (
+            options.address is None
+        ):  # here, where its progress is seen; on a cluster each node fetches its own
+            from trainables.data.download import ensure
+
+            ensure(plan.dataset, plan.data_dir)
+
+
+def _check_name_is_free(study_storage: str, run: str) -> None:
+    from tuner.store.trial_reader import has_run
+
+    if has_run(study_storage, run):
+        raise UsageError(
+            f"--study-storage {without_password(study_storage)} holds a run {run!r} "
+            "of another --storage; choose another --run-name"
+        )
+
+
+def _say_what_is_left_out(plan: Plan, say: Callable[[str], None]) -> None:
+    """Name the tests that the data set's files do not allow."""
+    if not {"evaluate", "confirm"} & set(plan.stages):
+        return
+    shape = catalog.get(plan.dataset, plan.data_dir).shape
+    for line in left_out(plan.dataset, shape, plan.data_dir, plan.tested_groups):
+        judged = "corruptions" in line and plan.headline[:1] == ("test/accuracy/corrupted",)
+        say(f"note: {line}{' (and the study is judged by it)' if judged else ''}")
+
+
+def _check_outlier_files(lane: LanePlan, plan: Plan) -> None:
+    """Check the files of outliers for every sigma that a lane may ask for."""
+    wanted = {
+        key.removeprefix("outliers."): value
+        for key, value in lane.fixed.items()
+        if key.startswith("outliers.")
+    }
+    if wanted.get("generator") not in ("npz", "images300k"):
+        return
+    sigmas = lane.space.get("outliers.sigma")
+    if isinstance(sigmas, Float):
+        raise UsageError(
+            f"outliers.sigma is {sigmas}, but files exist for single values only; "
+            "use for example --set 'outliers.sigma=choice(1.0, 2.0)'"
+        )
+    values = getattr(sigmas, "options", None) or (wanted.get("sigma", 1.0),)
+    for sigma in values:
+        settled = build(OutlierOptions, wanted | {"sigma": sigma})
+        check_outlier_files(settled, catalog.get(plan.dataset, plan.data_dir).shape)

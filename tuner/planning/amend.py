@@ -1,0 +1,57 @@
+"""What a resume may change in the plan of a stored run, and what it may not."""
+
+from dataclasses import replace
+
+from tuner.base.errors import UsageError
+from tuner.planning.launch_options import LaunchOptions
+from tuner.planning.plan import Plan, plain
+from tuner.planning.resolve import widen
+
+
+def amend(plan: Plan, options: LaunchOptions, command: str) -> Plan:
+    """Return a stored plan with what a resume may change: its size, its machine, its stages.
+
+    Raises:
+        UsageError: the options ask another question (data set, parameters, seed) or search in another way.
+    """
+    refuse_changes(plan, options)
+    lanes = plan.lanes
+    if options.trials is not None:
+        if options.trials < plan.trials:
+            raise UsageError(
+                f"--trials {options.trials} is less than the run's {plan.trials}; it can only grow"
+            )
+        lanes = tuple(replace(lane, trials=options.trials) for lane in lanes)
+    return replace(
+        plan,
+        lanes=lanes,
+        confirm=plain(widen(plan.confirm, options.protocol, plan.dataset)),
+        closer=plain(widen(plan.closer, options.protocol, plan.dataset)),
+        data_dir=options.data_dir or plan.data_dir,
+        stages=options.stages,
+        time_budget_s=options.time_budget_s,
+        epoch_budget=options.epoch_budget or plan.epoch_budget,
+        gpu_budget_s=options.gpu_budget_s or plan.gpu_budget_s,
+        epoch_timeout_s=options.epoch_timeout_s or plan.epoch_timeout_s,
+        concurrency=options.concurrency or plan.concurrency,
+        gpus_per_trial=options.gpus_per_trial if options.gpus_per_trial is not None else plan.gpus_per_trial,
+        pack=options.pack if options.pack is not None else plan.pack,
+        confirm_seeds=max(options.confirm_seeds or 0, plan.confirm_seeds),
+        command=command,
+    )
+
+
+def refuse_changes(plan: Plan, options: LaunchOptions) -> None:
+    """Raise UsageError if the options differ from the plan in what decides a run's results."""
+    for flag, asked, stored in (
+        ("--dataset", options.dataset, plan.dataset),
+        ("--seed", options.seed, plan.seed),
+        ("--max-epochs", options.max_epochs, plan.max_epochs),
+        ("--sampler", options.sampler, plan.sampler),
+        ("--scheduler", options.scheduler, plan.scheduler),
+        ("--warm-start", ",".join(options.warm_start) or None, ",".join(plan.warm_start_runs) or "nothing"),
+    ):
+        if asked is not None and asked != stored:
+            raise UsageError(f"{flag} {asked} differs from the run's {stored}; a resume cannot change it")
+    if options.settings:
+        raise UsageError("--set cannot change a run that exists; start a new one")

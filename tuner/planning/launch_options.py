@@ -1,0 +1,250 @@
+"""The options of `launch.py`, each declared once: typed fields that the parser, the plan, submit and resume share."""
+
+from dataclasses import dataclass
+from functools import cache
+
+from search_spaces.study import SAMPLERS, SCHEDULERS
+from tuner.planning import option_values as values
+from tuner.planning.option import Option, Role, option, options_of, switch
+from tuner.planning.plan import STAGES
+
+#: the values of --resume, --status and --json where they are given without one
+NEWEST, EVERY, STDOUT = "<newest>", "<every>", "<stdout>"
+
+ACTION, STORED, LOCATION, ONCE = Role
+WHAT, SIZE, SEARCH, DATA = "what to do", "how much", "how", "on what"
+MACHINE, KEPT = "with what", "kept where"
+
+count = values.whole_number(at_least=1)
+
+
+@dataclass(frozen=True)
+class LaunchOptions:
+    """What a command line asks for; None or empty where it says nothing."""
+
+    # -- what to do ----------------------------------------------------------------------------------------
+    study: str = option(WHAT, STORED, "the study to run or resume; see --list", default="", metavar="STUDY")
+    list_studies: bool = switch(WHAT, ACTION, "list the studies, one line each", flag="--list")
+    dry_run: bool = switch(WHAT, ONCE, "print the resolved plan and its cost; change nothing")
+    resume: str | None = option(
+        WHAT,
+        ACTION,
+        "continue the study's newest unfinished run, or the named one",
+        metavar="RUN",
+        read=values.run_name,
+        bare=NEWEST,
+    )
+    status: str | None = option(
+        WHAT,
+        ACTION,
+        "how a run stands: what runs, what waits, the best so far, the time left; without RUN one line each",
+        metavar="RUN",
+        read=values.run_name,
+        bare=EVERY,
+    )
+    why: tuple[str, str] | None = option(
+        WHAT,
+        ACTION,
+        "why a trial ended as it did; TRIAL is a number, or a name such as oe-0003 or confirm-0001",
+        metavar=("RUN", "TRIAL"),
+    )
+    stop: str | None = option(
+        WHAT,
+        ACTION,
+        "have a run's driver save and end, here or on another machine",
+        metavar="RUN",
+        read=values.run_name,
+    )
+    evaluate: str | None = option(
+        WHAT,
+        ACTION,
+        "score one checkpoint on the test sets and exit: a file, RUN/TRIAL, or the id of an MLflow run",
+        metavar="CHECKPOINT",
+    )
+    protocol: str | None = option(
+        WHAT,
+        STORED,
+        "how to measure: quick, standard (default), full, autoattack; with --study: what the confirm stage "
+        "measures beside the study's own protocol",
+        metavar="NAME",
+    )
+    json: str | None = option(
+        WHAT,
+        ONCE,
+        "with --evaluate or --status: the answer as JSON, on the terminal if no file is named",
+        metavar="FILE",
+        bare=STDOUT,
+    )
+    stages: tuple[str, ...] = option(
+        WHAT,
+        STORED,
+        f"some of {','.join(STAGES)} (default: all of them)",
+        metavar="STAGES",
+        read=values.stages,
+        default=STAGES,
+    )
+
+    # -- how much ------------------------------------------------------------------------------------------
+    trials: int | None = option(
+        SIZE, STORED, "trials of the search (and of each tuned baseline)", metavar="N", read=count
+    )
+    max_epochs: int | None = option(
+        SIZE, STORED, "epochs of a trial that is not stopped early", metavar="N", read=count
+    )
+    time_budget_s: float | None = option(
+        SIZE,
+        STORED,
+        "start no trial after this time: 90s, 30m, 2h",
+        flag="--time-budget",
+        metavar="TIME",
+        read=values.duration_s,
+    )
+    epoch_budget: int | None = option(
+        SIZE, STORED, "start no trial once the searches have trained so many", metavar="N", read=count
+    )
+    gpu_budget_s: float | None = option(
+        SIZE,
+        STORED,
+        "start no trial after so many GPU-seconds (CPU-seconds without a GPU): 2h",
+        flag="--gpu-budget",
+        metavar="TIME",
+        read=values.duration_s,
+    )
+    confirm_seeds: int | None = option(
+        SIZE,
+        STORED,
+        "fresh seeds of the confirm stage",
+        metavar="N",
+        read=values.whole_number(at_least=1, hint="leave the stage out with --stages"),
+    )
+    seed: int | None = option(
+        SIZE, STORED, "seed of the study (default: 0)", metavar="N", read=values.whole_number(at_least=0)
+    )
+
+    # -- how -----------------------------------------------------------------------------------------------
+    sampler: str | None = option(
+        SEARCH, STORED, f"who chooses: {', '.join(SAMPLERS)} (default: the study's)", metavar="NAME"
+    )
+    scheduler: str | None = option(
+        SEARCH, STORED, f"who stops: {', '.join(SCHEDULERS)} (default: the study's)", metavar="NAME"
+    )
+    warm_start: tuple[str, ...] = option(
+        SEARCH,
+        STORED,
+        "let the sampler start with the trials of earlier runs",
+        metavar="RUN[,RUN]",
+        read=values.comma_separated,
+        default=(),
+    )
+
+    # -- on what -------------------------------------------------------------------------------------------
+    dataset: str | None = option(DATA, STORED, "data set (default: the study's built-in one)", metavar="NAME")
+    data_dir: str | None = option(DATA, LOCATION, "folder of the data set's files", metavar="DIR")
+    settings: tuple[str, ...] = option(
+        DATA,
+        STORED,
+        "fix or re-range a parameter: attack.epsilon=0.03, 'lr=loguniform(1e-4,1e-1)'",
+        flag="--set",
+        metavar="KEY=VALUE",
+        repeated=True,
+        default=(),
+    )
+
+    # -- with what -----------------------------------------------------------------------------------------
+    gpus_per_trial: float | None = option(
+        MACHINE,
+        STORED,
+        "share of a GPU, or auto (default): measured at start where there is a GPU",
+        metavar="auto|GPUS",
+        read=values.gpu_share,
+    )
+    cpus_per_trial: int | None = option(
+        MACHINE, STORED, "CPUs and threads of a trial (default: 1)", metavar="N", read=count
+    )
+    epoch_timeout_s: float | None = option(
+        MACHINE,
+        STORED,
+        "a trial that does not report for this long has hung: it fails, its worker is ended "
+        "(default: ten times the longest epoch so far, at least 10m)",
+        flag="--epoch-timeout",
+        metavar="TIME",
+        read=values.duration_s,
+    )
+    concurrency: int | None = option(
+        MACHINE,
+        STORED,
+        "workers at a time, a trial or a pack in each (default: as many as fit)",
+        metavar="N",
+        read=count,
+    )
+    pack: int | None = option(
+        MACHINE,
+        STORED,
+        "trials side by side in one process, up to K (docs/packing.md), or auto (default): measured on a GPU, "
+        "off without",
+        metavar="auto|K|off",
+        read=values.requested_pack,
+    )
+    address: str | None = option(
+        MACHINE,
+        LOCATION,
+        "Ray cluster to join: auto or HOST:PORT (default: start one here); with --submit the job server's URL",
+        metavar="ADDRESS",
+        variable="TUNER_ADDRESS",
+        local=True,  # the job joins the cluster that it runs on
+    )
+    submit: bool = switch(
+        MACHINE,
+        ONCE,
+        "run this command on the cluster behind --address (default: http://127.0.0.1:8265) and follow it",
+        local=True,
+    )
+    driver_on: str | None = option(
+        MACHINE,
+        ONCE,
+        "with --submit: node that drives the study (default: the head)",
+        metavar="IP",
+        local=True,
+    )
+
+    # -- kept where ----------------------------------------------------------------------------------------
+    run_name: str | None = option(
+        KEPT,
+        STORED,
+        "name of the run and of its folder (default: <study>-<UTC time>)",
+        metavar="RUN",
+        read=values.run_name,
+    )
+    storage: str = option(
+        KEPT,
+        LOCATION,
+        "root of the run folders (default: runs)",
+        metavar="DIR|URI",
+        variable="TUNER_STORAGE",
+        default="runs",
+    )
+    study_storage: str | None = option(
+        KEPT,
+        LOCATION,
+        "database of the study (default: in the run folder)",
+        metavar="URL",
+        variable="TUNER_STUDY_STORAGE",
+    )
+    tracking_uri: str | None = option(
+        KEPT, LOCATION, "MLflow store (default: sqlite:///mlflow.db)", metavar="URI"
+    )
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """Return the fields of the actions that are asked for: one at most in a command line that `parse` took."""
+        return tuple(
+            name
+            for name, declared in launch_options().items()
+            if declared.role is ACTION and getattr(self, name) not in (None, False)
+        )
+
+
+@cache
+def launch_options() -> dict[str, Option]:
+    """Return {field of LaunchOptions: its option}."""
+    return options_of(LaunchOptions)

@@ -1,0 +1,90 @@
+"""Reads the values of launch options from their text.
+
+Every reader returns the value or raises ValueError with what would be right: the parser puts the option and the text
+before it, as in "--trials is 'many'; it must be a whole number".
+"""
+
+import re
+from collections.abc import Callable
+
+from trainables.base.schema import unknown
+from tuner.base.errors import UsageError
+from tuner.planning.plan import STAGES
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_NAME_RULE = "may hold only letters, digits, '.', '_' and '-' (100 at most)"
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def whole_number(at_least: int, hint: str = "") -> Callable[[str], int]:
+    """Return a reader of whole numbers from `at_least` on; `hint` is added to what it says of smaller ones."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise ValueError("it must be a whole number") from None
+        if value < at_least:
+            raise ValueError(f"it must be at least {at_least}{f' ({hint})' if hint else ''}")
+        return value
+
+    return read
+
+
+def duration_s(text: str) -> float:
+    """Return seconds: "90s", "30m", "2h", "1.5h", "1d"; a bare number is seconds."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", text)
+    if not match or float(match[1]) <= 0:
+        raise ValueError("write for example 90s, 30m or 2h")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def gpu_share(text: str) -> float | None:
+    """Return the GPUs of a trial: a share from 0 to 1 or a whole number; None for auto."""
+    if text == "auto":
+        return None
+    try:
+        share = float(text)
+    except ValueError:
+        raise ValueError("it must be auto or a number such as 0.25") from None
+    if not 0 <= share < 1000 or (share > 1 and share != int(share)):
+        raise ValueError("it must be from 0 to 1, or a whole number")
+    return share
+
+
+def requested_pack(text: str) -> int | None:
+    """Return how many trials may share a process, from 1 to 256: 1 for off, None for auto."""
+    if text in ("auto", "off"):
+        return None if text == "auto" else 1
+    if not text.isdecimal() or not 1 <= int(text) <= 256:
+        raise ValueError("it must be auto, off or a number of trials from 1 to 256")
+    return int(text)
+
+
+def comma_separated(text: str) -> tuple[str, ...]:
+    """Return the names of a list that is separated by commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def stages(text: str) -> tuple[str, ...]:
+    """Return stages of a study in the order in which they run."""
+    named = comma_separated(text)
+    for stage in named:
+        if stage not in STAGES:
+            raise ValueError(f"{unknown('stage', stage, STAGES)} (of {','.join(STAGES)})")
+    if not named:
+        raise ValueError(f"name some of {','.join(STAGES)}")
+    return tuple(stage for stage in STAGES if stage in named)
+
+
+def run_name(text: str) -> str:
+    """Return the name of a run; it is the name of a folder and of a database's rows too."""
+    if not _NAME.fullmatch(text):
+        raise ValueError(f"a run name {_NAME_RULE}")
+    return text
+
+
+def check_name(name: str) -> None:
+    """Raise UsageError if a run or a trial cannot have this name."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"run name {name!r} {_NAME_RULE}")
