@@ -41,7 +41,7 @@ def _arguments(option: Option) -> dict[str, Any]:
     """Return what argparse needs to know of an option besides its name and help."""
     if option.read is None:
         return {"action": "store_true"}
-    arguments: dict[str, Any] = {"type": _reader(option, option.read), "metavar": option.metavar}
+    arguments: dict[str, Any] = {"type": _reader(option), "metavar": option.metavar}
     if option.repeated:
         arguments["action"] = "append"
     if isinstance(option.metavar, tuple):
@@ -51,8 +51,10 @@ def _arguments(option: Option) -> dict[str, Any]:
     return arguments
 
 
-def _reader(option: Option, read: Callable[[str], Any]) -> Callable[[str], Any]:
+def _reader(option: Option) -> Callable[[str], Any]:
     """Return an option's reader whose ValueError is a UsageError that names the option and the text."""
+    read = option.read
+    assert read is not None
 
     def checked(text: str) -> Any:
         if text == option.bare:  # argparse reads the value of a bare option like any other
@@ -72,14 +74,14 @@ def parse(arguments: Sequence[str]) -> LaunchOptions:
         UsageError: an unknown option, a value that cannot be read, or options that exclude each other, in one line.
     """
     options = launch_options()
-    from_environment = {
-        name: value
-        for name, o in options.items()
-        if o.variable and (value := environment.variable(o.variable))
+    values: dict[str, Any] = {
+        name: _reader(option)(text)
+        for name, option in options.items()
+        if option.variable and (text := environment.variable(option.variable))
     }
-    given = vars(parser(options).parse_args(arguments))
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
-    return checked(LaunchOptions(**(from_environment | values)))
+    for name, value in vars(parser(options).parse_args(arguments)).items():
+        values[name] = tuple(value) if isinstance(value, list) else value
+    return checked(LaunchOptions(**values))
 
 
 def checked(options: LaunchOptions) -> LaunchOptions:
