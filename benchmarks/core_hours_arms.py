@@ -33,7 +33,7 @@ from tuner.base.records import Decision, Role, State
 from tuner.execution import ray_tune_adapter
 from tuner.execution.trial_queue import Lane, TrialQueue
 from tuner.search.schedulers import schedule
-from tuner.store.trial_store import LaneStore, open_storage
+from tuner.store.trial_store import TrialStore, open_storage
 
 FOLDER = "CORE_HOURS_FOLDER"  # the variable that tells workers where to leave what their start has cost
 NARROW = f"{__name__}:narrow_cnn"
@@ -167,16 +167,16 @@ class NarrowPack(PackTrainable):
         super().setup(config, assets)
 
 
-def queue_of(seed: int, trials: int) -> tuple[LaneStore, TrialQueue]:
+def queue_of(seed: int, trials: int) -> tuple[TrialStore, TrialQueue]:
     """Return the service's queue of one search over a new database."""
     storage = open_storage("sqlite:///study.db")
-    store = LaneStore(storage, "core-hours", "search", Role.SEARCH, SPACE, [OBJECTIVE], seed)
+    store = TrialStore(storage, "core-hours", "search", Role.SEARCH, SPACE, [OBJECTIVE], seed)
     halving = schedule("asha", FIRST_RUNG, REDUCTION, EPOCHS)
     lanes = [Lane(store, "pgd_at", FIXED, trials, seed)]
     return store, TrialQueue(lanes, [OBJECTIVE], seed=seed, max_epochs=EPOCHS, schedule=halving)
 
 
-def ended_of(store: LaneStore) -> list[Ended]:
+def ended_of(store: TrialStore) -> list[Ended]:
     """Return the trials of a queue that has run to its end."""
     failed = [record.reason for record in store.records() if record.state is State.FAIL]
     if failed:

@@ -22,7 +22,7 @@ from search_spaces.study import Objective
 from tuner.base.records import Decision, Role
 from tuner.execution.trial_queue import Assignment, Lane, TrialQueue
 from tuner.search.schedulers import schedule
-from tuner.store.trial_store import LaneStore, open_storage
+from tuner.store.trial_store import TrialStore, open_storage
 
 METRICS = {f"val/m{k}": k / 7 for k in range(8)} | {"seconds": 1.0}
 EPOCHS, SLOTS, WINDOWS = 9, 4, 10
@@ -45,7 +45,7 @@ def run(folder: str, trials: int, sampler: str) -> None:
     objective = Objective("val/score")
     space = {name: Float(0.0, 1.0) for name in "abc"}
     storage = open_storage(f"sqlite:///{folder}/study.db")
-    store = LaneStore(storage, "growth", "search", Role.SEARCH, space, [objective], 0, sampler)
+    store = TrialStore(storage, "growth", "search", Role.SEARCH, space, [objective], 0, sampler)
     rule = schedule("asha", 1, 3, EPOCHS)
     queue = TrialQueue(
         [Lane(store, "", {}, trials, 0)], [objective], seed=0, max_epochs=EPOCHS, schedule=rule

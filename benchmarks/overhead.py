@@ -160,7 +160,7 @@ def prepare_ours(trials: int, epochs: int, tracked: bool) -> Callable[[], None]:
     from tuner.planning.launch_options import LaunchOptions
     from tuner.planning.resolve import resolve
     from tuner.search.schedulers import schedule
-    from tuner.store.trial_store import LaneStore, open_storage
+    from tuner.store.trial_store import TrialStore, open_storage
     from tuner.tracking.listener import TrackingListener
     from tuner.tracking.tracker import Tracker
 
@@ -170,7 +170,7 @@ def prepare_ours(trials: int, epochs: int, tracked: bool) -> Callable[[], None]:
     objectives = (Objective(OBJECTIVE),)
 
     def run() -> None:
-        store = LaneStore(
+        store = TrialStore(
             open_storage("sqlite:///study.db"), "overhead", "search", Role.SEARCH, space, objectives, 0
         )
         tracker = Tracker("sqlite:///mlflow.db", "overhead", "overhead", Path("mlflow.spool"), {})

@@ -30,7 +30,7 @@ from tuner.base.records import Role, State  # noqa: E402
 from tuner.execution import ray_tune_adapter  # noqa: E402
 from tuner.execution.trial_queue import Lane, TrialQueue  # noqa: E402
 from tuner.search.schedulers import schedule  # noqa: E402
-from tuner.store.trial_store import LaneStore, open_storage  # noqa: E402
+from tuner.store.trial_store import TrialStore, open_storage  # noqa: E402
 
 CPUS, EPOCHS, EPOCH_S, TRIALS_PER_CPU = 2, 3, 1.0, 10
 
@@ -56,7 +56,7 @@ def run(trials: int, epochs: int, sleep: float, concurrency: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         objective = Objective("val/score")
         storage = open_storage(f"sqlite:///{folder}/study.db")
-        store = LaneStore(storage, "study", "search", Role.SEARCH, {"x": Float(0.0, 1.0)}, [objective], 0)
+        store = TrialStore(storage, "study", "search", Role.SEARCH, {"x": Float(0.0, 1.0)}, [objective], 0)
         queue = TrialQueue(
             [Lane(store, "sleep", {"sleep": sleep}, trials, 0, early_stopping=False)],
             [objective],

@@ -21,7 +21,7 @@ from tuner.base.records import Role, TrialRecord
 from tuner.execution.ray_tune_adapter import run_queue
 from tuner.execution.trial_queue import Lane, TrialQueue
 from tuner.search.schedulers import schedule
-from tuner.store.trial_store import LaneStore, open_storage
+from tuner.store.trial_store import TrialStore, open_storage
 
 OBJECTIVE = Objective("val/accuracy/clean")
 FIXED = {"dataset": "digits-open", "epochs": 3, "threads": 1, "dropout": 0.2, "batch_size": 256}
@@ -40,9 +40,9 @@ class Bench:
     folder: Path = Path()
     logs: dict[str, str] = field(default_factory=dict)
 
-    def store(self) -> LaneStore:
+    def store(self) -> TrialStore:
         storage = open_storage(f"sqlite:///{self.folder / 'study.db'}")
-        return LaneStore(
+        return TrialStore(
             storage, "bench", "search", Role.SEARCH, {"lr": Float(1e-4, 1e-2, log=True)}, [OBJECTIVE], 1
         )
 
@@ -87,7 +87,7 @@ class Bench:
         return self.folder / "checkpoints" / f"{number:04d}" / f"epoch-{epoch:04d}.pt"
 
 
-def recorded(store: LaneStore) -> int:
+def recorded(store: TrialStore) -> int:
     return sum(len(record.history) for record in store.records())
 
 

@@ -14,8 +14,8 @@ from tests.faults.conftest import Study, at
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
-WRITE, NOTE = "trainables.base.storage:Folder.write", "tuner.store.trial_store:LaneStore.note"
-ASK, REPORT, FINISH = (f"tuner.store.trial_store:LaneStore.{name}" for name in ("ask", "report", "finish"))
+WRITE, NOTE = "trainables.base.storage:Folder.write", "tuner.store.trial_store:TrialStore.note"
+ASK, REPORT, FINISH = (f"tuner.store.trial_store:TrialStore.{name}" for name in ("ask", "report", "finish"))
 ROWS = "tuner.store.rows:insert_epoch"
 
 #: The run goes on, a worker dies: in mid-epoch; with its checkpoint half on the disk; with its checkpoint written and

@@ -16,7 +16,7 @@ import pytest
 from tests.faults.conftest import Study, at
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1800)]
-BATCH, REPORT = "trainables.training.method:Trainer.step", "tuner.store.trial_store:LaneStore.report"
+BATCH, REPORT = "trainables.training.method:Trainer.step", "tuner.store.trial_store:TrialStore.report"
 CLOCK = Path(__file__).with_name("clock.c")
 
 

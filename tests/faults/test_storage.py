@@ -18,10 +18,10 @@ from search_spaces.study import Objective
 from tests.faults.conftest import Study, at, integrity
 from tuner.base.records import Role
 from tuner.store.trial_reader import has_run
-from tuner.store.trial_store import LaneStore, open_storage
+from tuner.store.trial_store import TrialStore, open_storage
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
-REPORT, WRITE = "tuner.store.trial_store:LaneStore.report", "trainables.base.storage:Folder.write"
+REPORT, WRITE = "tuner.store.trial_store:TrialStore.report", "trainables.base.storage:Folder.write"
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_postgresql_restarted_in_mid_study(study: Study, whole: dict[str, Any], 
         at(REPORT, "run", call=2, command=away),
         at("tuner.store.rows:insert_epoch", "run", after=True, call=2, command=crash),
         at("tuner.store.rows:insert_trial", "run", after=True, call=5, command=crash),
-        at("tuner.store.trial_store:LaneStore.note", "run", "evaluation/", command=crash),
+        at("tuner.store.trial_store:TrialStore.note", "run", "evaluation/", command=crash),
         more=["--study-storage", postgres.url],
     )
     study.check("run", whole, postgres.url)
@@ -147,6 +147,6 @@ def test_two_runs_of_one_name_in_one_database_do_not_become_one(tmp_path: Path) 
     """Their folders are two; the second would go on with the first one's trials."""
     url = f"sqlite:///{tmp_path}/shared.db"
     assert not has_run(url, "mine")
-    LaneStore(open_storage(url), "mine", "search", Role.SEARCH, {}, [Objective("val/x")], 0)
+    TrialStore(open_storage(url), "mine", "search", Role.SEARCH, {}, [Objective("val/x")], 0)
     assert has_run(url, "mine")
     assert not has_run(url, "yours")

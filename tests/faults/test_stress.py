@@ -15,7 +15,7 @@ from tuner.base.records import Role, State
 from tuner.execution import ray_tune_adapter
 from tuner.execution.trial_queue import Lane, TrialQueue
 from tuner.search.schedulers import schedule
-from tuner.store.trial_store import LaneStore, open_storage
+from tuner.store.trial_store import TrialStore, open_storage
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -62,7 +62,7 @@ def test_every_trial_once_and_every_value_its_own(
     monkeypatch.setattr(ray_tune_adapter, "StudyTrainable", tiny())
     storage = open_storage(f"sqlite:///{tmp_path / 'study.db'}")
     stores = [
-        LaneStore(storage, name, name, role, SPACE, [OBJECTIVE], 5, "random")
+        TrialStore(storage, name, name, role, SPACE, [OBJECTIVE], 5, "random")
         for name, role in (("search", Role.SEARCH), ("other", Role.BASELINE))
     ]
     queue = TrialQueue(
@@ -86,7 +86,7 @@ def test_every_trial_once_and_every_value_its_own(
             asked_to_stop=lambda: False,
         )
     for store in (
-        LaneStore(
+        TrialStore(
             open_storage(f"sqlite:///{tmp_path / 'study.db'}"), s.lane, s.lane, s.role, SPACE, [OBJECTIVE], 5
         )
         for s in stores

@@ -11,7 +11,7 @@ from tuner.planning.plan import Plan
 from tuner.planning.resolve import resolve
 from tuner.store.run_folder import RunFolder
 from tuner.store.trial_reader import study_name
-from tuner.store.trial_store import LaneStore, open_storage
+from tuner.store.trial_store import TrialStore, open_storage
 
 METRIC = "val/robust_auroc_0.1/all"
 CLEAN = "val/accuracy/clean"
@@ -29,7 +29,7 @@ class StoredRun:
         self.folder.create(self.plan, {"commit": "abc"}, **more)
         storage = open_storage(self.folder.storage_url(None))
         self.lanes = {
-            p.name: LaneStore(
+            p.name: TrialStore(
                 storage,
                 study_name(name, p.name),
                 p.name,

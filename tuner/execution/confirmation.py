@@ -11,7 +11,7 @@ from tuner.analysis.results import ArmResult
 from tuner.base.records import Role, State, TrialRecord
 from tuner.execution.trial_queue import Planned
 from tuner.planning.plan import Plan
-from tuner.store.trial_store import LaneStore
+from tuner.store.trial_store import TrialStore
 
 Arms = Mapping[str, tuple[str, dict[str, Any]]]  # {arm: (method, configuration)}
 
@@ -47,7 +47,7 @@ def _derived(arm: Arm, method: str, winner: TrialRecord) -> dict[str, Any]:
     return configuration | fixed(arm.overrides)
 
 
-def plan_trials(plan: Plan, store: LaneStore, arms: Arms) -> tuple[dict[int, Planned], list[str]]:
+def plan_trials(plan: Plan, store: TrialStore, arms: Arms) -> tuple[dict[int, Planned], list[str]]:
     """Return {trial number: work}, and the keys of trials whose arms have changed since.
 
     What an earlier launch did for the same arms keeps its number. A run that was extended may have another winner:

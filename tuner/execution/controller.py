@@ -25,10 +25,10 @@ from tuner.execution.trial_queue import Lane, Listener, TrialQueue
 from tuner.planning.plan import LanePlan, Plan
 from tuner.search.budget import NO_BUDGET, Budget, share_of
 from tuner.search.learning_curves import Point, dominates
-from tuner.store.evaluation_store import Evaluations, protocol_id
+from tuner.store.evaluation_store import EvaluationStore, protocol_id
 from tuner.store.run_folder import RunFolder
 from tuner.store.trial_reader import study_name
-from tuner.store.trial_store import LaneStore, connection_lost, importances, open_storage
+from tuner.store.trial_store import TrialStore, connection_lost, importances, open_storage
 
 
 class Controller:
@@ -69,12 +69,12 @@ class Controller:
         self.lanes = {lane.name: self._store(lane) for lane in plan.lanes}
         self.search = self.lanes["search"]
         name = study_name(self.folder.name, "confirm")
-        self.confirm = LaneStore(self.storage, name, "confirm", Role.CONFIRM, {}, plan.objectives, plan.seed)
-        self.evaluations = Evaluations(self.search, self.folder)
+        self.confirm = TrialStore(self.storage, name, "confirm", Role.CONFIRM, {}, plan.objectives, plan.seed)
+        self.evaluations = EvaluationStore(self.search, self.folder)
 
-    def _store(self, lane: LanePlan) -> LaneStore:
+    def _store(self, lane: LanePlan) -> TrialStore:
         name = study_name(self.folder.name, lane.name)
-        return LaneStore(
+        return TrialStore(
             self.storage,
             name,
             lane.name,

@@ -12,9 +12,9 @@ from trainables.base.seeds import derive_seed
 from tuner.analysis.selection import point_of
 from tuner.base.records import Decision, State, TrialRecord
 from tuner.search.budget import NO_BUDGET, Budget, Usage
-from tuner.search.learning_curves import Peers, Point
-from tuner.search.schedulers import Never, Place, Schedule, decide
-from tuner.store.trial_store import LaneStore
+from tuner.search.learning_curves import LearningCurves, Point
+from tuner.search.schedulers import NoStopping, Place, Schedule, decide
+from tuner.store.trial_store import TrialStore
 
 MAX_DEATHS = 4  # so many dead workers in a row, without an epoch between them, take their trial with them
 
@@ -84,7 +84,7 @@ class Planned:
 class Lane:
     """One source of trials: a search (the store asks) or a list (`planned`, by trial number)."""
 
-    store: LaneStore
+    store: TrialStore
     method: str
     fixed: Mapping[str, Any]
     target: int
@@ -95,7 +95,7 @@ class Lane:
     waiting: list[int] = field(default_factory=list)
     running: set[int] = field(default_factory=set)
     deaths: dict[int, int] = field(default_factory=dict)
-    peers: Peers = field(default_factory=Peers)
+    curves: LearningCurves = field(default_factory=LearningCurves)
 
     @property
     def asked(self) -> int:
@@ -147,7 +147,7 @@ class TrialQueue:
         """Take up what was running when the last driver ended; a decision already taken is carried out."""
         for record in lane.store.records():
             for epoch, entry in record.history.items():
-                lane.peers.add(record.number, epoch, self.point(entry.metrics))
+                lane.curves.add(record.number, epoch, self.point(entry.metrics))
             if record.state is not State.RUNNING:
                 continue
             decision = record.history[record.epochs].decision if record.history else Decision.CONTINUE
@@ -244,7 +244,7 @@ class TrialQueue:
             metrics = {**metrics, **{name: factor * seconds for name, factor in self.share.items()}}
             decision, place = self._decide(lane, record, epoch, metrics)
             lane.store.report(number, epoch, metrics, decision, checkpoint, place)
-            lane.peers.add(number, epoch, self.point(metrics))
+            lane.curves.add(number, epoch, self.point(metrics))
             self.usage = self.usage.plus(metrics)
             lane.deaths.pop(number, None)
             for listener in self.listeners:
@@ -266,9 +266,9 @@ class TrialQueue:
         self, lane: Lane, record: TrialRecord, epoch: int, metrics: Mapping[str, float]
     ) -> tuple[Decision, Place | None]:
         """Return the decision, and the trial's place among those it was compared with, if it was."""
-        schedule = self.schedule if lane.early_stopping else Never(self.max_epochs)
-        own = {**lane.peers.curve(record.number), epoch: self.point(metrics)}
-        return decide(schedule, epoch, own, lane.peers, self.max_epochs)
+        schedule = self.schedule if lane.early_stopping else NoStopping(self.max_epochs)
+        own = {**lane.curves.curve(record.number), epoch: self.point(metrics)}
+        return decide(schedule, epoch, own, lane.curves, self.max_epochs)
 
     def point(self, metrics: Mapping[str, float]) -> Point:
         return point_of(self.objectives, metrics)

@@ -8,7 +8,7 @@ Point = tuple[float, ...]  # one value per objective, larger is better
 Curve = Mapping[int, Point]  # {epoch: point} of one trial
 
 
-class Peers:
+class LearningCurves:
     """The curves of a lane's trials; with one objective a value is sorted in once and not again at each decision.
 
     Comparing with ten thousand trials by reading them all took three times as long as all the rest of a trial.

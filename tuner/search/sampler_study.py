@@ -14,7 +14,7 @@ from tuner.search import samplers
 READ_PRUNED = ("tpe", "tpe-multivariate", "cmaes", "random", "grid")
 
 
-class Mirror:
+class SamplerStudy:
     """The trials of a lane as its sampler is shown them; rebuilt from the storage at every launch.
 
     Suggestions are drawn here and not in the storage, so that a kill leaves a whole trial there or none.

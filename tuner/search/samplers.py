@@ -155,7 +155,7 @@ def standing(trial: FrozenTrial, sign: int) -> tuple[float, ...]:
     return (1, -epoch, sign * value)
 
 
-def walk(space: Space, seed: int) -> Iterator[dict[str, Any]]:
+def grid_order(space: Space, seed: int) -> Iterator[dict[str, Any]]:
     """Yield every configuration of a finite space once, in an order that spreads early ones over the whole space.
 
     Configuration k is number (seed + k * step) modulo the size, in the order of the product; step is the whole

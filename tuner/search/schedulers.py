@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tuner.base.records import Decision
-from tuner.search.learning_curves import Curve, Peers, Point
+from tuner.search.learning_curves import Curve, LearningCurves, Point
 
 Place = tuple[int, int]  # place from 1, of how many
 
@@ -21,7 +21,7 @@ class Schedule(Protocol):
     def looks_at(self, epoch: int) -> Sequence[int]:
         """Return the epochs that a decision after `epoch` reads; empty: there is none."""
 
-    def stops(self, epoch: int, place: Place, own: Curve, others: Peers) -> bool:
+    def stops(self, epoch: int, place: Place, own: Curve, others: LearningCurves) -> bool:
         """Return whether the trial ends here.
 
         Args:
@@ -35,7 +35,7 @@ class Schedule(Protocol):
 
 
 def decide(
-    schedule: Schedule, epoch: int, own: Curve, others: Peers, max_epochs: int
+    schedule: Schedule, epoch: int, own: Curve, others: LearningCurves, max_epochs: int
 ) -> tuple[Decision, Place | None]:
     """Return what happens to a trial that has just finished `epoch`, counted from 1, and its place there.
 
@@ -61,7 +61,7 @@ def schedule(name: str, first_rung: int, reduction: int, max_epochs: int) -> Sch
         return Halving(rungs(first_rung, reduction, max_epochs), reduction, max_epochs)
     if name == "median":
         return Median(first_rung, max_epochs)
-    return Never(max_epochs)
+    return NoStopping(max_epochs)
 
 
 def rungs(first: int, reduction: int, max_epochs: int) -> tuple[int, ...]:
@@ -96,7 +96,7 @@ class Halving:
     def looks_at(self, epoch: int) -> Sequence[int]:
         return (epoch,) if epoch in self.rungs else ()
 
-    def stops(self, epoch: int, place: Place, own: Curve, others: Peers) -> bool:
+    def stops(self, epoch: int, place: Place, own: Curve, others: LearningCurves) -> bool:
         return place[0] > math.ceil(place[1] / self.reduction)
 
     def fewest_epochs(self, trials: int) -> int:
@@ -125,8 +125,8 @@ class Median:
     Source:
         Golovin et al., Google Vizier (KDD 2017), section 3.2.2. Differs in reading every trial that has reached the
         epoch where the paper reads completed ones: a median over survivors would tighten with each stop. With
-        several objectives "below the median" is "more than half stand before it" (see `peers.rank`), and the best
-        value so far is taken objective by objective.
+        several objectives "below the median" is "more than half rank higher" (see `learning_curves.rank`), and
+        the best value so far is taken objective by objective.
     """
 
     grace: int
@@ -136,7 +136,7 @@ class Median:
     def looks_at(self, epoch: int) -> Sequence[int]:
         return range(1, epoch + 1) if self.grace <= epoch < self.max_epochs else ()
 
-    def stops(self, epoch: int, place: Place, own: Curve, others: Peers) -> bool:
+    def stops(self, epoch: int, place: Place, own: Curve, others: LearningCurves) -> bool:
         if others.count(epoch) < MEDIAN_TRIALS:
             return False
         best: Point = tuple(max(values) for values in zip(*own.values(), strict=True))
@@ -153,7 +153,7 @@ class Median:
 
 
 @dataclass(frozen=True)
-class Never:
+class NoStopping:
     """Every trial trains to the end."""
 
     max_epochs: int
@@ -162,7 +162,7 @@ class Never:
     def looks_at(self, epoch: int) -> Sequence[int]:
         return ()
 
-    def stops(self, epoch: int, place: Place, own: Curve, others: Peers) -> bool:
+    def stops(self, epoch: int, place: Place, own: Curve, others: LearningCurves) -> bool:
         return False
 
     def fewest_epochs(self, trials: int) -> int:

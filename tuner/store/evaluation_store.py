@@ -11,15 +11,15 @@ import numpy as np
 
 from trainables.evaluation.metrics.protocol import Protocol
 from tuner.store.run_folder import RunFolder
-from tuner.store.trial_store import LaneStore
+from tuner.store.trial_store import TrialStore
 
 Scores = Mapping[str, "np.ndarray[Any, Any]"]
 
 
-class Evaluations:
+class EvaluationStore:
     """The evaluations of one run, by trial key."""
 
-    def __init__(self, store: LaneStore, folder: RunFolder) -> None:
+    def __init__(self, store: TrialStore, folder: RunFolder) -> None:
         self._store, self._folder = store, folder
 
     def metrics(self) -> dict[str, dict[str, float]]:

@@ -29,7 +29,7 @@ from tuner.base.errors import UsageError
 from tuner.base.records import Decision, Epoch, Observation, Role, State, TrialRecord
 from tuner.base.urls import with_driver, without_password
 from tuner.search import samplers
-from tuner.search.sampler_study import Mirror
+from tuner.search.sampler_study import SamplerStudy
 from tuner.store.rows import Rows
 from tuner.store.trial_reader import PRUNED, record_of
 
@@ -118,7 +118,7 @@ def space_size(space: Mapping[str, Domain]) -> float:
     return size
 
 
-class LaneStore:
+class TrialStore:
     """One lane of a run: one Optuna study, whose trials hold parameters, epochs, decisions and states.
 
     Every method is one durable transaction or an idempotent sequence of them. Only one driver may write: what it wrote
@@ -155,19 +155,19 @@ class LaneStore:
         self._records: dict[int, TrialRecord] = {}
         self._tried = {_fingerprint(o.params) for o in prior}
         if self._finite:
-            self._walk = samplers.walk(self.space, derive_seed(seed, "walk", lane))
-            self._next = next(self._walk)
-        self._mirror = Mirror(sampler, self.space, self._directions, prior)
+            self._grid_order = samplers.grid_order(self.space, derive_seed(seed, "walk", lane))
+            self._next = next(self._grid_order)
+        self._sampler_study = SamplerStudy(sampler, self.space, self._directions, prior)
         self._storage = self._study._storage
         for frozen in self._study.get_trials(deepcopy=False):
-            self._mirror.restore(frozen.number, frozen.params, frozen.system_attrs)
+            self._sampler_study.restore(frozen.number, frozen.params, frozen.system_attrs)
             self._tried.add(_fingerprint(frozen.params))
             self._records[frozen.number] = record_of(frozen, lane, role)
             if frozen.state == TrialState.RUNNING:
                 self._ids[frozen.number] = frozen._trial_id
             else:
                 violations = {k: v for k, v in frozen.constraints.items() if k != PRUNED}
-                self._mirror.end(frozen.number, self._observed(frozen.number, violations))
+                self._sampler_study.end(frozen.number, self._observed(frozen.number, violations))
 
     # -- reading ---------------------------------------------------------------------------------------
 
@@ -219,7 +219,7 @@ class LaneStore:
             params=params,
             distributions=self.space,
             user_attrs={**begin(number, params), "starts": [_now()]},
-            system_attrs=self._mirror.keep(number, drawn),
+            system_attrs=self._sampler_study.keep(number, drawn),
         )
         self._ids[number] = self._rows.add_trial(number, template)
         self._tried.add(_fingerprint(params))
@@ -232,15 +232,15 @@ class LaneStore:
             return None
         if self.sampler != "grid":
             for attempt in range(_GP_TRIES if self.sampler == "gp" else _TRIES):
-                drawn = self._mirror.draw(self._sampler_seed(number, attempt))
+                drawn = self._sampler_study.draw(self._sampler_seed(number, attempt))
                 if not self.space or _fingerprint(drawn.params) not in self._tried:
                     return drawn
-                self._mirror.discard(drawn)
+                self._sampler_study.discard(drawn)
         if not self._finite:
-            return self._mirror.draw(self._sampler_seed(number, _TRIES), "random")
+            return self._sampler_study.draw(self._sampler_seed(number, _TRIES), "random")
         while _fingerprint(self._next) in self._tried:
-            self._next = next(self._walk)
-        return self._mirror.place(self._next)
+            self._next = next(self._grid_order)
+        return self._sampler_study.place(self._next)
 
     def _sampler_seed(self, number: int, attempt: int) -> int:
         return derive_seed(self.seed, "sampler", self.lane, number, attempt) % 2**32
@@ -298,7 +298,7 @@ class LaneStore:
             stored, values = TrialState.COMPLETE, [record.last[o.metric] for o in self.objectives]
         self._rows.end_trial(trial_id, stored, values, attributes, constraints)
         self._records[number] = replace(record, state=state, reason=reason)
-        self._mirror.end(number, self._observed(number, violations))
+        self._sampler_study.end(number, self._observed(number, violations))
 
     # -- facts of the whole run ------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from tuner.analysis.selection import best
 from tuner.base.records import Decision, Role, State, TrialRecord
 from tuner.execution.trial_queue import MAX_DEATHS, Assignment, Lane, TrialQueue
 from tuner.search.schedulers import schedule
-from tuner.store.trial_store import LaneStore, open_storage
+from tuner.store.trial_store import TrialStore, open_storage
 
 OBJECTIVE = Objective("val/score")
 FLOOR = Floor("val/accuracy/clean", below_reference=0.1)
@@ -36,12 +36,12 @@ class Storage:
         names = [("search", Role.SEARCH), ("oe", Role.BASELINE)] if two else [("search", Role.SEARCH)]
         found = []
         for name, role in names:
-            store = LaneStore(storage, name, name, role, space, [OBJECTIVE], 3)
+            store = TrialStore(storage, name, name, role, space, [OBJECTIVE], 3)
             self._arm(store)
             found.append(Lane(store, "aoe", {"fixed": 1}, trials, 3))
         return found
 
-    def _arm(self, store: LaneStore) -> None:
+    def _arm(self, store: TrialStore) -> None:
         """Put a kill before every write that the store can make."""
         inner = store._study._storage
         for name in (
@@ -184,7 +184,7 @@ def killed_until_through(storage: Storage, stride: int, most: int, **changes: An
     return lives
 
 
-def one_lane(tmp_path: Path, **changes: Any) -> tuple[TrialQueue, LaneStore]:
+def one_lane(tmp_path: Path, **changes: Any) -> tuple[TrialQueue, TrialStore]:
     lanes = Storage(tmp_path).lanes(two=False)
     return queue_of(lanes, **changes), lanes[0].store
 
@@ -285,11 +285,11 @@ def test_more_trials_can_be_asked_for_later(tmp_path: Path) -> None:
 def test_several_objectives_store_pruned_trials_as_infeasible(tmp_path: Path) -> None:
     storage = open_storage(f"sqlite:///{tmp_path / 's.db'}")
     objectives = [OBJECTIVE, Objective("val/cost", "minimize")]
-    store = LaneStore(storage, "m", "search", Role.SEARCH, SPACE, objectives, 0)
+    store = TrialStore(storage, "m", "search", Role.SEARCH, SPACE, objectives, 0)
     store.ask(lambda number, params: {"configuration": {"a": 1}, "seed": 5})
     store.report(0, 1, {"val/score": 0.5, "val/cost": 2.0}, Decision.PRUNE, "c")
     store.finish(0, State.PRUNED, "stopped at epoch 1")
-    again = LaneStore(storage, "m", "search", Role.SEARCH, SPACE, objectives, 0)
+    again = TrialStore(storage, "m", "search", Role.SEARCH, SPACE, objectives, 0)
     assert again.record(0).reason == "stopped at epoch 1"
     assert again.record(0).state is State.PRUNED
     assert again.ask(lambda number, params: {"configuration": {}, "seed": 6}) is not None

@@ -5,7 +5,7 @@ import statistics
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuner.search.learning_curves import Peers, average, rank
+from tuner.search.learning_curves import LearningCurves, average, rank
 
 VALUES = st.floats(-2, 2).map(lambda value: round(value, 1))  # with ties
 
@@ -20,29 +20,29 @@ def test_standing_is_that_among_all_who_have_got_there(
     lengths: list[int], values: list[float], asked: float
 ) -> None:
     """Asked after every epoch of every trial, so that each list grows in pieces."""
-    peers, seen = Peers(), []
+    curves, seen = LearningCurves(), []
     for number, curve in enumerate(grown(lengths, values)):
         seen.append({})
         for epoch, point in curve.items():
-            peers.add(number, epoch, point)
+            curves.add(number, epoch, point)
             seen[-1][epoch] = point
             for at in range(1, 5):
                 there = [c for c in seen if at in c]
-                assert peers.count(at) == len(there)
-                assert peers.before(at, (asked,)) == rank((asked,), [c[at] for c in there])
+                assert curves.count(at) == len(there)
+                assert curves.before(at, (asked,)) == rank((asked,), [c[at] for c in there])
                 if there:
                     median = statistics.median(average(c, at)[0] for c in there)
-                    assert peers.most_average_above(at, (asked,)) == (asked < median)
-        assert peers.curve(number) == curve
+                    assert curves.most_average_above(at, (asked,)) == (asked < median)
+        assert curves.curve(number) == curve
 
 
 def test_several_objectives_by_fronts() -> None:
     """(2,2) is behind nobody; (1,1) is behind (2,2); at epoch 2 only one has arrived."""
-    peers = Peers([{1: (2.0, 2.0), 2: (0.0, 0.0)}, {1: (0.0, 1.0)}])
-    assert peers.before(1, (1.0, 1.0)) == 1
-    assert peers.before(1, (3.0, 2.0)) == 0
-    assert (peers.count(1), peers.count(2), peers.count(3)) == (2, 1, 0)
-    assert peers.before(2, (-1.0, -1.0)) == 1
+    curves = LearningCurves([{1: (2.0, 2.0), 2: (0.0, 0.0)}, {1: (0.0, 1.0)}])
+    assert curves.before(1, (1.0, 1.0)) == 1
+    assert curves.before(1, (3.0, 2.0)) == 0
+    assert (curves.count(1), curves.count(2), curves.count(3)) == (2, 1, 0)
+    assert curves.before(2, (-1.0, -1.0)) == 1
 
 
 def test_average_stops_at_the_epoch() -> None:

@@ -24,9 +24,9 @@ from tests.unit.tuner.execution.test_trial_queue import (
 )
 from tuner.base.records import Decision, Observation, Role, State
 from tuner.execution.trial_queue import Lane
-from tuner.search.samplers import POPULATION, CmaSampler, make, standing, walk
+from tuner.search.samplers import POPULATION, CmaSampler, grid_order, make, standing
 from tuner.search.schedulers import schedule
-from tuner.store.trial_store import LaneStore, open_storage
+from tuner.store.trial_store import TrialStore, open_storage
 
 NUMBERS: dict[str, Domain] = {
     "lr": Float(1e-4, 1e-1, log=True),
@@ -48,7 +48,7 @@ class Sampled(Storage):
 
     def lanes(self, *_: Any, **__: Any) -> list[Lane]:
         space = SPACES.get(self.sampler, MIXED)
-        store = LaneStore(
+        store = TrialStore(
             open_storage(self.url),
             "s",
             "search",
@@ -138,7 +138,7 @@ def test_what_an_earlier_run_knew_changes_the_search_and_survives_a_restart(
     assert found[0] != found[1] == found[2]
 
 
-def ask(store: LaneStore) -> int | None:
+def ask(store: TrialStore) -> int | None:
     record = store.ask(lambda number, params: {"configuration": dict(params), "seed": number})
     return None if record is None else record.number
 
@@ -149,10 +149,10 @@ def store_of(
     prior: Sequence[Observation] = (),
     objectives: Sequence[Objective] = (OBJECTIVE,),
     storage: optuna.storages.BaseStorage | None = None,
-) -> LaneStore:
+) -> TrialStore:
     """Return a lane in memory, or of a storage that may hold it already."""
     memory = storage or optuna.storages.InMemoryStorage()
-    return LaneStore(memory, "s", "search", Role.SEARCH, space, objectives, 0, sampler, prior)
+    return TrialStore(memory, "s", "search", Role.SEARCH, space, objectives, 0, sampler, prior)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "tpe-multivariate", "cmaes", "gp", "nsga2"])
@@ -217,19 +217,19 @@ def test_no_configuration_twice_in_a_finite_space(sampler: str) -> None:
     assert {r.params["steps"] for r in store.records()} == {2, 3}
 
 
-def test_walk_by_hand() -> None:
+def test_grid_order_by_hand() -> None:
     """6 configurations: 0.618 * 6 = 3.7, 4 shares a factor with 6, so the step is 5: numbers 0 5 4 3 2 1."""
     space = {"a": CategoricalDistribution(("x", "y")), "b": IntDistribution(1, 3)}
-    order = [(c["a"], c["b"]) for c in walk(space, 0)]
+    order = [(c["a"], c["b"]) for c in grid_order(space, 0)]
     assert order == [("x", 1), ("y", 3), ("y", 2), ("y", 1), ("x", 3), ("x", 2)]
-    assert next((c["a"], c["b"]) for c in walk(space, 7)) == ("x", 2)  # starts at 7 modulo 6
+    assert next((c["a"], c["b"]) for c in grid_order(space, 7)) == ("x", 2)  # starts at 7 modulo 6
     big = {name: IntDistribution(1, 10**6) for name in "abc"}  # never listed
-    assert all(1 <= value <= 10**6 for value in next(walk(big, 5)).values())
+    assert all(1 <= value <= 10**6 for value in next(grid_order(big, 5)).values())
 
 
 @pytest.mark.parametrize("size", range(1, 40))
-def test_walk_visits_everything_once(size: int) -> None:
-    seen = [c["a"] for c in walk({"a": IntDistribution(1, size)}, 11)]
+def test_grid_order_visits_everything_once(size: int) -> None:
+    seen = [c["a"] for c in grid_order({"a": IntDistribution(1, size)}, 11)]
     assert sorted(seen) == list(range(1, size + 1))
 
 

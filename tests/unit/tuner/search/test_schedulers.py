@@ -7,15 +7,15 @@ import pytest
 
 from tuner.base.records import Decision
 from tuner.search import schedulers
-from tuner.search.learning_curves import Curve, Peers, dominates, front_numbers, rank
-from tuner.search.schedulers import MEDIAN_TRIALS, Halving, Median, Never, rungs, schedule
+from tuner.search.learning_curves import Curve, LearningCurves, dominates, front_numbers, rank
+from tuner.search.schedulers import MEDIAN_TRIALS, Halving, Median, NoStopping, rungs, schedule
 
 ASHA = schedule("asha", 1, 3, 9)
 MEDIAN = schedule("median", 2, 3, 9)
 
 
 def decide(rule: Any, epoch: int, own: Curve, others: Sequence[Curve], max_epochs: int) -> Any:
-    return schedulers.decide(rule, epoch, own, Peers(others), max_epochs)
+    return schedulers.decide(rule, epoch, own, LearningCurves(others), max_epochs)
 
 
 def test_rungs() -> None:
@@ -28,7 +28,7 @@ def test_rungs() -> None:
 def test_schedules_by_name() -> None:
     assert Halving((1, 3), 3, 9) == ASHA
     assert Median(2, 9) == MEDIAN
-    assert schedule("none", 1, 3, 9) == Never(9)
+    assert schedule("none", 1, 3, 9) == NoStopping(9)
     assert (ASHA.rungs, MEDIAN.rungs) == ((1, 3), ())
 
 

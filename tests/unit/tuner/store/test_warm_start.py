@@ -19,7 +19,7 @@ from tuner.planning.plan import LanePlan, Plan, from_dict, to_dict
 from tuner.planning.resolve import resolve
 from tuner.store import warm_start
 from tuner.store.run_folder import RunFolder
-from tuner.store.trial_store import LaneStore, open_storage
+from tuner.store.trial_store import TrialStore, open_storage
 
 GOAL = (Objective(OBJECTIVE),)
 FLOOR = Floor(CLEAN, below_reference=0.01)
@@ -90,7 +90,7 @@ def finished_run(root: Path, name: str = "old", trials: int = 6, **request: Any)
     lanes = []
     for lane in plan.lanes:
         study = name if lane.name == "search" else f"{name}/{lane.name}"
-        store = LaneStore(storage, study, lane.name, Role(lane.role), lane.space, plan.objectives, 0)
+        store = TrialStore(storage, study, lane.name, Role(lane.role), lane.space, plan.objectives, 0)
         lanes.append(Lane(store, lane.method, lane.fixed, trials, 0))
     lanes[0].store.note("reference", {CLEAN: 0.98})
     queue = TrialQueue(
@@ -195,7 +195,7 @@ def test_everything_was_tried(tmp_path: Path) -> None:
     wider = attached(tmp_path, settings=(*fixed, "lr=choice(0.001, 0.003, 0.01)"))
     storage = open_storage(f"sqlite:///{tmp_path / 'new.db'}")
     lane = wider.lanes[0]
-    store = LaneStore(
+    store = TrialStore(
         storage, "new", "search", Role.SEARCH, lane.space, wider.objectives, 0, wider.sampler, lane.prior
     )
     first = store.ask(lambda number, params: {"configuration": dict(params), "seed": 0})
