@@ -1,10 +1,10 @@
-"""Does the service share a GPU well? Its probe decides, then every way of sharing is measured again, by turns.
+"""Does the service share a GPU well? Its probe decides, then every layout is measured again, by turns.
 
     python benchmarks/choice.py                 # on this machine's GPU
     python benchmarks/choice.py --pretend 2     # on so many CPU cores in its place
 
-A row is a way of sharing, in epochs of trials per minute: as the probe saw it and as the rounds after it found it
-(median). "Of the best" is the chosen way beside the best of these rounds; it was not chosen by them.
+A row is a layout, in epochs of trials per minute: as the probe saw it and as the rounds after it found it
+(median). "Of the best" is the chosen layout beside the best of these rounds; it was not chosen by them.
 """
 
 import argparse
@@ -23,12 +23,12 @@ import torch
 from alternate import machine, table
 
 from trainables.data.loading.open_dataset import load
-from trainables.ray.throughput_probe import Cuda, Device
+from trainables.ray.throughput_probe import CudaDevice, ProbeDevice
 from trainables.ray.trainable import CUDA_CONTEXT_BYTES, Assets
 from tuner.base import environment
-from tuner.devices.ray_probe import RayCopies
-from tuner.devices.sharing_policy import Measured, Remembered, Way, context_of, fits
-from tuner.devices.sharing_probe import Kind, Limits, Probe
+from tuner.devices.ray_probe import RayProbeBackend
+from tuner.devices.sharing_policy import Measurement, MeasurementCache, SharingLayout, context_bytes, fits
+from tuner.devices.sharing_probe import GpuGroup, Probe, ProbeTimeouts
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import Plan
 from tuner.planning.resolve import resolve
@@ -55,16 +55,18 @@ class Cores:
         """Everything is done when the call returns."""
 
 
-class Noted(RayCopies):
+class Noted(RayProbeBackend):
     """Notes what is measured, and of what."""
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
-        self.seen: list[Measured] = []
+        self.seen: list[Measurement] = []
 
-    def side_by_side(self, kind: Kind, method: str, configuration: Mapping[str, Any], way: Way) -> Measured:
-        self.of = (kind, method, configuration)
-        self.seen.append(super().side_by_side(kind, method, configuration, way))
+    def measure(
+        self, group: GpuGroup, method: str, configuration: Mapping[str, Any], layout: SharingLayout
+    ) -> Measurement:
+        self.of = (group, method, configuration)
+        self.seen.append(super().measure(group, method, configuration, layout))
         return self.seen[-1]
 
 
@@ -76,7 +78,7 @@ def plan_of(network: str, trials: int, device: str) -> Plan:
 
 
 @contextmanager
-def one_device(cores: int) -> Iterator[Device]:
+def one_device(cores: int) -> Iterator[ProbeDevice]:
     """Start Ray with one GPU; with so many cores in its place, 0 for a real one."""
     environment.apply_defaults()
     if cores:
@@ -85,36 +87,36 @@ def one_device(cores: int) -> Iterator[Device]:
     given: dict[str, Any] = {"num_cpus": cores} if cores else {}
     try:
         ray.init(num_gpus=1, include_dashboard=False, log_to_driver=False, _temp_dir=session, **given)
-        yield Cores() if cores else Cuda()
+        yield Cores() if cores else CudaDevice()
     finally:
         ray.shutdown()
         shutil.rmtree(session, ignore_errors=True)
 
 
-def compared(network: str, device: Device, trials: int, rounds: int, window_s: float) -> list[list[str]]:
+def compared(network: str, device: ProbeDevice, trials: int, rounds: int, window_s: float) -> list[list[str]]:
     """Return the rows of a network."""
     plan = plan_of(network, trials, "cpu" if isinstance(device, Cores) else "cuda")
     assets = Assets(load(plan.dataset, "", search_only=True).for_search())
-    copies = Noted(assets, 1, lambda: None, device, Limits(window_s=window_s))
+    backend = Noted(assets, 1, lambda: None, device, ProbeTimeouts(window_s=window_s))
     with tempfile.TemporaryDirectory() as folder:
-        share = Probe(plan, copies, Remembered(Path(folder) / "probe.json")).run()
+        share = Probe(plan, backend, MeasurementCache(Path(folder) / "probe.json")).run()
     print("\n".join(share.notes), flush=True)
-    seen, of = tuple(copies.seen), copies.of
-    again: dict[Way, list[Measured]] = {m.way: [] for m in seen if not m.failure}
+    seen, of = tuple(backend.seen), backend.of
+    again: dict[SharingLayout, list[Measurement]] = {m.layout: [] for m in seen if not m.failure}
     for number in range(rounds):
-        for way in list(again)[:: 1 if number % 2 else -1]:
-            again[way].append(copies.side_by_side(*of, way))
-    context = context_of(seen, CUDA_CONTEXT_BYTES)
-    paces = {way: statistics.median(m.pace for m in found) * 60 for way, found in again.items()}
-    best = max(paces[m.way] for m in seen if fits(m, of[0].gpu.memory, context))
-    chosen = Way(share.pack, round(1 / share.value))
+        for layout in list(again)[:: 1 if number % 2 else -1]:
+            again[layout].append(backend.measure(*of, layout))
+    context = context_bytes(seen, CUDA_CONTEXT_BYTES)
+    paces = {layout: statistics.median(m.pace for m in found) * 60 for layout, found in again.items()}
+    best = max(paces[m.layout] for m in seen if fits(m, of[0].gpu.memory, context))
+    chosen = SharingLayout(share.pack, round(1 / share.gpu_share))
     return [
         [
             network,
-            f"{m.way}{', chosen' if m.way == chosen else ''}",
+            f"{m.layout}{', chosen' if m.layout == chosen else ''}",
             f"{m.pace * 60:.1f}",
-            f"{paces[m.way]:.1f}" if m.way in paces else "does not fit",
-            f"{100 * paces[m.way] / best:.0f} %" if m.way == chosen else "",
+            f"{paces[m.layout]:.1f}" if m.layout in paces else "does not fit",
+            f"{100 * paces[m.layout] / best:.0f} %" if m.layout == chosen else "",
         ]
         for m in seen
     ]

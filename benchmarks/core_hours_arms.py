@@ -25,8 +25,8 @@ from trainables.networks.small_cnn import SmallCNN
 from trainables.options import build
 from trainables.options.adversarial import PGDATOptions
 from trainables.options.networks import NETWORKS
-from trainables.ray.packed_trainable import PackTrainable
-from trainables.ray.trainable import VALIDATION_SEED, Assets, StudyTrainable, Trial
+from trainables.ray.packed_trainable import PackedTrainable
+from trainables.ray.trainable import VALIDATION_SEED, Assets, StudyTrainable, TrialRunner
 from trainables.training import checkpoints
 from trainables.training.method import Context
 from tuner.base.records import Decision, Role, State
@@ -159,7 +159,7 @@ class NarrowTrial(StudyTrainable):
         super().setup(config, assets)
 
 
-class NarrowPack(PackTrainable):
+class NarrowPack(PackedTrainable):
     """The service's packed trainable with the narrow network."""
 
     def setup(self, config: dict[str, Any], assets: Assets | None = None) -> None:
@@ -186,7 +186,7 @@ def ended_of(store: TrialStore) -> list[Ended]:
 
 def packed(assets: Assets, seed: int, trials: int, pack: int) -> list[Ended]:
     """Search with the service's queue on Ray: one worker that trains up to `pack` trials, or two with a trial each."""
-    ray_tune_adapter.StudyTrainable, ray_tune_adapter.PackTrainable = NarrowTrial, NarrowPack  # type: ignore[attr-defined]
+    ray_tune_adapter.StudyTrainable, ray_tune_adapter.PackedTrainable = NarrowTrial, NarrowPack  # type: ignore[attr-defined]
     store, queue = queue_of(seed, trials)
     ray_tune_adapter.run_queue(
         queue, assets=assets, run_uri=os.getcwd(), validation=VALIDATION, resources={"cpu": 1},
@@ -205,7 +205,7 @@ def sequential(assets: Assets, seed: int, trials: int, pack: int) -> list[Ended]
     """Search with the service's queue in this process, one trial after the other."""
     use_narrow()
     store, queue = queue_of(seed, trials)
-    trial = Trial()
+    trial = TrialRunner()
     while (assignment := queue.next()) is not None:
         trial.setup(ray_tune_adapter.configuration(assignment, os.getcwd(), VALIDATION), assets)
         decision = Decision.CONTINUE

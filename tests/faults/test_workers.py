@@ -20,8 +20,8 @@ from tuner.execution.watchdog import Watchdog
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 METRIC = "val/accuracy/clean"
 BUILD, STEP, BATCH = (
-    "trainables.ray.trainable:Trial._build",
-    "trainables.ray.trainable:Trial._step",
+    "trainables.ray.trainable:TrialRunner._build",
+    "trainables.ray.trainable:TrialRunner._step",
     "trainables.training.method:Trainer.step",
 )
 VALIDATE, WRITE = "trainables.ray.trainable:validate", "trainables.base.storage:Folder.write"

@@ -17,15 +17,15 @@ from tests.integration.conftest import ROOT, Launcher
 from tests.unit.pretend_gpu import Pretend
 from trainables.data.loading.open_dataset import load
 from trainables.ray.trainable import Assets
-from tuner.devices.ray_probe import RayCopies
-from tuner.devices.sharing_policy import Remembered, Way
-from tuner.devices.sharing_probe import Limits, Probe, settled
+from tuner.devices.ray_probe import RayProbeBackend
+from tuner.devices.sharing_policy import MeasurementCache, SharingLayout
+from tuner.devices.sharing_probe import Probe, ProbeTimeouts, costliest_options
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.resolve import resolve
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 WORKERS = {"PYTHONPATH": str(ROOT)}
-QUICK = Limits(window_s=0.3)
+QUICK = ProbeTimeouts(window_s=0.3)
 
 SMALL = [
     *("--study", "adversarial_baselines", "--run-name", "g", "--trials", "1", "--max-epochs", "1"),
@@ -41,22 +41,22 @@ from tests.faults.bench import ray_here
 from tests.unit.pretend_gpu import Pretend
 from tuner import cli
 from tuner.devices import allocation, ray_probe
-from tuner.devices.sharing_probe import Limits
+from tuner.devices.sharing_probe import ProbeTimeouts
 
-ray_probe.Cuda = lambda: Pretend(error=ERROR)
-ray_probe.Limits = lambda: Limits(window_s=0.3)
+ray_probe.CudaDevice = lambda: Pretend(error=ERROR)
+ray_probe.ProbeTimeouts = lambda: ProbeTimeouts(window_s=0.3)
 if not PROBES:
-    allocation.RayCopies = None
-side_by_side = ray_probe.RayCopies.side_by_side
+    allocation.RayProbeBackend = None
+measure = ray_probe.RayProbeBackend.measure
 
 
 def with_fast_packs(*given):
-    measured = side_by_side(*given)
+    measured = measure(*given)
     return replace(measured, steps_per_s=1e6, validation_s=0.0) if measured.pack > 1 else measured
 
 
 if FAST_PACKS:
-    ray_probe.RayCopies.side_by_side = with_fast_packs
+    ray_probe.RayProbeBackend.measure = with_fast_packs
 with ray_here(WORKERS, cpus=2, num_gpus=1):
     address = ray.get_runtime_context().gcs_address
     code = cli.run([*sys.argv[1:], "--address", address])
@@ -92,7 +92,7 @@ def test_a_study_measures_records_and_resumes(launcher: Launcher) -> None:
     assert "== probe: how many trials share a GPU" in said
     run = launcher.folder / "runs" / "g"
     recorded = json.loads((run / "plan.json").read_text())["gpu_share"]
-    assert recorded["share"] in (0.5, 1.0)  # two CPUs bound the copies
+    assert recorded["share"] in (0.5, 1.0)  # two CPUs bound the processes
     assert len(recorded["measured"]) == 4  # lanes
     assert all(line in said for line in recorded["measured"])
     at_a_time = f"== search: {round(1 / recorded['share'])} at a time"
@@ -152,18 +152,20 @@ def test_every_kind_of_gpu_of_a_cluster_is_measured_on_its_own(tmp_path: Path) -
 
     with ray_here(WORKERS, start=start) as cluster:
         try:
-            copies = RayCopies(assets, 1, lambda: None, Pretend(), QUICK)
-            a, b = copies.kinds()
-            assert [(k.gpu.name, k.most) for k in (a, b)] == [("A", 1), ("B", 2)]
+            backend = RayProbeBackend(assets, 1, lambda: None, Pretend(), QUICK)
+            a, b = backend.gpu_groups()
+            assert [(k.gpu.name, k.max_processes) for k in (a, b)] == [("A", 1), ("B", 2)]
             rich = [n["NodeID"] for n in ray.nodes() if n["Resources"].get("CPU") == 8]
-            assert [a.node] == rich
-            memory = Remembered(tmp_path / "gpu.json")
-            found = Probe(plan, copies, memory).run()
-            assert found.value == 1.0, found.notes  # of A, whose second node has a CPU for each GPU
+            assert [a.node_id] == rich
+            cache = MeasurementCache(tmp_path / "gpu.json")
+            found = Probe(plan, backend, cache).run()
+            assert found.gpu_share == 1.0, found.notes  # of A, whose second node has a CPU for each GPU
             assert found.notes[-1] == "2 kinds of GPU: every trial gets the largest share, 1"
-            entries = json.loads(memory.path.read_text()).values()
+            entries = json.loads(cache.path.read_text()).values()
             assert sorted(entry["gpu"] for entry in entries) == ["A", "B"]
-            measured = copies.side_by_side(b, "pgd_at", settled(plan.lanes[0], 0), Way(copies=2))
+            measured = backend.measure(
+                b, "pgd_at", costliest_options(plan.lanes[0], 0), SharingLayout(copies=2)
+            )
             assert measured.steps_per_s > 0
         finally:
             ray.shutdown()

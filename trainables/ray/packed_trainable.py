@@ -1,4 +1,4 @@
-"""The Ray Trainable that trains several trials of a study side by side; see `trainables.packed` for how."""
+"""Ray Trainable that trains a pack of trials in one process, stacked where they can be; see `trainables.packed`."""
 
 import time
 from collections.abc import Sequence
@@ -9,18 +9,18 @@ from ray import tune
 from trainables.data.loading.device_loader import DeviceLoader
 from trainables.data.types.splits import Split
 from trainables.packed import Outcome, Replica, train_together
-from trainables.ray.trainable import Assets, Trial
+from trainables.ray.trainable import Assets, TrialRunner
 
 
-class PackedTrial(Trial):
-    """One trial of a pack: its epochs are trained with the others', all else is its own."""
+class PackedTrialRunner(TrialRunner):
+    """One trial of a pack: its epochs are trained with the others'; validation, checkpoint and report are its own."""
 
     @property
     def key(self) -> str:
         return str(self._service["key"])
 
     def begin(self) -> dict[str, Any] | None:
-        """Build the method if that has not been done; return the report of a failure."""
+        """Build the method at the first call; return a report if that failed, else None."""
         if self._method is not None:
             return None
         try:
@@ -30,8 +30,8 @@ class PackedTrial(Trial):
         self._method.streams.park()  # type: ignore[attr-defined]
         return None
 
-    def share_images(self, first: "PackedTrial") -> None:
-        """Use the other's copy of the training images on the device if both were made from one array."""
+    def share_images(self, first: "PackedTrialRunner") -> None:
+        """Use the other trial's copy of the training images on the device if both come from the same array."""
         if self._method is None or first._method is None or first is self:
             return
         own, other = getattr(self._method, "loader", None), getattr(first._method, "loader", None)
@@ -58,15 +58,15 @@ class PackedTrial(Trial):
             return self._failed(error)
 
 
-class PackTrainable(tune.Trainable):
-    """Trains the trials of `config["pack"]` together, an epoch of each per step, and those that `change` brings.
+class PackedTrainable(tune.Trainable):
+    """Trains the trials of `config["pack"]` together, an epoch of each per step; `change` replaces members.
 
-    A step's result is {"pack": [report, ...]}; each report is what `Trial.step` returns for that trial and has its
-    "key". Who leaves and who comes is the driver's decision, told between two steps.
+    A step's result is {"pack": [report, ...]}; each is what `TrialRunner.step` returns for that trial plus its
+    "key". The driver decides which trials leave and join, and calls `change` between two steps.
     """
 
     def setup(self, config: dict[str, Any], assets: Assets | None = None) -> None:
-        self._trials: dict[str, PackedTrial] = {}
+        self._trials: dict[str, PackedTrialRunner] = {}
         self._assets = assets
         self.change([], config["pack"])
 
@@ -77,7 +77,7 @@ class PackTrainable(tune.Trainable):
             if trial is not None:
                 trial.cleanup()
         for config in new:
-            trial = PackedTrial()
+            trial = PackedTrialRunner()
             trial.setup(dict(config), self._assets)
             self._trials[trial.key] = trial
 

@@ -1,4 +1,4 @@
-"""A process of trials that are measured instead of trained: their pace beside other processes, and their memory."""
+"""Ray actor that measures training speed and GPU memory of a trial or a pack; see `tuner.devices.sharing_probe`."""
 
 import os
 import time
@@ -16,35 +16,37 @@ from trainables.evaluation.attacks.robust import batch_size
 from trainables.evaluation.measure import validate
 from trainables.options.packing import unpackable
 from trainables.packed import groups_of, stacked_epoch
-from trainables.ray.packed_trainable import PackedTrial
+from trainables.ray.packed_trainable import PackedTrialRunner
 from trainables.ray.trainable import VALIDATION_SEED, Assets
 
 WARM_UP_STEPS = 3  # the first chooses kernels and makes the optimiser's moments
-ROUNDED = 2**28  # bytes: cards of one kind differ by a few pages
-LEAST_STEPS = 3  # of a measurement, however slow a step is
+MEMORY_STEP = (
+    2**28
+)  # total memory is rounded down to multiples, bytes: cards of one model differ by a few pages
+MIN_STEPS = 3  # of a measurement, however slow a step is
 
 
-class Device(Protocol):
-    """What a measurement asks of the device that a copy trains on; sizes in bytes."""
+class ProbeDevice(Protocol):
+    """The device that is measured; sizes in bytes. Tests replace it."""
 
     def name(self) -> str: ...
 
     def total_memory(self) -> int: ...
 
     def peak_memory(self) -> int:
-        """Return the most that this process's tensors have reserved since it started."""
+        """Return the most memory that this process's tensors have reserved since it started."""
         ...
 
     def outside_memory(self) -> int:
-        """Return what is in use on the device beside what this process's tensors have reserved now."""
+        """Return the memory in use on the device besides what this process's tensors reserve now."""
         ...
 
     def synchronize(self) -> None:
-        """Wait until the device has done what it was told."""
+        """Wait for all queued work of the device."""
         ...
 
 
-class Cuda:
+class CudaDevice:
     """The GPU that Ray gave this process."""
 
     def name(self) -> str:
@@ -64,20 +66,20 @@ class Cuda:
         torch.cuda.synchronize()
 
 
-def facts_of(device: Device) -> dict[str, Any]:
-    """Return the facts of `tuner.devices.sharing_policy.Gpu` on the device of this process."""
+def gpu_facts(device: ProbeDevice) -> dict[str, Any]:
+    """Return the fields of `tuner.devices.sharing_policy.Gpu` for the device of this process."""
     return {
         "name": device.name(),
-        "memory": device.total_memory() // ROUNDED * ROUNDED,
+        "memory": device.total_memory() // MEMORY_STEP * MEMORY_STEP,
         "torch": torch.__version__,
-        "mps": mps_runs(),
+        "mps": mps_is_running(),
     }
 
 
-def mps_runs() -> bool:
-    """Return whether the daemon of NVIDIA's multi-process service runs here, by the pipe that its clients use.
+def mps_is_running() -> bool:
+    """Return whether the daemon of NVIDIA's multi-process service runs here.
 
-    A daemon that was killed leaves its pipe; the file with its process number tells.
+    Its pipe has to exist, and its process to live if the file with its number does: a killed daemon leaves the pipe.
     """
     folder = Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"))
     if not (folder / "control").exists():
@@ -85,29 +87,29 @@ def mps_runs() -> bool:
     try:
         number = int((folder / "nvidia-cuda-mps-control.pid").read_text())
     except (OSError, ValueError):
-        return True  # another version's files: the pipe alone has to do
+        return True  # a version without that file
     return Path(f"/proc/{number}").exists()
 
 
-class _Enough(Exception):
-    """Ends an epoch between two steps."""
+class _StopTraining(Exception):
+    """Raised between two steps to end the training of a measurement."""
 
 
-class _MeasuredTrial(PackedTrial):
-    """A trial that is trained by steps."""
+class _MeasuredTrial(PackedTrialRunner):
+    """A trial that trains for a number of steps or seconds."""
 
     def steps_per_epoch(self) -> int:
-        """Return the steps of an epoch, 0 where other optimisers may take steps beside the trainer's."""
+        """Return the steps of an epoch; 0 if unknown, since the method may have optimisers besides the trainer's."""
         method: Any = self._method
         return 0 if unpackable(self._name, method.options) else int(method.trainer.steps_per_epoch)
 
     def train(self, steps: int, seconds: float) -> int:
-        """Train for so many steps and so many seconds, whichever is more, and return the steps taken.
+        """Train for at least `steps` steps and at least `seconds` seconds; return the steps taken.
 
-        Steps are those of any optimiser. A loss that is not finite is no reason to stop: it costs the same.
+        Steps of all optimisers count. A loss that is not finite ends an epoch, not the measurement: it costs the same.
 
         Raises:
-            TrainingFailed: an epoch ends without a step.
+            TrainingFailed: an epoch ended without a step.
         """
         assert self._method is not None
         taken, started = 0, time.perf_counter()
@@ -116,7 +118,7 @@ class _MeasuredTrial(PackedTrial):
             nonlocal taken
             taken += 1
             if taken >= steps and time.perf_counter() - started >= seconds:
-                raise _Enough
+                raise _StopTraining
 
         handle = register_optimizer_step_post_hook(count)
         try:
@@ -129,43 +131,43 @@ class _MeasuredTrial(PackedTrial):
                         raise
                 if taken == before:
                     raise TrainingFailed("an epoch took no optimiser step, so there is nothing to measure")
-        except _Enough:
+        except _StopTraining:
             return taken
         finally:
             handle.remove()
 
     def validate_once(self, **changes: Any) -> float:
-        """Validate on one full batch of every set, which takes as much memory as the whole.
+        """Validate on one full batch of every set, which takes as much memory as the whole validation.
 
         Args:
-            changes: of the protocol.
+            changes: fields of the protocol to replace.
 
         Returns:
-            How many times as many images of the inliers the whole validation has.
+            Inlier images of the whole validation / those of this one.
         """
         method = self._method
         assert method is not None
         inliers = len(self._data.parts[Split.VAL_ID]["id"])
-        whole = min(self._protocol.max_images or inliers, inliers)
-        few = min(whole, batch_size(method.device))
+        total = min(self._protocol.max_images or inliers, inliers)
+        batch = min(total, batch_size(method.device))
         generator = torch.Generator(method.device).manual_seed(VALIDATION_SEED)
-        protocol = replace(self._protocol, max_images=few, **changes)
+        protocol = replace(self._protocol, max_images=batch, **changes)
         validate(method.classifier(), self._data, protocol, generator, method.device)
-        return whole / few
+        return total / batch
 
 
 class _MeasuredPack:
     """Equal trials in one process, trained stacked.
 
     Args:
-        trials: with nothing built yet.
+        trials: not built yet.
     """
 
     def __init__(self, trials: Sequence[_MeasuredTrial]) -> None:
         self.trials = tuple(trials)
 
     def setup(self, configuration: dict[str, Any], assets: Assets) -> None:
-        """Build all; they differ in nothing, which costs as much as if they did.
+        """Build all trials; they are equal, which costs as much as different values of the same shape.
 
         Raises:
             TrainingFailed: they cannot be stacked.
@@ -178,7 +180,7 @@ class _MeasuredPack:
             raise TrainingFailed("trials of the largest configuration cannot be stacked")
 
     def train(self, steps: int, seconds: float) -> int:
-        """Train for so many stacked steps and so many seconds, whichever is more, and return the trials' steps."""
+        """Train for at least `steps` stacked steps and `seconds` seconds; return the steps summed over the trials."""
         taken, started = 0, time.perf_counter()
         while True:
             for _ in stacked_epoch(self._replicas)[1]:
@@ -187,40 +189,39 @@ class _MeasuredPack:
                     return taken * len(self.trials)
 
 
-class Copy:
-    """One process of several on a device, with a trial or a pack of equal ones; a Ray actor.
+class ProbeActor:
+    """Ray actor with one trial or a pack of equal trials, one of the processes that share a GPU in a measurement.
 
-    Its calls come in this order: build, measure. Whoever calls `measure` of all copies at once, when all are built,
-    measures them side by side.
+    Call `build` of all actors first, then `measure` of all at the same time.
     """
 
     def __init__(
-        self, method: str, configuration: dict[str, Any], assets: Assets, device: Device, pack: int = 1
+        self, method: str, configuration: dict[str, Any], assets: Assets, device: ProbeDevice, pack: int = 1
     ) -> None:
         self._given, self._device, self._pack = (configuration, assets), device, pack
-        # not told of a run folder, it neither writes nor reports
-        kind = type("Measured", (_MeasuredTrial,), {"method_name": method})
-        self._first: _MeasuredTrial = kind()
+        # without a run folder it writes no checkpoints
+        trial_class = type("Measured", (_MeasuredTrial,), {"method_name": method})
+        self._first: _MeasuredTrial = trial_class()
         self._trained: _MeasuredTrial | _MeasuredPack = self._first
         if pack > 1:
-            self._trained = _MeasuredPack([self._first, *(kind() for _ in range(pack - 1))])
+            self._trained = _MeasuredPack([self._first, *(trial_class() for _ in range(pack - 1))])
 
     def build(self) -> None:
-        """Build the trials as a study does and warm up; on a share of a GPU they are held to that share's memory."""
+        """Build the trials as a study does, with the same limit on memory, and warm up."""
         self._trained.setup(*self._given)
         self._trained.train(WARM_UP_STEPS, 0.0)
         self._first.validate_once(steps=1, restarts=1)
         self._device.synchronize()
 
     def measure(self, seconds: float) -> dict[str, Any]:
-        """Train for so many seconds, then validate a batch of every set, both timed.
+        """Train for some seconds, then validate a batch of every set; time both.
 
         Returns:
-            The fields of `Measured` in `tuner.devices.sharing_policy` as this process has them: "steps_per_s",
+            The fields of `Measurement` in `tuner.devices.sharing_policy` as this process has them: "steps_per_s",
             "steps_per_epoch", "validation_s" (one batch's, for all images and trials), "peak" and "outside".
         """
         started = time.perf_counter()
-        steps = self._trained.train(LEAST_STEPS, seconds)
+        steps = self._trained.train(MIN_STEPS, seconds)
         self._device.synchronize()
         trained = time.perf_counter()
         batches = self._first.validate_once()

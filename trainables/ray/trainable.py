@@ -1,4 +1,4 @@
-"""The Ray Trainable around a training method: one epoch per step, exact save and load, reusable actors."""
+"""Ray Trainable of a training method: one epoch per step, exact save and load, reusable actors."""
 
 import functools
 import gc
@@ -29,14 +29,13 @@ from trainables.outliers.pretrained import pretrained_state
 from trainables.training import checkpoints
 from trainables.training.method import Context, Method
 
-VALIDATION_SEED = (
-    20_260  # every trial and epoch is validated with the same attack noise: common random numbers
-)
+#: every trial and epoch is validated with the same attack noise: common random numbers
+VALIDATION_SEED = 20_260
 
 
 @dataclass
 class Assets:
-    """What the driver prepares once and every trial shares through Ray's object store, zero-copy.
+    """Data and pretrained weights that the driver loads once and all trials read from Ray's object store, zero-copy.
 
     Attributes:
         benchmark: the sealed benchmark of the study.
@@ -47,8 +46,8 @@ class Assets:
     pretrained: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
-class Trial:
-    """One configuration of one method in this process: built, trained by epochs, validated, saved.
+class TrialRunner:
+    """Trains one configuration of one method in this process: builds it, trains by epochs, validates, saves.
 
     Attributes:
         method_name: of `trainables.options.methods.METHODS`, unless the service names another.
@@ -57,7 +56,7 @@ class Trial:
     method_name: ClassVar[str] = ""
 
     def setup(self, config: dict[str, Any], assets: Assets | None = None) -> None:
-        """Build the method of a configuration; in a study at the first step, whose failures are the trial's own."""
+        """Build the method of a configuration; in a study at the first step, so that an exception is reported."""
         self._release()
         self._service: dict[str, Any] = config.get("_service", {})
         self._given = dict(config), assets
@@ -115,36 +114,36 @@ class Trial:
         self._method = method
 
     def _own_files(self) -> str | None:
-        """Return the folder for a method's own files, which its first file makes; the driver hands them to MLflow."""
+        """Return the folder of a method's own files, not created yet; the driver sends the files to MLflow."""
         if self._folder is None:
             return None
         name = f"files/{self._service['key']}"
         self._files = self._folder.path(name) if self._folder.is_local else Path(tempfile.mkdtemp())
-        self._left = {path.name: path.stat().st_mtime_ns for path in self._files.glob("*")}
+        self._mtimes = {path.name: path.stat().st_mtime_ns for path in self._files.glob("*")}
         return str(self._files)
 
     def _new_files(self) -> list[str]:
         """Return the names, relative to the run folder, of files written since the last call.
 
-        Written again counts: an epoch in flight at a kill left its files without telling anyone.
+        A file that was written again counts as new: an epoch that was killed left files that were never reported.
         """
         assert self._folder is not None
-        found = []
+        names = []
         for path in sorted(self._files.glob("*")):
             written = path.stat().st_mtime_ns
-            if path.is_file() and self._left.get(path.name) != written:
-                self._left[path.name] = written
-                found.append(f"files/{self._service['key']}/{path.name}")
+            if path.is_file() and self._mtimes.get(path.name) != written:
+                self._mtimes[path.name] = written
+                names.append(f"files/{self._service['key']}/{path.name}")
                 if not self._folder.is_local:
-                    self._folder.write(found[-1], path.read_bytes())
-        return found
+                    self._folder.write(names[-1], path.read_bytes())
+        return names
 
     def step(self) -> dict[str, Any]:
         """Train and validate one epoch and return its metrics.
 
-        In a study the checkpoint is written before the metrics are reported, so that what the driver
-        records can always be continued; an exception becomes a report with "failed" as its reason, and
-        the actor lives on for the next trial. A full disk is not the trial's fault: that report is "full".
+        In a study the checkpoint is written before the metrics are reported, so that every recorded epoch can be
+        continued from. An exception becomes the report {"failed": reason}, {"full": reason} for a full disk, and the
+        actor stays up for the next trial.
         """
         if not self._service:
             return self._step()
@@ -156,12 +155,12 @@ class Trial:
             return self._failed(error)
 
     def _failed(self, error: Exception) -> dict[str, Any]:
-        """Return the report of an exception; the trial's tensors go."""
+        """Return the report of an exception, and free the trial's tensors."""
         trace = "".join(traceback.format_exception(error))
-        reason = describe(error)
-        verdict = "full" if is_full(error) else "failed"
+        reason = describe_error(error)
+        outcome = "full" if is_full(error) else "failed"
         self._release()
-        return {verdict: reason, "trace": trace}
+        return {outcome: reason, "trace": trace}
 
     def _step(self) -> dict[str, Any]:
         assert self._method is not None
@@ -205,12 +204,12 @@ class Trial:
         self._release()
 
 
-class MethodTrainable(Trial, tune.Trainable):
+class MethodTrainable(TrialRunner, tune.Trainable):
     """Trains one configuration of one method, as an actor of its own.
 
     With plain Ray Tune: `Tuner(AOETrainable, param_space={"dataset": "digits-open", "attack.epsilon":
     tune.uniform(.02, .2)})`; options may be nested or dotted, `validation` may hold fields of
-    `evaluation.spec.Protocol`. It then reports "val/..." and "train/..." metrics after every epoch, and
+    `evaluation.metrics.protocol.Protocol`. It then reports "val/..." and "train/..." metrics after every epoch, and
     "done" after the last.
     """
 
@@ -240,28 +239,28 @@ class MethodTrainable(Trial, tune.Trainable):
 
 
 @functools.cache
-def _set_modules_aside() -> None:
+def _freeze_modules() -> None:
     gc.collect()
     gc.freeze()
 
 
 def collect_garbage() -> None:
-    """Free what cycles hold, tensors of ended trials for example, in a millisecond.
+    """Free objects in reference cycles, such as tensors of ended trials, in a millisecond.
 
-    The half million objects of the imported modules, which live on, are set aside by the first call: to go through
-    them takes 0.2 s, for every trial that begins or ends.
+    The first call freezes the half million objects of the imported modules: scanning them would take 0.2 s for every
+    trial that begins or ends.
     """
-    _set_modules_aside()
+    _freeze_modules()
     gc.collect()
 
 
-CUDA_CONTEXT_BYTES = 600 * 2**20  # what a process takes of a GPU before its first tensor
+CUDA_CONTEXT_BYTES = 600 * 2**20  # memory of a process on a GPU before its first tensor
 
 
 def choose_device(wanted: str) -> torch.device:
-    """Return the trial's device: a GPU only if Ray gave the trial one (or Ray is not there at all).
+    """Return the trial's device: a GPU only if Ray assigned one to the process (or Ray is not running).
 
-    On a share of a GPU the process is held to that share of its memory: a greedy trial fails alone.
+    On a share of a GPU the process may allocate that share of its memory, so that a trial that needs more fails alone.
 
     Raises:
         InputError: device=cuda without a GPU.
@@ -281,7 +280,7 @@ def choose_device(wanted: str) -> torch.device:
 
 
 def gpu_share(device: torch.device) -> float:
-    """Return how much of GPUs this process has, from 0: what Ray gave it, or 1 outside of Ray."""
+    """Return how many GPUs Ray assigned to this process, a fraction for a share; 1 outside of Ray, 0 on the CPU."""
     if device.type != "cuda":
         return 0.0
     import ray
@@ -292,15 +291,15 @@ def gpu_share(device: torch.device) -> float:
 
 
 def memory_fraction(share: float) -> float:
-    """Return the fraction of the device's memory that tensors may take on a share of it, the context left out."""
+    """Return the fraction of a GPU's memory for tensors: the share minus the CUDA context, at least half the share."""
     if share >= 1:
         return 1.0
     total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
     return max(share / 2, share - CUDA_CONTEXT_BYTES / total)
 
 
-def describe(error: BaseException) -> str:
-    """Return one line for an exception: the reason alone where it was raised on purpose, else with its type."""
+def describe_error(error: BaseException) -> str:
+    """Return one line for an exception: the message of a TrainingFailed, of any other with its type."""
     text = str(error).strip().splitlines()[0] if str(error).strip() else ""
     if isinstance(error, TrainingFailed):
         return text
@@ -310,7 +309,7 @@ def describe(error: BaseException) -> str:
 
 
 class StudyTrainable(MethodTrainable):
-    """The Trainable of the service: the method is named in the configuration, so arms can share actors."""
+    """Trainable of the service: the configuration names the method, so that trials of all methods can reuse actors."""
 
 
 @functools.cache

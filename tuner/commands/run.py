@@ -21,7 +21,7 @@ from tuner.base.records import State, TrialRecord
 from tuner.base.signals import Signals
 from tuner.base.urls import redact, without_password
 from tuner.console.progress import Console
-from tuner.devices.allocation import Sharing
+from tuner.devices.allocation import GpuAllocation
 from tuner.devices.resources import Resources
 from tuner.execution.controller import Controller
 from tuner.execution.ray_patch import check_ray_version
@@ -192,8 +192,8 @@ class Service:
         self._start_ray()
         self.signals.check()
         self.timings["ray"] = time.monotonic() - started
-        sharing = Sharing(self.plan, self.folder, ray.nodes(), self.options.address is not None)
-        resources = self._tell(sharing.first(), lease, console)
+        allocation = GpuAllocation(self.plan, self.folder, ray.nodes(), self.options.address is not None)
+        resources = self._tell(allocation.initial(), lease, console)
         retention = Retention(self.folder.files)
         tracking = TrackingListener(tracker, self.plan, self.facts)
         for line in filter(None, [self.away, *warm_start.lines(self.plan)]):
@@ -214,9 +214,9 @@ class Service:
             assets = controller.prepare([self.plan.seed])
             tracking.datasets = describe_datasets(assets.benchmark, self.plan.data_dir)
             tracker.inputs("", tracking.datasets)
-            if sharing.unmeasured:
+            if allocation.unmeasured:
                 stage("probe", "how many trials share a GPU")
-                controller.resources = self._tell(self._probe(sharing, assets, console), lease, console)
+                controller.resources = self._tell(self._probe(allocation, assets, console), lease, console)
             if self.resume:
                 tracking.add_missing(controller.records(), controller.evaluations.metrics())
             console.reference = controller.reference
@@ -283,9 +283,9 @@ class Service:
             console.note(resources.note)
         return resources
 
-    def _probe(self, sharing: Sharing, assets: Assets, console: Console) -> Resources:
+    def _probe(self, allocation: GpuAllocation, assets: Assets, console: Console) -> Resources:
         started = time.monotonic()
-        resources, notes = sharing.measure(assets, self.signals.check)
+        resources, notes = allocation.measure(assets, self.signals.check)
         for line in notes:
             console.note(line)
         self.timings["probe"] = time.monotonic() - started

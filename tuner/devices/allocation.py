@@ -1,4 +1,4 @@
-"""What each trial of a run gets of the machines: as the user asked, as an earlier launch measured, or by a probe."""
+"""GPU and CPU allocation per trial: as the user asked, as an earlier launch measured, or by a probe."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -6,24 +6,24 @@ from typing import Any
 
 from trainables.base.cache import cache_dir_of
 from trainables.ray.trainable import Assets
-from tuner.devices.ray_probe import RayCopies
-from tuner.devices.resources import Node, Resources, gpu_types, settle, with_nodes_to_come
-from tuner.devices.sharing_policy import FILE, Remembered
+from tuner.devices.ray_probe import RayProbeBackend
+from tuner.devices.resources import Node, Resources, allocate, gpu_types, with_autoscaled_nodes
+from tuner.devices.sharing_policy import CACHE_FILE, MeasurementCache
 from tuner.devices.sharing_probe import Probe
 from tuner.planning.plan import Plan
 from tuner.store.run_folder import RunFolder
 
 
-class Sharing:
-    """The resources of one launch.
+class GpuAllocation:
+    """Allocates GPUs and CPUs to the trials of one launch.
 
     Attributes:
-        known: share of a GPU and pack of each worker, and the share of a single trial, where they are.
-        unmeasured: the share of a GPU is to be measured, which needs the study's data: `first`, then `measure`.
+        known: see `known_share`.
+        unmeasured: the share of a GPU has to be measured, which needs the study's data: `initial`, then `measure`.
 
     Args:
-        nodes: of `ray.nodes()`.
-        cluster: more of them may come up.
+        nodes: what `ray.nodes()` returns.
+        cluster: an autoscaler may start more nodes.
     """
 
     def __init__(
@@ -31,57 +31,59 @@ class Sharing:
     ) -> None:
         self.plan, self.folder = plan, folder
         alive: list[Node] = [node["Resources"] for node in nodes if node["Alive"]]
-        self.nodes = with_nodes_to_come(alive) if cluster else alive
+        self.nodes = with_autoscaled_nodes(alive) if cluster else alive
         self.known = known_share(plan, folder.read()[1].get("gpu_share"), gpu_types(nodes))
         trains = "search" in plan.stages or "confirm" in plan.stages
-        self.unmeasured = self.known is None and trains and self._settle(None).gpus_per_trial > 0
+        self.unmeasured = self.known is None and trains and self._allocate(None).gpus_per_trial > 0
 
-    def _settle(self, share: float | None, pack: int | None = None, alone: float | None = None) -> Resources:
-        found = settle(self.nodes, self.plan.cpus_per_trial, share, self.plan.concurrency)
-        return replace(found, pack=pack or self.plan.pack or 1, gpus_alone=alone)
+    def _allocate(
+        self, share: float | None, pack: int | None = None, single_trial_share: float | None = None
+    ) -> Resources:
+        resources = allocate(self.nodes, self.plan.cpus_per_trial, share, self.plan.concurrency)
+        return replace(resources, pack=pack or self.plan.pack or 1, gpus_per_single_trial=single_trial_share)
 
-    def first(self) -> Resources:
-        """Return what the study's first jobs get; before a probe a whole GPU, since nothing else is on it."""
+    def initial(self) -> Resources:
+        """Return the allocation of the tasks before the search; before a probe they get a whole GPU, which is free."""
         if self.unmeasured:
-            return replace(self._settle(1.0), note="")
-        return self._settle(*self.known) if self.known else self._settle(None)
+            return replace(self._allocate(1.0), note="")
+        return self._allocate(*self.known) if self.known else self._allocate(None)
 
     def measure(self, assets: Assets, check: Callable[[], None]) -> tuple[Resources, tuple[str, ...]]:
-        """Return what a trial gets by a probe, which is written into `plan.json`, and lines on what it found.
+        """Return the allocation that a probe chose, and its lines for the user; a complete result goes to `plan.json`.
 
         Raises:
             Exception: what `check` raises while the probe waits.
         """
-        cache = cache_dir_of(self.plan.lanes[0].fixed.get("cache_dir", ""))
-        first = self.first()
-        copies = RayCopies(assets, first.cpus_per_trial, check)
-        found = Probe(self.plan, copies, Remembered(cache / FILE), first.concurrency).run()
-        if found.whole:
+        cache_dir = cache_dir_of(self.plan.lanes[0].fixed.get("cache_dir", ""))
+        initial = self.initial()
+        backend = RayProbeBackend(assets, initial.cpus_per_trial, check)
+        cache = MeasurementCache(cache_dir / CACHE_FILE)
+        result = Probe(self.plan, backend, cache, initial.concurrency).run()
+        if result.complete:
             self.folder.update(
                 gpu_share={
-                    "share": found.value,
-                    "pack": found.pack,
-                    "alone": found.alone,
+                    "share": result.gpu_share,
+                    "pack": result.pack,
+                    "alone": result.single_trial_share,
                     "wish": self.plan.pack,
-                    "types": list(found.types),
-                    "measured": list(found.notes),
+                    "types": list(result.gpu_types),
+                    "measured": list(result.notes),
                 }
             )
-        return self._settle(found.value, found.pack, found.alone), found.notes
+        return self._allocate(result.gpu_share, result.pack, result.single_trial_share), result.notes
 
 
 def known_share(
     plan: Plan, recorded: Mapping[str, Any] | None, types: Sequence[str]
 ) -> tuple[float, int, float | None] | None:
-    """Return what the user gave or an earlier launch of the run has measured, as `probe.Share` has it; None: not known.
+    """Return (share of a worker, its pack, share of a process with one trial), or None if it has to be measured.
+
+    The user's `--gpus-per-trial` counts first, then what an earlier launch of the run measured.
 
     Args:
-        recorded: "gpu_share" of `plan.json`; it counts unless there is a type of GPU now that was not there then, or
-            another `--pack` is asked for.
-        types: of the GPUs that are up.
-
-    Returns:
-        Share of a worker, its pack, and the share of a process with one trial.
+        recorded: "gpu_share" of `plan.json`; ignored if a type of GPU is up that was not measured, or if another
+            `--pack` is asked for.
+        types: Ray's names of the GPUs that are up.
     """
     if plan.gpus_per_trial is not None:
         return plan.gpus_per_trial, plan.pack or 1, None

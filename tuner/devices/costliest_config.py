@@ -19,7 +19,7 @@ RISING: dict[str, tuple[str, ...]] = {
 GROWS = ("ratio",)  # real numbers that are sizes; any other is taken from the middle
 
 
-def largest(lane: LanePlan, seed: int) -> dict[str, Any]:
+def costliest_configuration(lane: LanePlan, seed: int) -> dict[str, Any]:
     """Return the configuration of a lane with every domain at its most expensive value.
 
     That is the upper end of whole numbers (steps, batch sizes, counts) and of the real numbers in GROWS, the largest of

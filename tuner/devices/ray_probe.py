@@ -1,6 +1,6 @@
-"""Trials side by side on one GPU, placed and timed on Ray for `sharing_probe`.
+"""Ray backend of `sharing_probe`: places processes side by side on one GPU and times them.
 
-A placement group reserves one whole device of a node, so that they have it to themselves and share no other.
+A placement group reserves a whole GPU of a node, so that no other work runs on it.
 """
 
 import math
@@ -14,22 +14,23 @@ from ray.exceptions import OutOfMemoryError, RayError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
-from trainables.ray.throughput_probe import Copy, Cuda, Device, facts_of
-from trainables.ray.trainable import Assets, describe
-from tuner.devices.resources import copies_allowed, gpu_nodes, gpu_types
-from tuner.devices.sharing_policy import Gpu, Measured, Way
-from tuner.devices.sharing_probe import Kind, Limits, ProbeFailed
+from trainables.ray.throughput_probe import CudaDevice, ProbeActor, ProbeDevice, gpu_facts
+from trainables.ray.trainable import Assets, describe_error
+from tuner.devices.resources import gpu_nodes, gpu_types, max_processes_per_gpu
+from tuner.devices.sharing_policy import Gpu, Measurement, SharingLayout
+from tuner.devices.sharing_probe import GpuGroup, ProbeFailed, ProbeTimeouts
 
-SLICE = 0.01  # of a GPU: for a job that only looks at it
+INSPECTION_SHARE = 0.01  # of a GPU, for a task that only reads its properties
 
 
-class RayCopies:
-    """The nodes of the cluster that Ray is connected to, and measurements on them.
+class RayProbeBackend:
+    """Measures on the GPUs of the cluster that Ray is connected to.
 
     Args:
+        assets: data and pretrained classifiers of the study.
         cpus: of each trial.
         check: called while waiting; raises what ends the study.
-        device: what copies ask about their device; another than Cuda in tests.
+        device: where the actors read memory use; another than CudaDevice in tests.
     """
 
     def __init__(
@@ -37,109 +38,116 @@ class RayCopies:
         assets: Assets,
         cpus: int,
         check: Callable[[], None],
-        device: Device | None = None,
-        limits: Limits | None = None,
+        device: ProbeDevice | None = None,
+        timeouts: ProbeTimeouts | None = None,
     ) -> None:
         self.assets, self.cpus, self.check = assets, cpus, check
-        self.device: Device = device or Cuda()
-        self.limits = limits or Limits()
+        self.device: ProbeDevice = device or CudaDevice()
+        self.timeouts = timeouts or ProbeTimeouts()
         self._shared: Any = None  # the assets in Ray's store
         self._deadline = math.inf
 
-    def kinds(self) -> list[Kind]:
-        """Return the kinds of GPU among the nodes, in a fixed order; where none is up yet, wait for the first.
+    def gpu_groups(self) -> list[GpuGroup]:
+        """Return the groups of equal GPUs among the nodes, in a fixed order; wait for the first GPU if none is up.
 
-        The time of the measurements starts to run when this returns.
+        `ProbeTimeouts.probe_s` counts from the return of this.
 
         Raises:
             ProbeFailed: no GPU came up, or they are in use, or cannot be asked.
         """
-        look: Any = ray.remote(num_cpus=0, num_gpus=SLICE)(facts_of)
+        look: Any = ray.remote(num_cpus=0, num_gpus=INSPECTION_SHARE)(gpu_facts)
         nodes = gpu_nodes(ray.nodes())
         if not nodes:
-            self._wait([look.remote(self.device)], "no node with a GPU came up", self.limits.node_s)
+            self._wait([look.remote(self.device)], "no node with a GPU came up", self.timeouts.node_s)
             nodes = gpu_nodes(ray.nodes())
-        asked = [
+        tasks = [
             look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(n["NodeID"], soft=False)).remote(
                 self.device
             )
             for n in nodes
         ]
-        facts = self._wait(asked, "the GPUs are in use", self.limits.free_s)
-        found: dict[Gpu, Kind] = {}
+        facts = self._wait(tasks, "the GPUs are in use", self.timeouts.free_s)
+        groups: dict[Gpu, GpuGroup] = {}
         for node, gpu in sorted(
             zip(nodes, (Gpu(**f) for f in facts), strict=True), key=lambda pair: pair[0]["Resources"]["CPU"]
         ):
-            allowed = copies_allowed(node["Resources"], self.cpus)
-            # the poorest node decides on the number, the richest is measured on: there is room for them
-            most = min(allowed, found[gpu].most) if gpu in found else allowed
-            found[gpu] = Kind(gpu, node["NodeID"], most)
-        self._deadline = time.monotonic() + self.limits.probe_s
-        return sorted(found.values(), key=lambda kind: (kind.gpu.name, kind.gpu.memory, kind.gpu.mps))
+            allowed = max_processes_per_gpu(node["Resources"], self.cpus)
+            # the node with fewest CPUs bounds the number; the one with most is measured on, so that they fit
+            if gpu in groups:
+                allowed = min(allowed, groups[gpu].max_processes)
+            groups[gpu] = GpuGroup(gpu, node["NodeID"], allowed)
+        self._deadline = time.monotonic() + self.timeouts.probe_s
+        return sorted(groups.values(), key=lambda group: (group.gpu.name, group.gpu.memory, group.gpu.mps))
 
-    def types(self) -> list[str]:
+    def gpu_types(self) -> list[str]:
         """Return Ray's names of the GPUs that are up."""
         return gpu_types(ray.nodes())
 
-    def side_by_side(self, kind: Kind, method: str, configuration: Mapping[str, Any], way: Way) -> Measured:
-        """Build so many processes on one device, then have all of them train for the same seconds.
+    def measure(
+        self, group: GpuGroup, method: str, configuration: Mapping[str, Any], layout: SharingLayout
+    ) -> Measurement:
+        """Build the processes of a layout on one GPU, then train and validate in all of them at the same time.
 
         Raises:
-            ProbeFailed: time was over, or one failed for another reason than memory.
+            ProbeFailed: a timeout, or a process failed for another reason than memory.
         """
-        copies = way.copies
-        with self._device_of(kind, copies) as group:
-            actors = self._actors(group, method, configuration, way)
-            late = f"{way} {'was' if copies == 1 else 'were'} not ready in time"
+        copies = layout.copies
+        with self._reserved_gpu(group, copies) as reserved:
+            actors = self._actors(reserved, method, configuration, layout)
+            late = f"{layout} {'was' if copies == 1 else 'were'} not ready in time"
             try:
                 self._wait([actor.build.remote() for actor in actors], late)
-                window = self.limits.window_s
-                found = self._wait([actor.measure.remote(window) for actor in actors], late)
-            except NoMemory:
-                return Measured(copies, failure="out of memory", pack=way.pack)
+                window = self.timeouts.window_s
+                results = self._wait([actor.measure.remote(window) for actor in actors], late)
+            except OutOfMemory:
+                return Measurement(copies, failure="out of memory", pack=layout.pack)
             finally:
                 for actor in actors:
                     ray.kill(actor)
-        return Measured(
+        return Measurement(
             copies,
-            steps_per_s=sum(f["steps_per_s"] for f in found),
-            peak=max(f["peak"] for f in found),
-            outside=found[0]["outside"] if copies == 1 else 0,
-            pack=way.pack,
-            steps_per_epoch=found[0]["steps_per_epoch"],
-            validation_s=max(f["validation_s"] for f in found),
+            steps_per_s=sum(r["steps_per_s"] for r in results),
+            peak=max(r["peak"] for r in results),
+            outside=results[0]["outside"] if copies == 1 else 0,
+            pack=layout.pack,
+            steps_per_epoch=results[0]["steps_per_epoch"],
+            validation_s=max(r["validation_s"] for r in results),
         )
 
     def _actors(
-        self, group: PlacementGroup, method: str, configuration: Mapping[str, Any], way: Way
+        self, reserved: PlacementGroup, method: str, configuration: Mapping[str, Any], layout: SharingLayout
     ) -> list[Any]:
         if self._shared is None:
             self._shared = ray.put(self.assets)
-        place = PlacementGroupSchedulingStrategy(group, 0)
-        kind: Any = ray.remote(Copy).options(
-            num_cpus=self.cpus, num_gpus=1 / way.copies, scheduling_strategy=place
+        place = PlacementGroupSchedulingStrategy(reserved, 0)
+        actor: Any = ray.remote(ProbeActor).options(
+            num_cpus=self.cpus, num_gpus=1 / layout.copies, scheduling_strategy=place
         )
-        given = (method, dict(configuration), self._shared, self.device, way.pack)
-        return [kind.remote(*given) for _ in range(way.copies)]
+        given = (method, dict(configuration), self._shared, self.device, layout.pack)
+        return [actor.remote(*given) for _ in range(layout.copies)]
 
     @contextmanager
-    def _device_of(self, kind: Kind, copies: int) -> Iterator[PlacementGroup]:
+    def _reserved_gpu(self, group: GpuGroup, copies: int) -> Iterator[PlacementGroup]:
         """Reserve a whole GPU of a node, with the CPUs of so many trials."""
-        group = placement_group(
-            [{"GPU": 1, "CPU": copies * self.cpus}], bundle_label_selector=[{"ray.io/node-id": kind.node}]
+        reserved = placement_group(
+            [{"GPU": 1, "CPU": copies * self.cpus}], bundle_label_selector=[{"ray.io/node-id": group.node_id}]
         )
         try:
-            self._wait([group.ready()], "no GPU became free", self.limits.free_s)
-            yield group
+            self._wait([reserved.ready()], "no GPU became free", self.timeouts.free_s)
+            yield reserved
         finally:
-            remove_placement_group(group)
+            remove_placement_group(reserved)
 
     def _wait(self, refs: Sequence[Any], late: str, seconds: float = math.inf) -> list[Any]:
-        """Return the results of jobs in their order, looking out for signals.
+        """Return the results of tasks in their order; calls `check` meanwhile.
+
+        Args:
+            late: the message if the time is over.
+            seconds: to wait at most; the deadline of the whole probe holds too.
 
         Raises:
-            ProbeFailed: the deadline or so many seconds are over (`late` says what is missing), or a job failed.
-            NoMemory: a job failed for that.
+            ProbeFailed: the time is over, or a task failed.
+            OutOfMemory: a task ran out of memory.
         """
         left, until = list(refs), min(self._deadline, time.monotonic() + seconds)
         try:
@@ -152,15 +160,15 @@ class RayCopies:
             return list(ray.get(list(refs)))
         except RayError as error:
             cause = getattr(error, "cause", None) or error
-            raise (NoMemory if is_memory(cause) else ProbeFailed)(describe(cause)) from error
+            raise (OutOfMemory if is_out_of_memory(cause) else ProbeFailed)(describe_error(cause)) from error
 
 
-class NoMemory(ProbeFailed):
-    """A copy ran out of memory, the device's or the node's."""
+class OutOfMemory(ProbeFailed):
+    """A process ran out of memory, the device's or the node's."""
 
 
-def is_memory(error: BaseException) -> bool:
-    """Return whether a copy failed for want of memory; CUDA's own and Ray's refusals have types of their own."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether a process failed for lack of memory: by the type of Python's or Ray's error, or by CUDA's text."""
     text = str(error).lower()
     typed = isinstance(error, (MemoryError, OutOfMemoryError))
     return typed or "out of memory" in text or "low on memory" in text

@@ -1,4 +1,4 @@
-"""What a trial gets, settled before the first one starts, so that none waits for ever for what is not there."""
+"""CPU and GPU request of a trial and how many run at a time, so that no request exceeds what the machines have."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,22 +8,22 @@ from typing import Any
 
 Node = Mapping[str, float]  # resources of one machine: CPU, GPU, ...
 
-AUTO_GPU_FRACTION = 0.25
-BOOTSTRAP = Path(
-    "~/ray_bootstrap_config.yaml"
-)  # on the head of a cluster by `ray up`; JSON, in spite of its name
+AUTO_GPU_FRACTION = 0.25  # share of a GPU per trial where it was not measured
+#: on the head of a cluster by `ray up`; JSON, in spite of its name
+BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 
 
 @dataclass(frozen=True)
 class Resources:
-    """Per trial and in all.
+    """The allocation of one launch.
 
     Attributes:
-        gpus_per_trial: share of one GPU for a worker; 0 on the CPU.
+        cpus_per_trial: CPUs of a worker.
+        gpus_per_trial: share of a GPU for a worker; 0 on the CPU.
         concurrency: workers at a time.
-        note: a line for the user where the wish could not be met, or "".
-        pack: trials that share a worker at most.
-        gpus_alone: share of one GPU for a job with one trial in it, an evaluation; None: as a worker.
+        note: one line for the user if what was asked for is not there, or "".
+        pack: most trials that share a worker.
+        gpus_per_single_trial: share of a GPU for a task with one trial, such as an evaluation; None: as a worker.
     """
 
     cpus_per_trial: int
@@ -31,11 +31,14 @@ class Resources:
     concurrency: int
     note: str = ""
     pack: int = 1
-    gpus_alone: float | None = None
+    gpus_per_single_trial: float | None = None
 
     @property
     def gpus_per_job(self) -> float:
-        return self.gpus_per_trial if self.gpus_alone is None else min(self.gpus_per_trial, self.gpus_alone)
+        """Return the share of a GPU for a task that is not a worker: an evaluation, a pretraining."""
+        if self.gpus_per_single_trial is None:
+            return self.gpus_per_trial
+        return min(self.gpus_per_trial, self.gpus_per_single_trial)
 
     @property
     def at_a_time(self) -> str:
@@ -45,23 +48,24 @@ class Resources:
         return f"{self.concurrency} {'worker' if self.concurrency == 1 else 'workers'} of up to {self.pack} trials"
 
     def as_request(self) -> dict[str, float]:
+        """Return the resources of a worker for `tune.with_resources`."""
         request: dict[str, float] = {"cpu": self.cpus_per_trial}
         if self.gpus_per_trial:
             request["gpu"] = self.gpus_per_trial
         return request
 
 
-def settle(
+def allocate(
     nodes: Sequence[Node], cpus_per_trial: int, gpus_per_trial: float | None, concurrency: int | None
 ) -> Resources:
-    """Return what each trial gets on machines like these.
+    """Return the allocation of trials on machines with these resources.
+
+    A request that no machine can serve is reduced, with a note: Tune would wait for it without end.
 
     Args:
-        nodes: resources of each machine, there or to come.
-        gpus_per_trial: None = not known: a quarter where there is a GPU, nothing where there is none.
-        concurrency: None = as many as fit.
-
-    A wish that no machine can serve is cut down with a note: Tune would wait without end.
+        nodes: resources of each machine, running or to be started.
+        gpus_per_trial: None: AUTO_GPU_FRACTION if there is a GPU, else 0.
+        concurrency: None: as many as fit.
     """
     largest = max((_gpus(node) for node in nodes), default=0)
     notes = []
@@ -98,10 +102,10 @@ def slots(node: Node, cpus: int, share: float) -> int:
     return min(fit, gpus * int(1 / share + 1e-9) if share <= 1 else gpus // int(share))
 
 
-def copies_allowed(node: Node, cpus: int) -> int:
-    """Return how many trials each GPU of a machine can have at most, by its CPUs; at least 1.
+def max_processes_per_gpu(node: Node, cpus: int) -> int:
+    """Return how many processes per GPU a machine's CPUs allow, at least 1.
 
-    More would leave GPUs idle: Ray fills one device before it takes the next.
+    More would leave GPUs idle: Ray fills one GPU before it takes the next.
 
     Example:
         16 CPUs, 4 GPUs, 2 CPUs for a trial: 2
@@ -115,7 +119,7 @@ def gpu_nodes(nodes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def gpu_types(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return what Ray calls the kinds of GPU that are up, without asking them; "" for one that it does not know."""
+    """Return Ray's names of the types of GPU that are up, without asking them; "" for one that it does not know."""
     found = set()
     for node in gpu_nodes(nodes):
         names = [r.partition(":")[2] for r in node["Resources"] if r.startswith("accelerator_type:")]
@@ -131,8 +135,8 @@ def _gpus(node: Node) -> int:
     return int(node.get("GPU", 0))
 
 
-def with_nodes_to_come(alive: Sequence[Node], bootstrap: Path = BOOTSTRAP) -> list[Node]:
-    """Return the machines of a cluster when its autoscaler has started all it may; those alive where there is none.
+def with_autoscaled_nodes(alive: Sequence[Node], bootstrap: Path = BOOTSTRAP) -> list[Node]:
+    """Return the nodes of a cluster once its autoscaler has started all it may; the running ones without autoscaler.
 
     On the head of a cluster by `ray up` the launcher leaves the configuration, with the resources of every node
     type. Types whose resources it does not know are left out; machines of one's own are taken to be as the largest
@@ -145,10 +149,10 @@ def with_nodes_to_come(alive: Sequence[Node], bootstrap: Path = BOOTSTRAP) -> li
     except (OSError, ValueError, KeyError):
         return list(alive)
     workers: list[Node] = []
-    for name, kind in types.items():
-        shape = kind.get("resources") or (max(alive, key=_cpus, default={}) if local else {})
+    for name, node_type in types.items():
+        shape = node_type.get("resources") or (max(alive, key=_cpus, default={}) if local else {})
         if shape and (name != head or local):
-            workers += [shape] * int(kind.get("max_workers", limit))
+            workers += [shape] * int(node_type.get("max_workers", limit))
     planned = [_head(alive), *workers[:limit]]
     return planned if len(planned) > len(alive) else list(alive)
 

@@ -1,4 +1,4 @@
-"""How trials share a GPU, decided from measurements, and where the measurements are remembered. Knows no Ray."""
+"""Choice of how many trials share a GPU, from measurements, and the cache of the measurements. Imports no Ray."""
 
 import hashlib
 import json
@@ -12,25 +12,25 @@ from trainables.base.cache import locked, write_atomically
 
 COPIES = (1, 2, 4, 8)  # how many processes are measured side by side
 PACKS = (8, 32)  # how many trials are measured in one process
-MARGIN = 1.1  # so many times the measured memory must fit: later epochs may need a little more
-TIE = 0.03  # what is faster by less than this share is noise, and the smaller number of copies is safer
+MEMORY_MARGIN = 1.1  # this multiple of the measured memory must fit: later epochs may need a little more
+TIE_TOLERANCE = 0.03  # a smaller relative difference in speed is noise; then fewer processes are safer
 FORMAT = 2  # of the file; part of every key
-FILE = "gpu_shares.json"
-WHOLE = ("copies", "peak", "outside", "pack", "steps_per_epoch")  # fields of Measured that are whole numbers
+CACHE_FILE = "gpu_shares.json"
+INTEGER_FIELDS = ("copies", "peak", "outside", "pack", "steps_per_epoch")  # of Measurement
 
 
 class DoesNotFit(ValueError):
-    """The largest configuration does not fit on a whole device; the message is one line for the user."""
+    """The costliest configuration does not fit on a whole GPU; the message is one line for the user."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One kind of device, as a worker on its node sees it.
+    """A GPU model with its software, as a worker on its node sees it.
 
     Attributes:
-        memory: bytes in all.
-        torch: version there.
-        mps: NVIDIA's multi-process service runs on the node; it changes what copies cost each other.
+        memory: total, bytes.
+        torch: version of PyTorch there.
+        mps: NVIDIA's multi-process service runs on the node; it changes the speed of processes that share the GPU.
     """
 
     name: str
@@ -43,8 +43,8 @@ class Gpu:
 
 
 @dataclass(frozen=True, order=True)
-class Way:
-    """A way for equal trials to share a device; the smaller is the safer.
+class SharingLayout:
+    """How equal trials share a GPU. Ordered: of two equally fast layouts the smaller is the safer choice.
 
     Attributes:
         pack: trials in each process, see docs/packing.md.
@@ -61,18 +61,20 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """So many processes, side by side on one device, each with one trial or a pack of equal ones.
+class Measurement:
+    """Speed and memory of `copies` processes side by side on one GPU, each with `pack` equal trials.
+
+    The field names are those of the cache file.
 
     Attributes:
-        steps_per_s: optimiser steps per second, summed over all trials; 0 if they failed.
-        peak: bytes that the tensors of one process reserved at most, the largest of the processes.
-        outside: bytes in use on the device beside the tensors of one process: its context. Told apart from its
-            neighbours' only where it is alone; 0 elsewhere.
-        failure: why they do not fit, "" if they ran.
+        steps_per_s: optimiser steps per second, summed over all trials; 0 after a failure.
+        peak: most bytes that the tensors of one process reserved, the maximum over the processes.
+        outside: bytes in use on the GPU besides the tensors of one process: its CUDA context. 0 unless copies is 1,
+            since other processes' memory would be in it.
+        failure: why the processes do not fit, "" if they ran.
         pack: trials in each process.
-        steps_per_epoch: of a trial; 0 where it is not known.
-        validation_s: seconds in which every process validates its trials, one after the other.
+        steps_per_epoch: of a trial; 0 if unknown.
+        validation_s: seconds for every process to validate its trials, one after the other.
     """
 
     copies: int
@@ -85,12 +87,12 @@ class Measured:
     validation_s: float = 0.0
 
     @property
-    def way(self) -> Way:
-        return Way(self.pack, self.copies)
+    def layout(self) -> SharingLayout:
+        return SharingLayout(self.pack, self.copies)
 
     @property
     def pace(self) -> float:
-        """Return epochs per second, validated, summed over all trials; steps per second where epochs have no length.
+        """Return epochs per second with validation, summed over all trials; steps per second if epochs have no length.
 
         Example:
             2 processes of 4 trials, 8 epochs of 100 steps at 400 steps/s take 2 s, their validation another 2 s: 2.
@@ -101,32 +103,32 @@ class Measured:
         return trials / (trials * self.steps_per_epoch / self.steps_per_s + self.validation_s)
 
 
-def fits(measured: Measured, memory: int, context: int) -> bool:
-    """Return whether the processes fit on a device: copies x (peak + context) x MARGIN within its memory, in bytes.
+def fits(measurement: Measurement, memory: int, context: int) -> bool:
+    """Return whether the processes fit on a GPU: copies x (peak + context) x MEMORY_MARGIN <= memory, in bytes.
 
-    A process alone has nothing to be held to: it fits if it ran.
+    A single process fits if it ran.
 
     Example:
         4 copies of 3 GiB and a context of 0.5 GiB need 4 x 3.5 x 1.1 = 15.4 GiB: 16 GiB are enough, 15 are not.
     """
-    if measured.failure:
+    if measurement.failure:
         return False
-    return measured.copies == 1 or measured.copies * (measured.peak + context) * MARGIN <= memory
+    needed = measurement.copies * (measurement.peak + context) * MEMORY_MARGIN
+    return measurement.copies == 1 or needed <= memory
 
 
-def choose(measurements: Iterable[Measured], memory: int, context: int) -> Measured:
-    """Return how trials share a device: the fastest together of what fits, of near ties the smallest pack, then the
-    fewest processes.
+def choose(measurements: Iterable[Measurement], memory: int, context: int) -> Measurement:
+    """Return the fastest layout that fits; of those within TIE_TOLERANCE the smallest pack, then the fewest processes.
 
     Equal trials take equally many epochs, so most epochs per second are most trials per hour.
 
     Args:
-        measurements: at least that of one process; all of one trial, so that their paces are in one unit.
-        memory: of the device, bytes.
-        context: bytes of one process before its first tensor.
+        measurements: at least that of one process; all of the same configuration, so that paces have the same unit.
+        memory: of the GPU, bytes.
+        context: CUDA context of one process, bytes.
 
     Raises:
-        DoesNotFit: not even one process does.
+        DoesNotFit: not even one process fits.
     """
     measurements = list(measurements)
     fitting = [m for m in measurements if fits(m, memory, context)]
@@ -137,21 +139,23 @@ def choose(measurements: Iterable[Measured], memory: int, context: int) -> Measu
             "a smaller batch_size or network would"
         )
     best = max(m.pace for m in fitting)
-    return min((m for m in fitting if m.pace >= best * (1 - TIE)), key=lambda m: m.way)
+    return min((m for m in fitting if m.pace >= best * (1 - TIE_TOLERANCE)), key=lambda m: m.layout)
 
 
-def ways_of(packs: Iterable[int], most: int) -> list[Way]:
-    """Return what is to be measured: every size of pack in up to `most` processes, but those of PACKS in one."""
+def layouts_to_measure(packs: Iterable[int], max_processes: int) -> list[SharingLayout]:
+    """Return the layouts of a probe: the smallest pack in COPIES up to `max_processes`, larger packs in one process."""
     packs = sorted(packs)
-    return [Way(p, k) for p in packs for k in COPIES if k <= most and (k == 1 or p == packs[0])]
+    return [
+        SharingLayout(p, k) for p in packs for k in COPIES if k <= max_processes and (k == 1 or p == packs[0])
+    ]
 
 
-def context_of(measurements: Sequence[Measured], least: int) -> int:
-    """Return the bytes that a process has beside its tensors, as measured on a copy alone, at least `least`."""
-    return max([least, *(m.outside for m in measurements if m.copies == 1)])
+def context_bytes(measurements: Sequence[Measurement], minimum: int) -> int:
+    """Return the CUDA context of one process in bytes, as measured on a single process, at least `minimum`."""
+    return max([minimum, *(m.outside for m in measurements if m.copies == 1)])
 
 
-def describe(measurements: Sequence[Measured]) -> str:
+def describe_measurements(measurements: Sequence[Measurement]) -> str:
     """Return the measurements in one line.
 
     Example:
@@ -160,76 +164,76 @@ def describe(measurements: Sequence[Measured]) -> str:
     parts = []
     for m in measurements:
         if m.failure:
-            parts.append(f"{m.way} {'does' if m.copies == 1 else 'do'} not fit")
+            parts.append(f"{m.layout} {'does' if m.copies == 1 else 'do'} not fit")
         elif not parts:
-            parts.append(f"{m.way} {_pace(m)} {'epochs/min' if m.steps_per_epoch else 'steps/s'}")
+            parts.append(f"{m.layout} {_pace(m)} {'epochs/min' if m.steps_per_epoch else 'steps/s'}")
         else:
-            parts.append(f"{m.way if m.pack > 1 else m.copies}: {_pace(m)}")
-    alone = [m.peak for m in measurements if m.pack == 1]
+            parts.append(f"{m.layout if m.pack > 1 else m.copies}: {_pace(m)}")
+    single = [m.peak for m in measurements if m.pack == 1]
     packed = [m.peak for m in measurements if m.pack > 1]
-    sizes = [f"{gib(max(peaks))} {what}" for peaks, what in ((alone, "each"), (packed, "a pack")) if peaks]
+    sizes = [f"{gib(max(peaks))} {what}" for peaks, what in ((single, "each"), (packed, "a pack")) if peaks]
     return f"{', '.join(parts)}; {', '.join(sizes)}"
 
 
-def _pace(measured: Measured) -> str:
-    return f"{measured.pace * 60 if measured.steps_per_epoch else measured.pace:.3g}"
+def _pace(m: Measurement) -> str:
+    return f"{m.pace * 60 if m.steps_per_epoch else m.pace:.3g}"
 
 
 def gib(size: float) -> str:
     return f"{size / 2**30:.3g} GiB"
 
 
-# -- what is remembered ------------------------------------------------------------------------------------
+# -- cache -------------------------------------------------------------------------------------------------
 
 
-def key_of(
+def measurement_key(
     gpu: Gpu,
     method: str,
     configuration: Mapping[str, Any],
     validation: Mapping[str, Any],
-    ways: Sequence[Way],
+    layouts: Sequence[SharingLayout],
 ) -> str:
-    """Return the name of a measurement: a hash of all that it depends on.
+    """Return the cache key of a configuration's measurements: a hash of everything that they depend on.
 
     Args:
-        configuration: the largest, with network, batch size and threads; its seed and cache folder do not count.
-        ways: what was to be tried.
+        configuration: the costliest of a lane; its seed, epochs and cache folder do not count.
+        layouts: all that were to be measured.
     """
     counted = {k: v for k, v in configuration.items() if k not in ("seed", "cache_dir", "epochs")}
-    parts = [FORMAT, asdict(gpu), method, counted, dict(validation), [asdict(way) for way in ways]]
+    parts = [FORMAT, asdict(gpu), method, counted, dict(validation), [asdict(layout) for layout in layouts]]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-class Remembered:
-    """Measurements of earlier runs, in one JSON file of the user's cache folder.
+class MeasurementCache:
+    """Measurements of earlier runs, in a JSON file of the user's cache folder.
 
     Attributes:
-        problem: a line on why the file could not be used, or "".
+        problem: one line on why the file could not be used, or "".
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.problem = ""
 
-    def get(self, key: str) -> list[Measured] | None:
-        """Return a measurement, or None where there is none or the file cannot be read."""
-        found = self._read().get(key)
-        if found is None:
+    def get(self, key: str) -> list[Measurement] | None:
+        """Return the measurements of a key, or None if there are none or the file cannot be read."""
+        entry = self._read().get(key)
+        if entry is None:
             return None
         try:
-            measured = [checked(Measured(**m)) for m in found["measured"]]
-            if not measured:
+            measurements = [checked(Measurement(**m)) for m in entry["measured"]]
+            if not measurements:
                 raise ValueError("an entry is empty")
-            return measured
+            return measurements
         except (KeyError, TypeError, ValueError) as error:
             self.problem = f"{self.path} is damaged ({error}); measured again"
             return None
 
-    def put(self, key: str, measurements: Sequence[Measured], about: Mapping[str, Any]) -> None:
-        """Add a measurement; a file that cannot be written is said and costs the next run its own probe.
+    def put(self, key: str, measurements: Sequence[Measurement], about: Mapping[str, Any]) -> None:
+        """Add measurements; if the file cannot be written, `problem` says so and the next run measures again.
 
         Args:
-            about: what it is of, for people who read the file.
+            about: written beside them for people who read the file.
         """
         try:
             with locked(self.path.with_suffix(".lock")):
@@ -256,15 +260,15 @@ class Remembered:
         return {}
 
 
-def checked(measured: Measured) -> Measured:
-    """Return a measurement whose numbers are numbers.
+def checked(measurement: Measurement) -> Measurement:
+    """Return a measurement that was read from a file, with its fields converted to their types.
 
     Raises:
-        ValueError, TypeError: they are not.
+        ValueError, TypeError: a field is no number, negative or infinite, or there is no process or trial.
     """
-    whole = {name: int(getattr(measured, name)) for name in WHOLE}
-    real = {name: float(getattr(measured, name)) for name in ("steps_per_s", "validation_s")}
-    numbers = [*whole.values(), *real.values()]
-    if min(whole["copies"], whole["pack"]) < 1 or not all(0 <= number < math.inf for number in numbers):
-        raise ValueError(f"{measured} makes no sense")
-    return replace(measured, **whole, **real)  # type: ignore[arg-type]
+    integers = {name: int(getattr(measurement, name)) for name in INTEGER_FIELDS}
+    floats = {name: float(getattr(measurement, name)) for name in ("steps_per_s", "validation_s")}
+    numbers = [*integers.values(), *floats.values()]
+    if min(integers["copies"], integers["pack"]) < 1 or not all(0 <= x < math.inf for x in numbers):
+        raise ValueError(f"{measurement} makes no sense")
+    return replace(measurement, **integers, **floats)  # type: ignore[arg-type]

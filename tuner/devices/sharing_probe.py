@@ -1,8 +1,8 @@
-"""How the trials of a study share GPUs: what is measured, what is remembered, what if it cannot be.
+"""Probe that measures how many trials can share a GPU and chooses the share for a study.
 
-Every kind of device among the nodes is measured with the largest configuration of every lane. Ray takes one share for
-a whole study, so the largest counts, and trials are packed only where that is faster for all of them. `sharing_policy`
-decides, `ray_probe` measures.
+Each group of equal GPUs is measured with the costliest configuration of every lane. Ray uses one share for the whole
+study, so the largest share counts, and trials are packed only if packs are faster for every lane on every group. The
+choice itself is in `sharing_policy`, the measuring in `ray_probe`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,22 +15,30 @@ from trainables.options import build
 from trainables.options.methods import METHODS
 from trainables.ray.trainable import CUDA_CONTEXT_BYTES
 from tuner.devices import sharing_policy
-from tuner.devices.costliest_config import largest
+from tuner.devices.costliest_config import costliest_configuration
 from tuner.devices.resources import AUTO_GPU_FRACTION
-from tuner.devices.sharing_policy import PACKS, DoesNotFit, Gpu, Measured, Remembered, Way, ways_of
+from tuner.devices.sharing_policy import (
+    PACKS,
+    DoesNotFit,
+    Gpu,
+    Measurement,
+    MeasurementCache,
+    SharingLayout,
+    layouts_to_measure,
+)
 from tuner.planning.packability import lane_unpackable
 from tuner.planning.plan import LanePlan, Plan
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Seconds that each part of a probe may take.
+class ProbeTimeouts:
+    """Time limits of a probe, in seconds.
 
     Attributes:
         probe_s: all measurements together.
-        node_s: until the first node with a GPU is up, where a cluster has to start one.
-        free_s: until a GPU is free of other work.
-        window_s: how long the copies of one measurement train side by side.
+        node_s: wait for the first node with a GPU, where a cluster has to start one.
+        free_s: wait for a GPU that is free of other work.
+        window_s: training time of one measurement.
     """
 
     probe_s: float = 900.0
@@ -40,95 +48,99 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Share:
-    """What the probe found.
+class ProbeResult:
+    """The share and pack size that a probe chose.
 
     Attributes:
-        value: share of a GPU for each process, in (0, 1].
-        pack: trials at most in each process.
-        alone: share for a process with one trial, where packs were chosen by their pace; else None.
+        gpu_share: share of a GPU for each process, in (0, 1].
         notes: lines for the user: what was measured, or why it was not.
-        whole: everything was measured, so a resume need not ask again.
-        types: Ray's names of the GPUs that were up.
+        complete: everything was measured, so a resume need not measure again.
+        gpu_types: Ray's names of the GPUs that were up.
+        pack: most trials in one process.
+        single_trial_share: share for a process with one trial, if the probe chose packs; else None.
     """
 
-    value: float
+    gpu_share: float
     notes: tuple[str, ...]
-    whole: bool
-    types: Sequence[str] = ()
+    complete: bool
+    gpu_types: Sequence[str] = ()
     pack: int = 1
-    alone: float | None = None
+    single_trial_share: float | None = None
 
 
 @dataclass(frozen=True)
-class Kind:
-    """The nodes with one kind of GPU.
+class GpuGroup:
+    """The nodes whose GPUs are equal.
 
     Attributes:
-        node: id of the one to measure on.
-        most: copies for each of its GPUs that the CPUs of every such node allow, 1 or more.
+        node_id: Ray's id of the node to measure on.
+        max_processes: processes per GPU that the CPUs of every such node allow, at least 1.
     """
 
     gpu: Gpu
-    node: str
-    most: int
+    node_id: str
+    max_processes: int
 
 
 class ProbeFailed(Exception):
-    """A measurement did not come about; one line says why."""
+    """A measurement could not be made; the message is one line for the user."""
 
 
-class Copies(Protocol):
-    """Who measures; see `tuner.devices.ray_probe.RayCopies`. Both methods that ask a device may raise ProbeFailed."""
+class ProbeBackend(Protocol):
+    """What runs the measurements: `tuner.devices.ray_probe.RayProbeBackend`, a fake in tests.
 
-    def kinds(self) -> list[Kind]: ...
+    `gpu_groups` and `measure` may raise ProbeFailed.
+    """
 
-    def types(self) -> Sequence[str]: ...
+    def gpu_groups(self) -> list[GpuGroup]: ...
 
-    def side_by_side(
-        self, kind: Kind, method: str, configuration: Mapping[str, Any], way: Way
-    ) -> Measured: ...
+    def gpu_types(self) -> Sequence[str]: ...
+
+    def measure(
+        self, group: GpuGroup, method: str, configuration: Mapping[str, Any], layout: SharingLayout
+    ) -> Measurement: ...
 
 
 class Probe:
     """The probe of one study.
 
     Args:
+        cache: measurements of earlier runs.
         workers: processes at a time if each has a whole GPU.
     """
 
-    def __init__(self, plan: Plan, copies: Copies, remembered: Remembered, workers: int = 1) -> None:
-        self.plan, self.copies, self.remembered, self.workers = plan, copies, remembered, workers
+    def __init__(self, plan: Plan, backend: ProbeBackend, cache: MeasurementCache, workers: int = 1) -> None:
+        self.plan, self.backend, self.cache, self.workers = plan, backend, cache, workers
         self._notes: list[str] = []
-        self._whole = True
+        self._complete = True
 
-    def run(self) -> Share:
-        """Return what each process gets; what cannot be measured costs a line and a quarter, not the study."""
-        wish = self.plan.pack
+    def run(self) -> ProbeResult:
+        """Return the share and pack of each process; where measuring fails, a default share and a note."""
+        requested_pack = self.plan.pack or 1
         try:
-            kinds = self.copies.kinds()
+            groups = self.backend.gpu_groups()
         except ProbeFailed as error:
-            return self._found(self._quarter("", error).value, wish or 1)
-        share, packs = 0.0, self._packs()
-        for kind in kinds:
+            return self._result(self._fallback_share("", error).gpu_share, requested_pack)
+        share, packs = 0.0, self._pack_sizes()
+        for group in groups:
             for lane in self.plan.lanes:
-                # more processes than those settled so far could not change the outcome
-                most = min(kind.most, round(1 / share)) if share else kind.most
-                found = self._share(kind, lane, packs, most)
-                share = max(share, found.value)
-                packs = [pack for pack in packs if pack <= found.pack]
-        if len(kinds) > 1:
-            self._notes.append(f"{len(kinds)} kinds of GPU: every trial gets the largest share, {share:g}")
+                # the largest share counts: more processes than the smallest number so far need no measuring
+                limit = min(group.max_processes, round(1 / share)) if share else group.max_processes
+                result = self._measure_lane(group, lane, packs, limit)
+                share = max(share, result.gpu_share)
+                packs = [pack for pack in packs if pack <= result.pack]
+        if len(groups) > 1:
+            self._notes.append(f"{len(groups)} kinds of GPU: every trial gets the largest share, {share:g}")
         if packs:
             self._notes.append(f"trials are packed: up to {packs[-1]} share a process, which has a whole GPU")
-            return self._found(1.0, packs[-1], alone=share)
-        return self._found(share, wish or 1)
+            return self._result(1.0, packs[-1], single_trial_share=share)
+        return self._result(share, requested_pack)
 
-    def _packs(self) -> list[int]:
-        """Return the sizes of packs to measure beside single trials; none where the user has said what to do.
+    def _pack_sizes(self) -> list[int]:
+        """Return the pack sizes to measure besides single trials; none if the user gave `--pack`.
 
-        The sampler has to have results before the last trials start. With all of 48 trials in training at once nothing
-        is suggested from results, and the best of a search is worse; with two thirds of them it is not measurably
+        At most two thirds of a lane's trials may be in training at once, since the sampler learns only from trials that
+        have reported: with all of 48 at once the best trial is worse, with two thirds not measurably
         (benchmarks/README.md).
         """
         if self.plan.pack is not None or any(map(lane_unpackable, self.plan.lanes)):
@@ -136,88 +148,89 @@ class Probe:
         room = min(lane.trials for lane in self.plan.lanes) * 2 // (3 * self.workers)
         return [pack for pack in PACKS if pack <= room]
 
-    def _found(self, share: float, pack: int, alone: float | None = None) -> Share:
+    def _result(self, share: float, pack: int, single_trial_share: float | None = None) -> ProbeResult:
         notes = tuple(dict.fromkeys(self._notes))
-        return Share(share, notes, self._whole, self.copies.types(), pack, alone)
+        return ProbeResult(share, notes, self._complete, self.backend.gpu_types(), pack, single_trial_share)
 
-    def _quarter(self, of: str, error: Exception) -> Share:
-        self._whole = False
-        self._notes.append(f"GPU share {AUTO_GPU_FRACTION:g}{of}, which could not be measured: {error}")
-        return Share(AUTO_GPU_FRACTION, (), False)
+    def _fallback_share(self, subject: str, error: Exception) -> ProbeResult:
+        self._complete = False
+        self._notes.append(f"GPU share {AUTO_GPU_FRACTION:g}{subject}, which could not be measured: {error}")
+        return ProbeResult(AUTO_GPU_FRACTION, (), False)
 
-    def _share(self, kind: Kind, lane: LanePlan, packs: Sequence[int], most: int) -> Share:
-        """Return the share that a lane's processes get on a kind of GPU without `packs`, and the best pack.
+    def _measure_lane(
+        self, group: GpuGroup, lane: LanePlan, packs: Sequence[int], max_processes: int
+    ) -> ProbeResult:
+        """Return the share of a lane's processes on a group of GPUs without `packs`, and the best pack.
 
         Args:
-            packs: sizes to measure beside processes of one trial, or of as many as the user wants.
+            packs: pack sizes to measure besides processes of one trial, or of `--pack` trials.
         """
-        about = f" for {lane.method} on {kind.gpu}"
-        least = 1 if lane_unpackable(lane) else self.plan.pack or 1
+        subject = f" for {lane.method} on {group.gpu}"
+        base_pack = 1 if lane_unpackable(lane) else self.plan.pack or 1
         try:
-            configuration = settled(lane, self.plan.seed)
-            about = f" for {lane.method} ({configuration['network']}) on {kind.gpu}"
-            measured = self._measured(kind, lane.method, configuration, ways_of([least, *packs], most))
-            context = sharing_policy.context_of(measured, CUDA_CONTEXT_BYTES)
-            plain = sharing_policy.choose((m for m in measured if m.pack == least), kind.gpu.memory, context)
-            best = sharing_policy.choose(measured, kind.gpu.memory, context)
+            configuration = costliest_options(lane, self.plan.seed)
+            subject = f" for {lane.method} ({configuration['network']}) on {group.gpu}"
+            layouts = layouts_to_measure([base_pack, *packs], max_processes)
+            measurements = self._measure_layouts(group, lane.method, configuration, layouts)
+            context = sharing_policy.context_bytes(measurements, CUDA_CONTEXT_BYTES)
+            unpacked = [m for m in measurements if m.pack == base_pack]
+            plain = sharing_policy.choose(unpacked, group.gpu.memory, context)
+            best = sharing_policy.choose(measurements, group.gpu.memory, context)
         except ProbeFailed as error:
-            return self._quarter(about, error)
+            return self._fallback_share(subject, error)
         except DoesNotFit as error:
-            self._notes.append(f"GPU share 1{about}: {error}")
-            return Share(1.0, (), True)
+            self._notes.append(f"GPU share 1{subject}: {error}")
+            return ProbeResult(1.0, (), True)
         result = f"GPU share {1 / plain.copies:g}"
         if best.pack > plain.pack:
-            result = f"{best.way} (without packs {result})"
-        self._notes.append(f"{result}{about}: {sharing_policy.describe(measured)}")
-        return Share(1 / plain.copies, (), True, pack=best.pack)
+            result = f"{best.layout} (without packs {result})"
+        self._notes.append(f"{result}{subject}: {sharing_policy.describe_measurements(measurements)}")
+        return ProbeResult(1 / plain.copies, (), True, pack=best.pack)
 
-    def _measured(
-        self, kind: Kind, method: str, configuration: Mapping[str, Any], ways: Sequence[Way]
-    ) -> list[Measured]:
-        """Return the measurements of a configuration, remembered or made now.
+    def _measure_layouts(
+        self, group: GpuGroup, method: str, configuration: Mapping[str, Any], layouts: Sequence[SharingLayout]
+    ) -> list[Measurement]:
+        """Return the measurements of a configuration, from the cache or made now.
 
         Raises:
-            ProbeFailed: not even the first was made, for another reason than memory.
+            ProbeFailed: the first one failed, for another reason than memory.
         """
-        key = sharing_policy.key_of(kind.gpu, method, configuration, self.plan.validation, ways)
-        known = self._recalled(key)
-        if known is not None:
-            return known
-        found: list[Measured] = []
+        key = sharing_policy.measurement_key(group.gpu, method, configuration, self.plan.validation, layouts)
+        cached = self.cache.get(key)
+        self._note_cache_problem()
+        if cached is not None:
+            return cached
+        measurements: list[Measurement] = []
         given = {**configuration, "validation": dict(self.plan.validation)}
-        for way in ways:
-            if any(m.failure and m.pack <= way.pack and m.copies <= way.copies for m in found):
+        for layout in layouts:
+            if any(m.failure and m.pack <= layout.pack and m.copies <= layout.copies for m in measurements):
                 continue  # more would not fit either
             try:
-                found.append(self.copies.side_by_side(kind, method, given, way))
+                measurements.append(self.backend.measure(group, method, given, layout))
             except ProbeFailed as error:
-                if not found:
+                if not measurements:
                     raise
-                self._whole = False
-                self._notes.append(f"{way} of {method} could not be measured: {error}")
-                return found
-        self.remembered.put(key, found, {"gpu": str(kind.gpu), "method": method, "configuration": given})
-        self._note_problem()
-        return found
+                self._complete = False
+                self._notes.append(f"{layout} of {method} could not be measured: {error}")
+                return measurements
+        about = {"gpu": str(group.gpu), "method": method, "configuration": given}
+        self.cache.put(key, measurements, about)
+        self._note_cache_problem()
+        return measurements
 
-    def _recalled(self, key: str) -> list[Measured] | None:
-        known = self.remembered.get(key)
-        self._note_problem()
-        return known
-
-    def _note_problem(self) -> None:
-        if self.remembered.problem:
-            self._notes.append(self.remembered.problem)
-            self.remembered.problem = ""
+    def _note_cache_problem(self) -> None:
+        if self.cache.problem:
+            self._notes.append(self.cache.problem)
+            self.cache.problem = ""
 
 
-def settled(lane: LanePlan, seed: int) -> dict[str, Any]:
-    """Return every option of a lane's largest configuration, defaults too: {dotted name: value}.
+def costliest_options(lane: LanePlan, seed: int) -> dict[str, Any]:
+    """Return every option of a lane's costliest configuration, defaults included: {dotted name: value}.
 
     Raises:
-        ProbeFailed: its values do not go together.
+        ProbeFailed: the costliest values exclude each other.
     """
     try:
-        return to_flat(build(METHODS[lane.method].options, largest(lane, seed)))
+        return to_flat(build(METHODS[lane.method].options, costliest_configuration(lane, seed)))
     except InputError as error:
-        raise ProbeFailed(f"the largest configuration is none: {error}") from error
+        raise ProbeFailed(f"the largest configuration is not allowed: {error}") from error

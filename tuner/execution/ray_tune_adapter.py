@@ -16,7 +16,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
-from trainables.ray.packed_trainable import PackTrainable
+from trainables.ray.packed_trainable import PackedTrainable
 from trainables.ray.trainable import Assets, StudyTrainable
 from tuner.base.errors import StudyHalted
 from tuner.base.records import Decision
@@ -272,7 +272,7 @@ def run_queue(
     def configure(assignment: Assignment) -> dict[str, Any]:
         return configuration(assignment, run_uri, validation)
 
-    trainable = tune.with_parameters(StudyTrainable if pack == 1 else PackTrainable, assets=assets)
+    trainable = tune.with_parameters(StudyTrainable if pack == 1 else PackedTrainable, assets=assets)
     while not queue.finished and not asked_to_stop():
         packs = Packs(queue, pack) if pack > 1 else None
         scheduler = QueueScheduler(queue, log, keep, opened, watchdog, halt, configure, packs)

@@ -6,7 +6,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-from trainables.ray.trainable import Trial
+from trainables.ray.trainable import TrialRunner
 
 ROOT = Path(__file__).parents[4]
 
@@ -19,7 +19,7 @@ class Knot:
 
 
 def test_what_a_trial_held_in_a_cycle_is_freed() -> None:
-    trial: Any = Trial()
+    trial: Any = TrialRunner()
     trial._release()
     for _ in range(2):
         trial._method = Knot()
@@ -31,8 +31,8 @@ def test_what_a_trial_held_in_a_cycle_is_freed() -> None:
 def test_the_modules_are_set_aside_once() -> None:
     code = """
 import gc
-from trainables.ray.trainable import Trial
-trial = Trial()
+from trainables.ray.trainable import TrialRunner
+trial = TrialRunner()
 assert gc.get_freeze_count() == 0
 trial._release()
 modules, left = gc.get_freeze_count(), len(gc.get_objects())

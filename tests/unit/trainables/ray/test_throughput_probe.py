@@ -10,7 +10,7 @@ from tests.unit import toy
 from trainables.base.errors import TrainingFailed
 from trainables.packed.trainer import StackedTrainer
 from trainables.ray import throughput_probe
-from trainables.ray.throughput_probe import Copy
+from trainables.ray.throughput_probe import ProbeActor
 from trainables.ray.trainable import Assets
 from trainables.training.method import Trainer
 
@@ -24,7 +24,7 @@ CONFIGURATION = {
 
 
 @dataclass
-class Device:
+class ProbeDevice:
     """A device that does at once what it is told."""
 
     peak: int = 700
@@ -49,8 +49,8 @@ class Device:
 def protocols(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Let every step take STEP_S and every validation VALIDATION_S, and collect the validations' protocols."""
     now, seen = [0.0], []
-    for kind in (Trainer, StackedTrainer):
-        monkeypatch.setattr(kind, "step", ticking(kind.step, now))
+    for group in (Trainer, StackedTrainer):
+        monkeypatch.setattr(group, "step", ticking(group.step, now))
 
     def validate(network: Any, data: Any, protocol: Any, *_: Any) -> dict[str, float]:
         now[0] += VALIDATION_S
@@ -72,7 +72,7 @@ def ticking(step: Any, now: list[float]) -> Any:
 
 def measured(pack: int, window: float, method: str = "pgd_at", **changes: Any) -> dict[str, Any]:
     steps = {"attack.steps": 1} if method == "pgd_at" else {}
-    copy = Copy(method, CONFIGURATION | steps | changes, ASSETS, Device(), pack)
+    copy = ProbeActor(method, CONFIGURATION | steps | changes, ASSETS, ProbeDevice(), pack)
     copy.build()
     return copy.measure(window)
 
@@ -119,7 +119,7 @@ def test_a_pack_that_would_not_be_stacked_is_no_pack() -> None:
 
 
 def test_a_pack_holds_its_images_once() -> None:
-    copy = Copy("pgd_at", CONFIGURATION | {"attack.steps": 1}, ASSETS, Device(), 3)
+    copy = ProbeActor("pgd_at", CONFIGURATION | {"attack.steps": 1}, ASSETS, ProbeDevice(), 3)
     copy.build()
     assert isinstance(copy._trained, throughput_probe._MeasuredPack)
     addresses = {trial._method.loader.images.data_ptr() for trial in copy._trained.trials}  # type: ignore[union-attr]

@@ -6,7 +6,7 @@ import search_spaces
 from search_spaces.domain import Choice, Domain, Float, Int, Value
 from trainables.options import build
 from trainables.options.methods import METHODS
-from tuner.devices.costliest_config import costliest, largest
+from tuner.devices.costliest_config import costliest, costliest_configuration
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.resolve import resolve
 
@@ -36,7 +36,7 @@ def test_the_costliest_value(key: str, domain: Domain, value: Value) -> None:
 def test_the_largest_configuration_of_every_study_is_one(name: str) -> None:
     plan = resolve(LaunchOptions(name), "r", "c")
     for lane in plan.lanes:
-        configuration = largest(lane, 7)
+        configuration = costliest_configuration(lane, 7)
         options = build(METHODS[lane.method].options, configuration)
         assert options.seed == 7
         assert all(configuration[key] in domain for key, domain in lane.space.items())

@@ -10,7 +10,7 @@ import ray
 import torch
 
 from trainables.ray import trainable
-from tuner.devices.resources import Node, Resources, settle, slots, with_nodes_to_come
+from tuner.devices.resources import Node, Resources, allocate, slots, with_autoscaled_nodes
 from tuner.execution.controller import Controller
 
 CPU_NODE: Node = {"CPU": 16}
@@ -38,9 +38,9 @@ def test_trials_that_fit_a_node(node: Node, cpus: int, share: float, count: int)
 
 def test_mixed_nodes_are_counted_one_by_one() -> None:
     """16 + 8 CPUs at 4 each and 1 GPU at 0.25 each would be 4 trials together; the GPU's node holds 2."""
-    assert settle([HEAD, CPU_NODE, GPU_NODE], 4, 0.25, None).concurrency == 2
-    assert settle([HEAD, CPU_NODE, GPU_NODE], 4, 0.0, None).concurrency == 6
-    assert settle([HEAD, CPU_NODE, GPU_NODE], 1, None, None).gpus_per_trial == 0.25
+    assert allocate([HEAD, CPU_NODE, GPU_NODE], 4, 0.25, None).concurrency == 2
+    assert allocate([HEAD, CPU_NODE, GPU_NODE], 4, 0.0, None).concurrency == 6
+    assert allocate([HEAD, CPU_NODE, GPU_NODE], 1, None, None).gpus_per_trial == 0.25
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_mixed_nodes_are_counted_one_by_one() -> None:
 def test_what_cannot_be_is_cut_down_and_said(
     nodes: list[Node], wish: tuple[Any, ...], got: tuple[Any, ...], note: str
 ) -> None:
-    found = settle(nodes, *wish)
+    found = allocate(nodes, *wish)
     assert (found.cpus_per_trial, found.gpus_per_trial, found.concurrency) == got
     assert note in found.note
 
@@ -78,11 +78,11 @@ def bootstrap(path: Path, **changes: Any) -> Path:
 
 def test_an_autoscaler_counts_with_what_it_may_start(tmp_path: Path) -> None:
     file = bootstrap(tmp_path / "config")
-    assert with_nodes_to_come([HEAD], file) == [HEAD, GPU_NODE, GPU_NODE, CPU_NODE]
-    assert settle(with_nodes_to_come([HEAD], file), 1, None, None).concurrency == 8
-    assert with_nodes_to_come([HEAD], tmp_path / "none") == [HEAD]
+    assert with_autoscaled_nodes([HEAD], file) == [HEAD, GPU_NODE, GPU_NODE, CPU_NODE]
+    assert allocate(with_autoscaled_nodes([HEAD], file), 1, None, None).concurrency == 8
+    assert with_autoscaled_nodes([HEAD], tmp_path / "none") == [HEAD]
     (tmp_path / "broken").write_text("{")
-    assert with_nodes_to_come([HEAD], tmp_path / "broken") == [HEAD]
+    assert with_autoscaled_nodes([HEAD], tmp_path / "broken") == [HEAD]
 
 
 def test_machines_of_ones_own_are_like_those_that_are_up(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_machines_of_ones_own_are_like_those_that_are_up(tmp_path: Path) -> None
         available_node_types=types,
     )
     head = {"CPU": 4, "node:__internal_head__": 1}
-    assert [node["CPU"] for node in with_nodes_to_come([head], file)] == [4, 4, 4]
+    assert [node["CPU"] for node in with_autoscaled_nodes([head], file)] == [4, 4, 4]
 
 
 @pytest.mark.parametrize(("share", "fraction"), [(0.25, 0.2), (0.05, 0.025), (1.0, 1.0), (2.0, 1.0)])
@@ -121,8 +121,9 @@ def test_a_trial_is_held_to_its_share_of_the_memory(
     ("resources", "job"),
     [
         (Resources(1, 0.25, 4), 0.25),
-        (Resources(1, 1.0, 1, pack=32, gpus_alone=0.125), 0.125),  # packs have a GPU each, evaluations do not
-        (Resources(1, 0.0, 2, pack=8, gpus_alone=0.125), 0.0),  # resumed where there is no GPU
+        # packs have a GPU each, evaluations do not
+        (Resources(1, 1.0, 1, pack=32, gpus_per_single_trial=0.125), 0.125),
+        (Resources(1, 0.0, 2, pack=8, gpus_per_single_trial=0.125), 0.0),  # resumed where there is no GPU
     ],
 )
 def test_what_a_job_beside_the_trials_gets(

@@ -8,7 +8,7 @@ import torch
 
 from tests.unit import toy
 from trainables.base.storage import Folder
-from trainables.ray.packed_trainable import PackTrainable
+from trainables.ray.packed_trainable import PackedTrainable
 from trainables.ray.trainable import Assets, StudyTrainable
 from trainables.training import checkpoints
 from tuner.execution.pack_assignment import Packs
@@ -156,7 +156,7 @@ ASSETS = Assets(toy.benchmark(train=64))
 
 
 def pack(*configs):
-    trainable = PackTrainable.__new__(PackTrainable)
+    trainable = PackedTrainable.__new__(PackedTrainable)
     trainable.setup({"pack": list(configs)}, ASSETS)
     return trainable
 
