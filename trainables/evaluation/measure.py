@@ -37,6 +37,7 @@ from trainables.evaluation.metrics.by_set import (
 )
 from trainables.evaluation.metrics.calibration import calibration
 from trainables.evaluation.metrics.corruption_error import mce_metrics
+from trainables.evaluation.metrics.metric_specs import check_registered
 from trainables.evaluation.metrics.protocol import Protocol, epsilon_name
 from trainables.evaluation.metrics.scores import SCORES
 from trainables.functional.attacks import attack_mode
@@ -103,7 +104,7 @@ def validate(
                 found |= by_set | group_means(by_set, everything)
     if "corrupted" in protocol.groups and benchmark.has(Split.VAL_CORRUPTED):
         found["accuracy/corrupted"] = mean(session.accuracies(benchmark.sets(Split.VAL_CORRUPTED)).values())
-    return {f"val/{name}": value for name, value in found.items()}
+    return check_registered({f"val/{name}": value for name, value in found.items()})
 
 
 def evaluate(
@@ -164,7 +165,7 @@ def evaluate(
     if "corrupted" in protocol.groups and benchmark.has(Split.CORRUPTED):
         accuracies = session.accuracies(benchmark.sets(Split.CORRUPTED))
         result.metrics |= _corrupted(accuracies) | mce_metrics(benchmark, accuracies)
-    result.metrics = {f"test/{name}": value for name, value in result.metrics.items()}
+    result.metrics = check_registered({f"test/{name}": value for name, value in result.metrics.items()})
     return result
 
 

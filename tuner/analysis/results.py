@@ -64,8 +64,9 @@ class ArmResult:
     values: Mapping[str, Sequence[float]]
     seconds: float = 0.0
 
-    def interval(self, metric: str) -> Interval:
-        return interval(self.values.get(metric, ()))
+    def seed_interval(self, metric: str) -> Interval:
+        """Return the interval over the seeds that have a finite value; a failed seed shows in n."""
+        return interval([v for v in self.values.get(metric, ()) if math.isfinite(v)])
 
 
 @dataclass(frozen=True)
@@ -133,13 +134,3 @@ class StudyResult:
 
     def arm(self, name: str) -> ArmResult | None:
         return next((arm for arm in self.arms if arm.name == name), None)
-
-    def compare(self, arm: ArmResult, metric: str) -> Comparison | None:
-        """Return the winner against an arm; None if either lacks the metric."""
-        winner = self.arm("best")
-        if winner is None or metric not in winner.values or metric not in arm.values:
-            return None
-        pairs = zip(winner.values[metric], arm.values[metric], strict=True)
-        ours, theirs = winner.interval(metric), arm.interval(metric)
-        separated = ours.low > theirs.high or ours.high < theirs.low
-        return Comparison(arm.name, metric, interval([a - b for a, b in pairs]), separated)

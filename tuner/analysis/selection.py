@@ -1,6 +1,7 @@
-"""Which of the finished trials is the best one: objectives as a point, floors, the winner."""
+"""Which finished trial of a search is the best: objectives, floors, ranking, the winner."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 from search_spaces.study import Floor, Objective
 from tuner.base.records import State, TrialRecord
@@ -12,18 +13,36 @@ def point_of(objectives: Sequence[Objective], metrics: Mapping[str, float]) -> P
     return tuple(metrics[o.metric] if o.direction == "maximize" else -metrics[o.metric] for o in objectives)
 
 
-def feasible(record: TrialRecord, floors: Sequence[Floor], reference: Mapping[str, float]) -> bool:
-    """Return whether a trial is complete and meets every floor."""
+def is_feasible(record: TrialRecord, floors: Sequence[Floor], reference: Mapping[str, float]) -> bool:
+    """Return whether a trial is complete and meets every floor.
+
+    Args:
+        reference: the pretrained classifier's validation metrics.
+    """
     return record.state is State.COMPLETE and all(
         record.last[f.metric] >= f.bound(reference.get(f.metric)) - 1e-9 for f in floors
     )
 
 
-def best(
+def best_feasible(
     records: Sequence[TrialRecord],
-    point: Callable[[Mapping[str, float]], Point],
-    feasible: Callable[[TrialRecord], bool],
+    objectives: Sequence[Objective],
+    floors: Sequence[Floor],
+    reference: Mapping[str, float],
 ) -> TrialRecord | None:
-    """Return the finished, feasible trial whose first objective is largest; ties go to the earlier one."""
-    candidates = [r for r in records if r.state is State.COMPLETE and feasible(r)]
-    return max(candidates, key=lambda r: (point(r.last)[0], -r.number), default=None)
+    """Return the feasible trial that is best in the first objective; ties go to the earlier one."""
+    candidates = [r for r in records if is_feasible(r, floors, reference)]
+    return next(iter(ranked(candidates, objectives[0])), None)
+
+
+def ranked(records: Sequence[TrialRecord], objective: Objective) -> list[TrialRecord]:
+    """Return trials from best to worst after their last epoch; those without a value come last, ties by number."""
+    return sorted(records, key=lambda record: (cost_of(record, objective), record.number))
+
+
+def cost_of(record: TrialRecord, objective: Objective) -> float:
+    """Return an objective after the last epoch, with its sign turned so that smaller is better; without one, inf."""
+    value = record.last.get(objective.metric, math.nan)
+    if math.isnan(value):
+        return math.inf
+    return -value if objective.direction == "maximize" else value

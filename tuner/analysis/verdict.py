@@ -8,8 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tuner.analysis.metric_text import difference_text, interval_text, larger_is_better, plain, value_text
-from tuner.analysis.results import ArmResult, Comparison, Interval, StudyResult, interval
+from tuner.analysis.metric_text import (
+    difference_text,
+    interval_text,
+    larger_is_better,
+    metric_label,
+    value_text,
+)
+from tuner.analysis.results import ArmResult, Comparison, StudyResult, interval
 from tuner.planning.plan import Plan
 
 
@@ -60,12 +66,7 @@ class Verdict:
 # -- comparing ---------------------------------------------------------------------------------------------
 
 
-def over_seeds(arm: ArmResult, metric: str) -> Interval:
-    """Return the interval over the seeds that have a finite value; a failed seed shows in n."""
-    return interval([v for v in arm.values.get(metric, ()) if math.isfinite(v)])
-
-
-def contrast(ours: ArmResult, theirs: ArmResult, metric: str) -> Comparison | None:
+def paired_comparison(ours: ArmResult, theirs: ArmResult, metric: str) -> Comparison | None:
     """Return one arm against another, paired over the seeds that both have; None if either lacks the metric.
 
     Args:
@@ -77,7 +78,7 @@ def contrast(ours: ArmResult, theirs: ArmResult, metric: str) -> Comparison | No
     # lists of different length have lost the pairing: which seed is missing cannot be told
     pairs = zip(a, b, strict=True) if len(a) == len(b) else ()
     differences = [x - y for x, y in pairs if math.isfinite(x) and math.isfinite(y)]
-    mine, other = over_seeds(ours, metric), over_seeds(theirs, metric)
+    mine, other = ours.seed_interval(metric), theirs.seed_interval(metric)
     separated = mine.low > other.high or mine.high < other.low
     return Comparison(theirs.name, metric, interval(differences), separated)
 
@@ -119,20 +120,18 @@ def verdict(result: StudyResult) -> Verdict:
         return Verdict(Level.OPEN, metric, (_no_winner(result),))
     if winner is None:
         return Verdict(Level.OPEN, metric, (_unconfirmed(result, metric),))
-    if not over_seeds(winner, metric).n:
-        missing = (
-            f"The winner was retrained, but {plain(metric)} was not measured, so the claim is not judged."
-        )
+    if not winner.seed_interval(metric).n:
+        missing = f"The winner was retrained, but {metric_label(metric)} was not measured, so the claim is not judged."
         return Verdict(Level.OPEN, metric, (missing,))
     baselines = [arm for arm in result.arms if arm.role == "baseline"]
     controls = [arm for arm in result.arms if arm.role == "control"]
     if not baselines:
-        reached = f"The winner reaches {interval_text(metric, over_seeds(winner, metric))} in {plain(metric)}"
+        reached = f"The winner reaches {interval_text(metric, winner.seed_interval(metric))} in {metric_label(metric)}"
         alone = f"{reached}; no baseline was retrained beside it, so the claim is not judged."
         return Verdict(Level.OPEN, metric, (alone,))
-    judged = [(arm, outcome(contrast(winner, arm, metric))) for arm in baselines]
-    sentences = [_against(winner, arm, metric, found) for arm, found in judged]
-    level = _level([found for _, found in judged])
+    judged = [(arm, outcome(paired_comparison(winner, arm, metric))) for arm in baselines]
+    sentences = [_against(winner, arm, metric, judgement) for arm, judgement in judged]
+    level = _level([judgement for _, judgement in judged])
     explained: tuple[str, ...] = ()
     if level in (Level.SUPPORTED, Level.PARTLY):
         lines, explained = _controls(winner, strongest(baselines, metric), controls, metric)
@@ -153,7 +152,9 @@ def _no_winner(result: StudyResult) -> str:
 def _unconfirmed(result: StudyResult, metric: str) -> str:
     value = result.tests.get(result.best.key, {}).get(metric) if result.best else None
     seen = (
-        f" Its single run shows {value_text(metric, value)} in {plain(metric)}." if value is not None else ""
+        f" Its single run shows {value_text(metric, value)} in {metric_label(metric)}."
+        if value is not None
+        else ""
     )
     return (
         "The confirm stage was not run, so there is no interval and no comparison: the winner is the best of "
@@ -163,37 +164,37 @@ def _unconfirmed(result: StudyResult, metric: str) -> str:
 
 def _level(outcomes: Sequence[Outcome]) -> Level:
     """Return the claim's fate against its baselines: the least favourable one decides."""
-    if all(found is Outcome.SEPARATED for found in outcomes):
+    if all(one is Outcome.SEPARATED for one in outcomes):
         return Level.SUPPORTED
-    if all(found.better for found in outcomes):
+    if all(one.better for one in outcomes):
         return Level.PARTLY
-    if any(found in (Outcome.SAME, Outcome.WORSE) for found in outcomes):
+    if any(one in (Outcome.SAME, Outcome.WORSE) for one in outcomes):
         return Level.REFUTED
     return Level.OPEN
 
 
-def _against(winner: ArmResult, arm: ArmResult, metric: str, found: Outcome) -> str:
-    comparison = contrast(winner, arm, metric)
+def _against(winner: ArmResult, arm: ArmResult, metric: str, judgement: Outcome) -> str:
+    comparison = paired_comparison(winner, arm, metric)
     if comparison is None:
-        return f"The baseline {arm.name} has no {plain(metric)}, so it is not compared."
-    ours = over_seeds(winner, metric)
-    both = f"{interval_text(metric, ours)} against {interval_text(metric, over_seeds(arm, metric))}"
+        return f"The baseline {arm.name} has no {metric_label(metric)}, so it is not compared."
+    ours = winner.seed_interval(metric)
+    both = f"{interval_text(metric, ours)} against {interval_text(metric, arm.seed_interval(metric))}"
     n = comparison.difference.n
     paired = f"paired difference {difference_text(metric, comparison.difference)}"
-    where = f"in {plain(metric)}"
-    if found is Outcome.SEPARATED:
+    where = f"in {metric_label(metric)}"
+    if judgement is Outcome.SEPARATED:
         return (
             f"The winner beats the baseline {arm.name} {where}: {both} over {n} fresh seeds, "
             f"95 % intervals that do not overlap ({paired})."
         )
-    if found is Outcome.PAIRED:
+    if judgement is Outcome.PAIRED:
         return (
             f"The winner is ahead of the baseline {arm.name} {where}: the {paired} over {n} fresh seeds "
             f"excludes 0, but the two 95 % intervals overlap ({both})."
         )
-    if found is Outcome.WORSE:
+    if judgement is Outcome.WORSE:
         return f"The winner is worse than the baseline {arm.name} {where}: {both} over {n} seeds ({paired})."
-    if found is Outcome.SAME:
+    if judgement is Outcome.SAME:
         return (
             f"The winner does not beat the baseline {arm.name} {where}: the {paired} over {n} fresh seeds "
             f"includes 0 ({both})."
@@ -212,8 +213,8 @@ def _against(winner: ArmResult, arm: ArmResult, metric: str, found: Outcome) -> 
 def strongest(baselines: Sequence[ArmResult], metric: str) -> ArmResult:
     """Return the baseline that is best in the metric: the one a gain is measured from."""
     sign = 1 if larger_is_better(metric) else -1
-    measured = [arm for arm in baselines if over_seeds(arm, metric).n]
-    return max(measured or baselines, key=lambda arm: sign * over_seeds(arm, metric).mean)
+    measured = [arm for arm in baselines if arm.seed_interval(metric).n]
+    return max(measured or baselines, key=lambda arm: sign * arm.seed_interval(metric).mean)
 
 
 def _controls(
@@ -224,7 +225,10 @@ def _controls(
     if not controls:
         sentences.append("No control was run, so plain augmentation is not ruled out as the cause.")
     for control in controls:
-        ahead, gained = contrast(winner, control, metric), contrast(control, baseline, metric)
+        ahead, gained = (
+            paired_comparison(winner, control, metric),
+            paired_comparison(control, baseline, metric),
+        )
         ours, theirs = outcome(ahead), outcome(gained)
         if ahead is None or gained is None or Outcome.UNKNOWN in (ours, theirs):
             sentences.append(f"The control {control.name} could not be compared.")
@@ -258,11 +262,8 @@ def _price(winner: ArmResult, baselines: Sequence[ArmResult], plan: Plan) -> lis
     losses = []
     for arm in baselines:
         for metric in headline(plan)[1:]:
-            comparison = contrast(winner, arm, metric)
+            comparison = paired_comparison(winner, arm, metric)
             if comparison is not None and outcome(comparison) is Outcome.WORSE:
                 lost = difference_text(metric, comparison.difference)
-                losses.append(f"{plain(metric)} ({lost} against {arm.name})")
+                losses.append(f"{metric_label(metric)} ({lost} against {arm.name})")
     return [f"It is worse in {'; '.join(losses)}."] if losses else []
-
-
-# -- wording -----------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import re
 
-from tuner.analysis.metric_text import duration, plain, setting_text, value_text
+from tuner.analysis.metric_text import duration, metric_label, setting_text, value_text
 from tuner.analysis.selection import point_of
 from tuner.base.errors import UsageError
 from tuner.base.records import Decision, State, TrialRecord, trial_key
@@ -86,7 +86,7 @@ def _rungs(run: Standing, record: TrialRecord) -> list[str]:
             if record.lane != "confirm"
             else "confirm trials are never stopped"
         ]
-    lines = [f"compared by {', '.join(plain(o.metric) for o in objectives)}:"]
+    lines = [f"compared by {', '.join(metric_label(o.metric) for o in objectives)}:"]
     for epoch in epochs:
         own = record.history[epoch]
         values = ", ".join(value_text(o.metric, own.metrics.get(o.metric)) for o in objectives)
@@ -129,7 +129,7 @@ def _floors(run: Standing, record: TrialRecord) -> list[str]:
         value, bound = record.last[floor.metric], floor.bound(reference.get(floor.metric))
         met = "met" if value >= bound - 1e-9 else "missed, so it cannot win"
         shown = f"{value_text(floor.metric, value)}, at least {value_text(floor.metric, bound)}"
-        lines.append(f"floor: {plain(floor.metric)} {shown}: {met}")
+        lines.append(f"floor: {metric_label(floor.metric)} {shown}: {met}")
     return lines
 
 

@@ -368,9 +368,9 @@ class Service:
             headline = {f"best/{m}": v for m, v in best.last.items() if m.startswith("val/")}
             for metric in self.plan.headline:
                 for arm in result.arms:
-                    found = arm.interval(metric)
-                    if found.n:
-                        headline[f"{arm.name}/{metric}"] = found.mean
+                    interval = arm.seed_interval(metric)
+                    if interval.n:
+                        headline[f"{arm.name}/{metric}"] = interval.mean
             tracker.metrics("", step, headline)
             self._log_model(best, controller, tracker, console)
         return result

@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-from tuner.analysis.selection import best, feasible, point_of
+from tuner.analysis.selection import best_feasible
 from tuner.base.errors import UsageError
 from tuner.base.records import State, TrialRecord
 from tuner.planning import plan as plans
@@ -104,11 +104,7 @@ class Standing:
         """Return the best complete trial of the search that meets the floors."""
         reference = self.notes.get("reference", {})
         floors = [f for f in self.plan.floors if f.below_reference is None or f.metric in reference]
-        return best(
-            self.lane("search"),
-            lambda metrics: point_of(self.plan.objectives, metrics),
-            lambda record: feasible(record, floors, reference),
-        )
+        return best_feasible(self.lane("search"), self.plan.objectives, floors, reference)
 
     @property
     def evaluated(self) -> frozenset[str]:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from tuner.analysis.metric_text import duration, plain, setting_text, value_text
+from tuner.analysis.metric_text import duration, metric_label, setting_text, value_text
 from tuner.base.records import State, TrialRecord
 from tuner.commands.run_state import RunState, Standing, read_run, read_runs
 from tuner.planning.launch_options import EVERY, LaunchOptions
@@ -159,7 +159,8 @@ def _best(run: Standing) -> list[str]:
     if run.best is None:
         return ["best so far: no complete trial of the search meets the floors yet"]
     values = ", ".join(
-        f"{plain(o.metric)} {value_text(o.metric, run.best.last[o.metric])}" for o in run.plan.objectives
+        f"{metric_label(o.metric)} {value_text(o.metric, run.best.last[o.metric])}"
+        for o in run.plan.objectives
     )
     return [
         f"best so far: trial {run.best.number}, {values}",

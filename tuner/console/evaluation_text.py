@@ -1,96 +1,104 @@
-"""The evaluation of one checkpoint as tables on a terminal."""
+"""The evaluation of one checkpoint as tables of text."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tuner.analysis.metric_text import duration, plain, set_name, value_text
+from trainables.evaluation.metrics.metric_specs import Metric, find_metric, ood_family, robust_ood_family
+from tuner.analysis.metric_text import duration, value_text
 
-Metrics = Mapping[str, float | None]
+Cell = tuple[str, str, str]  #: (row, column, text)
+Values = Mapping[Metric, float | None]
 
-_OOD = {
-    "auroc": "AUROC",
-    "aupr_in": "AUPR in",
-    "aupr_out": "AUPR out",
-    "fpr95_id_pos": "FPR95 (OOD accepted)",
-    "fpr95_ood_pos": "FPR95 (ID flagged)",
-}
-_SIDES = {"": "OOD attacked", "id_": "ID attacked", "both_": "both attacked"}
-_LAST = ("near", "far")
+_SIDES = {"": "OOD attacked", "id": "ID attacked", "both": "both attacked"}
+_MEANS = ("near", "far")
+_OTHER_SCORES = tuple(ood_family(kind) for kind in ("auroc", "fpr95_id_pos", "fpr95_ood_pos"))
+_CORRUPTED = "test/accuracy/corrupted/"
 
 
-def as_text(found: Mapping[str, Any]) -> str:
-    """Return the result that `evaluation.score` made, table by table; what was not measured has none."""
-    metrics = {name.removeprefix("test/"): value for name, value in found["metrics"].items()}
-    protocol = found["protocol"]
+def as_text(result: Mapping[str, Any]) -> str:
+    """Return what `commands.evaluate.score` measured, table by table; what was not measured has none."""
+    values = {find_metric(name): value for name, value in result["metrics"].items()}
+    protocol = result["protocol"]
     lines = [
-        f"checkpoint  {found['checkpoint']} ({found['method']}, {found['network']}, epoch {found['epoch']})",
-        f"protocol    {protocol['name']} on {found['dataset']}, outlier score {protocol['score']}; "
-        f"{duration(found['seconds'])}",
+        f"checkpoint  {result['checkpoint']} ({result['method']}, {result['network']}, epoch {result['epoch']})",
+        f"protocol    {protocol['name']} on {result['dataset']}, outlier score {protocol['score']}; "
+        f"{duration(result['seconds'])}",
     ]
-    for title, (header, rows) in (
-        ("accuracy and calibration", _single(metrics)),
-        (f"OOD detection by {protocol['score']}", _by_set(metrics, _OOD)),
-        (f"AUROC under attack on {protocol['score']}", _by_set(metrics, _robust(metrics))),
-        ("OOD detection by other scores", _beside(metrics)),
-        ("corruptions", _corrupted(metrics)),
+    for title, corner, cells in (
+        ("accuracy and calibration", "metric", _numbers(values)),
+        (f"OOD detection by {protocol['score']}", "OOD set", _ood(values)),
+        (f"AUROC under attack on {protocol['score']}", "OOD set", _robust(values)),
+        ("OOD detection by other scores", "score", _other_scores(values)),
+        ("corruptions", "corruption", _corruptions(values)),
     ):
-        if rows:
-            lines += ["", title, *_aligned([header, *rows])]
-    return "\n".join([*lines, *(f"note: {remark}" for remark in found["remarks"])])
+        if cells:
+            lines += ["", title, *_aligned(_pivot(corner, cells))]
+    return "\n".join([*lines, *(f"note: {remark}" for remark in result["remarks"])])
 
 
-def _single(metrics: Metrics) -> tuple[list[str], list[list[str]]]:
-    """Return what is one number: accuracies, calibration, the check of the attack."""
-    names = [
-        name
-        for name in metrics
-        if name.startswith(("accuracy/", "calibration/", "attack_check")) and "/corrupted/" not in name
-    ]
-    return ["metric", "value"], [[plain(f"test/{n}"), value_text(n, metrics[n])] for n in names]
-
-
-def _robust(metrics: Metrics) -> dict[str, str]:
-    """Return {family: heading} of the AUROCs under attack."""
-    found = {}
-    for name in metrics:
-        if match := re.fullmatch(r"(robust_auroc_(id_|both_)?([\d.]+))/.+", name):
-            found[match[1]] = f"{_SIDES[match[2] or '']}, {match[3]}"
-    return found
-
-
-def _by_set(metrics: Metrics, families: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:
-    """Return a row for each OOD set, near and far means at the end."""
-    shown = [family for family in families if any(name.startswith(f"{family}/") for name in metrics)]
-    if not shown:
-        return [], []
-    sets = [name.partition("/")[2] for name in metrics if name.startswith(f"{shown[0]}/")]
-    ordered = [s for s in sets if s not in _LAST] + [s for s in _LAST if s in sets]
-    rows = [[set_name(s), *(_cell(metrics, f"{f}/{s}") for f in shown)] for s in ordered]
-    return ["OOD set", *(families[f] for f in shown)], rows
-
-
-def _beside(metrics: Metrics) -> tuple[list[str], list[list[str]]]:
-    """Return a row for each further score and detector."""
-    scores = [name.split("/")[0] for name in metrics if re.fullmatch(r"\w+/auroc/(near|far)", name)]
-    columns = [(family, group) for group in _LAST for family in ("auroc", "fpr95_id_pos", "fpr95_ood_pos")]
-    columns = [(f, g) for f, g in columns if any(name.endswith(f"/{f}/{g}") for name in metrics)]
-    rows = [
-        [score, *(_cell(metrics, f"{score}/{f}/{g}") for f, g in columns)] for score in dict.fromkeys(scores)
-    ]
-    return ["score", *(f"{_OOD[f]}, {g}" for f, g in columns)], rows
-
-
-def _corrupted(metrics: Metrics) -> tuple[list[str], list[list[str]]]:
-    prefix = "accuracy/corrupted/"
-    names = [name for name in metrics if name.startswith(prefix)]
-    return ["corruption", "accuracy"], [
-        [set_name(n.removeprefix(prefix)), value_text(n, metrics[n])] for n in names
+def _numbers(values: Values) -> list[Cell]:
+    """Return the metrics that are one number: accuracies, calibration, corruption errors, the check of the attack."""
+    return [
+        (metric.label, "value", value_text(metric.name, value))
+        for metric, value in values.items()
+        if not {"set", "corruption"} & set(metric.parameters) and not metric.name.startswith(_CORRUPTED)
     ]
 
 
-def _cell(metrics: Metrics, name: str) -> str:
-    return value_text(name, metrics.get(name))
+def _ood(values: Values) -> list[Cell]:
+    return [
+        (metric.parameter_label("set"), metric.spec.heading, value_text(metric.name, value))
+        for metric, value in _means_last(values)
+        if metric.spec.group == "ood" and "score" not in metric.parameters
+    ]
+
+
+def _robust(values: Values) -> list[Cell]:
+    cells = []
+    for metric, value in _means_last(values):
+        if metric.spec.name == robust_ood_family("auroc") and "score" not in metric.parameters:
+            column = f"{_SIDES[metric.parameters.get('side', '')]}, {metric.parameters['epsilon']}"
+            cells.append((metric.parameter_label("set"), column, value_text(metric.name, value)))
+    return cells
+
+
+def _other_scores(values: Values) -> list[Cell]:
+    """Return the means over near sets, then those over far sets, of every further score and detector."""
+    return [
+        (metric.parameters["score"], f"{metric.spec.heading}, {mean}", value_text(metric.name, value))
+        for mean in _MEANS
+        for metric, value in values.items()
+        if metric.spec.name in _OTHER_SCORES
+        and "score" in metric.parameters
+        and metric.parameters["set"] == mean
+    ]
+
+
+def _corruptions(values: Values) -> list[Cell]:
+    return [
+        (metric.name.removeprefix(_CORRUPTED).replace("_", " "), "accuracy", value_text(metric.name, value))
+        for metric, value in values.items()
+        if metric.name.startswith(_CORRUPTED)
+    ]
+
+
+def _means_last(values: Values) -> list[tuple[Metric, float | None]]:
+    """Return the metrics by OOD set, those of the near and far means after those of single sets."""
+    by_set = [(metric, value) for metric, value in values.items() if "set" in metric.parameters]
+    order = ("", *_MEANS)
+    return sorted(by_set, key=lambda item: order.index(_mean_of(item[0])))
+
+
+def _mean_of(metric: Metric) -> str:
+    return metric.parameters["set"] if metric.parameters["set"] in _MEANS else ""
+
+
+def _pivot(corner: str, cells: Iterable[Cell]) -> list[list[str]]:
+    """Return header and rows, both in the order of their first cell; "-" where there is none."""
+    texts = {(row, column): text for row, column, text in cells}
+    columns = list(dict.fromkeys(column for _, column in texts))
+    rows = dict.fromkeys(row for row, _ in texts)
+    return [[corner, *columns], *([row, *(texts.get((row, c), "-") for c in columns)] for row in rows)]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

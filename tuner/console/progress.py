@@ -14,9 +14,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from tuner.analysis.metric_text import duration, interval_text, plain, setting_text, settings_text, value_text
+from tuner.analysis.metric_text import (
+    duration,
+    interval_text,
+    metric_label,
+    setting_text,
+    settings_text,
+    value_text,
+)
 from tuner.analysis.results import StudyResult
-from tuner.analysis.verdict import headline, over_seeds, verdict
+from tuner.analysis.verdict import headline, verdict
 from tuner.base.records import State, TrialRecord
 from tuner.console.preview import plan_text
 from tuner.console.safe_stream import SafeStream
@@ -166,7 +173,7 @@ class Console:
 
     def _objective_text(self, record: TrialRecord) -> str:
         metric = self.plan.objectives[0].metric
-        return f"{plain(metric)} {value_text(metric, record.last.get(metric))}"
+        return f"{metric_label(metric)} {value_text(metric, record.last.get(metric))}"
 
     # -- events of the run -----------------------------------------------------------------------------
 
@@ -310,14 +317,20 @@ def _metric_table(result: StudyResult) -> list[str]:
     metrics = headline(result.plan)
     if result.arms:
         head = ["test metric", *("winner" if arm.name == "best" else arm.name for arm in result.arms)]
-        rows = [[plain(m), *(interval_text(m, over_seeds(arm, m)) for arm in result.arms)] for m in metrics]
-        seeds = max(over_seeds(arm, m).n for arm in result.arms for m in metrics)
+        rows = [
+            [metric_label(m), *(interval_text(m, arm.seed_interval(m)) for arm in result.arms)]
+            for m in metrics
+        ]
+        seeds = max(arm.seed_interval(m).n for arm in result.arms for m in metrics)
         note = (
             f"mean and 95 % interval over {seeds} fresh seeds" if seeds > 1 else "one fresh seed, no interval"
         )
     else:
         tests = result.tests.get(result.best.key, {}) if result.best else {}
-        head, rows = ["test metric", "winner"], [[plain(m), value_text(m, tests.get(m))] for m in metrics]
+        head, rows = (
+            ["test metric", "winner"],
+            [[metric_label(m), value_text(m, tests.get(m))] for m in metrics],
+        )
         note = "one seed, no interval"
     rows = [row for row in rows if any(cell != "-" for cell in row[1:])]
     if not rows:

@@ -14,7 +14,7 @@ from trainables.options import fields_of
 from trainables.options.methods import METHODS
 from trainables.ray.trainable import Assets
 from tuner.analysis.results import ArmResult
-from tuner.analysis.selection import best, feasible, point_of
+from tuner.analysis.selection import best_feasible, is_feasible, point_of
 from tuner.base.errors import StudyFailed
 from tuner.base.records import Role, State, TrialRecord, most_common
 from tuner.base.signals import Signals
@@ -116,10 +116,12 @@ class Controller:
 
     def feasible(self, record: TrialRecord) -> bool:
         """Return whether a complete trial meets every floor."""
-        return feasible(record, self.plan.floors, self.reference)
+        return is_feasible(record, self.plan.floors, self.reference)
 
     def best(self, lane: str = "search") -> TrialRecord | None:
-        return best(self.lanes[lane].records(), self.point, self.feasible)
+        """Return the feasible trial of a lane that is best in the first objective."""
+        plan = self.plan
+        return best_feasible(self.lanes[lane].records(), plan.objectives, plan.floors, self.reference)
 
     def pareto(self) -> list[str]:
         """Return the keys of the feasible trials that no other dominates in objectives and floors' metrics."""

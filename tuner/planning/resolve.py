@@ -14,6 +14,7 @@ from trainables.options import fields_of
 from trainables.options.methods import METHODS
 from tuner.base.errors import UsageError
 from tuner.planning.launch_options import LaunchOptions
+from tuner.planning.metric_rules import check_metrics
 from tuner.planning.plan import LanePlan, Plan, plain
 from tuner.planning.space_overrides import settle_space
 from tuner.search.sampler_rules import check_sampler
@@ -58,6 +59,8 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
     objectives = profile.objectives or study.objectives
     for lane in lanes:
         check_sampler(sampler, lane.name, lane.space, objectives)
+    floors, headline = profile.floors or study.floors, profile.headline or study.headline
+    check_metrics(objectives, floors, headline)
     return Plan(
         study=study.name,
         question=study.question,
@@ -71,8 +74,8 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
         lanes=tuple(lanes),
         arms=study.arms,
         objectives=objectives,
-        floors=profile.floors or study.floors,
-        headline=profile.headline or study.headline,
+        floors=floors,
+        headline=headline,
         effects=tuple(e for e in study.effects if e in searched(space)),
         max_epochs=max_epochs,
         first_rung=study.first_rung,

@@ -9,9 +9,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from trainables.base.storage import Folder
-from tuner.analysis.metric_text import difference_text, interval_text, plain, setting_text, value_text
+from tuner.analysis.metric_text import difference_text, interval_text, metric_label, setting_text, value_text
 from tuner.analysis.results import ArmResult, StudyResult
-from tuner.analysis.verdict import Level, contrast, headline, outcome, over_seeds, verdict
+from tuner.analysis.verdict import Level, headline, outcome, paired_comparison, verdict
 from tuner.base.records import State, TrialRecord
 from tuner.report import evaluation, plots_search, plots_winner
 from tuner.report.blocks import Block, Code, Heading, Links, Picture, Table, Text, to_html, to_markdown
@@ -113,20 +113,22 @@ def answer(result: StudyResult) -> list[Block]:
 
 def _objectives(result: StudyResult, record: TrialRecord) -> list[str]:
     names = [o.metric for o in result.plan.objectives]
-    return [f"{plain(name)} {value_text(name, record.last.get(name))}" for name in names]
+    return [f"{metric_label(name)} {value_text(name, record.last.get(name))}" for name in names]
 
 
 def _arms(result: StudyResult) -> list[Block]:
-    metrics = [m for m in headline(result.plan) if any(over_seeds(arm, m).n for arm in result.arms)]
-    rows = [[_arm_name(arm), *(interval_text(m, over_seeds(arm, m)) for m in metrics)] for arm in result.arms]
-    seeds = max((over_seeds(arm, m).n for arm in result.arms for m in metrics), default=0)
+    metrics = [m for m in headline(result.plan) if any(arm.seed_interval(m).n for arm in result.arms)]
+    rows = [
+        [_arm_name(arm), *(interval_text(m, arm.seed_interval(m)) for m in metrics)] for arm in result.arms
+    ]
+    seeds = max((arm.seed_interval(m).n for arm in result.arms for m in metrics), default=0)
     strong = frozenset(i for i, arm in enumerate(result.arms) if arm.name == "best")
     what = (
         f"mean and 95 % t-interval over {seeds} fresh seeds" if seeds > 1 else "one fresh seed, no interval"
     )
     blocks: list[Block] = [
         Text(f"Test metrics, {what}:"),
-        Table(("arm", *map(plain, metrics)), rows, strong),
+        Table(("arm", *map(metric_label, metrics)), rows, strong),
     ]
     differences = _differences(result, metrics)
     if differences:
@@ -137,9 +139,13 @@ def _arms(result: StudyResult) -> list[Block]:
                 "verdict rests on the first metric alone, named beforehand; the others are shown without a "
                 "correction for looking at several."
             ),
-            Table(header, [row for row in differences if row[1] == plain(metrics[0])], text_columns=2),
+            Table(header, [row for row in differences if row[1] == metric_label(metrics[0])], text_columns=2),
             Table(
-                header, [row for row in differences if row[1] != plain(metrics[0])], frozenset(), 2, _OTHERS
+                header,
+                [row for row in differences if row[1] != metric_label(metrics[0])],
+                frozenset(),
+                2,
+                _OTHERS,
             ),
         ]
     figure = plots_winner.forest(result)
@@ -155,10 +161,10 @@ def _differences(result: StudyResult, metrics: Sequence[str]) -> list[tuple[str,
     rows: list[tuple[str, ...]] = []
     for arm in result.arms:
         for metric in metrics:
-            comparison = contrast(winner, arm, metric) if arm.name != "best" else None
+            comparison = paired_comparison(winner, arm, metric) if arm.name != "best" else None
             if comparison is not None:
                 text = difference_text(metric, comparison.difference)
-                rows.append((arm.name, plain(metric), text, outcome(comparison).value))
+                rows.append((arm.name, metric_label(metric), text, outcome(comparison).value))
     return rows
 
 
@@ -180,7 +186,7 @@ def _single_runs(result: StudyResult) -> list[Block]:
     if not rows:
         return []
     words = "Test metrics of single runs: one seed each, no interval, so no comparison can be drawn."
-    return [Text(words), Table(("trial", *map(plain, headline(result.plan))), rows)]
+    return [Text(words), Table(("trial", *map(metric_label, headline(result.plan))), rows)]
 
 
 def _row(values: dict[str, float] | object, metrics: Sequence[str]) -> list[str]:
@@ -251,8 +257,8 @@ def _trial_table(result: StudyResult, records: Sequence[TrialRecord], folded: st
         "trial",
         "state",
         "epochs",
-        *map(plain, objectives + checked),
-        *(f"test: {plain(m)}" for m in tested),
+        *map(metric_label, objectives + checked),
+        *(f"test: {metric_label(m)}" for m in tested),
     )
     rows = []
     for r in records:

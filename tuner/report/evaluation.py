@@ -1,26 +1,16 @@
 """The report's sections on what the evaluation measured beside the headline, and how far it can be trusted."""
 
-import re
 from collections.abc import Iterable, Mapping
 
-from tuner.analysis.metric_text import interval_text, plain
+from trainables.evaluation.metrics.metric_specs import METRICS, Metric, find_metric, ood_family
+from tuner.analysis.metric_text import interval_text
 from tuner.analysis.results import ArmResult, Interval, StudyResult, interval
-from tuner.analysis.verdict import headline, over_seeds
+from tuner.analysis.verdict import headline
 from tuner.report import plots_search, plots_winner
 from tuner.report.blocks import Block, Heading, Picture, Table, Text
 
-#: What is shown beside the headline, in this order.
-_BESIDE = (
-    r"calibration/ece",
-    r"accuracy/autoattack_[\d.]+",
-    r"accuracy/robust_[\d.]+",
-    r"robust_auroc_[\d.]+/(near|far|unknown)",
-    r"robust_auroc_(id|both)_[\d.]+/(near|far)",
-    r"accuracy/corrupted(/off_noise)?",
-    r"mce(/off_noise)?",
-    r"attack_check_[\d.]+/auroc_change",
-)
-_COLUMNS = ("auroc/near", "auroc/far", "fpr95_id_pos/near", "fpr95_id_pos/far")
+_OTHER_SCORES = tuple(ood_family(kind) for kind in ("auroc", "fpr95_id_pos"))
+_MEANS = ("near", "far")
 #: {file: (figure, caption)} of the winner's outlier scores.
 FIGURES = {
     "outlier-scores.png": (
@@ -51,17 +41,12 @@ def remarks(result: StudyResult) -> list[Block]:
 def beside(result: StudyResult) -> list[Block]:
     """Return calibration, AutoAttack, the other sides of the attack and the like, by arm."""
     arms = result.arms or _winner_alone(result)
-    known = list(dict.fromkeys(metric for arm in arms for metric in arm.values))
-    shown = set(headline(result.plan))
-    metrics = [
-        metric
-        for pattern in _BESIDE
-        for metric in known
-        if metric not in shown and re.fullmatch(f"test/{pattern}", metric)
-    ]
+    headlined = set(headline(result.plan))
+    names = dict.fromkeys(name for arm in arms for name in arm.values)
+    metrics = _summary([find_metric(name) for name in names if name not in headlined])
     if not metrics:
         return []
-    rows = [[plain(metric), *(_text(metric, over_seeds(arm, metric)) for arm in arms)] for metric in metrics]
+    rows = [[m.label, *(_text(m.name, arm.seed_interval(m.name)) for arm in arms)] for m in metrics]
     header = ("test metric", *("winner" if arm.name == "best" else arm.name for arm in arms))
     return [
         Heading("Beside the headline"),
@@ -70,25 +55,47 @@ def beside(result: StudyResult) -> list[Block]:
     ]
 
 
+def _summary(metrics: Iterable[Metric]) -> list[Metric]:
+    """Return those that specs call a summary, in the order of the specs, the attack on the OOD images first."""
+    order = METRICS.names
+    chosen = [
+        m
+        for m in metrics
+        if m.spec.summary
+        and "score" not in m.parameters
+        and m.parameters.get("set", "near") in _shown_sets(m)
+    ]
+    return sorted(chosen, key=lambda m: (order.index(m.spec.name), "side" in m.parameters))
+
+
+def _shown_sets(metric: Metric) -> tuple[str, ...]:
+    return _MEANS if "side" in metric.parameters else (*_MEANS, "unknown")
+
+
 def other_scores(result: StudyResult) -> list[Block]:
     """Return how the winner's outliers are detected by every score and detector that was measured."""
     winner = result.arm("best")
     values = winner.values if winner else _values(result)
-    scores = dict.fromkeys(m.split("/")[1] for m in values if re.fullmatch(r"test/\w+/auroc/(near|far)", m))
-    columns = [c for c in _COLUMNS if any(f"test/{score}/{c}" in values for score in scores)]
-    if not scores or not columns:
+    measured = {
+        (m.parameters["score"], m.spec.name, m.parameters["set"]): m
+        for m in map(find_metric, values)
+        if m.spec.name in _OTHER_SCORES and "score" in m.parameters and m.parameters["set"] in _MEANS
+    }
+    if not measured:
         return []
-    rows = [
-        [score, *(_text(c, interval(values.get(f"test/{score}/{c}", ()))) for c in columns)]
-        for score in scores
-    ]
+    columns = [(f, s) for f in _OTHER_SCORES for s in _MEANS if any(key[1:] == (f, s) for key in measured)]
+    rows = []
+    for score in dict.fromkeys(score for score, _, _ in measured):
+        cells = [measured.get((score, *column)) for column in columns]
+        rows.append([score, *("-" if m is None else _text(m.name, interval(values[m.name])) for m in cells)])
+    header = [METRICS[family].label_of(set=where) for family, where in columns]
     return [
         Heading("Outlier scores and detectors on the winner"),
         Text(
             "Detectors are fitted on training images with their papers' settings; nothing was tuned. The study's own "
             "score was named beforehand, so a better one here is a hint and no result."
         ),
-        Table(("score", *(plain(f"test/{c}") for c in columns)), rows),
+        Table(("score", *header), rows),
     ]
 
 
@@ -110,5 +117,5 @@ def _winner_alone(result: StudyResult) -> Iterable[ArmResult]:
     return [ArmResult("best", "search", "", {}, values)] if values else []
 
 
-def _text(metric: str, found: Interval) -> str:
-    return interval_text(metric, found) if found.n else "-"
+def _text(metric: str, value: Interval) -> str:
+    return interval_text(metric, value) if value.n else "-"

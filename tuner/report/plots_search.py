@@ -6,7 +6,6 @@ Okabe and Ito's, told apart by colour-blind readers; states differ in shape or l
 
 import io
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from search_spaces.domain import Choice, Domain, Float, Int
-from tuner.analysis.metric_text import is_share, plain
+from trainables.evaluation.metrics.metric_specs import find_metric, ood_family, robust_ood_family
+from tuner.analysis.metric_text import metric_label, shown_in_percent
 from tuner.analysis.results import StudyResult
 from tuner.analysis.verdict import claim_metric
 from tuner.base.records import State, TrialRecord
@@ -73,7 +73,7 @@ def learning_curves(result: StudyResult) -> Figure | None:
         axes.plot(best[:, 0], best[:, 1], color=ORANGE, lw=2.8, label=f"winner: trial {result.best.number}")
     for rung in result.plan.rungs:
         axes.axvline(rung, color=GREY, lw=0.7, ls=(0, (2, 3)), zorder=0)
-    axes.set(xlabel="epoch (dotted lines: rungs)", ylabel=safe(_capital(plain(metric))))
+    axes.set(xlabel="epoch (dotted lines: rungs)", ylabel=safe(_capital(metric_label(metric))))
     axes.set_xlim(0.6, result.plan.max_epochs + 0.4)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _robust_limits(axes, np.array([y for r in records for _, y in _curve(r, metric)]))
@@ -115,29 +115,51 @@ def effect(result: StudyResult, parameter: str) -> Figure | None:
         _scatter(
             axes, [(r, values[metric]) for r, values in rows if metric in values], parameter, domain, result
         )
-        title = plain(metric).partition(", ")[2] if tested and "/" in metric[5:] else "objective (validation)"
-        axes.set_title(safe(title or plain(metric)), fontsize=9.5)
+        axes.set_title(safe(_panel_title(metric)), fontsize=9.5)
         percent(axes, metric)
-    family = plain(metrics[1]).partition(", ")[0] if len(metrics) > 1 else plain(objective)
+    family = _without_set(metrics[1] if len(metrics) > 1 else objective)
     figure.supxlabel(safe(parameter), fontsize=10)
     figure.supylabel(safe(_capital(family)), fontsize=10)
     return figure
 
 
+def _panel_title(metric: str) -> str:
+    """Return the OOD set of a test metric, or all of its label where it has none."""
+    known = find_metric(metric)
+    if known.split != "test":
+        return "objective (validation)"
+    return known.parameter_label("set") if "set" in known.parameters else known.label
+
+
+def _without_set(metric: str) -> str:
+    """Return a metric's label without its OOD set."""
+    known = find_metric(metric)
+    return (
+        known.label.removesuffix(f", {known.parameter_label('set')}")
+        if "set" in known.parameters
+        else known.label
+    )
+
+
 def effect_metrics(result: StudyResult) -> list[str]:
     """Return the test metrics of the single OOD sets: robust AUROC, else AUROC, else robust accuracies."""
-    names = sorted({name for tests in result.tests.values() for name in tests})
-    claimed = re.match(r"test/robust_auroc_[\d.]+", claim_metric(result.plan))
-    for pattern in (
-        *([re.escape(claimed[0]) + "/.+"] if claimed else []),
-        r"test/robust_auroc_[^/]+/.+",
-        r"test/auroc/.+",
-        r"test/accuracy/robust_.+",
+    measured = [
+        find_metric(name) for name in sorted({name for tests in result.tests.values() for name in tests})
+    ]
+    measured = [metric for metric in measured if "score" not in metric.parameters]
+    claimed = find_metric(claim_metric(result.plan))
+    radius = {"epsilon": claimed.parameters.get("epsilon", "")}
+    robust = [m for m in measured if m.spec.name == robust_ood_family("auroc")]
+    at_claim = [m for m in robust if {**m.parameters, "set": ""} == {**radius, "set": ""}]
+    for metrics in (
+        at_claim if claimed.spec.name == robust_ood_family("auroc") else [],
+        robust,
+        [m for m in measured if m.spec.name == ood_family("auroc")],
+        [m for m in measured if m.spec.name == "accuracy/robust_{epsilon}"],
     ):
-        found = [name for name in names if re.fullmatch(pattern, name)]
-        sets = [name for name in found if name.rpartition("/")[2] not in ("near", "far", "all")]
-        if sets or found:
-            return sets or found
+        single = [m.name for m in metrics if m.parameters.get("set") not in ("near", "far", "all")]
+        if metrics:
+            return single or [m.name for m in metrics]
     return []
 
 
@@ -249,7 +271,7 @@ def pareto(result: StudyResult) -> Figure | None:
         if floor.metric == x_metric and known:
             bound = floor.bound(result.reference.get(floor.metric))
             axes.axvline(bound, color=VERMILION, ls="--", lw=1, label="floor")
-    axes.set(xlabel=safe(_capital(plain(x_metric))), ylabel=safe(_capital(plain(y_metric))))
+    axes.set(xlabel=safe(_capital(metric_label(x_metric))), ylabel=safe(_capital(metric_label(y_metric))))
     _robust_limits(axes, np.array([r.last[y_metric] for r in rows]))
     _robust_limits(axes, np.array([r.last[x_metric] for r in rows]), "x")
     percent(axes, y_metric)
@@ -301,7 +323,7 @@ def _robust_limits(axes: Axes, values: np.ndarray, which: str = "y") -> None:
 
 def percent(axes: Axes, metric: str, which: str = "y") -> None:
     """Label an axis of fractions in percent."""
-    if is_share(metric):
+    if shown_in_percent(metric):
         axis = axes.yaxis if which == "y" else axes.xaxis
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
 

@@ -7,15 +7,18 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tuner.analysis.metric_text import plain, set_name
+from trainables.evaluation.metrics.metric_specs import ood_set_label
+from tuner.analysis.metric_text import metric_label
 from tuner.analysis.results import StudyResult
-from tuner.analysis.verdict import headline, over_seeds
+from tuner.analysis.verdict import headline
 from tuner.report.plots_search import BLUE, GREEN, GREY, PANELS, VERMILION, grid, percent, safe
 
 
 def forest(result: StudyResult) -> Figure | None:
     """Return every arm's seeds, mean and interval in each headline metric."""
-    metrics = [m for m in headline(result.plan) if any(over_seeds(arm, m).n for arm in result.arms)][:PANELS]
+    metrics = [m for m in headline(result.plan) if any(arm.seed_interval(m).n for arm in result.arms)][
+        :PANELS
+    ]
     if not metrics:
         return None
     columns = min(3, len(metrics))
@@ -24,7 +27,7 @@ def forest(result: StudyResult) -> Figure | None:
     names = ["winner" if arm.name == "best" else arm.name for arm in result.arms]
     for i, (axes, metric) in enumerate(zip(panels, metrics, strict=True)):
         for row, arm in enumerate(result.arms):
-            found = over_seeds(arm, metric)
+            found = arm.seed_interval(metric)
             colour = BLUE if arm.name == "best" else colours.get(arm.role, GREEN)
             seeds = [v for v in arm.values.get(metric, ()) if math.isfinite(v)]
             axes.plot(seeds, [row + 0.22] * len(seeds), "|", color=colour, alpha=0.6, markersize=5)
@@ -35,7 +38,7 @@ def forest(result: StudyResult) -> Figure | None:
             range(len(names)), [safe(n) for n in names] if i % columns == 0 else [""] * len(names)
         )
         axes.set_ylim(len(names) - 0.4, -0.6)
-        axes.set_title(safe(plain(metric)), fontsize=8.5)
+        axes.set_title(safe(metric_label(metric)), fontsize=8.5)
         axes.grid(axis="x", lw=0.4, alpha=0.6)
         axes.xaxis.set_major_locator(MaxNLocator(4))
         percent(axes, metric, "x")
@@ -52,7 +55,7 @@ def histograms(result: StudyResult) -> Figure | None:
     low, high = np.percentile(shown, (0.2, 99.8))
     bins = np.linspace(low, high if high > low else low + 1, 36).tolist()
     for i, (axes, name) in enumerate(zip(panels, sets, strict=True)):
-        title = f"{set_name(name)}\nAUROC {100 * auroc(inliers, scores[name]):.1f} %"
+        title = f"{ood_set_label(name)}\nAUROC {100 * auroc(inliers, scores[name]):.1f} %"
         for values, colour, filled, label in (
             (inliers, GREY, True, "ID"),
             (scores[name], BLUE, True, "OOD"),
@@ -98,7 +101,7 @@ def roc(result: StudyResult) -> Figure | None:
                 at = np.searchsorted(flagged, 0.05, side="right") - 1  # the last that accepts 95 % of ID
                 axes.plot(flagged[at], detected[at], "o", color=colour, markersize=3.5)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
-        axes.set_title(safe(set_name(name)), fontsize=8.5)
+        axes.set_title(safe(ood_set_label(name)), fontsize=8.5)
         if i == 0:
             axes.legend(fontsize=7, frameon=False)
     figure.supxlabel("share of ID images flagged", fontsize=10)

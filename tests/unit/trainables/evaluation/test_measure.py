@@ -23,7 +23,8 @@ from trainables.evaluation.detectors.detectors import score_all
 from trainables.evaluation.measure import Evaluation, evaluate, validate
 from trainables.evaluation.metrics import ood_metrics as ood
 from trainables.evaluation.metrics.calibration import calibration
-from trainables.evaluation.metrics.protocol import GROUPS, Protocol
+from trainables.evaluation.metrics.metric_specs import METRICS, find_metric
+from trainables.evaluation.metrics.protocol import GROUPS, SCORE_NAMES, SIDES, Protocol
 from trainables.networks import build as build_network
 
 FAR = ("uniform", "gaussian", "blobs", "china", "china_stretched")
@@ -264,6 +265,33 @@ def classifier(classes: int = 6) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return build_network("small_cnn", classes, (1, 8, 8), (0.3,), (0.25,))
+
+
+def test_every_measured_metric_is_in_the_range_of_its_spec_and_every_spec_is_measured() -> None:
+    """But for AutoAttack and the mCE of ImageNet-C, which have tests of their own."""
+    protocol = replace(
+        FAST,
+        ood_epsilons=(0.05,),
+        ood_sides=SIDES,
+        scores=SCORE_NAMES,
+        robust_scores=("msp", "energy"),
+        detectors=("knn", "cores"),
+        check_steps=3,
+        check_images=4,
+    )
+    metrics = dict(evaluate(classifier(), benchmark(), protocol, seeded(), "cpu").metrics)
+    metrics |= validate(classifier(), benchmark(), protocol, seeded(), "cpu")
+    specs = {name: find_metric(name).spec for name in metrics}
+    assert all(specs[name].low <= value <= specs[name].high for name, value in metrics.items())
+    elsewhere = {"accuracy/autoattack_{epsilon}", "mce", "mce/off_noise"}
+    measured = {spec.name for spec in METRICS if spec.group in GROUPS}
+    assert {spec.name for spec in specs.values()} == measured - elsewhere
+
+
+def test_a_metric_without_a_spec_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol_module, "mce_metrics", lambda *_: {"mce/relative": 0.5})
+    with pytest.raises(InputError, match="unknown metric 'test/mce/relative'; did you mean test/mce"):
+        evaluate(network(), benchmark(), replace(FAST, groups=("corrupted",)), seeded(), "cpu")
 
 
 def test_detectors_stand_beside_the_scores_and_are_fitted_on_training_images_alone() -> None:

@@ -5,9 +5,9 @@ import math
 import pytest
 
 from tests.unit.study_results import CLAIM, arm, plan, realistic, record, result
-from tuner.analysis.metric_text import difference_text, duration, interval_text, plain
+from tuner.analysis.metric_text import difference_text, duration, interval_text, metric_label
 from tuner.analysis.results import Interval, interval
-from tuner.analysis.verdict import Level, Outcome, contrast, outcome, strongest, verdict
+from tuner.analysis.verdict import Level, Outcome, outcome, paired_comparison, strongest, verdict
 
 T4 = 2.7764451051977987  # t(.975, 4)
 
@@ -27,12 +27,10 @@ def test_interval_golden():
 def test_comparison_is_separated_only_if_the_intervals_lie_apart():
     base = (0.70, 0.71, 0.72)  # 0.71 ± 0.0248
     near, apart = (0.74, 0.75, 0.76), (0.77, 0.78, 0.79)
-    both = result(arms=(arm("best", near), arm("oe", base)))
-    assert not both.compare(both.arms[1], CLAIM).separated
-    both = result(arms=(arm("best", apart), arm("oe", base)))
-    assert both.compare(both.arms[1], CLAIM).separated
-    assert both.compare(both.arms[1], CLAIM).difference.mean == pytest.approx(0.07)
-    assert contrast(both.arms[0], both.arms[1], CLAIM) == both.compare(both.arms[1], CLAIM)
+    assert not paired_comparison(arm("best", near), arm("oe", base), CLAIM).separated
+    ahead = paired_comparison(arm("best", apart), arm("oe", base), CLAIM)
+    assert ahead.separated
+    assert ahead.difference.mean == pytest.approx(0.07)
 
 
 def test_separated():
@@ -51,7 +49,7 @@ def test_paired_only():
     assert found.level is Level.PARTLY
     assert "excludes 0" in found.text
     assert "overlap" in found.text
-    difference = contrast(arm("best", ours), arm("oe", base), CLAIM).difference
+    difference = paired_comparison(arm("best", ours), arm("oe", base), CLAIM).difference
     assert difference.half == pytest.approx(T4 * math.sqrt(0.5e-6) / math.sqrt(5), rel=1e-6)
 
 
@@ -125,10 +123,10 @@ def test_one_seed_gives_no_verdict():
 
 def test_a_seed_without_value_is_left_out_of_its_pair():
     ours, theirs = arm("best", (0.9, math.nan, 0.92, 0.91)), arm("oe", (0.8, 0.8, math.nan, 0.81))
-    comparison = contrast(ours, theirs, CLAIM)
+    comparison = paired_comparison(ours, theirs, CLAIM)
     assert comparison.difference.n == 2
     assert outcome(comparison) is Outcome.SEPARATED
-    assert contrast(ours, arm("oe", (math.nan,) * 4), CLAIM) is None
+    assert paired_comparison(ours, arm("oe", (math.nan,) * 4), CLAIM) is None
 
 
 def test_arms_of_unequal_length_are_not_paired():
@@ -190,12 +188,13 @@ def test_realistic_result_has_a_verdict():
         ("test/accuracy/corrupted", "accuracy on corruptions"),
         ("test/accuracy/corrupted/shot_noise", "accuracy on shot noise"),
         ("test/energy/auroc/near", "AUROC by energy, near OOD"),
-        ("val/loss", "validation loss"),
-        ("lr", "lr"),
+        ("train/loss", "training loss"),
+        ("test/mce/off_noise", "mean corruption error without the noises (mCE, %)"),
+        ("gpu_seconds", "GPU time"),
     ],
 )
-def test_plain_words(metric, words):
-    assert plain(metric) == words
+def test_metric_labels(metric, words):
+    assert metric_label(metric) == words
 
 
 def test_numbers():

@@ -9,8 +9,8 @@ import pytest
 
 from search_spaces.domain import Choice, Float, Int
 from search_spaces.study import Floor, Objective
-from tuner.analysis.selection import best
-from tuner.base.records import Decision, Role, State, TrialRecord
+from tuner.analysis.selection import best_feasible
+from tuner.base.records import Decision, Role, State
 from tuner.execution.trial_queue import MAX_DEATHS, Assignment, Lane, TrialQueue
 from tuner.search.schedulers import schedule
 from tuner.store.trial_store import TrialStore, open_storage
@@ -246,10 +246,7 @@ def test_a_floor_makes_a_trial_infeasible_and_the_winner_feasible(tmp_path: Path
     assert queue.violations(bad.last)["val/accuracy/clean"] == pytest.approx(0.01)
     assert queue.violations(good.last)["val/accuracy/clean"] == pytest.approx(0.0)
 
-    def feasible(record: TrialRecord) -> bool:
-        return all(v <= 1e-9 for v in queue.violations(record.last).values())
-
-    assert best(store.records(), queue.point, feasible) == good
+    assert best_feasible(store.records(), queue.objectives, queue.floors, queue.reference) == good
 
 
 def test_a_finite_space_is_never_repeated_and_then_exhausted(tmp_path: Path) -> None:

@@ -188,7 +188,10 @@ def test_markdown_of_a_tiny_study_golden():
             records=(record(),),
             pareto=("0000",),
         ),
-        result(plan=plan(objectives=(Objective("val/loss", "minimize"),), headline=()), records=(record(),)),
+        result(
+            plan=plan(objectives=(Objective("val/calibration/ece", "minimize"),), headline=()),
+            records=(record(),),
+        ),
     ],
 )
 def test_what_is_missing_is_left_out(made, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.unit.study_results import CLAIM, arm, plan, realistic, record, result
-from tuner.analysis.metric_text import is_share, larger_is_better, plain
+from tuner.analysis.metric_text import larger_is_better, metric_label, shown_in_percent
 from tuner.analysis.results import ArmResult, StudyResult
 from tuner.report.blocks import Heading, Picture, Table, Text
 from tuner.report.build import write_report
@@ -97,9 +97,9 @@ def test_detectors_are_those_of_the_confirmed_winner() -> None:
         ("val/calibration/ece", "validation expected calibration error"),
     ],
 )  # fmt: skip
-def test_plain_words(metric: str, words: str) -> None:
-    assert plain(metric) == words
-    assert is_share(metric)
+def test_labels_directions_and_units(metric: str, words: str) -> None:
+    assert metric_label(metric) == words
+    assert shown_in_percent(metric)
     assert larger_is_better(metric) == (not re.search("ece|fpr95", metric))
 
 

@@ -1,0 +1,34 @@
+"""Which metrics a study may optimise, require and show: they exist, and their direction and range are respected."""
+
+from collections.abc import Sequence
+
+from search_spaces.study import Floor, Objective
+from trainables.base.errors import InputError
+from trainables.evaluation.metrics.metric_specs import Direction, find_metric, range_text
+
+
+def check_metrics(objectives: Sequence[Objective], floors: Sequence[Floor], headline: Sequence[str]) -> None:
+    """Raise InputError for an unknown metric or one that cannot be used so."""
+    for objective in objectives:
+        _check_objective(objective)
+    for floor in floors:
+        _check_floor(floor)
+    for metric in headline:
+        if find_metric(metric).spec.direction is Direction.NEITHER:
+            raise InputError(f"headline {metric} is a diagnostic: it has no better and worse to judge by")
+
+
+def _check_objective(objective: Objective) -> None:
+    better = find_metric(objective.metric).spec.direction
+    if better is Direction.NEITHER:
+        raise InputError(f"objective {objective.metric} is a diagnostic: it has no better and worse")
+    if objective.direction != better:
+        raise InputError(f"objective {objective.metric} is to {objective.direction}; {better} it")
+
+
+def _check_floor(floor: Floor) -> None:
+    spec = find_metric(floor.metric).spec
+    if spec.direction is not Direction.MAXIMIZE:
+        raise InputError(f"floor {floor}: only a metric of which more is better can have a least value")
+    if floor.below_reference is None and not spec.low <= floor.at_least <= spec.high:
+        raise InputError(f"floor {floor}: the metric is a {spec.unit} in {range_text(spec)}")
