@@ -18,12 +18,12 @@ from search_spaces.domain import Choice, Float, Int
 from search_spaces.study import fixed
 from tests.unit import disk_formats as disk
 from trainables.base.storage import Folder
-from trainables.data.loading import real
+from trainables.data.loading import from_files
 from trainables.data.readers.corrupted_files import CORRUPTIONS
 from trainables.data.types.benchmark import Benchmark, LabelledImages
-from trainables.data.types.locations import check_dataset_files
+from trainables.data.types.datasets import DATASETS
+from trainables.data.types.file_check import check_dataset_files
 from trainables.data.types.outlier_files import check_outlier_files
-from trainables.data.types.roles import ROLES
 from trainables.data.types.splits import Split
 from trainables.methods import adversarial
 from trainables.methods.robgan import robgan, samples
@@ -84,7 +84,7 @@ def write(name: str, root: Path) -> None:
         disk.imagenet_c(root, wanted, disk.wnids(1000))
     else:
         disk.ID_SETS[name](root)
-    for other in ROLES[name].tested:
+    for other in DATASETS[name].roles.tested:
         if other in disk.ID_SETS:
             disk.ID_SETS[other](root)
     for writer in disk.OOD_SETS:
@@ -175,7 +175,7 @@ def prepared(
             plan = resolved(study, dataset, data, cache)
             if dataset not in benchmarks:
                 assert check_dataset_files(dataset, str(data)) == ""
-                patch.setattr(real, "IN_MEMORY_BYTES", 0 if dataset in LAZY else 2**32)
+                patch.setattr(from_files, "IN_MEMORY_BYTES", 0 if dataset in LAZY else 2**32)
                 search = remote_tasks.load_benchmark(dataset, str(data), "search")
                 benchmarks[dataset] = (
                     few(search),
@@ -263,7 +263,7 @@ def test_a_trial_of_a_profile_trains_and_is_evaluated(
     # only the digits have classes that were never trained on
     headline = {metric for metric in plan.headline if not metric.endswith("/unknown")}
     assert headline <= set(metrics), headline - set(metrics)
-    tested = set(ROLES[dataset].tested)
+    tested = set(DATASETS[dataset].roles.tested)
     assert tested | {"id"} <= set(scores) if "ood" in protocol.groups else not scores
     remote_tasks.outlier_strip(str(tmp_path), result["checkpoint"], ready.assets.benchmark, count=2)
 

@@ -1,4 +1,4 @@
-"""Fetch a data set on its first use: once per node, whole or not at all, checksum verified by torchvision.
+"""Download a data set on its first use: once per node, complete or not at all, with its checksum verified.
 
 python -m trainables.data.download dtd flowers102 --data-dir DIR
 """
@@ -8,67 +8,31 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from trainables.base.cache import locked
-from trainables.base.errors import DataFileError, InputError, unknown
-from trainables.data.types.locations import LOCATIONS, local, missing
+from trainables.base.errors import DataFileError, InputError
+from trainables.data.types.dataset_spec import Download
+from trainables.data.types.file_check import local, missing
+from trainables.data.types.ood_sets import downloadable, files_of
 
-_ODIN = "https://www.dropbox.com/s/raw"
 
+def fetch(download: Download, folder: str) -> None:
+    """Download into a folder, with a progress bar; raises where the server or a checksum is wrong."""
+    if download.url:
+        from torchvision.datasets.utils import download_and_extract_archive
 
-def _torchvision(name: str, root: str, **options: Any) -> None:
+        download_and_extract_archive(download.url, folder, md5=download.md5, remove_finished=True)
+        return
     import torchvision.datasets
 
-    getattr(torchvision.datasets, name)(root, download=True, **options)
-
-
-def _svhn(root: str) -> None:
-    for split in ("train", "test"):
-        _torchvision("SVHN", root, split=split)
-
-
-def _archive(url: str, md5: str, root: str) -> None:
-    from torchvision.datasets.utils import download_and_extract_archive
-
-    download_and_extract_archive(url, root, md5=md5, remove_finished=True)
-
-
-#: {name: function of the folder to fill}; each shows a progress bar and raises where a checksum is wrong.
-SOURCES: dict[str, Callable[[str], None]] = {
-    "cifar10": partial(_torchvision, "CIFAR10"),
-    "cifar100": partial(_torchvision, "CIFAR100"),
-    "mnist": partial(_torchvision, "MNIST"),
-    "fashion-mnist": partial(_torchvision, "FashionMNIST"),
-    "svhn": _svhn,
-    "food101": partial(_torchvision, "Food101"),
-    "dtd": partial(_torchvision, "DTD"),
-    "flowers102": partial(_torchvision, "Flowers102"),
-    "oxford-pet": partial(_torchvision, "OxfordIIITPet"),
-    "eurosat": partial(_torchvision, "EuroSAT"),
-    "tiny-imagenet": partial(
-        _archive, "http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de"
-    ),
-    "tiny-imagenet-crop": partial(
-        _archive, f"{_ODIN}/avgm2u562itwpkl/Imagenet.tar.gz", "7c0827e4246c3718a5ee076e999e52e5"
-    ),
-    "tiny-imagenet-resize": partial(
-        _archive, f"{_ODIN}/kp3my3412u5k9rl/Imagenet_resize.tar.gz", "0f9ff11d45babf2eff5fe12281d1ac31"
-    ),
-    "lsun-crop": partial(
-        _archive, f"{_ODIN}/fhtsw1m3qxlwj6h/LSUN.tar.gz", "458a0a0ab8e5f1cb4516d7400568e460"
-    ),
-    "lsun-resize": partial(
-        _archive, f"{_ODIN}/moqh2wh8696c3yl/LSUN_resize.tar.gz", "278b7b31c8cb7e804a1465a8ce03a2dc"
-    ),
-    "fooling": partial(
-        _archive, "https://s.anhnguyen.me/10_runs_x_1000_cppns.tar.gz", "0910d63973b1512770f37bebdbb53e37"
-    ),
-}
+    dataset = getattr(torchvision.datasets, download.torchvision)
+    for split in download.splits:
+        dataset(folder, split=split, download=True)
+    if not download.splits:
+        dataset(folder, download=True)
 
 
 def ensure(name: str, data_dir: str) -> None:
@@ -84,7 +48,8 @@ def ensure(name: str, data_dir: str) -> None:
     line = missing(name, local(name, data_dir))
     if not line:
         return
-    if name not in SOURCES:
+    source = files_of(name).download
+    if source is None:
         raise DataFileError(line)
     root = Path(data_dir).expanduser()
     partial_folder = root / f".downloading-{name}"
@@ -95,8 +60,8 @@ def ensure(name: str, data_dir: str) -> None:
             shutil.rmtree(partial_folder, ignore_errors=True)
             partial_folder.mkdir()
             try:
-                with _impatient():
-                    SOURCES[name](str(partial_folder))
+                with _socket_timeout():
+                    fetch(source, str(partial_folder))
                 _move(partial_folder, root)
             finally:
                 shutil.rmtree(partial_folder, ignore_errors=True)
@@ -113,13 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m trainables.data.download", description="Fetch data sets."
     )
-    parser.add_argument("names", nargs="+", metavar="NAME", help=", ".join(SOURCES))
+    parser.add_argument("names", nargs="+", metavar="NAME", help=", ".join(downloadable()))
     parser.add_argument("--data-dir", required=True, metavar="DIR")
     options = parser.parse_args(arguments)
     try:
         for name in options.names:
-            if name not in LOCATIONS:
-                raise InputError(unknown("dataset", name, LOCATIONS))
             ensure(name, options.data_dir)
             sys.stdout.write(f"{name} is in {options.data_dir}\n")
     except InputError as error:
@@ -129,8 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def _impatient() -> Iterator[None]:
-    """Give up on a server that is silent for a minute; urllib would wait for ever."""
+def _socket_timeout() -> Iterator[None]:
+    """Give up on a server that is silent for a minute; urllib has no timeout of its own."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(60)
     try:

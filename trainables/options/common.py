@@ -13,7 +13,7 @@ INLIER_ATTACKS = ("none", "ce", "energy")
 class RunOptions:
     """What every trainable needs to know besides its method."""
 
-    dataset: str = option("digits", "name of the data set, see `trainables.data.types.catalog`")
+    dataset: str = option("digits", "name of the data set, see docs/data.md")
     data_dir: str = option(
         "", "folder that holds (or receives) the data set's files; built-in sets need none"
     )

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from trainables.base.storage import Folder
-from trainables.data.types import catalog
-from trainables.data.types.locations import check_dataset_files
+from trainables.data.types.dataset_info import dataset_info
+from trainables.data.types.file_check import check_dataset_files
 from trainables.evaluation.metrics import presets
 from trainables.options.methods import METHODS
 from tuner.base import environment
@@ -47,7 +47,7 @@ def run_alone(options: LaunchOptions) -> str:
     if options.study or options.resume:
         raise UsageError("--evaluate scores one checkpoint; leave out --study and --resume")
     name = options.protocol or "standard"
-    presets.fields_of(name, "")  # an unknown name, before anything is imported or read
+    presets.check_name(name)  # an unknown name, before anything is imported or read
     to_file = options.json if options.json != STDOUT else None
     if to_file and not Path(to_file).resolve().parent.is_dir():
         raise UsageError(f"--json {to_file}: there is no folder {Path(to_file).parent}")
@@ -78,7 +78,7 @@ def score(target: Target, protocol_name: str, options: LaunchOptions) -> dict[st
     data_dir = options.data_dir or str(content["options"].get("data_dir", ""))
     if options.data_dir and "://" not in options.data_dir and not Path(options.data_dir).is_dir():
         raise UsageError(f"--data-dir {options.data_dir} is not a folder")
-    info = catalog.get(dataset, data_dir)
+    info = dataset_info(dataset, data_dir)
     if (info.num_classes, tuple(info.shape)) != (known["num_classes"], tuple(known["shape"])):
         raise UsageError(
             f"{dataset} has {info.num_classes} classes and images {tuple(info.shape)}, the classifier in {target} was "

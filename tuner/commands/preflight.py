@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from search_spaces.domain import Float
-from trainables.data.types import catalog
 from trainables.data.types.availability import left_out
-from trainables.data.types.locations import check_dataset_files
+from trainables.data.types.dataset_info import dataset_info
+from trainables.data.types.file_check import check_dataset_files
 from trainables.data.types.outlier_files import check_outlier_files
 from trainables.options import build
 from trainables.options.common import OutlierOptions
@@ -60,7 +60,7 @@ def _say_what_is_left_out(plan: Plan, say: Callable[[str], None]) -> None:
     """Name the tests that the data set's files do not allow."""
     if not {"evaluate", "confirm"} & set(plan.stages):
         return
-    shape = catalog.get(plan.dataset, plan.data_dir).shape
+    shape = dataset_info(plan.dataset, plan.data_dir).shape
     for line in left_out(plan.dataset, shape, plan.data_dir, plan.tested_groups):
         judged = "corruptions" in line and plan.headline[:1] == ("test/accuracy/corrupted",)
         say(f"note: {line}{' (and the study is judged by it)' if judged else ''}")
@@ -84,4 +84,4 @@ def _check_outlier_files(lane: LanePlan, plan: Plan) -> None:
     values = getattr(sigmas, "options", None) or (wanted.get("sigma", 1.0),)
     for sigma in values:
         settled = build(OutlierOptions, wanted | {"sigma": sigma})
-        check_outlier_files(settled, catalog.get(plan.dataset, plan.data_dir).shape)
+        check_outlier_files(settled, dataset_info(plan.dataset, plan.data_dir).shape)

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainables.data.types import catalog
 from trainables.data.types.availability import evaluation_sets
+from trainables.data.types.dataset_info import dataset_info
 from trainables.options import fields_of
 from trainables.options.methods import METHODS
 from trainables.options.networks import NETWORKS
@@ -59,7 +59,7 @@ def _aligned(rows: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _data(plan: Plan) -> list[str]:
-    info = catalog.get(plan.dataset, plan.data_dir)
+    info = dataset_info(plan.dataset, plan.data_dir)
     shape = " x ".join(map(str, info.shape))
     where = "built in" if info.builtin else plan.data_dir
     tested = evaluation_sets(plan.dataset, info.shape, plan.data_dir, plan.tested_groups)

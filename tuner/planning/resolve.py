@@ -7,7 +7,7 @@ import search_spaces
 from search_spaces.domain import Setting, SpaceError
 from search_spaces.study import SAMPLERS, SCHEDULERS, Profile, Study, fixed, searched
 from trainables.base.errors import InputError, unknown
-from trainables.data.types import catalog
+from trainables.data.types.dataset_info import dataset_info
 from trainables.evaluation.metrics import presets
 from trainables.evaluation.metrics.protocol import from_fields
 from trainables.options import fields_of
@@ -35,7 +35,7 @@ def resolve(options: LaunchOptions, run_name: str, command: str = "") -> Plan:
 
 def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) -> Plan:
     dataset = options.dataset or study.dataset
-    info = catalog.get(dataset, options.data_dir or "")
+    info = dataset_info(dataset, options.data_dir or "")
     if not info.builtin and not options.data_dir:
         raise UsageError(f"dataset {dataset} needs --data-dir: {info.files}")
     profile = study.profile(dataset)

@@ -1,32 +1,13 @@
-"""Open a data set by name, and tell two of them apart by content."""
+"""Load a data set by name; fingerprint its content."""
 
 import hashlib
-from collections.abc import Callable
 
 import numpy as np
 
-from trainables.data.loading import real
-from trainables.data.synthetic import glyphs
-from trainables.data.synthetic.digits import build as build_digits
-from trainables.data.types import catalog
+from trainables.base.registry import resolve_reference
 from trainables.data.types.benchmark import Benchmark, LabelledImages
+from trainables.data.types.datasets import DATASETS
 from trainables.data.types.lazy_images import LazyImages
-
-#: {name: function of (name, data folder, search only)}; one line per data set.
-LOADERS: dict[str, Callable[[str, str, bool], Benchmark]] = {
-    "digits": lambda name, data_dir, search_only: build_digits(name),
-    "digits-open": lambda name, data_dir, search_only: build_digits(name),
-    "glyphs": lambda name, data_dir, search_only: glyphs.build(data_dir, search_only=search_only),
-    "cifar10": real.build,
-    "cifar100": real.build,
-    "mnist": real.build,
-    "fashion-mnist": real.build,
-    "svhn": real.build,
-    "food101": real.build,
-    "tiny-imagenet": real.build,
-    "imagenet": real.build,
-    "imagefolder": real.build,
-}
 
 
 def load(name: str, data_dir: str = "", search_only: bool = False) -> Benchmark:
@@ -41,7 +22,8 @@ def load(name: str, data_dir: str = "", search_only: bool = False) -> Benchmark:
         InputError: an unknown name; the nearest known one is suggested.
         DataFileError: a file is missing or not in the documented format.
     """
-    return LOADERS[catalog.get(name).name](name, data_dir, search_only)
+    benchmark: Benchmark = resolve_reference(DATASETS[name].loader)(name, data_dir, search_only)
+    return benchmark
 
 
 def fingerprint_images(data: LabelledImages) -> str:

@@ -16,8 +16,9 @@ import numpy as np
 from trainables.base.errors import DataFileError
 from trainables.data.readers.image_readers import class_tree
 from trainables.data.types.benchmark import LabelledImages
+from trainables.data.types.dataset_spec import DatasetSpec
+from trainables.data.types.file_check import class_folders
 from trainables.data.types.lazy_images import FileSource, LazyImages, NpySource
-from trainables.data.types.locations import CORRUPTED_ARRAYS, class_folders, published_folder
 from trainables.data.types.outlier_files import check_npy
 from trainables.data.types.splits import DatasetInfo
 
@@ -45,7 +46,7 @@ _KINDS = ("", "noise", "blur", "weather", "digital")  # the archives of ImageNet
 
 
 def corrupted_sets(
-    info: DatasetInfo, data_dir: str, classes: list[str] | None = None
+    spec: DatasetSpec, info: DatasetInfo, data_dir: str, classes: list[str] | None = None
 ) -> dict[str, LabelledImages]:
     """Return {"<corruption>/<severity>": images and labels}, {} where there are no such files.
 
@@ -54,20 +55,20 @@ def corrupted_sets(
     published ones. Nothing is decoded or copied here.
 
     Args:
+        info: classes and shape, where the spec leaves them to the data folder.
         classes: the names of the ID set's class folders, for ImageNet-C and Tiny-ImageNet-C.
 
     Raises:
         DataFileError: a file that is there is not in the published format.
     """
-    name = published_folder(info.name)
-    if not name:
+    if spec.corrupted is None:
         return {}
-    root = Path(data_dir).expanduser() / name
+    root = Path(data_dir).expanduser() / spec.corrupted.folder
     if not root.is_dir():
         return {}
     found: dict[str, LabelledImages] = {}
     for corruption in CORRUPTIONS:
-        if info.name in CORRUPTED_ARRAYS:
+        if spec.corrupted.layout == "arrays":
             found |= _array_sets(root, corruption, info)
         else:
             found |= _folder_sets(root, corruption, info, classes or [])

@@ -5,7 +5,6 @@ one; so its classes download here (`download.py`), and reading is ours. A test c
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from trainables.base.errors import DataFileError
+from trainables.base.registry import resolve_reference
 from trainables.data.readers.array_readers import read_cifar, read_idx, read_mat, read_svhn
+from trainables.data.types.file_check import class_folders, find
 from trainables.data.types.lazy_images import ArraySource, FileSource, Source, picture_files
-from trainables.data.types.locations import LOCATIONS, class_folders, find
+from trainables.data.types.ood_sets import files_of
 
 Array = np.ndarray
 
@@ -39,26 +40,25 @@ def read(name: str, data_dir: str, part: str, classes: int = 0) -> Pictures:
     """Read a part of a data set.
 
     Args:
-        name: of `locations.LOCATIONS`.
+        name: of a data set with files or of an OOD set.
         part: "train" or "test"; OOD sets have "test" only, which for DTD and EuroSAT is all there is.
         classes: how many class folders there must be; 0: any number.
 
     Raises:
         DataFileError: a file is missing, damaged or not in the documented format; one line that names it.
     """
-    root = find(name, data_dir, part)
+    files, root = files_of(name), find(name, data_dir, part)
     if root is None:
-        raise DataFileError(f"{name} is not in {data_dir}; put {LOCATIONS[name].put} of it")
-    reader = READERS.get(name)
-    found = reader(root, part, classes) if reader else _unlabelled(root)
-    if not len(found.source):
-        raise DataFileError(f"{root} holds no pictures of {name}; put {LOCATIONS[name].put} of {data_dir}")
-    return found
+        raise DataFileError(f"{name} is not in {data_dir}; put {files.put} of it")
+    pictures: Pictures = resolve_reference(files.reader)(root, part, classes)
+    if not len(pictures.source):
+        raise DataFileError(f"{root} holds no pictures of {name}; put {files.put} of {data_dir}")
+    return pictures
 
 
 def read_folder(folder: Path) -> Pictures:
     """Return every picture below a folder, without labels."""
-    return _unlabelled(folder)
+    return _of_files(folder, picture_files(folder))
 
 
 def class_tree(folder: Path, classes: int, inner: str = "") -> Pictures:
@@ -87,29 +87,29 @@ def class_tree(folder: Path, classes: int, inner: str = "") -> Pictures:
     return Pictures(FileSource(folder, names), np.array(labels, np.int64), sorted=True)
 
 
-def _cifar10(root: Path, part: str, classes: int) -> Pictures:
+def cifar10(root: Path, part: str, classes: int) -> Pictures:
     names = tuple(f"data_batch_{i}" for i in range(1, 6)) if part == "train" else ("test_batch",)
     images, labels = read_cifar(root, names, "labels", 10)
     return Pictures(ArraySource(images), labels, sorted=False)
 
 
-def _cifar100(root: Path, part: str, classes: int) -> Pictures:
+def cifar100(root: Path, part: str, classes: int) -> Pictures:
     images, labels = read_cifar(root, (part,), "fine_labels", 100)
     return Pictures(ArraySource(images), labels, sorted=False)
 
 
-def _mnist(root: Path, part: str, classes: int) -> Pictures:
+def mnist(root: Path, part: str, classes: int) -> Pictures:
     """Return MNIST or FashionMNIST, padded with two black pixels on every side to 32 x 32."""
     images, labels = read_idx(root, "train" if part == "train" else "t10k")
     return Pictures(ArraySource(np.pad(images, ((0, 0), (2, 2), (2, 2)))), labels, sorted=False)
 
 
-def _svhn(root: Path, part: str, classes: int) -> Pictures:
+def svhn(root: Path, part: str, classes: int) -> Pictures:
     images, labels = read_svhn(root / f"{part}_32x32.mat")
     return Pictures(ArraySource(images), labels, sorted=False)
 
 
-def _food101(root: Path, part: str, classes: int) -> Pictures:
+def food101(root: Path, part: str, classes: int) -> Pictures:
     path = root / "meta" / f"{part}.json"
     try:
         listed: Any = json.loads(path.read_text())
@@ -129,7 +129,7 @@ def _food101(root: Path, part: str, classes: int) -> Pictures:
     return Pictures(FileSource(root / "images", names), labels, sorted=True)
 
 
-def _tiny_imagenet(root: Path, part: str, classes: int) -> Pictures:
+def tiny_imagenet(root: Path, part: str, classes: int) -> Pictures:
     train = class_tree(root / "train", classes, "images")
     if part == "train":
         return train
@@ -146,11 +146,11 @@ def _tiny_imagenet(root: Path, part: str, classes: int) -> Pictures:
     return Pictures(FileSource(root / "val" / "images", names), labels, sorted=False)
 
 
-def _imagenet(root: Path, part: str, classes: int) -> Pictures:
+def imagenet(root: Path, part: str, classes: int) -> Pictures:
     return _split_tree(root, "train" if part == "train" else "val", classes)
 
 
-def _imagefolder(root: Path, part: str, classes: int) -> Pictures:
+def imagefolder(root: Path, part: str, classes: int) -> Pictures:
     test = "test" if (root / "test").is_dir() else "val"
     return _split_tree(root, "train" if part == "train" else test, classes)
 
@@ -162,11 +162,11 @@ def _split_tree(root: Path, split: str, classes: int) -> Pictures:
     return found
 
 
-def _dtd(root: Path, part: str, classes: int) -> Pictures:
-    return _unlabelled(root / "images")
+def dtd(root: Path, part: str, classes: int) -> Pictures:
+    return read_folder(root / "images")
 
 
-def _flowers102(root: Path, part: str, classes: int) -> Pictures:
+def flowers102(root: Path, part: str, classes: int) -> Pictures:
     """Return the 6,149 pictures of the test split, whose key in the file is tstid."""
     path = root / "setid.mat"
     rows = read_mat(path, ("tstid",))["tstid"].ravel()
@@ -181,7 +181,7 @@ def _flowers102(root: Path, part: str, classes: int) -> Pictures:
     return Pictures(FileSource(root / "jpg", names), labels[rows - 1].astype(np.int64) - 1, sorted=True)
 
 
-def _oxford_pet(root: Path, part: str, classes: int) -> Pictures:
+def oxford_pet(root: Path, part: str, classes: int) -> Pictures:
     path = root / "annotations" / "test.txt"
     rows = [line.split() for line in _text(path).splitlines() if line.strip() and line[0] != "#"]
     for number, row in enumerate(rows, 1):
@@ -193,42 +193,24 @@ def _oxford_pet(root: Path, part: str, classes: int) -> Pictures:
     )
 
 
-def _eurosat(root: Path, part: str, classes: int) -> Pictures:
+def eurosat(root: Path, part: str, classes: int) -> Pictures:
     return class_tree(root, classes)
 
 
-def _fooling(root: Path, part: str, classes: int) -> Pictures:
+def fooling(root: Path, part: str, classes: int) -> Pictures:
     """Return the 10,000 images of the last generation; the archive keeps the earlier ones too."""
     names = picture_files(root)
     last = [name for name in names if "map_gen_5000/" in name]
     return _of_files(root, last or names)
 
 
-def _unlabelled(root: Path) -> Pictures:
-    return _of_files(root, picture_files(root))
+def all_pictures(root: Path, part: str, classes: int) -> Pictures:
+    """Return every picture below a folder, without labels."""
+    return read_folder(root)
 
 
 def _of_files(root: Path, names: list[str]) -> Pictures:
     return Pictures(FileSource(root, names), np.full(len(names), -1, np.int64), sorted=True)
-
-
-#: {name: function of (folder, part, classes)}; a set that is not here is a folder of pictures without labels.
-READERS: dict[str, Callable[[Path, str, int], Pictures]] = {
-    "cifar10": _cifar10,
-    "cifar100": _cifar100,
-    "mnist": _mnist,
-    "fashion-mnist": _mnist,
-    "svhn": _svhn,
-    "food101": _food101,
-    "tiny-imagenet": _tiny_imagenet,
-    "imagenet": _imagenet,
-    "imagefolder": _imagefolder,
-    "dtd": _dtd,
-    "flowers102": _flowers102,
-    "oxford-pet": _oxford_pet,
-    "eurosat": _eurosat,
-    "fooling": _fooling,
-}
 
 
 def _inside(path: Path, name: str) -> str:

@@ -12,8 +12,8 @@ import numpy as np
 
 from trainables.base.seeds import derive_seed
 from trainables.data.synthetic.corruptions8 import CORRUPTIONS, HOLD_OUT, Corruption, Random
-from trainables.data.types import catalog
 from trainables.data.types.benchmark import Benchmark, LabelledImages
+from trainables.data.types.datasets import DATASETS
 from trainables.data.types.splits import Origin, Split
 
 Array = np.ndarray
@@ -23,9 +23,14 @@ TEST_N = 300  #: the same for test sets
 SIDE = 8
 
 
-def build(name: str) -> Benchmark:
-    """Build `digits` or `digits-open` with all splits, float32 images (n, 1, 8, 8) in [0, 1]."""
-    info = catalog.get(name)
+def load(name: str, data_dir: str = "", search_only: bool = False) -> Benchmark:
+    """Return `digits` or `digits-open`, float32 images (n, 1, 8, 8) in [0, 1].
+
+    Args:
+        data_dir: not used.
+        search_only: not used: the test splits are made within a second.
+    """
+    info = DATASETS[name].info
     whole = split_digits()
     train, validation, test = (_known(part, info.num_classes) for part in whole)
     near = near_sets(test)

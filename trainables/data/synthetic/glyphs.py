@@ -16,9 +16,9 @@ from trainables.base.cache import default_cache_dir, locked, write_atomically
 from trainables.data.synthetic.glyph_images import FONTS, SIDE, draw, font_file
 from trainables.data.synthetic.hold_out import hold_out_corruptions
 from trainables.data.synthetic.made_ood import noise_set, validation_sets
-from trainables.data.types import catalog
 from trainables.data.types.benchmark import Benchmark, LabelledImages
-from trainables.data.types.roles import NOISE_N, NOISES, ROLES
+from trainables.data.types.datasets import DATASETS
+from trainables.data.types.made_sets import NOISE_N, NOISES
 from trainables.data.types.splits import Split
 
 Array = np.ndarray
@@ -26,7 +26,6 @@ Array = np.ndarray
 #: The classes; look-alikes under a turn or a shear (I, L, J; M, W; C, G; O, Q) are in neither list twice.
 LETTERS = "ABEFHKRSTX"
 UNSEEN = {"letters": "CDGLMNPQUVWYZ", "numerals": "234679", "textures": ""}
-VALIDATION_N = 1024
 #: Part of the cache's key: raise it when the drawing changes.
 VERSION = 1
 
@@ -40,6 +39,11 @@ class Sizes:
     ood: int = 2_000
 
 
+def load(name: str, data_dir: str = "", search_only: bool = False) -> Benchmark:
+    """Return `glyphs` at full size; its arrays are kept in the data folder, or in the user's cache folder."""
+    return build(data_dir, search_only=search_only)
+
+
 def build(
     cache_dir: str = "", sizes: Sizes = Sizes(), seed: int = 0, search_only: bool = False
 ) -> Benchmark:  # Sizes is frozen
@@ -51,12 +55,13 @@ def build(
         seed: of the drawing.
         search_only: leave the test splits out.
     """
-    info = catalog.get("glyphs")
+    spec = DATASETS["glyphs"]
     root = (Path(cache_dir).expanduser() if cache_dir else default_cache_dir()) / "glyphs"
     whole = _part(root, "train", LETTERS, sizes.train, seed)
-    held = min(VALIDATION_N, sizes.train // 10)
+    held = min(spec.hold_out.count, sizes.train // 10)
     validation = LabelledImages(whole.images[:held], whole.labels[:held])
-    roles = ROLES["glyphs"]
+    roles = spec.roles
+    assert roles is not None
     parts = {
         Split.TRAIN: {"id": LabelledImages(whole.images[held:], whole.labels[held:])},
         Split.VAL_ID: {"id": validation},
@@ -64,18 +69,18 @@ def build(
         Split.VAL_CORRUPTED: hold_out_corruptions("glyphs", validation),
     }
     if search_only:
-        return Benchmark(info, parts)
+        return Benchmark(spec.info, parts)
 
     def ood(name: str) -> LabelledImages:
         if name in NOISES:
-            return noise_set("glyphs", name, NOISE_N, info.shape)
+            return noise_set("glyphs", name, NOISE_N, spec.shape)
         drawn = _part(root, name, UNSEEN[name], sizes.ood, seed)
         return LabelledImages(drawn.images, np.full(len(drawn), -1, np.int64))
 
     parts[Split.TEST_ID] = {"id": _part(root, "test", LETTERS, sizes.test, seed)}
     parts[Split.TEST_OOD_NEAR] = {name: ood(name) for name in roles.near}
     parts[Split.TEST_OOD_FAR] = {name: ood(name) for name in roles.far}
-    return Benchmark(info, parts)
+    return Benchmark(spec.info, parts)
 
 
 def _part(root: Path, part: str, characters: str, count: int, seed: int) -> LabelledImages:

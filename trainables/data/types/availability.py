@@ -1,4 +1,4 @@
-"""What a data set will be tested on, said before anything starts: OOD sets, corrupted sets, and what is left out.
+"""Which test sets of a data set are available: OOD sets, corrupted sets, and what is left out.
 
 Nothing is opened or imported here (no torch, no numpy): only names are looked up on the disk.
 """
@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from trainables.data.types.locations import LOCATIONS, find, published_folder
-from trainables.data.types.roles import NOISES, ROLES
+from trainables.data.types.datasets import DATASETS
+from trainables.data.types.file_check import find
+from trainables.data.types.made_sets import NOISES
+from trainables.data.types.ood_sets import files_of
 
 SMALLEST = 32  #: pixels a side from which the corruptions of ImageNet-C exist
 EXTRA = "pip install 'robust-tuner[corruptions]'"
@@ -27,9 +29,10 @@ def evaluation_sets(
     Args:
         groups: the metric groups of the protocol; what no group reads is not named.
     """
-    if name not in ROLES:
-        return []  # the built-in digits bring everything
-    roles, lines = ROLES[name], []
+    roles = DATASETS[name].roles
+    if roles is None:
+        return []  # the loader brings everything
+    lines = []
     if {"ood", "robust_ood"} & set(groups):
         for label, names in (("near OOD", roles.near), ("far OOD", roles.far), ("other OOD", roles.other)):
             have = [n for n in names if not missing_ood([n], name, data_dir)] + own_ood(name, label, data_dir)
@@ -44,33 +47,35 @@ def evaluation_sets(
 
 
 def left_out(name: str, shape: tuple[int, int, int], data_dir: str, groups: Sequence[str]) -> list[str]:
-    """Return what the tests will lack, one line each: what a user wants to know before hours of search."""
+    """Return what the tests will lack, one line each, to be shown before the search starts."""
     lines = dict(evaluation_sets(name, shape, data_dir, groups))
-    found = [f"{name}: {lines['left out']}"] if "left out" in lines else []
+    missing = [f"{name}: {lines['left out']}"] if "left out" in lines else []
     if lines.get("corrupted", "").startswith("left out"):
-        found.append(f"{name}: accuracy on corruptions is {lines['corrupted']}")
-    return found
+        missing.append(f"{name}: accuracy on corruptions is {lines['corrupted']}")
+    return missing
 
 
 def own_ood(name: str, label: str, data_dir: str) -> list[str]:
-    """Return the OOD sets of one's own, for `imagefolder`: the folders below `ood/near/` and `ood/far/`."""
+    """Return the user's own OOD sets: the folders below `ood/near/` or `ood/far/`, if the data set takes them."""
+    roles = DATASETS[name].roles
     folder = Path(data_dir).expanduser() / "ood" / label.split()[0]
-    if name != "imagefolder" or not folder.is_dir():
+    if roles is None or not roles.folders or not folder.is_dir():
         return []
     return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
 
 
 def missing_ood(names: Sequence[str], of: str, data_dir: str) -> list[str]:
     """Return which OOD sets of a data set are to be read and are not there."""
-    read = [n for n in names if n not in NOISES and of != "glyphs"]
-    return [n for n in read if find(n, data_dir, "test") is None]
+    if DATASETS[of].files is None:
+        return []  # a built-in set makes them
+    return [n for n in names if n not in NOISES and find(n, data_dir, "test") is None]
 
 
 def lacking_line(name: str, lacking: Sequence[str], data_dir: str) -> str:
     """Return one line: which OOD sets are left out, and how to get them."""
-    fetched = [n for n in lacking if LOCATIONS[n].download]
+    fetched = [n for n in lacking if files_of(n).download]
     placed = [n for n in lacking if n not in fetched]
-    how = [f"{n}: put {LOCATIONS[n].put}" for n in placed]
+    how = [f"{n}: put {files_of(n).put}" for n in placed]
     if fetched:
         how.insert(
             0,
@@ -78,6 +83,15 @@ def lacking_line(name: str, lacking: Sequence[str], data_dir: str) -> str:
         )
     count = f"{len(lacking)} OOD test sets" if len(lacking) > 1 else "one OOD test set"
     return f"{name}: {count} not in {data_dir} ({', '.join(lacking)}); {'; '.join(how)}"
+
+
+def published_folder(name: str) -> str:
+    """Return the folder of a data set's published corrupted test set.
+
+    "" where none was published, and for a `Benchmark` that was made in memory under a name of its own.
+    """
+    published = DATASETS[name].corrupted if name in DATASETS else None
+    return published.folder if published else ""
 
 
 def regenerated_line(name: str, count: int) -> str:

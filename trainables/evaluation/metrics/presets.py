@@ -11,6 +11,7 @@ from dataclasses import fields
 from typing import Any
 
 from trainables.base.errors import InputError, unknown
+from trainables.data.types.datasets import DATASETS
 from trainables.evaluation.metrics.protocol import (
     DETECTOR_NAMES,
     GROUPS,
@@ -22,17 +23,13 @@ from trainables.evaluation.metrics.protocol import (
 
 Fields = dict[str, Any]
 
-#: {data set: (radii of attacks on the accuracy, radii of attacks on the outlier score)}, pixel units. Those of
-#: digits saturate neither way; the others are the radii of their literature.
-RADII: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "digits": ((0.15, 0.2), (0.1,)),
-    "digits-open": ((0.15, 0.2), (0.1,)),
-    "mnist": ((0.15, 0.3), (0.1,)),
-    "fashion-mnist": ((0.1,), (0.1,)),
-    "imagenet": ((4 / 255,), (4 / 255,)),
-    "food101": ((4 / 255,), (4 / 255,)),
-}
-OTHERS = ((8 / 255,), (8 / 255,))
+NAMES = ("quick", "standard", "full", "autoattack")
+
+
+def check_name(name: str) -> None:
+    """Raise InputError, with the nearest, if there is no protocol of that name."""
+    if name not in NAMES:
+        raise InputError(unknown("protocol", name, NAMES))
 
 
 def named(name: str, dataset: str, score: str = "msp") -> Protocol:
@@ -51,11 +48,13 @@ def fields_of(name: str, dataset: str) -> Fields:
     """Return the fields that a named protocol sets.
 
     Raises:
-        InputError: an unknown name.
+        InputError: an unknown protocol or data set; the nearest is suggested.
     """
-    robust, ood = RADII.get(dataset, OTHERS)
+    check_name(name)
+    data = DATASETS[dataset]
+    robust, ood = data.robust_epsilons, data.ood_epsilons
     standard: Fields = {"robust_epsilons": robust, "ood_epsilons": ood, "ood_sides": SIDES}
-    known: dict[str, Fields] = {
+    presets: dict[str, Fields] = {
         "quick": {"groups": ("clean", "calibration", "ood")},
         "standard": standard,
         "full": standard
@@ -75,9 +74,7 @@ def fields_of(name: str, dataset: str) -> Fields:
             "auto_attack_epsilons": robust,
         },
     }
-    if name not in known:
-        raise InputError(unknown("protocol", name, known))
-    return known[name]
+    return presets[name]
 
 
 def closer_look(base: Mapping[str, Any]) -> Fields:

@@ -19,8 +19,9 @@ from tests.unit import disk_formats as disk
 from trainables.base.errors import DataFileError, InputError
 from trainables.data import download
 from trainables.data.loading.open_dataset import load
-from trainables.data.types import catalog
-from trainables.data.types.locations import LOCATIONS, check_dataset_files, find, missing
+from trainables.data.types.dataset_spec import Download
+from trainables.data.types.file_check import check_dataset_files, find, missing
+from trainables.data.types.ood_sets import downloadable, files_of
 from trainables.data.types.splits import Split
 from tuner.commands.preflight import preflight
 from tuner.planning.launch_options import LaunchOptions
@@ -28,23 +29,32 @@ from tuner.planning.resolve import resolve
 from tuner.store.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[4]
-pytestmark = pytest.mark.filterwarnings("ignore::trainables.data.loading.real.MissingDataWarning")
+FETCH = download.fetch
+pytestmark = pytest.mark.filterwarnings("ignore::trainables.data.loading.from_files.MissingDataWarning")
 
 
 @pytest.fixture(autouse=True)
 def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(root: str) -> None:
+    def refuse(source: Download, folder: str) -> None:
         raise OSError("no network in tests")
 
-    for name in download.SOURCES:
-        monkeypatch.setitem(download.SOURCES, name, refuse)
+    monkeypatch.setattr(download, "fetch", refuse)
 
 
-def bringing(write: Callable[[Path], object]) -> Callable[[str], None]:
+def bringing(write: Callable[[Path], object]) -> Callable[[Download, str], None]:
     """Return a download that writes a set."""
 
-    def fetch(root: str) -> None:
-        write(Path(root))
+    def fetch(source: Download, folder: str) -> None:
+        write(Path(folder))
+
+    return fetch
+
+
+def archive(url: str, md5: str) -> Callable[[Download, str], None]:
+    """Return the true download, of another archive."""
+
+    def fetch(source: Download, folder: str) -> None:
+        FETCH(Download(1, url=url, md5=md5), folder)
 
     return fetch
 
@@ -58,9 +68,9 @@ def test_what_is_missing_is_said_in_one_line(name: str, tmp_path: Path) -> None:
         load(name, str(tmp_path))
     line = str(caught.value)
     assert "\n" not in line
-    assert LOCATIONS[name].put in line
+    assert files_of(name).put in line
     assert str(tmp_path) in line
-    if name in download.SOURCES:
+    if name in downloadable():
         assert line.endswith("the download failed: no network in tests")
     assert not [p for p in tmp_path.iterdir() if not p.name.endswith(".lock")]
 
@@ -84,8 +94,8 @@ def test_preflight_knows_what_can_be_downloaded(tmp_path: Path) -> None:
 
 def test_preflight_is_light() -> None:
     code = (
-        "import sys; from trainables.data.types.locations import check_dataset_files\n"
-        "import trainables.data.types.roles\n"
+        "import sys; from trainables.data.types.file_check import check_dataset_files\n"
+        "import trainables.data.types.availability\n"
         "check_dataset_files('glyphs', '')\n"
         "print([m for m in ('torch', 'numpy', 'PIL', 'scipy') if m in sys.modules])"
     )
@@ -99,28 +109,28 @@ def test_preflight_is_light() -> None:
 def test_concurrent_processes_download_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def fetch(root: str) -> None:
-        calls.append(root)
+    def fetch(source: Download, folder: str) -> None:
+        calls.append(source.torchvision)
         time.sleep(0.2)
-        disk.mnist(Path(root))
+        disk.mnist(Path(folder))
 
-    monkeypatch.setitem(download.SOURCES, "mnist", fetch)
+    monkeypatch.setattr(download, "fetch", fetch)
     threads = [threading.Thread(target=download.ensure, args=("mnist", str(tmp_path))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(calls) == 1
+    assert calls == ["MNIST"]
     assert len(load("mnist", str(tmp_path)).labelled(Split.TEST_ID)) == 20
     assert sorted(p.name for p in tmp_path.iterdir()) == [".mnist.lock", "MNIST"]
 
 
 def test_a_broken_download_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fetch(root: str) -> None:
-        disk.mnist(Path(root))
+    def fetch(source: Download, folder: str) -> None:
+        disk.mnist(Path(folder))
         raise RuntimeError("File not found or corrupted.\nmore")
 
-    monkeypatch.setitem(download.SOURCES, "mnist", fetch)
+    monkeypatch.setattr(download, "fetch", fetch)
     with pytest.raises(DataFileError, match=r"the download failed: File not found or corrupted\.$"):
         load("mnist", str(tmp_path))
     assert find("mnist", str(tmp_path), "train") is None
@@ -130,7 +140,7 @@ def test_a_download_fills_a_folder_that_is_there(tmp_path: Path, monkeypatch: py
     disk.cifar10(tmp_path)
     (tmp_path / "cifar-10-batches-py" / "data_batch_3").unlink()
     (tmp_path / "cifar-10-batches-py" / "mine.txt").write_text("kept")
-    monkeypatch.setitem(download.SOURCES, "cifar10", bringing(disk.cifar10))
+    monkeypatch.setattr(download, "fetch", bringing(disk.cifar10))
     download.ensure("cifar10", str(tmp_path))
     assert missing("cifar10", str(tmp_path)) == ""
     assert (tmp_path / "cifar-10-batches-py" / "mine.txt").read_text() == "kept"
@@ -167,7 +177,7 @@ def test_an_archive_is_fetched_verified_and_unpacked(
 ) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
-    monkeypatch.setitem(download.SOURCES, "mnist", partial(download._archive, server[0], server[1]))
+    monkeypatch.setattr(download, "fetch", archive(*server))
     download.ensure("mnist", str(folder))
     assert len(load("mnist", str(folder)).labelled(Split.TEST_ID)) == 20
     assert sorted(p.name for p in folder.iterdir()) == [".mnist.lock", "MNIST"], "the archive is not kept"
@@ -183,7 +193,7 @@ def test_another_checksum_or_page_is_refused_and_leaves_nothing(
         (server[0], "0" * 32, r"the download failed: File not found or corrupted\.$"),
         (server[0].replace("set.zip", "gone.zip"), server[1], r"the download failed: .*404.*File not found$"),
     ):
-        monkeypatch.setitem(download.SOURCES, "mnist", partial(download._archive, url, checksum))
+        monkeypatch.setattr(download, "fetch", archive(url, checksum))
         with pytest.raises(DataFileError, match=reason) as caught:
             download.ensure("mnist", str(folder))
         assert "\n" not in str(caught.value)
@@ -194,7 +204,7 @@ def test_a_launch_fetches_before_ray_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """On this machine at once, with its progress in sight; for a cluster, the nodes fetch their own."""
-    monkeypatch.setitem(download.SOURCES, "mnist", bringing(disk.mnist))
+    monkeypatch.setattr(download, "fetch", bringing(disk.mnist))
     plan = resolve(LaunchOptions("aoe_sigma", dataset="mnist", data_dir=str(tmp_path)), "r")
     for address in ("auto", None):
         options = LaunchOptions(address=address)
@@ -208,7 +218,7 @@ def test_a_launch_fetches_before_ray_starts(
 def test_download_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(download.SOURCES, "mnist", bringing(disk.mnist))
+    monkeypatch.setattr(download, "fetch", bringing(disk.mnist))
     assert download.main(["mnist", "--data-dir", str(tmp_path)]) == 0
     assert download.main(["minst", "--data-dir", str(tmp_path)]) == 2
     assert download.main(["ninco", "--data-dir", str(tmp_path)]) == 2
@@ -218,23 +228,29 @@ def test_download_command(
     assert "put the pictures of NINCO's OOD classes into ninco/" in err
 
 
-def test_every_download_has_a_place() -> None:
-    assert set(download.SOURCES) <= set(LOCATIONS)
-    assert {n for n, place in LOCATIONS.items() if place.download} == set(download.SOURCES)
+@pytest.mark.parametrize("name", downloadable())
+def test_a_download_names_a_class_of_torchvision_or_an_archive(name: str) -> None:
+    source = files_of(name).download
+    assert source is not None
+    if source.torchvision:
+        assert issubclass(getattr(datasets, source.torchvision), datasets.VisionDataset)
+    else:
+        assert source.url.startswith(("http://", "https://"))
+        assert re.fullmatch("[0-9a-f]{32}", source.md5)
+        assert source.md5[:8] in files_of(name).source
 
 
-def test_the_page_on_data_knows_every_set_and_its_place() -> None:
-    page = (Path(__file__).resolve().parents[4] / "docs" / "data.md").read_text()
-    for name in {*LOCATIONS, *catalog.DATASETS}:
-        assert f"`{name}`" in page, name
-    for name, place in LOCATIONS.items():
-        folder = "train/<class>" if name == "imagefolder" else place.folders[0]
-        assert folder == "." or f"`{folder}/" in page, name
-    for md5 in re.findall(r'"([0-9a-f]{32})"', Path(download.__file__).read_text()):
-        assert md5[:8] in page
+def test_the_documented_checksums_are_those_of_torchvision() -> None:
+    page = (ROOT / "docs" / "data.md").read_text()
     published = [*datasets.Flowers102._file_dict["image"][1:], datasets.CIFAR10.tgz_md5]
     published += [datasets.CIFAR100.tgz_md5, datasets.Food101._MD5, datasets.DTD._MD5]
     published += [md5 for _, md5 in datasets.OxfordIIITPet._RESOURCES]
     published += [datasets.SVHN.split_list[part][2] for part in ("train", "test")]
     published += [of.resources[0][1] for of in (datasets.MNIST, datasets.FashionMNIST)]
     assert [md5 for md5 in published if md5[:8] not in page] == []
+
+
+def test_a_download_is_by_torchvision_or_of_an_archive() -> None:
+    for wrong in ({}, {"url": "https://x/y.zip"}, {"torchvision": "MNIST", "url": "https://x", "md5": "0"}):
+        with pytest.raises(InputError, match="a class of torchvision, or the url and md5"):
+            Download(1, **wrong)

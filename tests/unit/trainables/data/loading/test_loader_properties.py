@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from tests.unit import disk_formats as disk
 from trainables.data.loading.device_loader import DeviceLoader, OutlierLoader
-from trainables.data.loading.real import _Rule, held_out
+from trainables.data.loading.from_files import held_out
 from trainables.data.loading.stream_loader import StreamLoader, in_order
 from trainables.data.types.benchmark import LabelledImages
+from trainables.data.types.dataset_spec import HoldOut
 from trainables.data.types.lazy_images import ArraySource, LazyImages
 
 quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -89,10 +90,10 @@ def test_held_out_images_are_a_tenth_at_most_and_leave_every_class_something(
     labels: list[int], count: int, first: bool
 ) -> None:
     array = np.array(labels)
-    rows = held_out(array, _Rule(count, first), "x")
+    rows = held_out(array, HoldOut(count, first), "x")
     assert np.array_equal(rows, np.unique(rows)), "sorted, each once"
     assert len(rows) <= max(1, len(array) // 10)
-    assert np.array_equal(rows, held_out(array, _Rule(count, first), "x"))
+    assert np.array_equal(rows, held_out(array, HoldOut(count, first), "x"))
     if first:
         assert np.array_equal(rows, np.arange(len(rows)))
     else:

@@ -15,7 +15,7 @@ from trainables.data.readers.array_readers import read_cifar, read_idx, read_pla
 from trainables.data.readers.image_readers import read, read_folder
 from trainables.data.types.lazy_images import fit
 
-pytestmark = pytest.mark.filterwarnings("ignore::trainables.data.loading.real.MissingDataWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::trainables.data.loading.from_files.MissingDataWarning")
 
 
 class Evil:

@@ -8,18 +8,19 @@ import pytest
 
 from tests.unit import disk_formats as disk
 from trainables.base.errors import DataFileError
+from trainables.data.loading.from_files import MissingDataWarning
 from trainables.data.loading.open_dataset import load
-from trainables.data.loading.real import MissingDataWarning
 from trainables.data.readers.corrupted_files import CORRUPTIONS, corrupted_sets
-from trainables.data.types import catalog
+from trainables.data.types.dataset_info import dataset_info
+from trainables.data.types.datasets import DATASETS
 from trainables.data.types.splits import Split
 
-CIFAR = catalog.get("cifar10")
+CIFAR = dataset_info("cifar10")
 
 
 def test_severities_are_the_rows_of_the_published_files(tmp_path: Path) -> None:
     labels = disk.cifar_c(tmp_path, "CIFAR-10-C", (*CORRUPTIONS, "speckle_noise", "saturate"), 7)
-    sets = corrupted_sets(CIFAR, str(tmp_path))
+    sets = corrupted_sets(DATASETS["cifar10"], CIFAR, str(tmp_path))
     assert list(sets)[:6] == [*(f"gaussian_noise/{k}" for k in range(1, 6)), "shot_noise/1"]
     assert len(sets) == 75, "the hold-out corruptions of test images are not opened"
     whole = np.load(tmp_path / "CIFAR-10-C" / "fog.npy")
@@ -35,7 +36,7 @@ def test_severities_are_the_rows_of_the_published_files(tmp_path: Path) -> None:
 def test_they_travel_as_names_not_as_pixels(tmp_path: Path) -> None:
     disk.cifar_c(tmp_path, "CIFAR-10-C", CORRUPTIONS[:1], 50)
     with pytest.warns(UserWarning, match="the mean over the others is not mCE"):
-        sets = corrupted_sets(CIFAR, str(tmp_path))
+        sets = corrupted_sets(DATASETS["cifar10"], CIFAR, str(tmp_path))
     data = sets["gaussian_noise/3"]
     first = np.asarray(data.images)
     sent = pickle.dumps(data)
@@ -56,12 +57,12 @@ def test_the_benchmark_carries_them(tmp_path: Path) -> None:
 def test_labels_of_one_severity_will_do(tmp_path: Path) -> None:
     labels = disk.cifar_c(tmp_path, "CIFAR-10-C", CORRUPTIONS, 3)
     np.save(tmp_path / "CIFAR-10-C" / "labels.npy", labels)
-    assert corrupted_sets(CIFAR, str(tmp_path))["snow/4"].labels.tolist() == [0, 1, 2]
+    assert corrupted_sets(DATASETS["cifar10"], CIFAR, str(tmp_path))["snow/4"].labels.tolist() == [0, 1, 2]
 
 
 def test_nothing_there_is_nothing(tmp_path: Path) -> None:
-    assert corrupted_sets(CIFAR, str(tmp_path)) == {}
-    assert corrupted_sets(catalog.get("mnist"), str(tmp_path)) == {}
+    assert corrupted_sets(DATASETS["cifar10"], CIFAR, str(tmp_path)) == {}
+    assert corrupted_sets(DATASETS["mnist"], dataset_info("mnist"), str(tmp_path)) == {}
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_files_that_are_refused(name: str, array: np.ndarray, reason: str, tmp_p
     disk.cifar_c(tmp_path, "CIFAR-10-C", CORRUPTIONS, 2)
     np.save(tmp_path / "CIFAR-10-C" / f"{name}.npy", array, allow_pickle=True)
     with pytest.raises(DataFileError, match=reason) as caught:
-        corrupted_sets(CIFAR, str(tmp_path))
+        corrupted_sets(DATASETS["cifar10"], CIFAR, str(tmp_path))
     assert f"{name}.npy" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -100,7 +101,7 @@ def test_mutated_arrays_load_right_or_are_refused(tmp_path: Path) -> None:
         for _ in range(30):
             path.write_bytes(disk.mutated(whole, rng))
             try:
-                data = corrupted_sets(CIFAR, str(tmp_path))["fog/5"]
+                data = corrupted_sets(DATASETS["cifar10"], CIFAR, str(tmp_path))["fog/5"]
                 assert np.asarray(data.images).shape == (1, 3, 32, 32)
                 assert 0 <= data.labels[0] < 10
             except DataFileError as error:
@@ -115,13 +116,13 @@ def test_mutated_arrays_load_right_or_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("kind", "name"), [("", "gaussian_noise"), ("blur", "motion_blur")])
 def test_tiny_imagenet_c_folders(kind: str, name: str, tmp_path: Path) -> None:
-    info = catalog.get("tiny-imagenet")
+    info = dataset_info("tiny-imagenet")
     wnids = disk.wnids(200)
     for severity in range(1, 6):
         folder = tmp_path / "Tiny-ImageNet-C" / kind / name / str(severity)
         disk.tree(folder, wnids, 1, seed=severity, suffix=".JPEG", width=64, height=64)
     with pytest.warns(UserWarning, match="lacks"):
-        sets = corrupted_sets(info, str(tmp_path), wnids)
+        sets = corrupted_sets(DATASETS[info.name], info, str(tmp_path), wnids)
     assert list(sets) == [f"{name}/{k}" for k in range(1, 6)]
     data = sets[f"{name}/2"]
     assert sorted(data.labels) == list(range(200))
@@ -133,7 +134,7 @@ def test_tiny_imagenet_c_folders(kind: str, name: str, tmp_path: Path) -> None:
     # files of the task's size pass unscaled
     assert np.array_equal(data.images[at].transpose(1, 2, 0), np.asarray(Image.open(path)))
     with pytest.raises(DataFileError, match="other class folders than tiny-imagenet's train"):
-        corrupted_sets(info, str(tmp_path), [*wnids[:-1], "n99999999"])
+        corrupted_sets(DATASETS[info.name], info, str(tmp_path), [*wnids[:-1], "n99999999"])
     (folder / wnids[0] / f"{wnids[0]}_0.JPEG").unlink()
     with pytest.raises(DataFileError, match="holds no picture"):
-        corrupted_sets(info, str(tmp_path), wnids)
+        corrupted_sets(DATASETS[info.name], info, str(tmp_path), wnids)

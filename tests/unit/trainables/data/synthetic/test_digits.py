@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from trainables.base.errors import InputError
-from trainables.data.loading.open_dataset import LOADERS, fingerprint, fingerprint_images, load
+from trainables.data.loading.open_dataset import fingerprint, fingerprint_images, load
 from trainables.data.synthetic.digits import jigsaw
-from trainables.data.types import catalog
 from trainables.data.types.benchmark import Benchmark, LabelledImages
+from trainables.data.types.dataset_info import dataset_info
 from trainables.data.types.splits import SEARCH_SPLITS, Split
 
 NAMES = ("digits", "digits-open")
@@ -152,7 +152,7 @@ def test_every_set_is_well_formed(name: str) -> None:
             if "ood" in split.value:
                 assert (data.labels == -1).all(), of
             else:
-                assert set(data.labels) == set(range(catalog.get(name).num_classes)), of
+                assert set(data.labels) == set(range(dataset_info(name).num_classes)), of
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -170,7 +170,7 @@ def test_names_of_the_sets(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_catalog_has_mean_and_std_of_the_training_images(name: str) -> None:
     x = images(name, Split.TRAIN).astype(np.float64)
-    info = catalog.get(name)
+    info = dataset_info(name)
     assert (info.mean, info.std) == ((round(x.mean(), 4),), (round(x.std(), 4),))
 
 
@@ -244,10 +244,6 @@ def test_fingerprint_tells_contents_apart() -> None:
 def test_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(InputError, match="unknown dataset 'digts'; did you mean digits"):
         load("digts")
-
-
-def test_every_data_set_has_a_loader() -> None:
-    assert set(LOADERS) == set(catalog.DATASETS)
 
 
 def test_search_copy_carries_no_test_image() -> None:

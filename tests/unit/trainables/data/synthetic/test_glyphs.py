@@ -9,9 +9,9 @@ import pytest
 from trainables.data.loading.open_dataset import fingerprint
 from trainables.data.synthetic import glyph_images, glyphs
 from trainables.data.synthetic.glyph_images import draw
-from trainables.data.types import catalog
 from trainables.data.types.benchmark import Benchmark
-from trainables.data.types.roles import ROLES
+from trainables.data.types.dataset_info import dataset_info
+from trainables.data.types.datasets import DATASETS
 from trainables.data.types.splits import SEARCH_SPLITS, Split
 
 SMALL = glyphs.Sizes(train=1000, test=200, ood=100)
@@ -33,7 +33,8 @@ def letters(count: int = 500, key: str = "x") -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_it_has_every_role(benchmark: Benchmark) -> None:
-    roles = ROLES["glyphs"]
+    roles = DATASETS["glyphs"].roles
+    assert roles is not None
     assert set(benchmark.sets(Split.TEST_OOD_NEAR)) == set(roles.near)
     assert set(benchmark.sets(Split.TEST_OOD_FAR)) == set(roles.far)
     assert set(benchmark.sets(Split.VAL_OOD)) == set(roles.validation)
@@ -48,7 +49,7 @@ def test_it_has_every_role(benchmark: Benchmark) -> None:
 
 
 def test_unseen_characters_are_unseen() -> None:
-    assert len(glyphs.LETTERS) == catalog.get("glyphs").num_classes == len(set(glyphs.LETTERS))
+    assert len(glyphs.LETTERS) == dataset_info("glyphs").num_classes == len(set(glyphs.LETTERS))
     assert not set(glyphs.LETTERS) & set("".join(glyphs.UNSEEN.values()))
     assert set(glyphs.UNSEEN) == {"letters", "numerals", "textures"}
 
@@ -73,7 +74,7 @@ def test_every_block_is_balanced() -> None:
 
 
 def test_catalogue_has_mean_and_std(benchmark: Benchmark) -> None:
-    info = catalog.get("glyphs")
+    info = dataset_info("glyphs")
     unit = benchmark.labelled(Split.TRAIN).images / 255.0
     assert unit.mean(axis=(0, 2, 3)) == pytest.approx(info.mean, abs=0.02)
     assert unit.std(axis=(0, 2, 3)) == pytest.approx(info.std, abs=0.02)

@@ -12,7 +12,7 @@ from trainables.base.errors import InputError
 from trainables.data.loading.open_dataset import load
 from trainables.data.readers.corrupted_files import CORRUPTIONS
 from trainables.data.synthetic import corruptions_imagenet, regenerated
-from trainables.data.synthetic.digits import build as build_digits
+from trainables.data.synthetic.digits import load as load_digits
 from trainables.data.synthetic.regenerated import with_corruptions
 from trainables.data.types.availability import EXTRA, evaluation_sets, regenerated_count
 from trainables.data.types.benchmark import Benchmark, LabelledImages
@@ -20,7 +20,7 @@ from trainables.data.types.lazy_images import ArraySource, LazyImages, NpySource
 from trainables.data.types.splits import DatasetInfo, Origin, Split
 from tuner.execution import remote_tasks
 
-pytestmark = pytest.mark.filterwarnings("ignore::trainables.data.loading.real.MissingDataWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::trainables.data.loading.from_files.MissingDataWarning")
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_what_cannot_be_made_is_left_out_with_the_reason(
 
 
 def test_digits_have_their_own() -> None:
-    digits = build_digits("digits")
+    digits = load_digits("digits")
     assert digits.corrupted is Origin.OWN
     assert with_corruptions(digits) is digits
 

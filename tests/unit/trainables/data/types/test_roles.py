@@ -5,10 +5,10 @@ import pytest
 
 from trainables.data.synthetic import made_ood
 from trainables.data.synthetic.glyphs import UNSEEN
-from trainables.data.types import catalog
 from trainables.data.types.benchmark import LabelledImages
-from trainables.data.types.locations import LOCATIONS
-from trainables.data.types.roles import NOISES, ROLES, TRANSFORMS
+from trainables.data.types.datasets import DATASETS
+from trainables.data.types.made_sets import NOISES, TRANSFORMS
+from trainables.data.types.ood_sets import names_with_files
 
 
 def base(n: int = 12, side: int = 8, channels: int = 3, classes: int = 3) -> LabelledImages:
@@ -20,14 +20,11 @@ def made(name: str, data: LabelledImages) -> np.ndarray:
     return made_ood.validation_sets("toy", (name,), data)[name].images
 
 
-def test_every_data_set_has_roles() -> None:
-    assert set(ROLES) == set(catalog.DATASETS) - {"digits", "digits-open"}
-
-
-@pytest.mark.parametrize("name", list(ROLES))
+@pytest.mark.parametrize("name", [spec.name for spec in DATASETS if spec.roles])
 def test_roles_are_known_and_disjoint_and_leave_search_nothing_of_the_test(name: str) -> None:
-    roles = ROLES[name]
-    known = set(LOCATIONS) | set(NOISES) | (set(UNSEEN) if name == "glyphs" else set())
+    roles = DATASETS[name].roles
+    assert roles is not None
+    known = set(names_with_files()) | set(NOISES) | (set(UNSEEN) if name == "glyphs" else set())
     assert set(roles.tested) <= known
     assert len(set(roles.tested)) == len(roles.tested)
     assert name not in roles.tested
@@ -37,7 +34,9 @@ def test_roles_are_known_and_disjoint_and_leave_search_nothing_of_the_test(name:
 
 
 def test_cifar10_and_food101_have_the_eight_sets_of_their_papers() -> None:
-    cifar, food = ROLES["cifar10"], ROLES["food101"]
+    cifar, food = DATASETS["cifar10"].roles, DATASETS["food101"].roles
+    assert cifar is not None
+    assert food is not None
     assert {*cifar.near, *cifar.far} == {
         "dtd", "lsun-crop", "lsun-resize", "tiny-imagenet-crop", "tiny-imagenet-resize", "gaussian", "uniform",
         "fooling",

@@ -7,7 +7,7 @@ import pytest
 
 import search_spaces
 from trainables.base.errors import InputError
-from trainables.data.types.catalog import DATASETS
+from trainables.data.types.datasets import DATASETS
 from trainables.evaluation.metrics import presets
 from trainables.evaluation.metrics.protocol import DETECTOR_NAMES, GROUPS, SIDES, Protocol, from_fields
 from tuner.base.errors import UsageError
@@ -16,22 +16,20 @@ from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import Plan, from_dict, to_dict
 from tuner.planning.resolve import resolve
 
-NAMES = ("quick", "standard", "full", "autoattack")
-
 
 def plan(study: str = "aoe_sigma", **changes: str) -> Plan:
     return resolve(LaunchOptions(study, **changes), "run")
 
 
-@pytest.mark.parametrize("dataset", DATASETS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dataset", DATASETS.names)
+@pytest.mark.parametrize("name", presets.NAMES)
 def test_every_protocol_suits_every_data_set(name: str, dataset: str) -> None:
     protocol = presets.named(name, dataset, "energy")
     assert (protocol.name, protocol.score) == (name, "energy")
 
 
 def test_what_they_measure() -> None:
-    quick, standard, full, auto = (presets.named(name, "cifar10") for name in NAMES)
+    quick, standard, full, auto = (presets.named(name, "cifar10") for name in presets.NAMES)
     assert not any("robust" in group or group == "corrupted" for group in quick.groups)
     assert (standard.groups, standard.ood_sides) == (GROUPS, SIDES)
     assert standard.robust_epsilons == standard.ood_epsilons == (8 / 255,)
@@ -42,6 +40,17 @@ def test_what_they_measure() -> None:
     for cheap in (quick, standard, full):
         assert cheap.auto_attack_epsilons == ()
     assert presets.named("standard", "digits").robust_epsilons == (0.15, 0.2)
+
+
+def test_a_data_set_without_a_spec_has_no_radii_by_default() -> None:
+    with pytest.raises(InputError, match="unknown dataset 'cifar11'; did you mean cifar10"):
+        presets.fields_of("standard", "cifar11")
+    for spec in DATASETS:
+        fields = presets.fields_of("standard", spec.name)
+        assert (fields["robust_epsilons"], fields["ood_epsilons"]) == (
+            spec.robust_epsilons,
+            spec.ood_epsilons,
+        )
 
 
 def test_wrong_protocols_are_refused_in_one_line() -> None:

@@ -11,20 +11,21 @@ from PIL import Image
 
 from tests.unit import disk_formats as disk
 from trainables.base.errors import DataFileError
-from trainables.data.loading import real
+from trainables.data.loading import from_files
 from trainables.data.loading.open_dataset import fingerprint, load
 from trainables.data.readers.image_readers import read
-from trainables.data.types import catalog
 from trainables.data.types.benchmark import Benchmark
+from trainables.data.types.dataset_info import dataset_info
+from trainables.data.types.dataset_spec import HoldOut
+from trainables.data.types.datasets import DATASETS
 from trainables.data.types.lazy_images import fit
-from trainables.data.types.roles import ROLES
 from trainables.data.types.splits import SEARCH_SPLITS, Split
 
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", real.MissingDataWarning)
+        warnings.simplefilter("ignore", from_files.MissingDataWarning)
         yield
 
 
@@ -114,16 +115,18 @@ def test_every_set_is_well_formed(name: str, tmp_path: Path) -> None:
             ood = "ood" in split.value
             assert (data.labels.min() == -1) == ood
             assert data.labels.max() < info.num_classes
-    assert set(benchmark.sets(Split.VAL_OOD)) == set(ROLES[name].validation)
+    assert set(benchmark.sets(Split.VAL_OOD)) == set(DATASETS[name].roles.validation)
     assert set(benchmark.for_search().parts) == SEARCH_SPLITS
     assert set(np.unique(benchmark.labelled(Split.TRAIN).labels)) == set(range(info.num_classes))
 
 
 @pytest.mark.parametrize("name", ["food101", "imagenet"])
 def test_large_pictures_make_a_benchmark(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(real, "IN_MEMORY_BYTES", 0)
-    first = real._first
-    monkeypatch.setattr(real, "_first", lambda data, n: first(data, 5))  # made sets of 5 images are quick
+    monkeypatch.setattr(from_files, "IN_MEMORY_BYTES", 0)
+    first = from_files._first
+    monkeypatch.setattr(
+        from_files, "_first", lambda data, n: first(data, 5)
+    )  # made sets of 5 images are quick
     disk.ID_SETS[name](tmp_path)
     benchmark = load(name, str(tmp_path), search_only=True)
     assert set(benchmark.parts) == SEARCH_SPLITS
@@ -137,13 +140,13 @@ def test_large_pictures_make_a_benchmark(name: str, tmp_path: Path, monkeypatch:
 def test_stratified_hold_out_by_hand() -> None:
     """60 of class 0, 30 of 1, 11 of 2; a tenth of 101 is 10: shares 5.94, 2.97, 1.09, so 6, 3 and 1."""
     labels = np.repeat([0, 1, 2], [60, 30, 11])
-    rows = real.held_out(labels, real._Rule(), "toy")
+    rows = from_files.held_out(labels, HoldOut(), "toy")
     assert np.bincount(labels[rows]).tolist() == [6, 3, 1]
-    assert np.array_equal(rows, real.held_out(labels, real._Rule(), "toy"))
-    assert not np.array_equal(rows, real.held_out(labels, real._Rule(), "other"))
-    assert len(real.held_out(labels, real._Rule(count=4), "toy")) == 4
-    assert real.held_out(labels, real._Rule(count=4, first=True), "toy").tolist() == [0, 1, 2, 3]
-    lonely = real.held_out(np.arange(20), real._Rule(), "toy")
+    assert np.array_equal(rows, from_files.held_out(labels, HoldOut(), "toy"))
+    assert not np.array_equal(rows, from_files.held_out(labels, HoldOut(), "other"))
+    assert len(from_files.held_out(labels, HoldOut(count=4), "toy")) == 4
+    assert from_files.held_out(labels, HoldOut(count=4, first=True), "toy").tolist() == [0, 1, 2, 3]
+    lonely = from_files.held_out(np.arange(20), HoldOut(), "toy")
     assert len(lonely) == 0, "a class of one image stays in training"
 
 
@@ -201,7 +204,7 @@ def test_pictures_of_every_mode_become_rgb(mode: str, tmp_path: Path) -> None:
 def test_ood_sets_take_their_roles_and_the_missing_are_named(tmp_path: Path) -> None:
     disk.cifar10(tmp_path)
     fetch = r"8 OOD test sets not in .*trainables.data.download .* dtd .* cifar100 svhn --data-dir"
-    with pytest.warns(real.MissingDataWarning, match=fetch):
+    with pytest.warns(from_files.MissingDataWarning, match=fetch):
         bare = load("cifar10", str(tmp_path))
     assert set(bare.sets(Split.TEST_OOD_FAR)) == {"gaussian", "uniform"}
     assert len(bare.notes) == 1
@@ -236,7 +239,7 @@ def test_food_has_its_eight_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         write(tmp_path)
     disk.mnist(tmp_path)
     disk.cifar10(tmp_path)
-    splits = real._ood_splits(catalog.get("food101"), str(tmp_path), 1.0)
+    splits = from_files._ood_splits(DATASETS["food101"], dataset_info("food101"), str(tmp_path))
     sizes = {of: len(data) for sets in splits.values() for of, data in sets.items()}
     assert sizes == {
         "dtd": 6, "flowers102": 4, "oxford-pet": 3,
@@ -294,7 +297,7 @@ def test_readers_agree_with_torchvision(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_imagefolder_counts_its_classes_and_may_say_its_size(tmp_path: Path) -> None:
     disk.imagefolder(tmp_path)
-    assert catalog.get("imagefolder", str(tmp_path)).num_classes == 3
+    assert dataset_info("imagefolder", str(tmp_path)).num_classes == 3
     (tmp_path / "dataset.json").write_text('{"side": 16, "channels": 1, "mean": [0.4], "std": [0.2]}')
     benchmark = load("imagefolder", str(tmp_path))
     assert benchmark.info.shape == (1, 16, 16)
@@ -312,4 +315,4 @@ def test_imagefolder_counts_its_classes_and_may_say_its_size(tmp_path: Path) -> 
     ):
         (tmp_path / "dataset.json").write_text(bad)
         with pytest.raises(DataFileError, match=r"dataset\.json"):
-            catalog.get("imagefolder", str(tmp_path))
+            dataset_info("imagefolder", str(tmp_path))

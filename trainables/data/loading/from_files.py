@@ -1,4 +1,4 @@
-"""Assemble a benchmark from files: splits, validation hold-out, OOD roles, corrupted test sets. No torch.
+"""Load a data set from files: splits, validation hold-out, OOD sets, corrupted test sets. No torch.
 
 Validation images are held out of the training images: the first 1024 for CIFAR (the convention of DyART and of
 robust-training code), else a stratified draw of a fixed seed; never more than a tenth. The official test set
@@ -6,7 +6,6 @@ robust-training code), else a stratified draw of a fixed seed; never more than a
 """
 
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +17,14 @@ from trainables.data.readers.image_readers import Pictures, read, read_folder
 from trainables.data.synthetic.corruptions_imagenet import MANIFEST
 from trainables.data.synthetic.hold_out import hold_out_corruptions
 from trainables.data.synthetic.made_ood import noise_set, validation_sets
-from trainables.data.types import catalog
-from trainables.data.types.availability import lacking_line, missing_ood, regenerated_line
+from trainables.data.types.availability import lacking_line, missing_ood, published_folder, regenerated_line
 from trainables.data.types.benchmark import Benchmark, LabelledImages
+from trainables.data.types.dataset_info import dataset_info
+from trainables.data.types.dataset_spec import DatasetSpec, HoldOut
+from trainables.data.types.datasets import DATASETS
+from trainables.data.types.file_check import class_folders, find, local
 from trainables.data.types.lazy_images import LazyImages
-from trainables.data.types.locations import class_folders, find, local, published_folder
-from trainables.data.types.roles import NOISE_N, NOISES, ROLES
+from trainables.data.types.made_sets import NOISE_N, NOISES
 from trainables.data.types.splits import DatasetInfo, Origin, Split
 
 Array = np.ndarray
@@ -36,35 +37,7 @@ class MissingDataWarning(UserWarning):
     """Some OOD sets of a data set are not on disk and are left out."""
 
 
-@dataclass(frozen=True)
-class _Rule:
-    """How validation images are held out of training.
-
-    Attributes:
-        count: how many, at most a tenth of all; 0: a tenth.
-        first: the first ones in file order instead of a stratified draw.
-        crop: share of the covered picture's side that is kept.
-    """
-
-    count: int = 0
-    first: bool = False
-    crop: float = 1.0
-
-
-_RULES: dict[str, _Rule] = {
-    "cifar10": _Rule(1024, first=True),
-    "cifar100": _Rule(1024, first=True),
-    "mnist": _Rule(5000),
-    "fashion-mnist": _Rule(5000),
-    "svhn": _Rule(5000),
-    "food101": _Rule(5050),
-    "tiny-imagenet": _Rule(),
-    "imagenet": _Rule(10_000, crop=0.875),  # 224 of 256, as in every published evaluation
-    "imagefolder": _Rule(),
-}
-
-
-def build(name: str, data_dir: str, search_only: bool = False) -> Benchmark:
+def load(name: str, data_dir: str, search_only: bool = False) -> Benchmark:
     """Return a data set read from files; the ID set is downloaded first if it is missing and can be.
 
     Images are uint8 (n, c, h, w), in memory if all splits together fit into `IN_MEMORY_BYTES`, else lazy
@@ -81,37 +54,34 @@ def build(name: str, data_dir: str, search_only: bool = False) -> Benchmark:
             damaged or in another format.
     """
     ensure(name, local(name, data_dir))
-    info = catalog.get(name, data_dir)
-    rule = _RULES[name]
+    spec, info = DATASETS[name], dataset_info(name, data_dir)
     train = read(name, data_dir, "train", info.num_classes)
     order = np.arange(len(train.labels))
-    held = held_out(train.labels, rule, name)
+    held = held_out(train.labels, spec.hold_out, name)
     rest = np.setdiff1d(order, held)
     if train.sorted:
         rest, held = _mixed(rest, name, "train"), _mixed(held, name, "val_id")
     parts: dict[Split, dict[str, LabelledImages]] = {
-        Split.TRAIN: {"id": _images(train, info, rest, rule.crop)},
-        Split.VAL_ID: {"id": _images(train, info, held, rule.crop)},
+        Split.TRAIN: {"id": _images(train, info, rest, spec.crop)},
+        Split.VAL_ID: {"id": _images(train, info, held, spec.crop)},
     }
     corrupted: dict[str, LabelledImages] = {}
     notes: list[str] = []
     if not search_only:
         test = read(name, data_dir, "test", info.num_classes)
-        parts[Split.TEST_ID] = {"id": _images(test, info, _rows(test, name, "test"), rule.crop)}
-        parts |= _ood_splits(info, data_dir, rule.crop)
-        lacking = missing_ood(ROLES[name].tested, name, data_dir)
+        parts[Split.TEST_ID] = {"id": _images(test, info, _rows(test, name, "test"), spec.crop)}
+        parts |= _ood_splits(spec, info, data_dir)
+        lacking = missing_ood(spec.roles.tested, name, data_dir) if spec.roles else []
         if lacking:
             notes.append(lacking_line(name, lacking, data_dir))
             warnings.warn(notes[-1], MissingDataWarning, stacklevel=2)
-        folder = find(name, data_dir, "train")
-        known = class_folders(folder / "train") if folder and name in ("imagenet", "tiny-imagenet") else None
-        corrupted = corrupted_sets(info, data_dir, known)
+        corrupted = corrupted_sets(spec, info, data_dir, _class_names(spec, data_dir))
         notes += _corrupted_notes(info, data_dir, corrupted)
     if sum(_bytes(data) for sets in parts.values() for data in sets.values()) <= IN_MEMORY_BYTES:
         parts = {split: {of: in_memory(data) for of, data in sets.items()} for split, sets in parts.items()}
     validation, large = parts[Split.VAL_ID]["id"], info.shape[-1] > 64
     base = _first(validation, 256 if large else 1024)
-    parts[Split.VAL_OOD] = validation_sets(name, _validation_names(name, info), base)
+    parts[Split.VAL_OOD] = validation_sets(name, _validation_names(spec, info), base)
     parts[Split.VAL_CORRUPTED] = hold_out_corruptions(name, _first(base, 128 if large else 1024))
     if not corrupted:
         return Benchmark(info, parts, notes=tuple(notes))
@@ -121,7 +91,7 @@ def build(name: str, data_dir: str, search_only: bool = False) -> Benchmark:
     return Benchmark(info, parts, corrupted=origin, notes=tuple(notes))
 
 
-def held_out(labels: Array, rule: _Rule, name: str) -> Array:
+def held_out(labels: Array, rule: HoldOut, name: str) -> Array:
     """Return the sorted rows of the validation images.
 
     A stratified draw takes from each class its share, rounded so that the sum is right, and leaves every
@@ -147,8 +117,20 @@ def in_memory(data: LabelledImages) -> LabelledImages:
     return LabelledImages(np.asarray(data.images), data.labels)
 
 
-def _ood_splits(info: DatasetInfo, data_dir: str, crop: float) -> dict[Split, dict[str, LabelledImages]]:
-    roles = ROLES[info.name]
+def _class_names(spec: DatasetSpec, data_dir: str) -> list[str] | None:
+    """Return the training set's class folders, which a corrupted test set in folders must have too."""
+    folder = find(spec.name, data_dir, "train")
+    if folder is None or spec.corrupted is None or spec.corrupted.layout != "folders":
+        return None
+    return class_folders(folder / "train")
+
+
+def _ood_splits(
+    spec: DatasetSpec, info: DatasetInfo, data_dir: str
+) -> dict[Split, dict[str, LabelledImages]]:
+    roles = spec.roles
+    if roles is None:
+        return {}
     by_split = {
         Split.TEST_OOD_NEAR: roles.near,
         Split.TEST_OOD_FAR: roles.far,
@@ -161,13 +143,13 @@ def _ood_splits(info: DatasetInfo, data_dir: str, crop: float) -> dict[Split, di
             if name in NOISES:
                 sets[name] = noise_set(info.name, name, NOISE_N, info.shape)
             elif find(name, data_dir, "test") is not None:
-                sets[name] = _ood(read(name, data_dir, "test"), info, name, crop)
+                sets[name] = _ood(read(name, data_dir, "test"), info, name, spec.crop)
         splits[split] = sets
-    if info.name == "imagefolder":
+    if roles.folders:
         for split, group in ((Split.TEST_OOD_NEAR, "near"), (Split.TEST_OOD_FAR, "far")):
             folder = Path(data_dir).expanduser() / "ood" / group
             for name in class_folders(folder) if folder.is_dir() else ():
-                splits[split][name] = _ood(read_folder(folder / name), info, name, crop)
+                splits[split][name] = _ood(read_folder(folder / name), info, name, spec.crop)
     return {split: sets for split, sets in splits.items() if sets}
 
 
@@ -213,9 +195,10 @@ def _first(data: LabelledImages, n: int) -> LabelledImages:
     return LabelledImages(np.asarray(data.images[:n]), data.labels[:n])
 
 
-def _validation_names(name: str, info: DatasetInfo) -> tuple[str, ...]:
-    grey = info.shape[0] == 1
-    return tuple(v for v in ROLES[name].validation if not (grey and v == "rgb_shifted"))
+def _validation_names(spec: DatasetSpec, info: DatasetInfo) -> tuple[str, ...]:
+    grey = info.shape[0] == 1  # has no channels to shift
+    names = spec.roles.validation if spec.roles else ()
+    return tuple(name for name in names if not (grey and name == "rgb_shifted"))
 
 
 def _bytes(data: LabelledImages) -> int:

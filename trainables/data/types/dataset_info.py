@@ -1,0 +1,60 @@
+"""Look up a data set's classes, shape, mean and std; of `imagefolder` they are read from its folder. No torch."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+from trainables.base.errors import DataFileError
+from trainables.data.types.datasets import DATASETS
+from trainables.data.types.file_check import class_folders
+from trainables.data.types.splits import DatasetInfo
+
+
+def dataset_info(name: str, data_dir: str = "") -> DatasetInfo:
+    """Return what is known of a data set without opening its images.
+
+    Args:
+        data_dir: of a data set whose spec has no number of classes (`imagefolder`), the class folders below `train/`
+            are counted here, and an optional `dataset.json` beside `train/` may give "side" (pixels, default 64),
+            "channels" (1 or 3), "mean" and "std". Without a folder its number of classes is 0.
+
+    Raises:
+        InputError: an unknown name; the nearest known one is suggested.
+        DataFileError: `imagefolder` without two class folders, or a `dataset.json` that says something else.
+    """
+    info = DATASETS[name].info
+    counted = info.num_classes == 0 and data_dir
+    return _counted(info, Path(data_dir).expanduser()) if counted else info
+
+
+def _counted(info: DatasetInfo, root: Path) -> DatasetInfo:
+    classes = len(class_folders(root / "train"))
+    if classes < 2:
+        raise DataFileError(f"{root / 'train'} has {classes} class folders; a classifier needs 2 at least")
+    info = replace(info, num_classes=classes)
+    path = root / "dataset.json"
+    if not path.is_file():
+        return info
+    try:
+        given = json.loads(path.read_text())
+        side, channels = int(given.pop("side", 64)), int(given.pop("channels", 3))
+        mean, std = (
+            tuple(float(v) for v in given.pop(key, default[:channels]))
+            for key, default in (("mean", info.mean), ("std", info.std))
+        )
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise DataFileError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    fits = (
+        not given
+        and 4 <= side <= 4096
+        and channels in (1, 3)
+        and len(mean) == len(std) == channels
+        and all(math.isfinite(m) for m in mean)
+        and all(0 < s < math.inf for s in std)
+    )
+    if not fits:
+        raise DataFileError(
+            f"{path} may give side (4 to 4096), channels (1 or 3), mean and std (one number per channel, std > 0)"
+        )
+    return replace(info, shape=(channels, side, side), mean=mean, std=std)
