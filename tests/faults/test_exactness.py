@@ -32,7 +32,7 @@ SOME = (
     at(WRITE, "kill-all", "0000/epoch-0002", after=True),  # written and not reported
     at(ROWS, "kill", call=6, after=True),  # the epoch is written and not committed
     at("tuner.execution.remote_tasks:evaluate_checkpoint", "kill-all", call=2),
-    at("tuner.commands.run:write_report", "kill", after=True),
+    at("tuner.commands.publishing:write_report", "kill", after=True),
 )
 #: The rest.
 OTHERS = (
@@ -58,7 +58,7 @@ OTHERS = (
     at(WRITE, "kill-all", "confirm-0001/epoch-0003", after=True),
     at(FINISH, "kill", after=True),
     at(NOTE, "kill", "evaluation/confirm", call=2),
-    at("tuner.commands.run:log_winner", "kill", after=True),
+    at("tuner.commands.publishing:log_winner", "kill", after=True),
     at("tuner.store.run_folder:RunFolder.update", "kill", "True"),  # all done, and not said so
     at("tuner.tracking.tracker:Tracker.close", "kill"),
 )

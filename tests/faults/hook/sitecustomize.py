@@ -49,9 +49,9 @@ EVENTS = (
     "tuner.execution.controller:Controller.prepare",
     "tuner.store.run_folder:RunFolder.create",
     "tuner.store.run_folder:RunFolder.update",
-    "tuner.commands.run:Service._stages",
-    "tuner.commands.run:write_report",
-    "tuner.commands.run:log_winner",
+    "tuner.commands.stages:run_stages",
+    "tuner.commands.publishing:write_report",
+    "tuner.commands.publishing:log_winner",
     "tuner.tracking.tracker:Tracker.close",
 )
 FOLDER = Path(os.environ.get("FAULTS_DIR", "/nonexistent"))

@@ -1,0 +1,166 @@
+"""The results of a launch: gathered, written as a report, sent to MLflow with the winner's model, and printed."""
+
+import contextlib
+import io
+import itertools
+from dataclasses import asdict, replace
+
+from tuner.analysis.results import StudyResult
+from tuner.base.errors import StudyFailed
+from tuner.base.records import State, TrialRecord
+from tuner.commands.session import Session
+from tuner.execution.controller import Controller
+from tuner.planning import cost_history
+from tuner.report.build import write_report
+from tuner.search.budget import Usage
+from tuner.tracking.mlflow_uris import ui_command, ui_links
+from tuner.tracking.model_registry import log_winner
+
+COMPARED = 5  # runs behind the printed comparison link
+
+
+def publish(session: Session, controller: Controller, failure: str) -> int:
+    """Publish the results of the stages that have run and return the exit status, 1 if trials had problems.
+
+    Args:
+        failure: why the study has failed, "" if it has not; then the report is written whatever the plan says.
+
+    Raises:
+        StudyFailed: of `failure`, once everything is published.
+        Interrupted: before the answer is printed; a resume makes up for it.
+    """
+    session.timings |= controller.timings
+    session.retention.sweep(controller.records(), controller.superseded(), controller.evaluations.metrics())
+    result = study_result(session, controller)
+    session.folder.write_json(cost_history.FILE, cost_history.to_json(session.plan, result.records))
+    if "report" in session.plan.stages or failure:
+        session.stage("report")
+        result = _report(session, controller, result)
+    if not session.tracker.flush(0):
+        session.retention.samples(controller.records())
+    session.signals.check()  # so late only the report is left to a resume
+    _print(session, controller, result, failure)
+    if failure:
+        raise StudyFailed(failure)
+    if controller.problems:
+        session.failure = controller.problems[0]
+        return 1
+    running = any(record.state is State.RUNNING for record in controller.records())
+    finished = "report" in session.plan.stages and not running
+    session.folder.update(finished=finished, links=dict(result.links))
+    return 0
+
+
+def _print(session: Session, controller: Controller, result: StudyResult, failure: str) -> None:
+    problems = (
+        controller.problems,
+        controller.remarks,
+        result.test_data,
+        session.retention.problems,
+        session.tracker.problems,
+    )
+    for problem in itertools.chain(*problems):
+        session.console.note(problem)
+    session.console.answer(result, session.folder.local)
+    if failure:
+        session.console.note(failure)
+
+
+def study_result(session: Session, controller: Controller) -> StudyResult:
+    """Return everything that is known of the study as one value."""
+    best = controller.best()
+    records = controller.records()
+    return StudyResult(
+        plan=session.plan,
+        records=records,
+        tests=controller.evaluations.metrics(),
+        remarks=controller.evaluations.remarks(),
+        best=best,
+        feasible=frozenset(r.key for r in records if controller.feasible(r)),
+        pareto=controller.pareto(),
+        reference=controller.reference,
+        arms=controller.arm_results(),
+        scores=controller.evaluations.scores(best.key) if best else {},
+        strip=None,
+        importances=controller.importances(),
+        timings=dict(session.timings),
+        environment=session.facts,
+        links=_links(session, controller),
+        ui_command=ui_command(session.uri),
+        problems=tuple(controller.problems),
+        test_data=tuple(session.folder.read()[1].get("test_data", [])),
+    )
+
+
+def _links(session: Session, controller: Controller) -> dict[str, str]:
+    """Return {name: URL} into the MLflow UI: the study's run and a comparison of its best trials."""
+    tracker = session.tracker
+    with session.timed("logging"):
+        tracker.flush()
+    experiment, parent = tracker.experiment_id(), tracker.parent_id()
+    if experiment is None or parent is None:
+        return {}
+    ranked = sorted(
+        (r for r in controller.search.records() if r.history and r.state is not State.FAIL),
+        key=lambda r: (r.state is State.COMPLETE, controller.point(r.last)),
+        reverse=True,
+    )
+    ids = [tracker.child_id(r.key) for r in ranked[:COMPARED]]
+    objective = session.plan.objectives[0]
+    return ui_links(
+        session.uri,
+        experiment,
+        [i for i in ids if i],
+        parent,
+        objective=objective.metric,
+        largest_first=objective.direction == "maximize",
+    )
+
+
+def _report(session: Session, controller: Controller, result: StudyResult) -> StudyResult:
+    """Write the report, send its files and the study's metrics to MLflow; return the result as it was reported."""
+    with session.timed("report"):
+        if result.best is not None:
+            result = replace(result, strip=controller.strip(result.best))
+        session.signals.check()
+        paths = write_report(result, session.folder.local)
+    session.signals.check()
+    for path in paths:
+        session.tracker.artifact("", path)
+        if session.folder.remote:
+            session.folder.files.write(path.name, path.read_bytes())
+    _log_metrics(session, result)
+    if result.best is not None:
+        session.tracker.tag("", {"best_trial": result.best.label})
+        _log_model(session, controller, result.best)
+    return result
+
+
+def _log_metrics(session: Session, result: StudyResult) -> None:
+    """Send what the study used, its best validation metrics and its arms' headline metrics to MLflow."""
+    metrics = {f"used/{name}": float(value) for name, value in asdict(Usage.of(result.records)).items()}
+    if result.best is not None:
+        metrics |= {f"best/{m}": v for m, v in result.best.last.items() if m.startswith("val/")}
+        for metric in session.plan.headline:
+            for arm in result.arms:
+                interval = arm.seed_interval(metric)
+                if interval.n:
+                    metrics[f"{arm.name}/{metric}"] = interval.mean
+    # the step: a run that is extended has more trials, and its new values count
+    session.tracker.metrics("", len(result.records), metrics)
+
+
+def _log_model(session: Session, controller: Controller, best: TrialRecord) -> None:
+    """Register the winner's classifier as an MLflow model."""
+    waiting = session.tracker.flush()
+    run_id = session.tracker.child_id(best.key)
+    if run_id is None or waiting:
+        return  # MLflow does not answer: said once, at the end, with the command that makes up for it
+    network, example = controller.winner_network(best)
+    plan = session.plan
+    tags = {"run": plan.run_name, "trial": best.label, "method": best.method, "dataset": plan.dataset}
+    tags |= {"commit": session.facts["commit"], "content_hash": plan.content_hash}
+    with contextlib.redirect_stderr(io.StringIO()):  # "Successfully registered model ..." among our lines
+        problem = log_winner(session.uri, run_id, network, example, plan.study, tags)
+    if problem:
+        session.console.note(problem)

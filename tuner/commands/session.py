@@ -1,0 +1,268 @@
+"""One launch of a run: signals, lease, Ray, tracker and console, opened around its stages and closed after them."""
+
+import contextlib
+import datetime
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+import ray
+
+from trainables.base.errors import InputError
+from tuner.base import environment
+from tuner.base.errors import Interrupted, LeaseLost, StudyFailed, StudyHalted, UsageError
+from tuner.base.signals import Signals
+from tuner.base.text import one_line
+from tuner.base.urls import redact, without_password
+from tuner.console.progress import Console
+from tuner.execution.ray_patch import check_ray_version
+from tuner.execution.ray_start import start_ray
+from tuner.planning.command_line import resume_command
+from tuner.planning.launch_options import LaunchOptions
+from tuner.planning.plan import Plan, to_dict
+from tuner.store.lease import Lease
+from tuner.store.retention import Retention
+from tuner.store.run_folder import RunFolder, now
+from tuner.tracking.connection import check_access
+from tuner.tracking.mlflow_uris import choose_uri, ui_command
+from tuner.tracking.system_metrics import SystemMetrics
+from tuner.tracking.tracker import Tracker
+
+
+class Outcome(StrEnum):
+    """How a launch ended; LEASE_LOST: the run belongs to another driver now."""
+
+    DONE = "done"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+    LEASE_LOST = "lease lost"
+
+
+MLFLOW_STATUS = {
+    Outcome.DONE: "FINISHED",
+    Outcome.INTERRUPTED: "KILLED",
+    Outcome.FAILED: "FAILED",
+    Outcome.LEASE_LOST: "KILLED",
+}
+
+
+@dataclass
+class Session:
+    """What the stages of one launch share.
+
+    Attributes:
+        uri, storage_url: of MLflow and of the study's storage.
+        facts: versions, commit, machine and every command of the run so far.
+        timings: {what: seconds}, for `timings.json`.
+        access_note: what is to be said of MLflow's access control, or "".
+        failure: why the launch has failed, or "".
+    """
+
+    plan: Plan
+    folder: RunFolder
+    options: LaunchOptions
+    signals: Signals
+    lease: Lease
+    console: Console
+    tracker: Tracker
+    retention: Retention
+    uri: str
+    storage_url: str
+    facts: dict[str, str]
+    timings: dict[str, float]
+    access_note: str
+    outcome: Outcome = Outcome.FAILED
+    failure: str = ""
+
+    @property
+    def resumed(self) -> bool:
+        return self.options.resume is not None
+
+    @property
+    def resume_command(self) -> str:
+        return resume_command(self.plan.study, self.plan.run_name, self.options)
+
+    def stage(self, name: str, detail: str = "") -> None:
+        """Tell the console, and readers of the lease, that a stage begins."""
+        self.lease.note(stage=name)
+        self.console.stage(name, detail)
+
+    @contextlib.contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the seconds of a block to a timing."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.timings[name] = self.timings.get(name, 0.0) + time.monotonic() - started
+
+    def start_ray(self) -> None:
+        """Start Ray here, or join the cluster that the options name."""
+        _start_ray(self.options, self.signals)
+
+    def carry_out(self, work: Callable[["Session"], int]) -> int:
+        """Do the work of the launch, keep how it ended in `outcome`, and return the exit status.
+
+        Raises:
+            StudyFailed, LeaseLost, UsageError, InputError: why it ended, in one line that names the way to go on.
+        """
+        try:
+            code = work(self)
+            self.outcome = Outcome.DONE if code == 0 else Outcome.FAILED
+            return code
+        except Interrupted as stop:
+            self.outcome = Outcome.INTERRUPTED
+            self.console.interrupted(self.resume_command)
+            return stop.exit_code
+        except LeaseLost:
+            self.outcome = Outcome.LEASE_LOST
+            raise
+        except StudyHalted as error:
+            self.failure = str(error)
+            raise StudyFailed(f"{error}, then continue with: {self.resume_command}") from error
+        except (StudyFailed, UsageError, InputError) as error:
+            self.failure = str(error)
+            raise
+        except Exception as error:
+            cause = root_cause(error)
+            self.failure = f"{type(cause).__name__}: {cause}"
+            with contextlib.suppress(OSError):  # of a full disk; the line below says so
+                self.folder.log("driver", traceback.format_exc())
+            raise StudyFailed(
+                f"{self.failure}; details in {self.folder.local}/logs/driver.log; "
+                f"continue with: {self.resume_command}"
+            ) from error
+
+    def close(self) -> None:
+        """Send what is left to MLflow, store how the launch ended, shut Ray down."""
+        with self.timed("logging"):
+            unsent = self.tracker.close(MLFLOW_STATUS[self.outcome])
+        self.timings["total"] = environment.process_age_s()
+        if self.outcome is not Outcome.LEASE_LOST:
+            self._store_outcome()
+        if unsent:
+            self.console.note(
+                f"MLflow does not answer ({self.tracker.last_error[:120] or 'too slow'}): {unsent} events are kept "
+                f"in {self.folder.local}/mlflow.spool; send them with: {self.resume_command}"
+            )
+        if self.lease.problem:
+            self.console.note(self.lease.problem)
+        self.console.close()
+        if ray.is_initialized():
+            ray.shutdown()
+
+    def _store_outcome(self) -> None:
+        reason = one_line(self.failure, limit=None) if self.outcome is Outcome.FAILED else ""
+        try:
+            self.folder.write_json("timings.json", self.timings)
+            self.folder.update(ended={"state": str(self.outcome), "reason": reason, "at": now()})
+        except OSError as error:
+            self.console.note(f"the run folder could not be written to: {error}")
+
+
+@contextlib.contextmanager
+def open_session(plan: Plan, folder: RunFolder, options: LaunchOptions) -> Iterator[Session]:
+    """Take the signals and the run's lease, store the launch in the run folder, and start tracker and console.
+
+    Raises:
+        UsageError: MLflow refuses, no cluster answers, another driver holds the run.
+        Interrupted: a signal came while waiting for a driver that may be dead.
+    """
+    check_ray_version()
+    signals = Signals()
+    uri = choose_uri(options.tracking_uri, environment.variable("MLFLOW_TRACKING_URI"))
+    storage_url = folder.storage_url(options.study_storage)
+    facts = environment.describe(plan.command)
+    timings = {"imports": environment.process_age_s()}
+    with signals.installed():
+        access_note = check_access(uri, plan.study)
+        if options.address is not None:
+            _start_ray(options, signals)  # before the run folder: without a cluster, nothing is written
+        with folder.lease().held(signals, print) as lease:
+            # a report names every command that made it, the first and each resume
+            facts["command"] = "\n".join(_store_launch(plan, folder, options, facts, uri))
+            trials = sum(lane.trials for lane in plan.lanes)
+            console = Console(plan, trials, log=folder.local / "console.log")
+            tracker = Tracker(
+                uri, plan.study, plan.run_name, folder.local / "mlflow.spool", _tags(plan, facts)
+            )
+            tracker.start()
+            system = _system_metrics(folder, tracker)
+            tracker.text("", folder.files.read("plan.json").decode(), "plan.json")
+            session = Session(
+                plan=plan,
+                folder=folder,
+                options=options,
+                signals=signals,
+                lease=lease,
+                console=console,
+                tracker=tracker,
+                retention=Retention(folder.files),
+                uri=uri,
+                storage_url=storage_url,
+                facts=facts,
+                timings=timings,
+                access_note=access_note,
+            )
+            try:
+                yield session
+            finally:
+                system.stop()
+                session.close()
+
+
+def _start_ray(options: LaunchOptions, signals: Signals) -> None:
+    start_ray(options.address)
+    signals.install()  # again: starting Ray puts its own handler on SIGTERM
+
+
+def _store_launch(
+    plan: Plan, folder: RunFolder, options: LaunchOptions, facts: dict[str, str], uri: str
+) -> list[str]:
+    """Create the run folder, or note the resume in it, and return the commands of all launches."""
+    given = options.study_storage
+    where = {  # what other commands need to find the run's storage and tracking; no passwords
+        "study_storage": without_password(given) if given else None,
+        "tracking_uri": redact(uri),
+        "ui_command": ui_command(uri),
+    }
+    if options.resume is None:
+        folder.create(plan, facts, **where)
+    else:
+        commands = [*folder.read()[1].get("commands", []), plan.command]
+        folder.update(plan=to_dict(plan), finished=False, ended=None, commands=commands, **where)
+    stored: list[str] = folder.read()[1]["commands"]
+    return stored
+
+
+def _tags(plan: Plan, facts: dict[str, str]) -> dict[str, str]:
+    """Return the tags of the study's MLflow run."""
+    return {
+        "study": plan.study,
+        "run": plan.run_name,
+        "method": plan.method,
+        "dataset": plan.dataset,
+        "seed": str(plan.seed),
+        "commit": facts["commit"],
+        "content_hash": plan.content_hash,
+        "sampler": plan.sampler,
+        "scheduler": plan.scheduler,
+    }
+
+
+def _system_metrics(folder: RunFolder, tracker: Tracker) -> SystemMetrics:
+    """Return the sampler of this machine's load, started unless MLflow's own variable forbids it."""
+    created = datetime.datetime.fromisoformat(folder.read()[1]["created"])
+    system = SystemMetrics(tracker, created.timestamp())
+    if environment.variable("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true").lower() not in ("false", "0"):
+        system.start()
+    return system
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Return the first exception of a chain: the database driver's own words, without those of the layers above."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

@@ -1,0 +1,97 @@
+"""The stages of a launch up to the report, in order: start, prepare, probe, search, evaluate, confirm."""
+
+import ray
+
+from trainables.ray.trainable import Assets
+from tuner.base.errors import StudyFailed, StudyHalted
+from tuner.commands.session import Session
+from tuner.devices.allocation import GpuAllocation
+from tuner.devices.resources import Resources
+from tuner.execution.controller import Controller
+from tuner.store import warm_start
+from tuner.tracking.listener import TrackingListener, describe_datasets
+
+
+def run_stages(session: Session) -> tuple[Controller, str]:
+    """Run the plan's stages and return their controller and why the study has failed, "" if it has not.
+
+    A study that has failed still has results to publish.
+
+    Raises:
+        StudyHalted: the study cannot go on for now.
+        Interrupted, LeaseLost: it must stop.
+    """
+    plan = session.plan
+    session.stage("start", "Ray")
+    with session.timed("ray"):
+        session.start_ray()
+        session.signals.check()
+    allocation = GpuAllocation(plan, session.folder, ray.nodes(), session.options.address is not None)
+    resources = _announced(session, allocation.initial())
+    for line in filter(None, [session.access_note, *warm_start.lines(plan)]):
+        session.console.note(line)
+    tracking = TrackingListener(session.tracker, plan, session.facts)
+    controller = Controller(
+        plan,
+        session.folder,
+        session.storage_url,
+        resources,
+        (tracking, session.console, session.retention),
+        session.signals,
+        session.console.progress,
+    )
+    session.console.recall(controller.records())
+    try:
+        _prepare(session, controller, allocation, tracking)
+        _search_evaluate_confirm(session, controller)
+    except StudyHalted:
+        raise
+    except StudyFailed as error:
+        return controller, str(error)
+    return controller, ""
+
+
+def _prepare(session: Session, controller: Controller, allocation: GpuAllocation, tracking: TrackingListener) -> None:
+    """Load the data, pretrain, measure how many trials share a GPU, send MLflow what an earlier launch left unsent."""
+    session.stage("prepare", "data, pretrained classifier")
+    assets = controller.prepare([session.plan.seed])
+    tracking.datasets = describe_datasets(assets.benchmark, session.plan.data_dir)
+    session.tracker.inputs("", tracking.datasets)
+    if allocation.unmeasured:
+        session.stage("probe", "how many trials share a GPU")
+        controller.resources = _announced(session, _measured(session, allocation, assets))
+    if session.resumed:
+        tracking.add_missing(controller.records(), controller.evaluations.metrics())
+    session.console.reference = controller.reference
+
+
+def _measured(session: Session, allocation: GpuAllocation, assets: Assets) -> Resources:
+    """Return the resources of a trial as the probe measures them on this machine's GPU."""
+    with session.timed("probe"):
+        resources, notes = allocation.measure(assets, session.signals.check)
+        for line in notes:
+            session.console.note(line)
+    return resources
+
+
+def _announced(session: Session, resources: Resources) -> Resources:
+    """Store how many trials run at a time, say what the user should know of it, and return the resources."""
+    session.timings["concurrency"] = resources.concurrency
+    session.lease.note(concurrency=resources.concurrency)
+    if resources.note:
+        session.console.note(resources.note)
+    return resources
+
+
+def _search_evaluate_confirm(session: Session, controller: Controller) -> None:
+    """Run those of the three stages that this launch was asked for."""
+    stages = session.plan.stages
+    session.stage("search" if "search" in stages else "resume", controller.resources.at_a_time)
+    if "search" in stages:
+        controller.run_search()
+    if "evaluate" in stages:
+        session.stage("evaluate", "test splits of the finished trials")
+        controller.run_evaluate([r for s in controller.lanes.values() for r in s.records()])
+    if "confirm" in stages:
+        session.stage("confirm", f"{session.plan.confirm_seeds} fresh seeds, every arm")
+        controller.run_confirm()
