@@ -51,7 +51,9 @@ def run_stages(session: Session) -> tuple[Controller, str]:
     return controller, ""
 
 
-def _prepare(session: Session, controller: Controller, allocation: GpuAllocation, tracking: TrackingListener) -> None:
+def _prepare(
+    session: Session, controller: Controller, allocation: GpuAllocation, tracking: TrackingListener
+) -> None:
     """Load the data, pretrain, measure how many trials share a GPU, send MLflow what an earlier launch left unsent."""
     session.stage("prepare", "data, pretrained classifier")
     assets = controller.prepare([session.plan.seed])
