@@ -1,4 +1,4 @@
-"""Linf attacks within the [0, 1] box: one ascent loop, the mode to attack in, and AOE's attacks."""
+"""Linf attacks in training: signed gradient ascent, and the attacks on outliers and inliers by their specs."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,14 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.functional.losses import energy, full_precision, uniformity
+from trainables.options.attacks import AttackSpec
 from trainables.options.classifiers import InlierAttackOptions
 from trainables.options.common import AttackOptions
 
+#: (n, c, h, w) images -> (n,) values to maximise.
 Objective = Callable[[Tensor], Tensor]
-
-#: Attacks that follow a gradient once, or `steps` times; the others follow none.
-ONE_STEP = ("fgsm", "eba")
-ITERATIVE = ("pgd", "mifgsm", "eba_pgd")
 
 
 @contextmanager
@@ -142,13 +140,41 @@ def epsilon_at(options: AttackOptions, epoch: int, epochs: int) -> float:
     return options.epsilon
 
 
-def gradient_steps(options: AttackOptions | InlierAttackOptions) -> int:
-    """Return how many forward and backward passes the attack makes per image."""
-    if options.name == "none" or options.epsilon == 0:
-        return 0
-    if options.name in ONE_STEP:
-        return 1
-    return options.steps if options.name in (*ITERATIVE, "ce", "energy") else 0
+def negative_energy(logits: Tensor) -> Tensor:
+    """Return -E of (n, classes) logits, (n,): the objective of eba, which makes outliers look like inliers."""
+    return -energy(logits)
+
+
+def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy of each row of (n, classes) logits, (n,): the objective of the inlier attack ce."""
+    return F.cross_entropy(full_precision(logits), labels, reduction="none")
+
+
+def inlier_energy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the free energy of (n, classes) logits, (n,): the objective of the inlier attack energy."""
+    return energy(logits)
+
+
+def gaussian_noise(images: Tensor, generator: torch.Generator, shared: bool) -> Tensor:
+    """Return standard normal noise of the images' shape; if shared, (1, c, h, w) for the whole batch."""
+    shape = (1, *images.shape[1:]) if shared else images.shape
+    return torch.randn(shape, generator=generator, device=images.device, dtype=images.dtype)
+
+
+def sign_noise(images: Tensor, generator: torch.Generator, shared: bool) -> Tensor:
+    """Return -1 or +1 at random for every value of every image, also where noise is shared."""
+    # sign() would leave a drawn 0 in place
+    return torch.where(gaussian_noise(images, generator, False) < 0, -1.0, 1.0)
+
+
+def add_noise(
+    images: Tensor, spec: AttackSpec, epsilon: float, generator: torch.Generator, shared: bool
+) -> Tensor:
+    """Return images plus epsilon times the noise of a spec, detached, clamped to [0, 1]."""
+    images = images.detach()
+    if epsilon == 0:
+        return images
+    return (images + epsilon * spec.load_noise()(images, generator, shared)).clamp_(0.0, 1.0)
 
 
 def perturb_outliers(
@@ -164,21 +190,15 @@ def perturb_outliers(
     shared_noise: bool = False,
     mode: str = "eval",
 ) -> Tensor:
-    """Attack outliers so that the network takes them for inliers; the inliers are only read.
+    """Attack outliers as `options.spec` says, so that the network takes them for inliers; inliers are only read.
 
-    - none: unchanged.
-    - fgsm, pgd, mifgsm: ascend the outlier-exposure loss (one step of epsilon; random start; random start and
-      momentum). In eval mode the rows of a batch do not see one another and only U(f(x_out)) depends on the
-      outliers, so that alone is ascended. In train mode batch norm couples the rows: the whole loss of the
-      joint batch is ascended.
-    - eba: one step of epsilon down the energy, no random start.
-    - eba_pgd: the same iterated, with random start and projection.
-    - gauss: Gaussian noise of standard deviation epsilon (a control; not confined to the ball).
-    - signnoise: every pixel moves by +epsilon or -epsilon at random (a control of the same Linf length).
+    In eval mode the rows of a batch do not influence one another, so that each outlier's own objective is ascended.
+    In train mode batch norm couples them: attacks with `joint_loss` ascend the loss of the joint batch,
+    oe_weight U(f(x_out)) + mean CE of the inliers.
 
     Args:
         network: maps images to logits; left as it was found.
-        inliers: (n, c, h, w), labels: (n,); used in train mode only.
+        inliers: (n, c, h, w), labels: (n,); used by `joint_loss` in train mode only.
         outliers: (m, c, h, w) in [0, 1].
         generator: of random starts and noise, on the outliers' device.
         oe_weight: weight of the outlier term in the loss.
@@ -190,7 +210,7 @@ def perturb_outliers(
         (m, c, h, w) detached, in [0, 1].
 
     Raises:
-        ValueError: an unknown attack.
+        InputError: an unknown attack.
 
     Source:
         The AOE code. What differs: everything is clamped to [0, 1]; pgd and mifgsm follow the gradient at the
@@ -201,49 +221,31 @@ def perturb_outliers(
         Linear logits f = W x: eba lowers the energy -logsumexp(W x) by stepping along
         +sign(W^T softmax(W x)).
     """
+    spec = options.spec
     radius = options.epsilon if epsilon is None else epsilon
-    if options.name in ("gauss", "signnoise"):
-        return add_noise(outliers, options.name, radius, generator, shared_noise)
-    if options.name == "none" or radius == 0:
+    if spec.noise:
+        return add_noise(outliers, spec, radius, generator, shared_noise)
+    if not spec.objective or radius == 0:
         return outliers.detach()
 
-    def low_energy(images: Tensor) -> Tensor:
-        return -energy(network(images))
-
-    def outlier_loss(images: Tensor) -> Tensor:
-        if mode == "eval":
-            return uniformity(network(images))
+    def joint_loss(images: Tensor) -> Tensor:
         logits = network(torch.cat([inliers, images]))
         ce = F.cross_entropy(full_precision(logits[: len(inliers)]), labels)
         return oe_weight * uniformity(logits[len(inliers) :]) + ce
 
-    if options.name not in (*ONE_STEP, *ITERATIVE):
-        raise ValueError(f"unknown attack {options.name!r}")
-    objective = low_energy if options.name.startswith("eba") else outlier_loss
+    values = spec.load_objective()
+    objective = joint_loss if spec.joint_loss and mode == "train" else lambda images: values(network(images))
     with attack_mode(network, mode):
-        if options.name in ONE_STEP:
-            return ascend(objective, outliers, radius, 1, step_scale=1.0, random_start=False)
         return ascend(
             objective,
             outliers,
             radius,
-            options.steps,
-            step_scale=options.step_scale,
+            spec.gradient_steps(options.steps),
+            step_scale=spec.step_scale(options.step_scale),
             generator=generator,
-            momentum=options.momentum if options.name == "mifgsm" else None,
+            momentum=options.momentum if spec.momentum else None,
+            random_start=spec.random_start,
         )
-
-
-def add_noise(images: Tensor, name: str, epsilon: float, generator: torch.Generator, shared: bool) -> Tensor:
-    """Return images plus Gaussian or sign noise, clamped to the box."""
-    images = images.detach()
-    if epsilon == 0:
-        return images
-    shape = (1, *images.shape[1:]) if shared and name == "gauss" else images.shape
-    noise = torch.randn(shape, generator=generator, device=images.device, dtype=images.dtype)
-    if name == "signnoise":
-        noise = torch.where(noise < 0, -1.0, 1.0)  # sign() would leave a drawn 0 in place
-    return (images + epsilon * noise).clamp_(0.0, 1.0)
 
 
 def perturb_inliers(
@@ -255,7 +257,7 @@ def perturb_inliers(
     *,
     mode: str = "eval",
 ) -> Tensor:
-    """Attack inliers: ce ascends their cross-entropy (adversarial training), energy their free energy.
+    """Attack inliers as `options.spec` says.
 
     Args:
         images: (n, c, h, w) in [0, 1], labels: (n,).
@@ -266,23 +268,19 @@ def perturb_inliers(
         (n, c, h, w) detached, in [0, 1].
 
     Raises:
-        ValueError: an unknown attack.
+        InputError: an unknown attack.
     """
-    if options.name == "none":
+    spec = options.spec
+    if not spec.objective:
         return images.detach()
-
-    def objective(x: Tensor) -> Tensor:
-        logits = full_precision(network(x))
-        return F.cross_entropy(logits, labels, reduction="none") if options.name == "ce" else energy(logits)
-
-    if options.name not in ("ce", "energy"):
-        raise ValueError(f"unknown inlier attack {options.name!r}")
+    values = spec.load_objective()
     with attack_mode(network, mode):
         return ascend(
-            objective,
+            lambda x: values(network(x), labels),
             images,
             options.epsilon,
-            options.steps,
-            step_scale=options.step_scale,
+            spec.gradient_steps(options.steps),
+            step_scale=spec.step_scale(options.step_scale),
             generator=generator,
+            random_start=spec.random_start,
         )

@@ -14,11 +14,9 @@ from trainables.functional.losses import full_precision
 from trainables.methods.standard import TRAINING_PASSES, initial_network
 from trainables.networks import Classifier
 from trainables.options.adversarial import MARTOptions, PGDATOptions, TRADESOptions
-from trainables.options.dyart import DyARTOptions
+from trainables.options.attacks import PASSES_PER_STEP
 from trainables.training.method import Context, Method, StateDict, Trainer
 
-#: Forward and backward to the inputs.
-ATTACK_PASSES = 2.0
 #: The diagnostic's own search: every method's boundary is looked for in the same way.
 SPEED_TEMPERATURE = 5.0
 SPEED_SEARCH_STEPS = 15
@@ -154,7 +152,9 @@ class PGDAT(Method):
     def passes_per_image(self) -> float:
         """Return what one epoch costs for each image, in forward passes of one image."""
         attack = self.options.attack
-        return TRAINING_PASSES + (ATTACK_PASSES * attack.steps if attack.epsilon * attack.widen > 0 else 0.0)
+        return TRAINING_PASSES + (
+            PASSES_PER_STEP * attack.steps if attack.epsilon * attack.widen > 0 else 0.0
+        )
 
     def _speed(self, epoch: int) -> dict[str, float]:
         if not self.options.speed_images:
@@ -226,8 +226,6 @@ class MART(PGDAT):
 
 
 # -- how fast the boundary moves, for any method -------------------------------------------------------------
-
-Speeding = PGDATOptions | DyARTOptions
 
 
 def speed_batch(method: Method) -> tuple[Tensor, Tensor]:

@@ -1,13 +1,11 @@
-"""Adversarial outlier exposure: outlier exposure on outliers that were first made to look like inliers."""
+"""Adversarial outlier exposure (AOE): outlier exposure on outliers that are attacked to look like inliers."""
 
 from torch import Tensor
 
-from trainables.functional.attacks import epsilon_at, gradient_steps, perturb_inliers, perturb_outliers
+from trainables.functional.attacks import epsilon_at, perturb_inliers, perturb_outliers
 from trainables.methods.outlier_exposure import OE
+from trainables.options.attacks import PASSES_PER_STEP
 from trainables.options.classifiers import AOEOptions
-
-#: Forward and backward to the inputs.
-ATTACK_PASSES = 2.0
 
 
 class AOE(OE):
@@ -52,7 +50,7 @@ class AOE(OE):
         """Return what one epoch costs per inlier; in train mode the loss attacks forward the inliers too."""
         attack = self.options.attack
         attacked = self.outlier_ratio()
-        if self.options.attack_bn == "train" and attack.name in ("fgsm", "pgd", "mifgsm"):
+        if self.options.attack_bn == "train" and attack.spec.joint_loss:
             attacked += 1
-        steps = attacked * gradient_steps(attack) + gradient_steps(self.options.inlier_attack)
-        return super().passes_per_inlier() + ATTACK_PASSES * steps
+        steps = attacked * attack.gradient_steps + self.options.inlier_attack.gradient_steps
+        return super().passes_per_inlier() + PASSES_PER_STEP * steps

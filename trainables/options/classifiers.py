@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from trainables.base.schema import group, option
+from trainables.options.attacks import INLIER_ATTACKS, AttackSpec
 from trainables.options.common import (
-    INLIER_ATTACKS,
     AttackOptions,
     OutlierOptions,
     PretrainOptions,
@@ -28,6 +28,15 @@ class InlierAttackOptions:
     epsilon: float = option(0.03, "radius in [0, 1] pixel units", low=0.0, high=1.0)
     steps: int = option(10, "gradient steps", low=1, high=1000)
     step_scale: float = option(2.5, "step length = step_scale * epsilon / steps", low=0.0)
+
+    @property
+    def spec(self) -> AttackSpec:
+        return INLIER_ATTACKS[self.name]
+
+    @property
+    def gradient_steps(self) -> int:
+        """Return how many gradient steps the attack takes per inlier."""
+        return self.spec.gradient_steps(self.steps) if self.epsilon else 0
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 
 from trainables.base.schema import group, option
+from trainables.options.attacks import OUTLIER_ATTACKS, AttackSpec
 from trainables.options.networks import NETWORKS
-
-ATTACKS = ("none", "fgsm", "pgd", "mifgsm", "eba", "eba_pgd", "gauss", "signnoise")
-INLIER_ATTACKS = ("none", "ce", "energy")
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ class TrainingOptions(RunOptions):
 class AttackOptions:
     """A perturbation within an Linf ball (gauss: a standard deviation)."""
 
-    name: str = option("none", "which attack", choices=ATTACKS)
+    name: str = option("none", "which attack", choices=OUTLIER_ATTACKS)
     epsilon: float = option(0.1, "radius in [0, 1] pixel units", low=0.0, high=1.0)
     steps: int = option(10, "gradient steps of the iterative attacks", low=1, high=1000)
     step_scale: float = option(2.5, "step length = step_scale * epsilon / steps", low=0.0)
@@ -79,6 +77,15 @@ class AttackOptions:
     schedule: str = option(
         "constant", "epsilon over the epochs", choices=("constant", "up", "down", "oscillate")
     )
+
+    @property
+    def spec(self) -> AttackSpec:
+        return OUTLIER_ATTACKS[self.name]
+
+    @property
+    def gradient_steps(self) -> int:
+        """Return how many gradient steps the attack takes per outlier."""
+        return self.spec.gradient_steps(self.steps) if self.epsilon else 0
 
 
 @dataclass(frozen=True)
@@ -112,8 +119,6 @@ class OutlierOptions:
 
 
 __all__ = [
-    "ATTACKS",
-    "INLIER_ATTACKS",
     "AttackOptions",
     "OutlierOptions",
     "PretrainOptions",

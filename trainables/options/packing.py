@@ -3,6 +3,8 @@
 from typing import Any
 
 from trainables.base.schema import to_flat
+from trainables.options.classifiers import InlierAttackOptions
+from trainables.options.common import AttackOptions
 
 #: What may differ between the trials of a pack, whatever the method; "x." stands for all options of that group.
 #: An option that is not listed must be equal: it decides shapes, operations or the number of steps per epoch.
@@ -54,6 +56,10 @@ def unpackable(method: str, options: Any) -> str:
     for name, plain in PLAIN.items():
         if flat.get(name, plain) != plain:
             return f"{name}={flat[name]} has no packed form"
+    for name in ("attack", "inlier_attack"):
+        attack = getattr(options, name, None)
+        if isinstance(attack, (AttackOptions, InlierAttackOptions)) and attack.spec.packed is None:
+            return f"{name}.name={attack.name} has no packed form"
     return ""
 
 

@@ -5,7 +5,7 @@ stacked along a new first axis, the replicas; then every row goes back to its me
 pack, in another pack and alone again: its state, its checkpoint and its random streams know nothing of the others.
 
     epoch.py      `train_together`: one epoch of any trials; groups those that can be stacked
-    forms.py      the training step of each method on stacks
+    steps.py      the training step of each method on stacks
     network.py    the classifier on stacks: grouped convolutions, batched linear layers
     attack.py     the ascent with a radius, step length and number of steps of its own for every replica
     trainer.py    optimiser, schedule, clipping and weight average likewise

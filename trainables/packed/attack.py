@@ -11,8 +11,8 @@ StackedObjective = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Ascent:
-    """One replica's attack; the arguments are those of `trainables.functional.attacks.ascend`.
+class AscentSettings:
+    """The attack of one replica; its numbers are those of `trainables.functional.attacks.ascend`.
 
     Attributes:
         generator: of the random start; None starts at the images.
@@ -33,7 +33,7 @@ class StackedAscent:
     longest first, nothing is computed in vain; in another order the result is the same.
     """
 
-    def __init__(self, ascents: Sequence[Ascent], device: torch.device) -> None:
+    def __init__(self, ascents: Sequence[AscentSettings], device: torch.device) -> None:
         """Take the replicas' attacks; their numbers go to the device once."""
         self.ascents = tuple(ascents)
         self.steps = [0 if a.epsilon == 0 else a.steps for a in ascents]

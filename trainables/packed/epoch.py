@@ -9,8 +9,8 @@ import torch
 from trainables.base.errors import TrainingFailed
 from trainables.data.loading.device_loader import DeviceLoader
 from trainables.options.packing import pack_key, unpackable
-from trainables.packed.forms import FORMS
 from trainables.packed.network import stack
+from trainables.packed.steps import PACKED_STEPS
 from trainables.packed.trainer import StackedTrainer
 from trainables.training.method import Method
 
@@ -60,7 +60,7 @@ def groups_of(replicas: Sequence[Replica]) -> list[list[int]]:
     for k, replica in enumerate(replicas):
         groups.setdefault(_kind(k, replica), []).append(k)
     for group in groups.values():
-        form = FORMS.get(type(replicas[group[0]].method))
+        form = PACKED_STEPS.get(type(replicas[group[0]].method))
         if form is not None:
             group.sort(key=lambda k: -form.attack_steps(replicas[k].method.options))
     return list(groups.values())
@@ -71,7 +71,7 @@ def _kind(k: int, replica: Replica) -> Any:
     loader = getattr(method, "loader", None)
     if (
         unpackable(replica.name, method.options)
-        or type(method) not in FORMS
+        or type(method) not in PACKED_STEPS
         or not isinstance(loader, DeviceLoader)
     ):
         return k  # alone
@@ -116,7 +116,7 @@ def stacked_epoch(replicas: Sequence[Replica]) -> tuple[StackedTrainer, Iterator
 
     methods = [replica.method for replica in replicas]
     network = stack([method.network for method in methods])
-    form = FORMS[type(methods[0])](methods, network, [replica.epoch for replica in replicas])
+    form = PACKED_STEPS[type(methods[0])](methods, network, [replica.epoch for replica in replicas])
     trainer = StackedTrainer(network, [method.trainer for method in methods], len(form.loader))
     return trainer, steps()
 

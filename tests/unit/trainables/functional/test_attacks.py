@@ -11,14 +11,14 @@ from trainables.functional.attacks import (
     ascend,
     attack_mode,
     epsilon_at,
-    gradient_steps,
     perturb_inliers,
     perturb_outliers,
 )
 from trainables.functional.losses import energy, uniformity
 from trainables.networks import build
+from trainables.options.attacks import OUTLIER_ATTACKS
 from trainables.options.classifiers import InlierAttackOptions
-from trainables.options.common import ATTACKS, AttackOptions
+from trainables.options.common import AttackOptions
 
 EPSILON = 0.1
 #: In float32, x + epsilon - x can exceed epsilon by a rounding error of x.
@@ -162,7 +162,7 @@ def test_random_start_depends_on_the_generator_only():
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", OUTLIER_ATTACKS.names)
 def test_outlier_attacks_keep_the_ball_the_box_and_the_network(name, mode):
     network, outliers = with_batch_norm(), batch(5)
     before = {k: v.clone() for k, v in network.state_dict().items()}
@@ -188,14 +188,14 @@ def test_outlier_attacks_keep_the_ball_the_box_and_the_network(name, mode):
         assert torch.equal(value, before[key]), key
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", OUTLIER_ATTACKS.names)
 def test_epsilon_zero_is_the_identity(name):
     outliers = batch(5)
     assert torch.equal(attack(with_batch_norm(), outliers, options(name, epsilon=0.0)), outliers)
     assert torch.equal(attack(with_batch_norm(), outliers, options(name), epsilon=0.0), outliers)
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", OUTLIER_ATTACKS.names)
 def test_inliers_are_only_read(name):
     inliers, labels = batch(6, 9), torch.arange(6) % 3
     copy = inliers.clone()
@@ -204,7 +204,7 @@ def test_inliers_are_only_read(name):
     assert not inliers.requires_grad
 
 
-@pytest.mark.parametrize("name", ["fgsm", "pgd", "mifgsm", "eba", "eba_pgd"])
+@pytest.mark.parametrize("name", [spec.name for spec in OUTLIER_ATTACKS if spec.objective])
 def test_in_eval_mode_inliers_do_not_matter(name):
     network, outliers, labels = with_batch_norm(), batch(4), torch.arange(6) % 3
     runs = [
@@ -371,7 +371,7 @@ def test_epsilon_schedules_golden(schedule, expected):
 
 
 def test_gradient_steps():
-    steps = {name: gradient_steps(options(name)) for name in ATTACKS}
+    steps = {name: options(name).gradient_steps for name in OUTLIER_ATTACKS.names}
     assert steps == {
         "none": 0,
         "fgsm": 1,
@@ -382,8 +382,8 @@ def test_gradient_steps():
         "gauss": 0,
         "signnoise": 0,
     }
-    assert gradient_steps(InlierAttackOptions(name="ce", steps=7)) == 7
-    assert gradient_steps(options("pgd", epsilon=0.0)) == 0
+    assert InlierAttackOptions(name="ce", steps=7).gradient_steps == 7
+    assert options("pgd", epsilon=0.0).gradient_steps == 0
 
 
 def test_attacks_a_real_network_through_its_body():

@@ -1,23 +1,26 @@
 """Trials trained together against the same trials alone: weights, means, streams, states."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from tests.unit import toy
 from tests.unit.toy import round_trip, same
-from trainables.base.errors import TrainingFailed
+from trainables.base.errors import InputError, TrainingFailed
 from trainables.base.schema import fields_of
 from trainables.data.loading import device_loader
 from trainables.networks import Classifier
 from trainables.networks import build as networks_build
 from trainables.networks.wide_resnet import WideResNet
 from trainables.options import build
+from trainables.options.attacks import OUTLIER_ATTACKS
 from trainables.options.methods import METHODS
 from trainables.options.packing import VARIES, pack_key, unpackable
 from trainables.packed import Replica, epoch, train_together
-from trainables.packed.forms import FORMS
 from trainables.packed.network import stack
+from trainables.packed.steps import PACKED_STEPS
 from trainables.training.method import Trainer
 
 EPOCHS, TRAIN, BATCH = 4, 64, 8  # 32 steps
@@ -105,7 +108,7 @@ CASES = [
         ],
         {"outliers.ratio": 1.5},
     ),
-    *(("aoe", ATTACKED, {"attack.name": name}) for name in ("fgsm", "mifgsm", "signnoise")),
+    *(("aoe", ATTACKED, {"attack.name": spec.name}) for spec in OUTLIER_ATTACKS if spec.packed),
     ("aoe", [{**v, "attack.schedule": "up"} for v in ATTACKED], {"attack.name": "eba_pgd"}),
     ("aoe", ATTACKED, {"inlier_attack.name": "energy", "attack.name": "eba", "outlier_norm": "raw01"}),
     (
@@ -126,6 +129,30 @@ def test_in_float64_a_packed_trial_is_the_trial_alone(name, values, shared, doub
     for own, other in zip(found, expected, strict=True):
         for e in range(EPOCHS):
             assert own[e] == pytest.approx(other[e], rel=1e-12, abs=1e-14)
+
+
+def test_a_new_attack_is_packed_as_it_is_declared(double):
+    """A spec alone: with a packed form it is the attack of the trials alone; without, no pack trains it."""
+    values = [{**v, "attack.name": "throw_away"} for v in ATTACKED[:2]]
+    spec = replace(OUTLIER_ATTACKS["eba_pgd"], name="throw_away", random_start=False, momentum=True)
+    OUTLIER_ATTACKS.register(spec)
+    try:
+        packed = [make("aoe", v, seed) for seed, v in enumerate(values)]
+        single = [make("aoe", v, seed) for seed, v in enumerate(values)]
+        together("aoe", packed, 2)
+        alone(single, 2)
+        agree(packed, single, 1e-12)
+        plain = [make("aoe", {**v, "attack.name": "none"}, seed) for seed, v in enumerate(values)]
+        alone(plain, 2)
+        assert relative(single[0].network.state_dict(), plain[0].network.state_dict()) > 1e-6
+        OUTLIER_ATTACKS.unregister(spec.name)
+        OUTLIER_ATTACKS.register(replace(spec, packed=None))
+        replicas = [Replica("aoe", m, 2) for m in packed]
+        assert epoch.groups_of(replicas) == [[0], [1]]
+        with pytest.raises(InputError, match="attack 'throw_away' has no packed form"):
+            epoch.stacked_epoch(replicas)
+    finally:
+        OUTLIER_ATTACKS.unregister(spec.name)
 
 
 @pytest.mark.parametrize("name", ["standard", "pgd_at", "trades"])
@@ -353,8 +380,8 @@ def test_every_varying_option_exists_and_every_form_has_its_list(name):
     known = fields_of(METHODS[name].options)
     for key in VARIES[name]:
         assert key in known or (key.endswith(".") and any(k.startswith(key) for k in known)), key
-    assert METHODS[name].load_method() in FORMS
-    assert len(FORMS) == len(VARIES)
+    assert METHODS[name].load_method() in PACKED_STEPS
+    assert len(PACKED_STEPS) == len(VARIES)
 
 
 def test_pack_keys_golden():

@@ -5,16 +5,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from trainables.functional.attacks import ITERATIVE, ONE_STEP, add_noise, epsilon_at
-from trainables.functional.losses import energy, full_precision, outlier_exposure, uniformity
+from trainables.base.errors import InputError
+from trainables.functional.attacks import add_noise, cross_entropies, epsilon_at
+from trainables.functional.losses import full_precision, outlier_exposure
 from trainables.methods.adversarial import MART, PGDAT, TRADES, mart_loss, trades_loss
 from trainables.methods.aoe import AOE
 from trainables.methods.energy import Energy, energy_loss
 from trainables.methods.outlier_exposure import OE
 from trainables.methods.standard import Standard
-from trainables.packed.attack import Ascent, StackedAscent, StackedObjective
+from trainables.options.classifiers import InlierAttackOptions
+from trainables.options.common import AttackOptions
+from trainables.packed.attack import AscentSettings, StackedAscent, StackedObjective
 from trainables.packed.loader import StackedLoader
 from trainables.packed.network import StackedNetwork
 from trainables.training.method import Method
@@ -22,15 +24,14 @@ from trainables.training.method import Method
 Loss = tuple[Tensor, dict[str, Tensor]]  # (K,) and its terms, (K,) each
 
 
-def each_row(function: Callable[[Tensor], Tensor], logits: Tensor) -> Tensor:
-    """Apply a function of (n, classes) logits with (n,) values to (k, n, classes); returns (k, n)."""
-    return function(logits.flatten(0, 1)).view(logits.shape[:2])
+def each_row(function: Callable[..., Tensor], logits: Tensor, *labels: Tensor) -> Tensor:
+    """Apply a function of (n, classes) logits and, if given, (n,) labels, with (n,) values, to (k, n, classes)."""
+    return function(logits.flatten(0, 1), *(column.flatten() for column in labels)).view(logits.shape[:2])
 
 
-def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the (k, n) cross-entropies of (k, n, classes) logits and (at least k, n) labels."""
-    flat = labels[: len(logits)].flatten()
-    return each_row(lambda z: F.cross_entropy(full_precision(z), flat, reduction="none"), logits)
+def cross_entropies_of(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the (k, n) cross-entropies of (k, n, classes) logits and the first k of (K, n) labels."""
+    return each_row(cross_entropies, logits, labels[: len(logits)])
 
 
 def column(values: Sequence[float], like: Tensor) -> Any:
@@ -38,7 +39,7 @@ def column(values: Sequence[float], like: Tensor) -> Any:
     return torch.tensor(values, dtype=torch.float64).to(like)
 
 
-class Form:
+class PackedStep:
     """One epoch of the packed training of one method.
 
     Args:
@@ -71,21 +72,21 @@ class Form:
         raise NotImplementedError
 
 
-class StandardForm(Form):
+class StandardStep(PackedStep):
     """Cross-entropy."""
 
     def loss(self, images: Tensor, labels: Tensor) -> Loss:
-        return cross_entropies(self.network.train(images), labels).mean(1), {}
+        return cross_entropies_of(self.network.train(images), labels).mean(1), {}
 
 
-class PGDATForm(Form):
+class PGDATStep(PackedStep):
     """Cross-entropy on attacked images."""
 
     def __init__(self, methods: Sequence[PGDAT], network: StackedNetwork, epoch_of: Sequence[int]) -> None:
         super().__init__(methods, network, epoch_of)
         self.attack = StackedAscent(
             [
-                Ascent(o.epsilon * o.widen, o.steps, o.step_scale, method.streams.get("attack"))
+                AscentSettings(o.epsilon * o.widen, o.steps, o.step_scale, method.streams.get("attack"))
                 for method in methods
                 for o in [method.options.attack]
             ],
@@ -98,7 +99,7 @@ class PGDATForm(Form):
 
     def objective(self, images: Tensor, labels: Tensor) -> StackedObjective:
         """Return what the attack ascends."""
-        return lambda x: cross_entropies(self.network.eval(x), labels)
+        return lambda x: cross_entropies_of(self.network.eval(x), labels)
 
     def loss(self, images: Tensor, labels: Tensor) -> Loss:
         attacked = self.attack(self.objective(images, labels), images)
@@ -106,10 +107,10 @@ class PGDATForm(Form):
 
     def loss_on(self, images: Tensor, attacked: Tensor, labels: Tensor) -> Loss:
         """Return the losses on clean and attacked images."""
-        return cross_entropies(self.network.train(attacked), labels).mean(1), {}
+        return cross_entropies_of(self.network.train(attacked), labels).mean(1), {}
 
 
-class TRADESForm(PGDATForm):
+class TRADESStep(PGDATStep):
     """Clean cross-entropy plus the divergence from clean to attacked predictions."""
 
     def objective(self, images: Tensor, labels: Tensor) -> StackedObjective:
@@ -126,7 +127,7 @@ class TRADESForm(PGDATForm):
         return loss, {"ce": ce, "divergence": kl}
 
 
-class MARTForm(PGDATForm):
+class MARTStep(PGDATStep):
     """Boosted cross-entropy plus the divergence weighted by doubt."""
 
     def loss_on(self, images: Tensor, attacked: Tensor, labels: Tensor) -> Loss:
@@ -136,7 +137,7 @@ class MARTForm(PGDATForm):
         return loss, {"bce": bce, "divergence": kl}
 
 
-class OEForm(Form):
+class OEStep(PackedStep):
     """Cross-entropy on inliers plus uniformity on outliers."""
 
     def __init__(self, methods: Sequence[OE], network: StackedNetwork, epoch_of: Sequence[int]) -> None:
@@ -163,65 +164,74 @@ class OEForm(Form):
         return images, outliers
 
 
-class AOEForm(OEForm):
+class AOEStep(OEStep):
     """Outlier exposure on attacked outliers and, if asked, attacked inliers."""
 
     def __init__(self, methods: Sequence[AOE], network: StackedNetwork, epoch_of: Sequence[int]) -> None:
         super().__init__(methods, network, epoch_of)
-        self.name, self.inlier_name = self.options[0].attack.name, self.options[0].inlier_attack.name
+        self.generators = [method.streams.get("attack") for method in methods]
         self.radii = [
             epsilon_at(o.attack, epoch, o.epochs) for o, epoch in zip(self.options, epoch_of, strict=True)
         ]
-        device = methods[0].device
-        self.attack = StackedAscent(
-            [self._ascent(m, radius) for m, radius in zip(methods, self.radii, strict=True)], device
+        attacks, inlier_attacks = zip(*((o.attack, o.inlier_attack) for o in self.options), strict=True)
+        self.spec, self.inlier_spec = attacks[0].spec, inlier_attacks[0].spec
+        self.attack = stacked_ascent(attacks, self.radii, self.generators)
+        self.inlier_attack = stacked_ascent(
+            inlier_attacks,
+            [attack.epsilon for attack in inlier_attacks],
+            [method.streams.get("inlier_attack") for method in methods],
         )
-        self.inlier_attack = StackedAscent(
-            [
-                Ascent(o.epsilon, o.steps, o.step_scale, m.streams.get("inlier_attack"))
-                for m in methods
-                for o in [m.options.inlier_attack]
-            ],
-            device,
-        )
-
-    def _ascent(self, method: AOE, radius: float) -> Ascent:
-        o, generator = method.options.attack, method.streams.get("attack")
-        if self.name in ONE_STEP:
-            return Ascent(radius, 1, 1.0, None)
-        momentum = o.momentum if self.name == "mifgsm" else None
-        return Ascent(radius, o.steps, o.step_scale, generator, momentum)
 
     @staticmethod
     def attack_steps(options: Any) -> int:
-        return int(options.attack.steps) if options.attack.name in ITERATIVE else 0
+        return int(options.attack.gradient_steps)
 
     def perturb(self, images: Tensor, labels: Tensor, outliers: Tensor) -> tuple[Tensor, Tensor]:
-        if self.inlier_name != "none":
-            images = self.inlier_attack(self._inlier_objective(labels), images)
-        if self.name in ("gauss", "signnoise"):
-            pairs = zip(outliers, self.methods, self.radii, strict=True)
-            shared = self.options[0].shared_noise
-            outliers = torch.stack(
-                [add_noise(x, self.name, radius, m.streams.get("attack"), shared) for x, m, radius in pairs]
+        if self.inlier_attack is not None:
+            inlier_values = self.inlier_spec.load_objective()
+            images = self.inlier_attack(
+                lambda x: each_row(inlier_values, self.network.eval(x), labels[: len(x)]), images
             )
-        elif self.name in (*ONE_STEP, *ITERATIVE):
-            outliers = self.attack(self._outlier_objective(), outliers)
+        if self.attack is not None:
+            values = self.spec.load_objective()
+            normalize = not self.raw  # raw: epsilon is a distance at the body's input
+            outliers = self.attack(lambda x: each_row(values, self.network.eval(x, normalize)), outliers)
+        elif self.spec.noise:
+            replicas = zip(outliers, self.radii, self.generators, strict=True)
+            shared = self.options[0].shared_noise
+            outliers = torch.stack([add_noise(x, self.spec, e, stream, shared) for x, e, stream in replicas])
         return images, outliers
 
-    def _inlier_objective(self, labels: Tensor) -> StackedObjective:
-        if self.inlier_name == "ce":
-            return lambda x: cross_entropies(self.network.eval(x), labels)
-        return lambda x: each_row(energy, self.network.eval(x))
 
-    def _outlier_objective(self) -> StackedObjective:
-        normalize = not self.raw  # raw: epsilon is a distance at the body's input
-        if self.name.startswith("eba"):
-            return lambda x: -each_row(energy, self.network.eval(x, normalize))
-        return lambda x: each_row(uniformity, self.network.eval(x, normalize))
+def stacked_ascent(
+    attacks: Sequence[AttackOptions | InlierAttackOptions],
+    radii: Sequence[float],
+    generators: Sequence[torch.Generator],
+) -> StackedAscent | None:
+    """Return the ascent of replicas that all have one attack, as `perturb_outliers` carries it out; None for noise.
+
+    Raises:
+        InputError: the attack has no packed form.
+    """
+    spec = attacks[0].spec
+    if spec.packed is None:
+        raise InputError(f"attack {spec.name!r} has no packed form")
+    if spec.packed != "ascent":
+        return None
+    settings = [
+        AscentSettings(
+            radius,
+            spec.gradient_steps(attack.steps),
+            spec.step_scale(attack.step_scale),
+            generator if spec.random_start else None,
+            attack.momentum if spec.momentum and isinstance(attack, AttackOptions) else None,
+        )
+        for attack, radius, generator in zip(attacks, radii, generators, strict=True)
+    ]
+    return StackedAscent(settings, generators[0].device)
 
 
-class EnergyForm(Form):
+class EnergyStep(PackedStep):
     """Cross-entropy plus the hinges on both sides' energies."""
 
     def __init__(self, methods: Sequence[Energy], network: StackedNetwork, epoch_of: Sequence[int]) -> None:
@@ -243,14 +253,14 @@ class EnergyForm(Form):
         return loss, {"ce": ce, "hinge_in": hinge_in, "hinge_out": hinge_out}
 
 
-FORMS: dict[type[Method], type[Form]] = {
-    Standard: StandardForm,
-    PGDAT: PGDATForm,
-    TRADES: TRADESForm,
-    MART: MARTForm,
-    OE: OEForm,
-    AOE: AOEForm,
-    Energy: EnergyForm,
+PACKED_STEPS: dict[type[Method], type[PackedStep]] = {
+    Standard: StandardStep,
+    PGDAT: PGDATStep,
+    TRADES: TRADESStep,
+    MART: MARTStep,
+    OE: OEStep,
+    AOE: AOEStep,
+    Energy: EnergyStep,
 }
 
-__all__ = ["FORMS", "Form"]
+__all__ = ["PACKED_STEPS", "PackedStep"]
