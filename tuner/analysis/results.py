@@ -64,6 +64,10 @@ class ArmResult:
     values: Mapping[str, Sequence[float]]
     seconds: float = 0.0
 
+    @property
+    def label(self) -> str:
+        return "winner" if self.name == "best" else self.name
+
     def seed_interval(self, metric: str) -> Interval:
         """Return the interval over the seeds that have a finite value; a failed seed shows in n."""
         return interval([v for v in self.values.get(metric, ()) if math.isfinite(v)])

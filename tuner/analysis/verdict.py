@@ -109,7 +109,13 @@ def claim_metric(plan: Plan) -> str:
 
 
 def headline(plan: Plan) -> tuple[str, ...]:
+    """Return the test metrics that the answer shows, the claim's first."""
     return plan.headline or (claim_metric(plan),)
+
+
+def measured_headline(result: StudyResult) -> list[str]:
+    """Return the headline metrics that the confirm stage has a value of."""
+    return [m for m in headline(result.plan) if any(arm.seed_interval(m).n for arm in result.arms)]
 
 
 def verdict(result: StudyResult) -> Verdict:

@@ -1,9 +1,10 @@
-"""The live screen: one progress bar above one table. The only file that imports rich."""
+"""The live display on a terminal: a progress bar above a table, drawn by rich. The only file that imports rich."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import IO, Any, cast
 
-from rich.console import Console, Group
+from rich.console import Console, Group, JustifyMethod
 from rich.live import Live
 from rich.markup import escape
 from rich.progress_bar import ProgressBar
@@ -11,7 +12,7 @@ from rich.table import Table
 
 
 def start(stream: Any, width: int | None) -> Live:
-    """Return a started live display that draws only when it is told to: no thread of its own.
+    """Return a started live display that draws only on `update`: it has no thread of its own.
 
     Args:
         width: in characters; None lets rich measure the terminal, which it cannot do for any other stream.
@@ -22,20 +23,33 @@ def start(stream: Any, width: int | None) -> Live:
     return live
 
 
-def view(bar: tuple[int, int, str], header: Sequence[str], rows: Sequence[Sequence[str]]) -> Group:
-    """Return the bar (done, total, what) and the table as one picture."""
-    done, total, what = bar
+@dataclass(frozen=True)
+class LiveTable:
+    """Rows of text; the first one is set off.
+
+    Attributes:
+        words: headings of the columns that hold words, set to the left; numbers are set to the right.
+        whole: how many columns from the left are never broken into two lines.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    words: frozenset[str]
+    whole: int
+
+
+def view(bar: tuple[int, int, str], table: LiveTable) -> Group:
+    """Return what is drawn: the bar (done, total, label) above the table."""
+    done, total, label = bar
     line = Table.grid(padding=(0, 1))
     progress = ProgressBar(total=max(total, 1), completed=done, width=30)
-    line.add_row(progress, f"{done}/{total}", escape(what))
-    if not rows:
+    line.add_row(progress, f"{done}/{total}", escape(label))
+    if not table.rows:
         return Group(line)
-    table = Table(box=None, padding=(0, 1), header_style="dim")
-    for number, name in enumerate(header):
-        words = number in (1,) or number > 4
-        table.add_column(
-            escape(name), justify="left" if words else "right", no_wrap=number < 3, overflow="ellipsis"
-        )
-    for number, row in enumerate(rows):
-        table.add_row(*map(escape, row), style="bold" if number == 0 else "")
-    return Group(line, table)
+    drawn = Table(box=None, padding=(0, 1), header_style="dim")
+    for number, name in enumerate(table.header):
+        justify: JustifyMethod = "left" if name in table.words else "right"
+        drawn.add_column(escape(name), justify=justify, no_wrap=number < table.whole, overflow="ellipsis")
+    for number, row in enumerate(table.rows):
+        drawn.add_row(*map(escape, row), style="bold" if number == 0 else "")
+    return Group(line, drawn)

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from tuner.analysis.metric_text import (
     duration,
@@ -23,22 +23,21 @@ from tuner.analysis.metric_text import (
     value_text,
 )
 from tuner.analysis.results import StudyResult
+from tuner.analysis.selection import cost_of
+from tuner.analysis.trial_columns import STATE_LABELS, TrialRow, TrialTable, columns_of
 from tuner.analysis.verdict import headline, verdict
 from tuner.base.records import State, TrialRecord
 from tuner.console.preview import plan_text
 from tuner.console.safe_stream import SafeStream
 from tuner.planning.plan import Plan
 
+if TYPE_CHECKING:
+    from tuner.console.live_table import LiveTable
+
 CLEAN = "val/accuracy/clean"
 ROWS = 8
 REFRESH_S = 0.25
 MOST_FAILURES, MOST_BESTS, SHARES = 20, 30, 20  # lines of each kind on a plain screen
-_WORDS = {
-    State.COMPLETE: "complete",
-    State.PRUNED: "stopped early",
-    State.FAIL: "failed",
-    State.RUNNING: "running",
-}
 
 
 class Console:
@@ -137,7 +136,7 @@ class Console:
         """Take a complete trial that meets the floors and beats the best one so far."""
         if record.lane != "search" or record.state is not State.COMPLETE or not self._meets_floors(record):
             return False
-        if self._best is not None and self._rank(record) >= self._rank(self._best):
+        if self._best is not None and self._cost(record) >= self._cost(self._best):
             return False
         self._best = record
         return True
@@ -152,13 +151,8 @@ class Console:
                 return False
         return True
 
-    def _rank(self, record: TrialRecord) -> float:
-        """Return the first objective, turned so that smaller is better; a missing one is worst."""
-        objective = self.plan.objectives[0]
-        value = record.last.get(objective.metric)
-        if value is None or value != value:
-            return float("inf")
-        return -value if objective.direction == "maximize" else value
+    def _cost(self, record: TrialRecord) -> float:
+        return cost_of(record, self.plan.objectives[0])
 
     def _is_due(self, stage: str) -> bool:
         total, done = max(self._totals[stage], 1), self._done[stage]
@@ -167,7 +161,7 @@ class Console:
     def _standing(self, stage: str) -> str:
         records = [r for r in self._records.values() if _stage_of(r) == stage]
         counts = Counter(r.state for r in records)
-        parts = [f"{counts[state]} {words}" for state, words in _WORDS.items() if counts[state]]
+        parts = [f"{counts[state]} {words}" for state, words in STATE_LABELS.items() if counts[state]]
         best = f"; best {self._objective_text(self._best)} (trial {self._best.number})" if self._best else ""
         return f"{stage}: {self._done[stage]} of {self._totals[stage]} trials ended: {', '.join(parts)}{best}"
 
@@ -261,7 +255,7 @@ class Console:
         self._drawn = self.clock()
         if self._live is None:
             self._live = start(self.out, self.width if self._asked_width or not self.out.isatty() else None)
-        self._live.update(view(self._bar_now(), *self._table()), refresh=True)
+        self._live.update(view(self._bar_now(), self._table()), refresh=True)
 
     def _bar_now(self) -> tuple[int, int, str]:
         if self._bar is not None:
@@ -269,21 +263,29 @@ class Console:
         stage = "confirm" if self._stage == "confirm" else "search"
         return self._done[stage], self._totals[stage], f"{stage} {self._detail}".strip()
 
-    def _table(self) -> tuple[list[str], list[list[str]]]:
-        """Return header and rows of the best trials so far, finished or not."""
-        metric = self.plan.objectives[0].metric
+    def _table(self) -> "LiveTable":
+        """Return the best trials so far, finished or not."""
+        from tuner.console.live_table import LiveTable
+
+        table, metric = TrialTable.LIVE, self.plan.objectives[0].metric
         params = list(self.plan.lanes[0].space)[: max(1, (self.width - 60) // 14)]
+        columns = columns_of(table)
         own = [
-            r
+            TrialRow(r, self._meets_floors(r))
             for r in self._records.values()
             if r.lane == "search" and r.history and r.state is not State.FAIL
         ]
         rows = []
-        for r in sorted(own, key=lambda r: (not self._meets_floors(r), self._rank(r), r.number))[:ROWS]:
-            state = _WORDS[r.state] if self._meets_floors(r) else "below floor"
-            values = [value_text(metric, r.last.get(metric)), value_text(CLEAN, r.last.get(CLEAN))]
-            rows.append([str(r.number), state, str(r.epochs), *values, *(_param(r, p) for p in params)])
-        return ["trial", "state", "epoch", "objective", "val. accuracy", *params], rows
+        for row in sorted(
+            own, key=lambda row: (not row.meets_floors, self._cost(row.record), row.record.number)
+        )[:ROWS]:
+            record = row.record
+            values = [value_text(name, record.last.get(name)) for name in (metric, CLEAN)]
+            cells = [column.cell(row, table) for column in columns]
+            rows.append([*cells, *values, *(_param(record, p) for p in params)])
+        header = [*(column.headings[table] for column in columns), "objective", "val. accuracy"]
+        words = {column.headings[table] for column in columns if column.words} | set(params)
+        return LiveTable([*header, *params], rows, frozenset(words), len(columns))
 
     def _stop_live(self) -> None:
         if self._live is not None:
@@ -298,13 +300,13 @@ class Console:
 
 def answer_lines(result: StudyResult, folder: Path) -> list[str]:
     """Return the end of a run: the winner, its metrics beside the arms', the verdict, where to look."""
-    found = verdict(result)
+    judged = verdict(result)
     lines = ["", f"== {result.plan.question}"]
     if result.best is not None:
         lines += [f"winner: trial {result.best.number}"]
         lines += [f"  {key} = {setting_text(value)}" for key, value in result.best.params.items()]
     lines += _metric_table(result)
-    lines += ["", f"claim {found.level.value}: {result.plan.claim}", *(f"  {s}" for s in found.sentences)]
+    lines += ["", f"claim {judged.level.value}: {result.plan.claim}", *(f"  {s}" for s in judged.sentences)]
     lines += [f"note: {problem}" for problem in result.problems]
     lines += ["", f"report: {folder / 'report.html'}"]
     if result.ui_command:
@@ -316,7 +318,7 @@ def answer_lines(result: StudyResult, folder: Path) -> list[str]:
 def _metric_table(result: StudyResult) -> list[str]:
     metrics = headline(result.plan)
     if result.arms:
-        head = ["test metric", *("winner" if arm.name == "best" else arm.name for arm in result.arms)]
+        head = ["test metric", *(arm.label for arm in result.arms)]
         rows = [
             [metric_label(m), *(interval_text(m, arm.seed_interval(m)) for arm in result.arms)]
             for m in metrics

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 from trainables.base.storage import Folder
 from tuner.analysis.metric_text import difference_text, interval_text, metric_label, setting_text, value_text
 from tuner.analysis.results import ArmResult, StudyResult
-from tuner.analysis.verdict import Level, headline, outcome, paired_comparison, verdict
+from tuner.analysis.selection import ranked
+from tuner.analysis.trial_columns import STATE_LABELS_AT_END, TrialRow, TrialTable, columns_of
+from tuner.analysis.verdict import Level, headline, measured_headline, outcome, paired_comparison, verdict
 from tuner.base.records import State, TrialRecord
 from tuner.report import evaluation, plots_search, plots_winner
 from tuner.report.blocks import Block, Code, Heading, Links, Picture, Table, Text, to_html, to_markdown
@@ -94,12 +96,12 @@ def pictures(title: str, figures: Figures, caption: str, result: StudyResult) ->
 
 def answer(result: StudyResult) -> list[Block]:
     """Return verdict, winner, and the winner beside its baselines and controls."""
-    plan, found = result.plan, verdict(result)
+    plan, judged = result.plan, verdict(result)
     blocks: list[Block] = [
         Text(f"Claim: {plan.claim}."),
-        Text(f"Claim {found.level.value} on {plan.dataset}. {found.sentences[0]}", _KINDS[found.level]),
+        Text(f"Claim {judged.level.value} on {plan.dataset}. {judged.sentences[0]}", _KINDS[judged.level]),
     ]
-    blocks += [Text(sentence) for sentence in found.sentences[1:]]
+    blocks += [Text(sentence) for sentence in judged.sentences[1:]]
     blocks += [Text(problem, "warning") for problem in result.problems]
     blocks += [Text(line) for line in result.test_data]
     if result.best is not None:
@@ -117,7 +119,7 @@ def _objectives(result: StudyResult, record: TrialRecord) -> list[str]:
 
 
 def _arms(result: StudyResult) -> list[Block]:
-    metrics = [m for m in headline(result.plan) if any(arm.seed_interval(m).n for arm in result.arms)]
+    metrics = measured_headline(result)
     rows = [
         [_arm_name(arm), *(interval_text(m, arm.seed_interval(m)) for m in metrics)] for arm in result.arms
     ]
@@ -170,7 +172,7 @@ def _differences(result: StudyResult, metrics: Sequence[str]) -> list[tuple[str,
 
 def _arm_name(arm: ArmResult) -> str:
     if arm.name == "best":
-        return "winner"
+        return arm.label
     return f"{arm.name} ({arm.role}{': ' + arm.about if arm.about else ''})"
 
 
@@ -189,27 +191,14 @@ def _single_runs(result: StudyResult) -> list[Block]:
     return [Text(words), Table(("trial", *map(metric_label, headline(result.plan))), rows)]
 
 
-def _row(values: dict[str, float] | object, metrics: Sequence[str]) -> list[str]:
-    known = dict(values) if isinstance(values, dict) else {}
-    return [value_text(metric, known.get(metric)) for metric in metrics]
+def _row(values: Mapping[str, float], metrics: Sequence[str]) -> list[str]:
+    return [value_text(metric, values.get(metric)) for metric in metrics]
 
 
 def best_of(result: StudyResult, lane: str) -> TrialRecord | None:
     """Return a lane's best complete, feasible trial by the first objective."""
     candidates = [r for r in result.lane(lane) if r.state is State.COMPLETE and r.key in result.feasible]
-    return ranked(result, candidates)[0] if candidates else None
-
-
-def ranked(result: StudyResult, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return records from best to worst by the first objective; those without a value come last."""
-    objective = result.plan.objectives[0]
-    sign = -1.0 if objective.direction == "maximize" else 1.0
-
-    def key(record: TrialRecord) -> tuple[float, int]:
-        value = record.last.get(objective.metric, float("nan"))
-        return (sign * value if value == value else float("inf"), record.number)
-
-    return sorted(records, key=key)
+    return next(iter(ranked(candidates, result.plan.objectives[0])), None)
 
 
 # -- the search --------------------------------------------------------------------------------------------
@@ -221,13 +210,8 @@ def trials(result: StudyResult) -> list[Block]:
     if not records:
         return []
     counts = ", ".join(
-        f"{result.count('search', state)} {words}"
-        for state, words in (
-            (State.COMPLETE, "complete"),
-            (State.PRUNED, "stopped early"),
-            (State.FAIL, "failed"),
-            (State.RUNNING, "not finished"),
-        )
+        f"{result.count('search', state)} {label}"
+        for state, label in STATE_LABELS_AT_END.items()
         if result.count("search", state)
     )
     blocks: list[Block] = [
@@ -236,7 +220,7 @@ def trials(result: StudyResult) -> list[Block]:
         *(Text(f"{line[0].upper()}{line[1:]}.") for line in warm_start.lines(result.plan)),
     ]
     complete = [r for r in records if r.state is State.COMPLETE]
-    top = sorted(ranked(result, complete), key=lambda r: r.key not in result.feasible)[:10]
+    top = sorted(ranked(complete, result.plan.objectives[0]), key=lambda r: r.key not in result.feasible)[:10]
     if top:
         floors = "; ".join(map(str, result.plan.floors))
         blocks.append(Text(f"The best complete trials{f' (floor: {floors})' if floors else ''}:"))
@@ -248,34 +232,31 @@ def trials(result: StudyResult) -> list[Block]:
 
 
 def _trial_table(result: StudyResult, records: Sequence[TrialRecord], folded: str = "") -> Table:
-    plan = result.plan
-    objectives = [o.metric for o in plan.objectives]
-    checked = [f.metric for f in plan.floors if f.metric not in objectives]
-    params = list(plan.lanes[0].space)
+    """Return trials as rows: columns of `trial_columns`, objectives, floors, the claim's test metric, parameters."""
+    plan, table = result.plan, TrialTable.REPORT
+    validated = list(dict.fromkeys([o.metric for o in plan.objectives] + [f.metric for f in plan.floors]))
     tested = [m for m in headline(plan)[:1] if any(m in result.tests.get(r.key, {}) for r in records)]
+    params = list(plan.lanes[0].space)
+    first, last = columns_of(table), columns_of(table, at_end=True)
     header = (
-        "trial",
-        "state",
-        "epochs",
-        *map(metric_label, objectives + checked),
+        *(column.headings[table] for column in first),
+        *map(metric_label, validated),
         *(f"test: {metric_label(m)}" for m in tested),
+        *(f"`{p}`" for p in params),
+        *(column.headings[table] for column in last),
     )
     rows = []
-    for r in records:
-        below = " (below floor)" if r.state is State.COMPLETE and r.key not in result.feasible else ""
-        cells = [
-            str(r.number),
-            f"{r.state.value}{below}",
-            str(r.epochs),
-            *_row(dict(r.last), objectives + checked),
-        ]
-        cells += _row(dict(result.tests.get(r.key, {})), tested)
-        cells += [setting_text(r.params[p]) if p in r.params else "" for p in params]
-        rows.append([*cells, r.reason])
+    for record in records:
+        row = TrialRow(record, record.key in result.feasible)
+        cells = [column.cell(row, table) for column in first]
+        cells += _row(record.last, validated) + _row(result.tests.get(record.key, {}), tested)
+        cells += [setting_text(record.params[p]) if p in record.params else "" for p in params]
+        rows.append([*cells, *(column.cell(row, table) for column in last)])
     strong = frozenset(
         i for i, r in enumerate(records) if result.best is not None and r.key == result.best.key
     )
-    return Table((*header, *(f"`{p}`" for p in params), "reason"), rows, strong, 2, folded)
+    words = max(i + 1 for i, column in enumerate(first) if column.words)
+    return Table(header, rows, strong, words, folded)
 
 
 def effects(result: StudyResult) -> list[Block]:

@@ -1,4 +1,4 @@
-"""The CSV files of a run: the study's own trials, and everything it was compared with."""
+"""trials.csv and arms.csv: the trials of the study's own search, and those of everything it was compared with."""
 
 import csv
 import io
@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tuner.analysis.results import StudyResult
-from tuner.base.records import State, TrialRecord
+from tuner.analysis.trial_columns import TrialRow, TrialTable, columns_of, csv_values
+from tuner.base.records import TrialRecord
 
 Row = Mapping[str, Any]
 
@@ -14,15 +15,15 @@ Row = Mapping[str, Any]
 def trials_csv(result: StudyResult) -> str:
     """Return one line per trial of the study's own search, in the order of their numbers.
 
-    Columns: number, state, epochs, reason, feasible, the searched parameters, the last epoch's validation
-    metrics, the test metrics. `feasible` is empty for a trial that is not complete.
+    Columns: those of `trial_columns`, the searched parameters, the last epoch's validation metrics, the test
+    metrics. `feasible` is empty for a trial that is not complete.
     """
-    records = sorted(result.lane("search"), key=lambda r: r.number)
+    table = TrialTable.TRIALS_CSV
     rows = [
-        ({"number": r.number, **_state(result, r)}, r.params, _validation(r), result.tests.get(r.key, {}))
-        for r in records
+        (csv_values(_row(result, r), table), r.params, _validation(r), result.tests.get(r.key, {}))
+        for r in sorted(result.lane("search"), key=lambda r: r.number)
     ]
-    return _csv(("number", "state", "epochs", "reason", "feasible"), rows, tuple(result.plan.lanes[0].space))
+    return _csv(table, rows, tuple(result.plan.lanes[0].space))
 
 
 def arms_csv(result: StudyResult) -> str:
@@ -36,7 +37,7 @@ def arms_csv(result: StudyResult) -> str:
         if r.lane == "search":
             continue
         tests = result.tests.get(r.key) or _of_seed(result, r.arm, r.seed_index)
-        rows.append((_arm_columns(result, r), r.params, _validation(r), tests))
+        rows.append((csv_values(_row(result, r), TrialTable.ARMS_CSV), r.params, _validation(r), tests))
     known = {r.arm for r in result.records if r.lane == "confirm"}
     for arm in result.arms:
         if arm.name in known:
@@ -44,33 +45,12 @@ def arms_csv(result: StudyResult) -> str:
         for index in range(max(map(len, arm.values.values()), default=0)):
             columns = {"lane": "confirm", "role": arm.role, "arm": arm.name, "seed_index": index}
             rows.append((columns, {}, {}, _of_seed(result, arm.name, index)))
-    first = ("lane", "number", "role", "arm", "seed_index", "seed", "state", "epochs", "reason", "feasible")
     params = tuple(dict.fromkeys(key for lane in result.plan.lanes[1:] for key in lane.space))
-    return _csv((*first, "seconds"), rows, params)
+    return _csv(TrialTable.ARMS_CSV, rows, params)
 
 
-def _arm_columns(result: StudyResult, record: TrialRecord) -> Row:
-    confirm = record.lane == "confirm"
-    return {
-        "lane": record.lane,
-        "number": record.number,
-        "role": record.role.value,
-        "arm": record.arm if confirm else record.lane,
-        "seed_index": record.seed_index if confirm else "",
-        "seed": record.seed,
-        "seconds": round(record.seconds, 3),
-        **_state(result, record),
-    }
-
-
-def _state(result: StudyResult, record: TrialRecord) -> dict[str, Any]:
-    complete = record.state is State.COMPLETE and record.lane != "confirm"
-    return {
-        "state": record.state.value,
-        "epochs": record.epochs,
-        "reason": " ".join(record.reason.split()),
-        "feasible": str(record.key in result.feasible).lower() if complete else "",
-    }
+def _row(result: StudyResult, record: TrialRecord) -> TrialRow:
+    return TrialRow(record, record.key in result.feasible)
 
 
 def _validation(record: TrialRecord) -> dict[str, float]:
@@ -78,13 +58,14 @@ def _validation(record: TrialRecord) -> dict[str, float]:
 
 
 def _of_seed(result: StudyResult, arm: str, index: int) -> dict[str, float]:
-    found = result.arm(arm)
-    values = found.values if found else {}
+    known = result.arm(arm)
+    values = known.values if known else {}
     return {metric: series[index] for metric, series in values.items() if 0 <= index < len(series)}
 
 
-def _csv(first: Sequence[str], rows: Sequence[tuple[Row, Row, Row, Row]], params: Sequence[str]) -> str:
-    """Return a table: the first columns, parameters in the order of the space, then metrics by name."""
+def _csv(table: TrialTable, rows: Sequence[tuple[Row, Row, Row, Row]], params: Sequence[str]) -> str:
+    """Return a table: the trials' columns, parameters in the order of the space, then metrics by name."""
+    first = [column.headings[table] for column in columns_of(table)]
     known = [*params, *_names((row[1] for row in rows), params)]
     columns = [*first, *known, *_names(row[2] for row in rows), *_names(row[3] for row in rows)]
     text = io.StringIO()

@@ -47,7 +47,7 @@ def beside(result: StudyResult) -> list[Block]:
     if not metrics:
         return []
     rows = [[m.label, *(_text(m.name, arm.seed_interval(m.name)) for arm in arms)] for m in metrics]
-    header = ("test metric", *("winner" if arm.name == "best" else arm.name for arm in arms))
+    header = ("test metric", *(arm.label for arm in arms))
     return [
         Heading("Beside the headline"),
         Text("Shown without a correction for looking at several; the claim is about the headline alone."),

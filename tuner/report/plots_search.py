@@ -19,6 +19,7 @@ from search_spaces.domain import Choice, Domain, Float, Int
 from trainables.evaluation.metrics.metric_specs import find_metric, ood_family, robust_ood_family
 from tuner.analysis.metric_text import metric_label, shown_in_percent
 from tuner.analysis.results import StudyResult
+from tuner.analysis.trial_columns import STATE_LABELS_AT_END
 from tuner.analysis.verdict import claim_metric
 from tuner.base.records import State, TrialRecord
 
@@ -26,11 +27,11 @@ BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00
 PANELS = 12
 COLUMNS = 4
 CLEAN = "val/accuracy/clean"
-_STATES = (  # state, colour, marker, words
-    (State.PRUNED, GREY, "x", "stopped early"),
-    (State.FAIL, VERMILION, "v", "failed"),
-    (State.RUNNING, GREEN, "s", "not finished"),
-    (State.COMPLETE, BLUE, "o", "complete"),
+_STATES = (  # state, colour, marker, label
+    (State.PRUNED, GREY, "x", STATE_LABELS_AT_END[State.PRUNED]),
+    (State.FAIL, VERMILION, "v", STATE_LABELS_AT_END[State.FAIL]),
+    (State.RUNNING, GREEN, "s", STATE_LABELS_AT_END[State.RUNNING]),
+    (State.COMPLETE, BLUE, "o", STATE_LABELS_AT_END[State.COMPLETE]),
 )
 
 

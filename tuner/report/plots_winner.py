@@ -10,30 +10,28 @@ from matplotlib.ticker import MaxNLocator
 from trainables.evaluation.metrics.metric_specs import ood_set_label
 from tuner.analysis.metric_text import metric_label
 from tuner.analysis.results import StudyResult
-from tuner.analysis.verdict import headline
+from tuner.analysis.verdict import measured_headline
 from tuner.report.plots_search import BLUE, GREEN, GREY, PANELS, VERMILION, grid, percent, safe
 
 
 def forest(result: StudyResult) -> Figure | None:
     """Return every arm's seeds, mean and interval in each headline metric."""
-    metrics = [m for m in headline(result.plan) if any(arm.seed_interval(m).n for arm in result.arms)][
-        :PANELS
-    ]
+    metrics = measured_headline(result)[:PANELS]
     if not metrics:
         return None
     columns = min(3, len(metrics))
     figure, panels = grid(len(metrics), height=0.9 + 0.3 * len(result.arms), columns=columns, width=3.2)
     colours = {"baseline": VERMILION, "control": GREY}
-    names = ["winner" if arm.name == "best" else arm.name for arm in result.arms]
+    names = [arm.label for arm in result.arms]
     for i, (axes, metric) in enumerate(zip(panels, metrics, strict=True)):
         for row, arm in enumerate(result.arms):
-            found = arm.seed_interval(metric)
+            interval = arm.seed_interval(metric)
             colour = BLUE if arm.name == "best" else colours.get(arm.role, GREEN)
             seeds = [v for v in arm.values.get(metric, ()) if math.isfinite(v)]
             axes.plot(seeds, [row + 0.22] * len(seeds), "|", color=colour, alpha=0.6, markersize=5)
-            if found.n:
-                half = found.half if math.isfinite(found.half) else 0.0
-                axes.errorbar(found.mean, row, xerr=half, fmt="o", color=colour, capsize=3, markersize=5)
+            if interval.n:
+                half = interval.half if math.isfinite(interval.half) else 0.0
+                axes.errorbar(interval.mean, row, xerr=half, fmt="o", color=colour, capsize=3, markersize=5)
         axes.set_yticks(
             range(len(names)), [safe(n) for n in names] if i % columns == 0 else [""] * len(names)
         )
