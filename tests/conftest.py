@@ -1,0 +1,32 @@
+"""The order of the suite: quick unit tests first, then everything that takes longer or starts processes."""
+
+from pathlib import Path
+
+import pytest
+
+UNIT = Path(__file__).parent / "unit"
+QUICK_S = 2.0  # longest time of a test without the mark `slow` in tests/unit, on an idle machine
+
+
+def is_quick(item: pytest.Item) -> bool:
+    return item.path.is_relative_to(UNIT) and not any(map(item.get_closest_marker, ("slow", "long")))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not is_quick(item))  # stable: the order within both parts stays
+    for item in items:
+        if is_quick(item):
+            item.user_properties.append(("quick", True))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the unit tests that took too long for the quick part; told, not asserted, for machines differ."""
+    late = [
+        report
+        for report in terminalreporter.getreports("passed")
+        if ("quick", True) in report.user_properties and report.duration > QUICK_S
+    ]
+    if late:
+        terminalreporter.section(f"unit tests over {QUICK_S:g} s: mark them slow, or make them faster")
+    for report in sorted(late, key=lambda report: -report.duration):
+        terminalreporter.line(f"{report.duration:6.1f} s  {report.nodeid}")
