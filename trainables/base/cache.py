@@ -1,12 +1,10 @@
-"""The user's cache folder, and the lock by which processes of one node do a piece of work once."""
+"""The user's cache folder, and a file lock with which the processes of one machine fill a cache entry only once."""
 
 import fcntl
 import os
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 
 def default_cache_dir() -> Path:
@@ -22,21 +20,8 @@ def cache_dir_of(given: str) -> Path:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file, made if missing; a process that ends lets go, whatever ended it."""
+    """Hold an exclusive lock on a file, made if missing; the kernel releases it when the process ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    """Write a file whole or not at all: beside its place first, then renamed."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

@@ -1,19 +1,44 @@
-"""A folder that may be local or an object store (s3://, gs://): whole files in, whole files out."""
+"""Files written whole or not at all, in a local folder or an object store (s3://, gs://)."""
 
 import errno
 import os
+import secrets
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from trainables.base.errors import InputError
 
 
-class Folder:
-    """Files below one root, written whole or not at all.
+@contextmanager
+def atomic_write(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
+    """Yield an open file that replaces `path` when the block ends, and is deleted if the block raises.
 
-    A local write goes to a temporary name, is flushed to the disk and renamed, so that a kill at any moment
-    leaves the old file or the new one; object stores publish an object only when it is complete.
+    It is a temporary file in the same folder, flushed to the disk and renamed: a kill at any moment leaves the old
+    file or the new one. Missing folders are made.
+
+    Args:
+        durable: wait until the disk has it; without, a crash of the machine may lose the newest version.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class Folder:
+    """Files below one root, written whole or not at all: see `atomic_write`.
+
+    Object stores publish an object only when it is complete.
     """
 
     def __init__(self, uri: str | Path) -> None:
@@ -37,24 +62,14 @@ class Folder:
         """Write one file atomically; missing folders are made.
 
         Args:
-            durable: wait until the disk has it; without, a crash of the machine may lose the newest version.
+            durable: as for `atomic_write`.
         """
         if not self.is_local:
             with self._fs.open_output_stream(f"{self._root}/{name}") as stream:
                 stream.write(data)
             return
-        target = self.path(name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                if durable:
-                    file.flush()
-                    os.fsync(file.fileno())
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with atomic_write(self.path(name), durable=durable) as file:
+            file.write(data)
 
     def read(self, name: str) -> bytes:
         """Return a file's bytes.

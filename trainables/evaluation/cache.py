@@ -13,11 +13,11 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
-from trainables.base.cache import default_cache_dir, locked, write_atomically
+from trainables.base.cache import default_cache_dir, locked
+from trainables.base.storage import atomic_write
 from trainables.evaluation.measure import Evaluation
 from trainables.evaluation.metrics.protocol import Protocol
 
@@ -97,9 +97,10 @@ class EvaluationCache:
             "remarks": evaluation.remarks,
         }
         entry["sha256"] = _checksum(entry)
-        write_atomically(self._path(key, "npz"), lambda file: _write(file, data))
-        text = json.dumps(entry, indent=1).encode()
-        write_atomically(self._path(key, "json"), lambda file: _write(file, text))
+        with atomic_write(self._path(key, "npz")) as file:
+            file.write(data)
+        with atomic_write(self._path(key, "json")) as file:
+            file.write(json.dumps(entry, indent=1).encode())
         shutil.rmtree(self._state(key), ignore_errors=True)
 
     def load(self, key: str) -> Evaluation | None:
@@ -131,7 +132,3 @@ class EvaluationCache:
 
 def _checksum(entry: object) -> str:
     return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
-
-
-def _write(file: IO[bytes], data: bytes) -> None:  # a lambda's value would be the number of bytes
-    file.write(data)

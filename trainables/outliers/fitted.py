@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.base.cache import locked, write_atomically
+from trainables.base.cache import locked
+from trainables.base.storage import atomic_write
 from trainables.data.loading.open_dataset import fingerprint_images
 from trainables.data.types.benchmark import LabelledImages
 from trainables.outliers.generators import VAE, OutlierGenerator, PCAGaussian
@@ -36,7 +37,8 @@ def fitted(kind: str, train: LabelledImages, cache_dir: Path) -> OutlierGenerato
     with locked(path.with_suffix(".lock")):
         if not _restored(generator, path):
             generator.fit(train)
-            write_atomically(path, lambda file: np.savez(file, **generator.state()))  # type: ignore[arg-type]
+            with atomic_write(path) as file:
+                np.savez(file, **generator.state())  # type: ignore[arg-type]
     return generator
 
 

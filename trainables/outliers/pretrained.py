@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainables.base.cache import locked, write_atomically
+from trainables.base.cache import locked
 from trainables.base.errors import DataFileError
 from trainables.base.seeds import derive_seed
-from trainables.base.storage import damaged_part
+from trainables.base.storage import atomic_write, damaged_part
 from trainables.base.streams import Streams
 from trainables.data.loading.open_dataset import fingerprint_images
 from trainables.data.types.benchmark import Benchmark
@@ -76,7 +76,8 @@ def pretrained_state(
             state = _read_cache(path, template)  # another process may have trained it meanwhile
             if state is None:
                 state = _train(options, pretrain, benchmark, device)
-                write_atomically(path, lambda file: torch.save({"format": FORMAT, "network": state}, file))
+                with atomic_write(path) as file:
+                    torch.save({"format": FORMAT, "network": state}, file)
     return state
 
 

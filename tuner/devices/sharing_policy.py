@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from trainables.base.cache import locked, write_atomically
+from trainables.base.cache import locked
+from trainables.base.storage import atomic_write
 
 COPIES = (1, 2, 4, 8)  # how many processes are measured side by side
 PACKS = (8, 32)  # how many trials are measured in one process
@@ -238,12 +239,8 @@ class MeasurementCache:
         try:
             with locked(self.path.with_suffix(".lock")):
                 entries = self._read() | {key: {**about, "measured": [asdict(m) for m in measurements]}}
-                text = json.dumps(entries, indent=2).encode()
-
-                def write(file: IO[bytes]) -> None:
-                    file.write(text)
-
-                write_atomically(self.path, write)
+                with atomic_write(self.path) as file:
+                    file.write(json.dumps(entries, indent=2).encode())
         except OSError as error:
             self.problem = f"the measured GPU share cannot be kept: {error}"
 

@@ -9,6 +9,7 @@ import ray
 from ray.exceptions import RayTaskError
 
 from trainables.base.errors import InputError
+from trainables.base.storage import Folder
 from trainables.evaluation.metrics.protocol import Protocol
 from trainables.options import fields_of
 from trainables.options.methods import METHODS
@@ -283,8 +284,7 @@ class Controller:
         """Hand a file that a trial left to MLflow; from an object store it is fetched first."""
         path = self.folder.local / name
         if self.folder.remote:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(self.folder.files.read(name))
+            Folder(self.folder.local).write(name, self.folder.files.read(name), durable=False)
         for listener in self.listeners:
             listener.artifact_written(key, path)
 

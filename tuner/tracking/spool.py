@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trainables.base.storage import atomic_write
+
 Event = dict[str, Any]
 
 
@@ -96,9 +98,8 @@ class Spool:
 
     def ack(self, offset: int) -> None:
         """Note that everything before `offset` was delivered."""
-        draft = self._mark.with_name(self._mark.name + ".tmp")
-        draft.write_text(json.dumps({"offset": offset, "consumer": self._consumer}))
-        os.replace(draft, self._mark)
+        with atomic_write(self._mark, durable=False) as file:
+            file.write(json.dumps({"offset": offset, "consumer": self._consumer}).encode())
         self._acked = offset
 
     @property

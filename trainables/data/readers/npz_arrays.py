@@ -11,8 +11,9 @@ from typing import IO
 
 import numpy as np
 
-from trainables.base.cache import default_cache_dir, locked, write_atomically
+from trainables.base.cache import default_cache_dir, locked
 from trainables.base.errors import DataFileError
+from trainables.base.storage import atomic_write
 
 Array = np.ndarray
 
@@ -135,6 +136,10 @@ def _unpacked(path: Path, key: str, cache_dir: Path) -> Path:
     place = cache_dir / "unpacked" / f"{path.stem}-{key}-{name}.npy"
     with locked(place.with_suffix(".lock")):
         if not place.is_file():
-            with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as source:
-                write_atomically(place, lambda file: shutil.copyfileobj(source, file, _BLOCK_BYTES))
+            with (
+                zipfile.ZipFile(path) as archive,
+                archive.open(f"{key}.npy") as source,
+                atomic_write(place) as file,
+            ):
+                shutil.copyfileobj(source, file, _BLOCK_BYTES)
     return place

@@ -9,8 +9,6 @@ Images are corrupted once and kept on disk in the layout of CIFAR-10-C.
 import hashlib
 import json
 import multiprocessing
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -19,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from trainables.base.cache import locked, write_atomically
+from trainables.base.cache import locked
 from trainables.base.errors import InputError, unknown
 from trainables.base.seeds import derive_seed
+from trainables.base.storage import atomic_write
 from trainables.data.readers.corrupted_files import CORRUPTIONS, SEVERITIES
 from trainables.data.types.availability import EXTRA, SMALLEST
 from trainables.data.types.benchmark import LabelledImages
@@ -109,7 +108,8 @@ def bake(
                 f"{folder} holds corruptions of other images or settings; delete it or name another folder"
             )
         if labels is not None:
-            write_atomically(folder / "labels.npy", lambda file: np.save(file, np.asarray(labels, np.int64)))
+            with atomic_write(folder / "labels.npy") as file:
+                np.save(file, np.asarray(labels, np.int64))
         files = manifest.get("files", {})
         for corruption in corruptions:
             path = folder / f"{corruption}.npy"
@@ -118,8 +118,8 @@ def bake(
                 continue
             files[corruption] = _bake_one(images, path, corruption, severities, seed, workers)
             content = {"key": key, "severities": list(severities), "images": len(images), "files": files}
-            text = json.dumps(content, indent=1).encode()
-            write_atomically(folder / MANIFEST, lambda file, text=text: _write(file, text))  # type: ignore[misc]
+            with atomic_write(folder / MANIFEST) as file:
+                file.write(json.dumps(content, indent=1).encode())
 
 
 def baked_sets(
@@ -191,21 +191,13 @@ def _bake_one(
     """Write one file and return its size and checksum; no more than a few blocks are in memory at a time."""
     n, channels, height, width = images.shape
     stored = (n * len(severities), height, width) + ((3,) if channels == 3 else ())
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            header = {"descr": "|u1", "fortran_order": False, "shape": stored}
-            np.lib.format.write_array_header_1_0(file, header)
-            for block in _blocks(images, corruption, severities, seed, workers):
-                pixels = block.transpose(0, 2, 3, 1) if channels == 3 else block[:, 0]
-                file.write(np.ascontiguousarray(pixels).tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        entry = {"bytes": os.path.getsize(temporary), "sha256": _sha256(Path(temporary))}
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-    return entry
+    with atomic_write(path) as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": stored}
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in _blocks(images, corruption, severities, seed, workers):
+            pixels = block.transpose(0, 2, 3, 1) if channels == 3 else block[:, 0]
+            file.write(np.ascontiguousarray(pixels).tobytes())
+    return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
 
 
 def _blocks(
@@ -263,7 +255,3 @@ def _manifest(folder: Path) -> dict[str, Any]:
 def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write(file: Any, data: bytes) -> None:
-    file.write(data)

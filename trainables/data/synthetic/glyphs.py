@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.base.cache import default_cache_dir, locked, write_atomically
+from trainables.base.cache import default_cache_dir, locked
+from trainables.base.storage import atomic_write
 from trainables.data.synthetic.glyph_images import FONTS, SIDE, draw, font_file
 from trainables.data.synthetic.hold_out import hold_out_corruptions
 from trainables.data.synthetic.made_ood import noise_set, validation_sets
@@ -94,8 +95,9 @@ def _part(root: Path, part: str, characters: str, count: int, seed: int) -> Labe
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir()
                 images, labels = draw(characters, count, seed, part)
-                write_atomically(folder / "images.npy", lambda file: np.save(file, images))
-                write_atomically(folder / "labels.npy", lambda file: np.save(file, labels))
+                for name, array in (("images", images), ("labels", labels)):
+                    with atomic_write(folder / f"{name}.npy") as file:
+                        np.save(file, array)
                 found = LabelledImages(images, labels)
     return found
 

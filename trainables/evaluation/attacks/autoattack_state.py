@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from trainables.base.cache import write_atomically
 from trainables.base.errors import InputError
+from trainables.base.storage import atomic_write
 
 
 @dataclass
@@ -41,10 +41,10 @@ class Progress:
             "stage": self.stage,
             "batch": self.batch,
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, Any] = {"clean": self.clean, "begun": self.begun, "standing": self.standing}
         arrays["meta"] = np.array(json.dumps(meta))
-        write_atomically(path, lambda file: np.savez(file, **arrays))
+        with atomic_write(path) as file:
+            np.savez(file, **arrays)
 
     @staticmethod
     def read(path: Path, key: str) -> "Progress":

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from trainables.base.errors import InputError
-from trainables.base.storage import Folder
+from trainables.base.storage import Folder, atomic_write
 
 
 def test_round_trip_and_listing(tmp_path: Path) -> None:
@@ -79,3 +79,57 @@ def test_object_store_scheme(tmp_path: Path) -> None:
 def test_unknown_scheme_is_one_line() -> None:
     with pytest.raises(InputError, match="cannot open storage nope://x"):
         Folder("nope://x")
+
+
+def test_an_atomic_write_replaces_the_file_when_its_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "x"
+    with atomic_write(path) as file:
+        file.write(b"old")
+    with atomic_write(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_bytes() == b"old"
+        assert (
+            len(list(path.parent.iterdir())) == 2
+        )  # the temporary file lies beside it: a rename never copies
+    assert path.read_bytes() == b"new"
+    assert [p.name for p in path.parent.iterdir()] == ["x"]
+
+
+def test_an_atomic_write_whose_block_raises_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+    with pytest.raises(TypeError), atomic_write(path) as file:
+        file.writelines([b"half", "no bytes"])  # type: ignore[list-item]
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    with atomic_write(path) as first, atomic_write(path) as second:
+        first.write(b"1" * 9)
+        second.write(b"2" * 5)
+    assert path.read_bytes() == b"1" * 9  # the inner one was replaced by the outer one
+
+
+def test_only_a_durable_write_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr("os.fsync", synced.append)
+    Folder(tmp_path).write("x", b"1", durable=False)
+    assert synced == []
+    Folder(tmp_path).write("x", b"1")
+    assert len(synced) == 1
+
+
+def test_files_are_replaced_in_one_place() -> None:
+    """No module but `trainables.base.storage` flushes to the disk or makes temporary names; the download moves."""
+    root = Path(__file__).resolve().parents[4]
+    names = ("os.replace", "os.rename", "os.fsync", "mkstemp", "NamedTemporaryFile", '.tmp"')
+    found = {
+        path.relative_to(root).as_posix()
+        for folder in ("tuner", "trainables")
+        for path in (root / folder).rglob("*.py")
+        if any(name in path.read_text() for name in names)
+    }
+    assert found == {"trainables/base/storage.py", "trainables/data/download.py"}

@@ -172,7 +172,7 @@ def test_a_disk_that_fills_up_loses_nothing(tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache, "write_atomically", full)
+    monkeypatch.setattr(cache, "atomic_write", full)
     with pytest.warns(UserWarning, match="No space left"):
         same(EvaluationCache(tmp_path).reuse(KEY, an_evaluation), an_evaluation())
 

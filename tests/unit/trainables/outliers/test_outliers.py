@@ -136,7 +136,7 @@ def test_fitted_once_per_content_kind_and_version(tmp_path: Path, monkeypatch: p
     sample_outliers(wanted, digits(), 0, tmp_path)
     assert Counting.fits == 3
     assert len(list((tmp_path / "generators").glob("*.npz"))) == 3
-    assert not list((tmp_path / "generators").glob(".writing-*"))
+    assert not list((tmp_path / "generators").glob(".*.tmp"))
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "junk", "other arrays", "pickled"])

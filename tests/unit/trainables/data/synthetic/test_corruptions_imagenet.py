@@ -330,7 +330,7 @@ def test_a_killed_bake_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(imagenet_c, "corrupt", until_contrast)
     with pytest.raises(KeyboardInterrupt):
         bake(data, tmp_path, corruptions=CHOSEN, severities=(1,))
-    assert not list(tmp_path.glob(".writing-*"))
+    assert not list(tmp_path.glob(".*.tmp"))
     assert not (tmp_path / "contrast.npy").exists()
     done = []
 

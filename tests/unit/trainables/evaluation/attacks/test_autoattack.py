@@ -229,7 +229,7 @@ def test_a_killed_run_goes_on_where_it_was(digits, tmp_path, monkeypatch):
     standing = [whole.after[name] for name in ("clean", *whole.attacks[:-1])]
     for name, share in zip(whole.attacks, standing, strict=True):
         assert sum(n for stage, n in batches if stage == name) == round(60 * share)
-    assert not list(state.parent.glob(".writing-*"))
+    assert not list(state.parent.glob(".*.tmp"))
     monkeypatch.setattr(autoattack, "_perturb", None)  # a finished run attacks nothing
     np.testing.assert_array_equal(attack(*digits, state=state).robust, whole.robust)
 
