@@ -1,4 +1,4 @@
-"""The command line: options in, exit status out. Imports nothing heavy until a study really starts."""
+"""The command line of `launch.py`: from arguments to an exit status. Imports nothing heavy until a study starts."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -96,9 +96,9 @@ def _why(options: LaunchOptions) -> int:
 
 
 def _evaluate(options: LaunchOptions) -> int:
-    from tuner.commands.evaluate import run_alone
+    from tuner.commands.evaluate import evaluate
 
-    print(run_alone(options))
+    print(evaluate(options))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What `ray up` needs on the operator's machine, by `python -m tuner.commands.cluster_setup`:
+"""Prepares the operator's machine for `ray up`, by `python -m tuner.commands.cluster_setup`:
 
 prepare --storage URI     .cluster/: a clean export of the project, the nodes' settings, tokens and passwords
 onprem --head IP ...      prints cluster.yaml for machines that are there already
@@ -45,8 +45,8 @@ def prepare(storage: str, target: Path, home: Path, settings: Sequence[str] = ()
         "TUNER_ARTIFACTS": f"{storage.rstrip('/').rpartition('/')[0]}/mlflow",
     }
     for setting in settings:
-        name, found, value = setting.partition("=")
-        if not found or not name.isidentifier():
+        name, equals, value = setting.partition("=")
+        if not equals or not name.isidentifier():
             raise UsageError(f"--set {setting} is not NAME=VALUE")
         variables[name] = value
     export(target / "project")

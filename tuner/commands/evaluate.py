@@ -1,4 +1,4 @@
-"""`launch.py --evaluate`: one checkpoint, one protocol, without a study and without Ray."""
+"""`launch.py --evaluate CHECKPOINT`: scores one checkpoint by one protocol, without a study and without Ray."""
 
 import json
 import math
@@ -37,7 +37,7 @@ class Target:
         return self.name if self.folder == "." else f"{self.folder.rstrip('/')}/{self.name}"
 
 
-def run_alone(options: LaunchOptions) -> str:
+def evaluate(options: LaunchOptions) -> str:
     """Score the checkpoint that the options name and return what to print.
 
     Raises:
@@ -54,12 +54,12 @@ def run_alone(options: LaunchOptions) -> str:
     assert options.evaluate is not None
     target = find(options.evaluate, options.storage, options.tracking_uri)
     environment.apply_defaults()
-    found = score(target, name, options)
+    scores = score(target, name, options)
     if options.json == STDOUT:
-        return json.dumps(found, indent=2)
+        return json.dumps(scores, indent=2)
     if to_file:
-        write_json(to_file, json.dumps(found, indent=2))
-    return as_text(found)
+        write_json(to_file, json.dumps(scores, indent=2))
+    return as_text(scores)
 
 
 def score(target: Target, protocol_name: str, options: LaunchOptions) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def score(target: Target, protocol_name: str, options: LaunchOptions) -> dict[st
     cache_dir = str(content["options"].get("cache_dir", ""))
     benchmark, notes = remote_tasks.load_tests(dataset, data_dir, protocol.groups, cache_dir)
     version = remote_tasks.data_version(benchmark)
-    found = remote_tasks.evaluate_checkpoint(
+    measured = remote_tasks.evaluate_checkpoint(
         target.folder,
         target.name,
         benchmark,
@@ -107,8 +107,8 @@ def score(target: Target, protocol_name: str, options: LaunchOptions) -> dict[st
         "data_version": version,
         "protocol": asdict(protocol),
         # JSON has no NaN
-        "metrics": {k: v if math.isfinite(v) else None for k, v in found.metrics.items()},
-        "remarks": [*notes, *found.remarks],
+        "metrics": {k: v if math.isfinite(v) else None for k, v in measured.metrics.items()},
+        "remarks": [*notes, *measured.remarks],
         "seconds": round(time.monotonic() - started, 3),
     }
 
@@ -165,5 +165,5 @@ def of_trial(storage: str, run: str, key: str) -> Target:
 
 def newest(names: Sequence[str]) -> str:
     """Return the checkpoint of the latest epoch among file names, "" if there is none."""
-    found = [(int(match[1]), name) for name in names if (match := _CHECKPOINT.fullmatch(name))]
-    return max(found)[1] if found else ""
+    epochs = [(int(match[1]), name) for name in names if (match := _CHECKPOINT.fullmatch(name))]
+    return max(epochs)[1] if epochs else ""

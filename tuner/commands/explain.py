@@ -1,4 +1,4 @@
-"""`launch.py --why RUN TRIAL`: why a trial ended as it did, from what was stored when it did."""
+"""`launch.py --why RUN TRIAL`: why a trial ended as it did, from its stored decisions, attempts and log."""
 
 import re
 
@@ -6,7 +6,7 @@ from tuner.analysis.metric_text import duration, metric_label, setting_text, val
 from tuner.analysis.selection import point_of
 from tuner.base.errors import UsageError
 from tuner.base.records import Decision, State, TrialRecord, trial_key
-from tuner.commands.run_state import RunState, Standing, read_run
+from tuner.commands.run_state import RunSnapshot, RunState, read_run
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.option_values import check_name
 from tuner.search.learning_curves import rank
@@ -27,7 +27,7 @@ def answer(options: LaunchOptions) -> str:
     return "\n".join(lines_of(run, find(run, trial)))
 
 
-def find(run: Standing, trial: str) -> TrialRecord:
+def find(run: RunSnapshot, trial: str) -> TrialRecord:
     """Return the trial that a user named: "3", "0003" or "search-3"; "oe-3" or "oe-0003".
 
     Raises:
@@ -44,7 +44,7 @@ def find(run: Standing, trial: str) -> TrialRecord:
     raise UsageError(f"run {run.folder.name} has no trial {trial!r}; {there}")
 
 
-def lines_of(run: Standing, record: TrialRecord) -> list[str]:
+def lines_of(run: RunSnapshot, record: TrialRecord) -> list[str]:
     """Return everything that explains a trial's state."""
     lines = [f"trial {record.key} of run {run.folder.name} ({record.role}): {state_text(run, record)}"]
     if record.reason:
@@ -61,7 +61,7 @@ def lines_of(run: Standing, record: TrialRecord) -> list[str]:
     return lines + _log(run, record)
 
 
-def state_text(run: Standing, record: TrialRecord) -> str:
+def state_text(run: RunSnapshot, record: TrialRecord) -> str:
     """Return the state in words, with the epoch reached."""
     reached = f"epoch {record.epochs} of {run.plan.max_epochs}"
     if record.state is State.RUNNING:
@@ -72,7 +72,7 @@ def state_text(run: Standing, record: TrialRecord) -> str:
     return f"{record.state} at {reached}{took}"
 
 
-def _rungs(run: Standing, record: TrialRecord) -> list[str]:
+def _rungs(run: RunSnapshot, record: TrialRecord) -> list[str]:
     """Return a line for each epoch at which the trial was compared, from the stored decisions."""
     objectives = run.plan.objectives
     epochs = [
@@ -90,12 +90,12 @@ def _rungs(run: Standing, record: TrialRecord) -> list[str]:
     for epoch in epochs:
         own = record.history[epoch]
         values = ", ".join(value_text(o.metric, own.metrics.get(o.metric)) for o in objectives)
-        fate = "stopped" if own.decision is Decision.PRUNE else "went on"
-        lines.append(f"  at epoch {epoch}: {values}, {_place(run, record, epoch)}: {fate}")
+        decision = "stopped" if own.decision is Decision.PRUNE else "went on"
+        lines.append(f"  at epoch {epoch}: {values}, {_place(run, record, epoch)}: {decision}")
     return lines
 
 
-def _place(run: Standing, record: TrialRecord, epoch: int) -> str:
+def _place(run: RunSnapshot, record: TrialRecord, epoch: int) -> str:
     """Return the trial's place when it was decided, and the one it has now if more have got there since."""
     own = record.history[epoch]
     objectives = run.plan.objectives
@@ -116,7 +116,7 @@ def ordinal(number: int) -> str:
     return f"{number}{suffix}"
 
 
-def _floors(run: Standing, record: TrialRecord) -> list[str]:
+def _floors(run: RunSnapshot, record: TrialRecord) -> list[str]:
     if record.state is not State.COMPLETE:
         return []
     reference = run.notes.get("reference", {})
@@ -142,7 +142,7 @@ def _attempts(record: TrialRecord) -> list[str]:
     ]
 
 
-def _log(run: Standing, record: TrialRecord) -> list[str]:
+def _log(run: RunSnapshot, record: TrialRecord) -> list[str]:
     """Return the end of the trial's log: tracebacks, lost workers."""
     path = run.folder.local / "logs" / f"{record.key}.log"
     if not path.exists():

@@ -1,4 +1,4 @@
-"""How a run stands, read from its folder and its storage and from nothing else: what --status, --why and --stop say.
+"""Reads the state of a run from its folder and its storage, for --status, --why and --stop.
 
 Reads only, locks nothing, and works while a driver runs, after it was killed, and on another machine.
 """
@@ -23,11 +23,11 @@ from tuner.store.lease_claims import BEAT_S, Claim, Watch, read_claims
 from tuner.store.run_folder import RunFolder, all_runs
 from tuner.store.trial_reader import read_trials
 
-LISTEN_S = 2.5 * BEAT_S  # how long a driver on another machine is listened for
+CLAIM_WAIT_S = 2.5 * BEAT_S  # how long a claim of another machine is watched for a renewal
 
 
 class RunState(StrEnum):
-    """How a run stands; SILENT has a driver elsewhere that gives no sign of life."""
+    """State of a run; SILENT: its driver is on another machine and has not renewed its claim."""
 
     RUNNING = "running"
     SILENT = "silent"
@@ -55,8 +55,8 @@ class TimeLeft:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """One run as it is stored.
+class RunSnapshot:
+    """A run as it was stored when it was read.
 
     Attributes:
         facts: `plan.json` without the plan.
@@ -164,8 +164,8 @@ def read_run(
     root: str,
     study_storage: str | None = None,
     sleep: Callable[[float], None] = time.sleep,
-) -> Standing:
-    """Return how a run stands.
+) -> RunSnapshot:
+    """Return a snapshot of a run.
 
     Args:
         study_storage: the database; default the one that the run was started with.
@@ -175,8 +175,8 @@ def read_run(
     """
     folder = RunFolder(root, name)
     plan, facts = folder.read()
-    (standing,) = _listen([_read(folder, plan, facts, study_storage)], sleep)
-    return standing
+    (snapshot,) = _with_live_drivers([_read(folder, plan, facts, study_storage)], sleep)
+    return snapshot
 
 
 def read_runs(
@@ -184,27 +184,27 @@ def read_runs(
     study: str | None = None,
     study_storage: str | None = None,
     sleep: Callable[[float], None] = time.sleep,
-) -> tuple[list[Standing], list[str]]:
-    """Return how every run below a root stands, oldest first, and one line for each that cannot be read."""
-    found, problems = [], []
+) -> tuple[list[RunSnapshot], list[str]]:
+    """Return a snapshot of every run below a root, oldest first, and one line for each that cannot be read."""
+    runs, problems = [], []
     for folder, data in all_runs(root):
         if study and data["plan"].get("study") not in (study, None):
             continue
         try:
             if "damaged" in data:
                 raise UsageError(f"plan.json is damaged: {data['damaged']}")
-            found.append(_read(folder, plans.from_dict(data["plan"]), data, study_storage))
+            runs.append(_read(folder, plans.from_dict(data["plan"]), data, study_storage))
         except UsageError as error:
             problems.append(f"run {folder.name}: {error}")
-    return _listen(found, sleep), problems
+    return _with_live_drivers(runs, sleep), problems
 
 
-def _read(folder: RunFolder, plan: Plan, data: dict[str, Any], study_storage: str | None) -> Standing:
+def _read(folder: RunFolder, plan: Plan, data: dict[str, Any], study_storage: str | None) -> RunSnapshot:
     claim = next(iter(read_claims(folder.files)), None)
     url = folder.storage_url(study_storage or data.get("study_storage"))
     records, notes = read_trials(url, folder.name, plan)
     facts = {key: value for key, value in data.items() if key != "plan"}
-    return Standing(folder, plan, facts, _state(facts, claim), claim, records, notes)
+    return RunSnapshot(folder, plan, facts, _state(facts, claim), claim, records, notes)
 
 
 def _state(facts: dict[str, Any], claim: Claim | None) -> RunState:
@@ -217,22 +217,22 @@ def _state(facts: dict[str, Any], claim: Claim | None) -> RunState:
     return RunState(ended) if ended in ("done", "failed") else RunState.INTERRUPTED
 
 
-def _listen(found: list[Standing], sleep: Callable[[float], None]) -> list[Standing]:
-    """Listen for the drivers on other machines, all at once: one whose claim changes is alive."""
-    silent = {s.folder.name for s in found if s.state is RunState.SILENT}
+def _with_live_drivers(runs: list[RunSnapshot], sleep: Callable[[float], None]) -> list[RunSnapshot]:
+    """Watch the claims of silent drivers for a while; return the runs with those RUNNING whose claim was renewed."""
+    silent = {s.folder.name for s in runs if s.state is RunState.SILENT}
     watch = Watch()
     waited = 0.0
     alive: dict[str, Claim] = {}
-    while silent and waited <= LISTEN_S:
-        for standing in found:
-            if standing.folder.name in silent:
-                for claim in read_claims(standing.folder.files)[:1]:
+    while silent and waited <= CLAIM_WAIT_S:
+        for run in runs:
+            if run.folder.name in silent:
+                for claim in read_claims(run.folder.files)[:1]:
                     if watch.is_alive(claim):
-                        alive[standing.folder.name] = claim
-                        silent.discard(standing.folder.name)
+                        alive[run.folder.name] = claim
+                        silent.discard(run.folder.name)
         sleep(BEAT_S / 6)
         waited += BEAT_S / 6
     return [
         replace(s, state=RunState.RUNNING, claim=alive[s.folder.name]) if s.folder.name in alive else s
-        for s in found
+        for s in runs
     ]

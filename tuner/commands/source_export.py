@@ -1,4 +1,4 @@
-"""A clean copy of the project, as other machines get it: what git tracks, in its present state, and nothing else."""
+"""Copies the project for other machines: the files that git tracks, in their present state, and nothing else."""
 
 import shutil
 import subprocess

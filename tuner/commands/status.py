@@ -1,4 +1,4 @@
-"""`launch.py --status [RUN]`: how runs stand, as text or as JSON."""
+"""`launch.py --status [RUN]`: the state of one run or of all, as text or as JSON."""
 
 import datetime
 import json
@@ -7,10 +7,10 @@ from typing import Any
 
 from tuner.analysis.metric_text import duration, metric_label, setting_text, value_text
 from tuner.base.records import State, TrialRecord
-from tuner.commands.run_state import RunState, Standing, read_run, read_runs
+from tuner.commands.run_state import RunSnapshot, RunState, read_run, read_runs
 from tuner.planning.launch_options import EVERY, LaunchOptions
 
-MOST = 12  # running trials that are listed
+MAX_LISTED = 12  # running trials
 
 
 def answer(options: LaunchOptions) -> str:
@@ -33,7 +33,7 @@ def answer(options: LaunchOptions) -> str:
 # -- one line each -----------------------------------------------------------------------------------------
 
 
-def table(runs: Sequence[Standing]) -> list[str]:
+def table(runs: Sequence[RunSnapshot]) -> list[str]:
     """Return one line for each run, under a header."""
     rows = [("run", "study", "state", "trials", "best so far", "age")]
     rows += [
@@ -53,7 +53,7 @@ def table(runs: Sequence[Standing]) -> list[str]:
     ]
 
 
-def state_text(run: Standing) -> str:
+def state_text(run: RunSnapshot) -> str:
     """Return "running here (process 12)", "interrupted in confirm", "failed: why", "done"."""
     match run.state:
         case RunState.RUNNING if run.claim is not None and run.claim.is_here:
@@ -73,7 +73,7 @@ def _cut(text: str) -> str:
     return text if len(text) <= 45 else f"{text[:44]}…"
 
 
-def best_text(run: Standing) -> str:
+def best_text(run: RunSnapshot) -> str:
     if run.best is None:
         return "-"
     metric = run.plan.objectives[0].metric
@@ -92,8 +92,8 @@ def age(since: str) -> str:
 # -- one run -----------------------------------------------------------------------------------------------
 
 
-def lines_of(run: Standing) -> list[str]:
-    """Return what is known of a run."""
+def lines_of(run: RunSnapshot) -> list[str]:
+    """Return the lines of one run: driver, trials, best, time left, how to go on, links."""
     lines = [
         f"run {run.folder.name}, study {run.plan.study}: {state_text(run)}, began {age(run.facts['created'])} ago"
     ]
@@ -109,14 +109,14 @@ def lines_of(run: Standing) -> list[str]:
     return lines + _links(run)
 
 
-def _lanes(run: Standing) -> list[str]:
+def _lanes(run: RunSnapshot) -> list[str]:
     rows: list[tuple[str, ...]] = [("trials", "planned", "complete", "stopped early", "failed", "running")]
     planned = {lane.name: lane.trials for lane in run.plan.lanes} | {"confirm": run.to_confirm}
     for lane, total in planned.items():
-        found = run.counts(lane)
-        if total or found:
+        counts = run.counts(lane)
+        if total or counts:
             states = (State.COMPLETE, State.PRUNED, State.FAIL, State.RUNNING)
-            rows.append((lane, str(total), *(str(found[state]) for state in states)))
+            rows.append((lane, str(total), *(str(counts[state]) for state in states)))
     widths = [max(len(row[i]) for row in rows) for i in range(6)]
     return [
         "  ".join(
@@ -126,16 +126,16 @@ def _lanes(run: Standing) -> list[str]:
     ]
 
 
-def _running(run: Standing, alive: bool) -> list[str]:
+def _running(run: RunSnapshot, alive: bool) -> list[str]:
     """Return a line for each trial that has begun and not ended."""
-    found = [record for record in run.records if record.state is State.RUNNING]
-    lines = [_trial_text(run, record, alive) for record in found[:MOST]]
-    if len(found) > MOST:
-        lines.append(f"and {len(found) - MOST} more")
+    running = [record for record in run.records if record.state is State.RUNNING]
+    lines = [_trial_text(run, record, alive) for record in running[:MAX_LISTED]]
+    if len(running) > MAX_LISTED:
+        lines.append(f"and {len(running) - MAX_LISTED} more")
     return lines
 
 
-def _trial_text(run: Standing, record: TrialRecord, alive: bool) -> str:
+def _trial_text(run: RunSnapshot, record: TrialRecord, alive: bool) -> str:
     what = f"trial {record.key} {'runs' if alive else 'waits to be continued'}: "
     what += f"{record.epochs} of {run.plan.max_epochs} epochs done"
     if record.starts:
@@ -143,7 +143,7 @@ def _trial_text(run: Standing, record: TrialRecord, alive: bool) -> str:
     return what + (f" (attempt {record.attempt})" if record.attempt > 1 else "")
 
 
-def _waiting(run: Standing) -> list[str]:
+def _waiting(run: RunSnapshot) -> list[str]:
     parts = [
         f"{lane.trials - len(run.lane(lane.name))} of {lane.name}"
         for lane in run.plan.lanes
@@ -155,7 +155,7 @@ def _waiting(run: Standing) -> list[str]:
     return [f"not begun yet: {', '.join(parts)}"] if parts else []
 
 
-def _best(run: Standing) -> list[str]:
+def _best(run: RunSnapshot) -> list[str]:
     if run.best is None:
         return ["best so far: no complete trial of the search meets the floors yet"]
     values = ", ".join(
@@ -168,7 +168,7 @@ def _best(run: Standing) -> list[str]:
     ]
 
 
-def time_text(run: Standing) -> str:
+def time_text(run: RunSnapshot) -> str:
     """Return the estimate of the training that is left, and what it rests on."""
     left = run.time_left
     if left.seconds is None:
@@ -180,7 +180,7 @@ def time_text(run: Standing) -> str:
     )
 
 
-def _links(run: Standing) -> list[str]:
+def _links(run: RunSnapshot) -> list[str]:
     lines = []
     if run.facts.get("finished"):
         lines.append(f"report: {run.folder.uri}/report.html")
@@ -189,11 +189,11 @@ def _links(run: Standing) -> list[str]:
     return lines + [f"  {name}: {url}" for name, url in (run.facts.get("links") or {}).items()]
 
 
-# -- for machines ------------------------------------------------------------------------------------------
+# -- JSON --------------------------------------------------------------------------------------------------
 
 
-def as_json(run: Standing) -> dict[str, Any]:
-    """Return a run's standing as JSON values; times in seconds, wall-clock times in UTC."""
+def as_json(run: RunSnapshot) -> dict[str, Any]:
+    """Return a run's state as JSON values; times in seconds, wall-clock times in UTC."""
     left = run.time_left
     driver = None
     if run.claim is not None and run.state in (RunState.RUNNING, RunState.SILENT):

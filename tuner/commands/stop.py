@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from tuner.base.errors import StudyFailed, UsageError
-from tuner.commands.run_state import RunState, Standing, read_run
+from tuner.commands.run_state import RunSnapshot, RunState, read_run
 from tuner.commands.status import state_text
 from tuner.planning.launch_options import LaunchOptions
 from tuner.store.lease_claims import Claim, Watch, machine, process_start, read_claims
@@ -74,15 +74,15 @@ def terminate(claim: Claim) -> bool:
     return True
 
 
-def _ended(run: Standing, patience_s: float) -> bool | None:
+def _ended(run: RunSnapshot, patience_s: float) -> bool | None:
     """Wait; return True once the claim is withdrawn, False if its driver is dead, None if it outlasts the patience."""
     assert run.claim is not None
     watch, until = Watch(), time.monotonic() + patience_s
     while time.monotonic() < until:
-        found = [claim for claim in read_claims(run.folder.files) if claim.token == run.claim.token]
-        if not found:
+        claims = [claim for claim in read_claims(run.folder.files) if claim.token == run.claim.token]
+        if not claims:
             return True
-        if watch.is_alive(found[0]) is False:
+        if watch.is_alive(claims[0]) is False:
             return False
         time.sleep(POLL_S)
     return None

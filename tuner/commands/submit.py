@@ -1,7 +1,7 @@
-"""Runs a command line on a cluster: packages the project, submits it through Ray Jobs, follows its console.
+"""`launch.py --submit`: packages the project, submits the command line through Ray Jobs, follows its console.
 
-The job belongs to the cluster. Whoever follows it may go away, by Ctrl-C, a closed lid or a cut line, and come
-back; the study does not notice.
+The job belongs to the cluster. Following it may end, by Ctrl-C, a closed lid or a cut line, and start again; the
+study goes on.
 """
 
 import datetime

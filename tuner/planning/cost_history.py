@@ -1,4 +1,4 @@
-"""What an epoch has cost in earlier runs, for the preview of a new one: `usage.json` of every run folder."""
+"""Cost of an epoch as earlier runs measured it (`usage.json` of each run folder), for the preview of a new run."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,11 @@ FILE = "usage.json"
 
 @dataclass(frozen=True)
 class MeasuredCost:
-    """The cost of one epoch of a lane, measured.
+    """The measured cost of one epoch of a lane.
 
     Attributes:
         seconds, gpu_seconds, cpu_seconds: per epoch.
-        run: where it was measured.
+        run: that measured it.
     """
 
     seconds: float
@@ -44,27 +44,27 @@ def measured(root: str, plan: Plan) -> dict[str, MeasuredCost]:
     """
     if "://" in root:
         return {}
-    found: dict[str, MeasuredCost] = {}
+    costs: dict[str, MeasuredCost] = {}
     files = sorted(Path(root).glob(f"*/{FILE}"), key=lambda path: path.stat().st_mtime)
     for path in files:  # oldest first: a newer one replaces it
         try:
             data = json.loads(path.read_text())
             if data["dataset"] == plan.dataset:
-                found |= _costs(data, plan)
+                costs |= _costs(data, plan)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # of another version or cut short: a preview does without
-    return found
+    return costs
 
 
 def _costs(data: Mapping[str, Any], plan: Plan) -> dict[str, MeasuredCost]:
-    found = {}
+    costs = {}
     for lane in plan.lanes:
         used = data["lanes"].get(lane.name)
         if used and used["method"] == lane.method and used["epochs"] > 0:
-            found[lane.name] = MeasuredCost(
+            costs[lane.name] = MeasuredCost(
                 used["seconds"] / used["epochs"],
                 used["gpu_seconds"] / used["epochs"],
                 used["cpu_seconds"] / used["epochs"],
                 data["run"],
             )
-    return found
+    return costs

@@ -12,8 +12,9 @@ from tuner.planning.plan import STAGES
 NEWEST, EVERY, STDOUT = "<newest>", "<every>", "<stdout>"
 
 ACTION, STORED, LOCATION, ONCE = Role
-WHAT, SIZE, SEARCH, DATA = "what to do", "how much", "how", "on what"
-MACHINE, KEPT = "with what", "kept where"
+#: headings of --help
+TASK, BUDGET, SEARCH, DATA = "what to do", "budget", "search", "data"
+MACHINE, STORAGE = "machine", "storage"
 
 count = values.whole_number(at_least=1)
 
@@ -22,12 +23,12 @@ count = values.whole_number(at_least=1)
 class LaunchOptions:
     """What a command line asks for; None or empty where it says nothing."""
 
-    # -- what to do ----------------------------------------------------------------------------------------
-    study: str = option(WHAT, STORED, "the study to run or resume; see --list", default="", metavar="STUDY")
-    list_studies: bool = switch(WHAT, ACTION, "list the studies, one line each", flag="--list")
-    dry_run: bool = switch(WHAT, ONCE, "print the resolved plan and its cost; change nothing")
+    # -- what to do ------------------------------------------------------------------------------------------
+    study: str = option(TASK, STORED, "the study to run or resume; see --list", default="", metavar="STUDY")
+    list_studies: bool = switch(TASK, ACTION, "list the studies, one line each", flag="--list")
+    dry_run: bool = switch(TASK, ONCE, "print the resolved plan and its cost; change nothing")
     resume: str | None = option(
-        WHAT,
+        TASK,
         ACTION,
         "continue the study's newest unfinished run, or the named one",
         metavar="RUN",
@@ -35,48 +36,48 @@ class LaunchOptions:
         bare=NEWEST,
     )
     status: str | None = option(
-        WHAT,
+        TASK,
         ACTION,
-        "how a run stands: what runs, what waits, the best so far, the time left; without RUN one line each",
+        "the state of a run: running and waiting trials, the best so far, the time left; without RUN one line each",
         metavar="RUN",
         read=values.run_name,
         bare=EVERY,
     )
     why: tuple[str, str] | None = option(
-        WHAT,
+        TASK,
         ACTION,
         "why a trial ended as it did; TRIAL is a number, or a name such as oe-0003 or confirm-0001",
         metavar=("RUN", "TRIAL"),
     )
     stop: str | None = option(
-        WHAT,
+        TASK,
         ACTION,
         "have a run's driver save and end, here or on another machine",
         metavar="RUN",
         read=values.run_name,
     )
     evaluate: str | None = option(
-        WHAT,
+        TASK,
         ACTION,
         "score one checkpoint on the test sets and exit: a file, RUN/TRIAL, or the id of an MLflow run",
         metavar="CHECKPOINT",
     )
     protocol: str | None = option(
-        WHAT,
+        TASK,
         STORED,
         "how to measure: quick, standard (default), full, autoattack; with --study: what the confirm stage "
         "measures beside the study's own protocol",
         metavar="NAME",
     )
     json: str | None = option(
-        WHAT,
+        TASK,
         ONCE,
         "with --evaluate or --status: the answer as JSON, on the terminal if no file is named",
         metavar="FILE",
         bare=STDOUT,
     )
     stages: tuple[str, ...] = option(
-        WHAT,
+        TASK,
         STORED,
         f"some of {','.join(STAGES)} (default: all of them)",
         metavar="STAGES",
@@ -84,15 +85,15 @@ class LaunchOptions:
         default=STAGES,
     )
 
-    # -- how much ------------------------------------------------------------------------------------------
+    # -- budget ----------------------------------------------------------------------------------------------
     trials: int | None = option(
-        SIZE, STORED, "trials of the search (and of each tuned baseline)", metavar="N", read=count
+        BUDGET, STORED, "trials of the search (and of each tuned baseline)", metavar="N", read=count
     )
     max_epochs: int | None = option(
-        SIZE, STORED, "epochs of a trial that is not stopped early", metavar="N", read=count
+        BUDGET, STORED, "epochs of a trial that is not stopped early", metavar="N", read=count
     )
     time_budget_s: float | None = option(
-        SIZE,
+        BUDGET,
         STORED,
         "start no trial after this time: 90s, 30m, 2h",
         flag="--time-budget",
@@ -100,10 +101,10 @@ class LaunchOptions:
         read=values.duration_s,
     )
     epoch_budget: int | None = option(
-        SIZE, STORED, "start no trial once the searches have trained so many", metavar="N", read=count
+        BUDGET, STORED, "start no trial once the searches have trained so many", metavar="N", read=count
     )
     gpu_budget_s: float | None = option(
-        SIZE,
+        BUDGET,
         STORED,
         "start no trial after so many GPU-seconds (CPU-seconds without a GPU): 2h",
         flag="--gpu-budget",
@@ -111,22 +112,25 @@ class LaunchOptions:
         read=values.duration_s,
     )
     confirm_seeds: int | None = option(
-        SIZE,
+        BUDGET,
         STORED,
         "fresh seeds of the confirm stage",
         metavar="N",
         read=values.whole_number(at_least=1, hint="leave the stage out with --stages"),
     )
     seed: int | None = option(
-        SIZE, STORED, "seed of the study (default: 0)", metavar="N", read=values.whole_number(at_least=0)
+        BUDGET, STORED, "seed of the study (default: 0)", metavar="N", read=values.whole_number(at_least=0)
     )
 
-    # -- how -----------------------------------------------------------------------------------------------
+    # -- search ----------------------------------------------------------------------------------------------
     sampler: str | None = option(
-        SEARCH, STORED, f"who chooses: {', '.join(SAMPLERS)} (default: the study's)", metavar="NAME"
+        SEARCH,
+        STORED,
+        f"chooses the configurations: {', '.join(SAMPLERS)} (default: the study's)",
+        metavar="NAME",
     )
     scheduler: str | None = option(
-        SEARCH, STORED, f"who stops: {', '.join(SCHEDULERS)} (default: the study's)", metavar="NAME"
+        SEARCH, STORED, f"stops trials early: {', '.join(SCHEDULERS)} (default: the study's)", metavar="NAME"
     )
     warm_start: tuple[str, ...] = option(
         SEARCH,
@@ -137,7 +141,7 @@ class LaunchOptions:
         default=(),
     )
 
-    # -- on what -------------------------------------------------------------------------------------------
+    # -- data ------------------------------------------------------------------------------------------------
     dataset: str | None = option(DATA, STORED, "data set (default: the study's built-in one)", metavar="NAME")
     data_dir: str | None = option(DATA, LOCATION, "folder of the data set's files", metavar="DIR")
     settings: tuple[str, ...] = option(
@@ -150,7 +154,7 @@ class LaunchOptions:
         default=(),
     )
 
-    # -- with what -----------------------------------------------------------------------------------------
+    # -- machine ---------------------------------------------------------------------------------------------
     gpus_per_trial: float | None = option(
         MACHINE,
         STORED,
@@ -207,16 +211,16 @@ class LaunchOptions:
         local=True,
     )
 
-    # -- kept where ----------------------------------------------------------------------------------------
+    # -- storage ---------------------------------------------------------------------------------------------
     run_name: str | None = option(
-        KEPT,
+        STORAGE,
         STORED,
         "name of the run and of its folder (default: <study>-<UTC time>)",
         metavar="RUN",
         read=values.run_name,
     )
     storage: str = option(
-        KEPT,
+        STORAGE,
         LOCATION,
         "root of the run folders (default: runs)",
         metavar="DIR|URI",
@@ -224,14 +228,14 @@ class LaunchOptions:
         default="runs",
     )
     study_storage: str | None = option(
-        KEPT,
+        STORAGE,
         LOCATION,
         "database of the study (default: in the run folder)",
         metavar="URL",
         variable="TUNER_STUDY_STORAGE",
     )
     tracking_uri: str | None = option(
-        KEPT, LOCATION, "MLflow store (default: sqlite:///mlflow.db)", metavar="URI"
+        STORAGE, LOCATION, "MLflow store (default: sqlite:///mlflow.db)", metavar="URI"
     )
 
     @property

@@ -1,4 +1,4 @@
-"""What `--pack` comes to for a plan, and how the plan says it; imports nothing heavy."""
+"""Whether the trials of a plan can be packed, several in one process, and the lines of --dry-run about it."""
 
 from trainables.options import build
 from trainables.options.methods import METHODS
@@ -21,14 +21,14 @@ def lane_unpackable(lane: LanePlan) -> str:
 
 
 def pack_text(plan: Plan) -> list[str]:
-    """Return the plan's lines on packing."""
-    wish, measured = plan.pack, plan.gpus_per_trial is None
-    if wish == 1 or (wish is None and not measured):
+    """Return the lines of --dry-run about packing."""
+    pack, measured = plan.pack, plan.gpus_per_trial is None
+    if pack == 1 or (pack is None and not measured):
         return ["packing: off"]
     reasons = {lane.name: lane_unpackable(lane) for lane in plan.lanes}
-    size = f"up to {wish} trials share a process"
-    if wish is None:
+    size = f"up to {pack} trials share a process"
+    if pack is None:
         size = "off; with a GPU, what is measured at start decides"
-    if all(reasons.values()) or (wish is None and any(reasons.values())):
+    if all(reasons.values()) or (pack is None and any(reasons.values())):
         size = "every trial has a process of its own"
     return [f"packing: {size}", *(f"  not {name}: {reason}" for name, reason in reasons.items() if reason)]

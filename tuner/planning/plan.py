@@ -1,4 +1,4 @@
-"""From a study and the command line to a plan: concrete, checked, printable, hashable. No side effects, no torch."""
+"""The plan of a run: a study with every option resolved, as it is stored in plan.json. Imports no torch."""
 
 import hashlib
 import json

@@ -16,7 +16,7 @@ from tuner.base.errors import UsageError
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.metric_rules import check_metrics
 from tuner.planning.plan import LanePlan, Plan, plain
-from tuner.planning.space_overrides import settle_space
+from tuner.planning.space_overrides import override_space
 from tuner.search.sampler_rules import check_sampler
 
 
@@ -41,7 +41,7 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
     profile = study.profile(dataset)
     trials = _given(options.trials, profile.trials or study.trials)
     max_epochs = _given(options.max_epochs, profile.max_epochs or study.max_epochs)
-    space = settle_space({**study.space, **profile.settings}, options.settings, _methods(study))
+    space = override_space({**study.space, **profile.settings}, options.settings, _methods(study))
     protocol, confirm, closer = _protocols(study, profile, dataset, options.protocol)
     common = {
         "dataset": dataset,

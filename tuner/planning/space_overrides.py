@@ -1,4 +1,4 @@
-"""`--set KEY=VALUE` over a study's space, and every setting checked against the methods' options."""
+"""Applies `--set KEY=VALUE` to a study's search space and checks every setting against the methods' options."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +11,7 @@ from trainables.options import fields_of
 from trainables.options.methods import METHODS
 from tuner.base.errors import UsageError
 
+#: {setting that --set cannot change: the option that does}
 RESERVED = {
     "dataset": "--dataset",
     "data_dir": "--data-dir",
@@ -20,10 +21,19 @@ RESERVED = {
 }
 
 
-def settle_space(
+def override_space(
     space: Mapping[str, Setting], texts: Sequence[str], methods: Sequence[str]
 ) -> dict[str, Setting]:
-    """Put `--set KEY=VALUE` over a space and check every setting against the methods' options."""
+    """Return a space in which each `--set KEY=VALUE` replaces or adds a setting, every setting checked.
+
+    Args:
+        texts: the KEY=VALUE of every `--set`.
+        methods: names of the methods whose options a setting may be one of.
+
+    Raises:
+        UsageError: a text is not KEY=VALUE, or another option sets the key.
+        SpaceError, InputError: a value that cannot be read or that the methods' options do not allow.
+    """
     settled = dict(space)
     for text in texts:
         key, equals, value = text.partition("=")

@@ -53,15 +53,15 @@ def test_every_action_has_its_answer() -> None:
     ("declared", "says"),
     [
         (None, "trials is no option: declare it with option"),
-        (lambda: option("how much", Role.STORED, ""), "option trials has no help"),
+        (lambda: option("budget", Role.STORED, ""), "option trials has no help"),
         (
-            lambda: option("how much", Role.STORED, "help"),
+            lambda: option("budget", Role.STORED, "help"),
             "option trials: a value needs `read` and `metavar`",
         ),
-        (lambda: switch("how much", Role.STORED, "help", metavar="N"), "a switch has neither"),
-        (lambda: option("how much", Role.STORED), "missing 1 required positional argument: 'help'"),
-        (lambda: option("how much", help="help"), "missing 1 required positional argument: 'role'"),
-        (lambda: option("how much", Role.STORED, "help", metvar="N"), "unexpected keyword argument 'metvar'"),
+        (lambda: switch("budget", Role.STORED, "help", metavar="N"), "a switch has neither"),
+        (lambda: option("budget", Role.STORED), "missing 1 required positional argument: 'help'"),
+        (lambda: option("budget", help="help"), "missing 1 required positional argument: 'role'"),
+        (lambda: option("budget", Role.STORED, "help", metvar="N"), "unexpected keyword argument 'metvar'"),
     ],
 )
 def test_an_incomplete_declaration_is_refused(declared: Any, says: str) -> None:
@@ -76,7 +76,7 @@ def test_an_incomplete_declaration_is_refused(declared: Any, says: str) -> None:
 def test_the_flag_is_the_fields_name_unless_it_is_given() -> None:
     @dataclass
     class Some:
-        max_epochs: int | None = option("how much", Role.STORED, "help", metavar="N", read=int)
-        time_s: float | None = option("how much", Role.STORED, "help", metavar="T", read=float, flag="--time")
+        max_epochs: int | None = option("budget", Role.STORED, "help", metavar="N", read=int)
+        time_s: float | None = option("budget", Role.STORED, "help", metavar="T", read=float, flag="--time")
 
     assert [o.flag for o in options_of(Some).values()] == ["--max-epochs", "--time"]
