@@ -52,7 +52,7 @@ def run(arm: Arm, seed: int, cache: Path) -> dict[str, float]:
 
     from trainables.data.loading.open_dataset import load
     from trainables.evaluation.measure import evaluate
-    from trainables.evaluation.metrics.protocol import Protocol
+    from trainables.evaluation.metrics.protocol import EvaluationProtocol
     from trainables.options import build
     from trainables.options.methods import METHODS
     from trainables.ray.trainable import trainable_class
@@ -77,7 +77,7 @@ def run(arm: Arm, seed: int, cache: Path) -> dict[str, float]:
         reported |= {k: v for k, v in result.items() if k.startswith("train/")}
         done = result["done"]
     seconds = time.process_time() - started
-    protocol = Protocol("claims", score=arm.score, groups=arm.groups)
+    protocol = EvaluationProtocol("claims", score=arm.score, groups=arm.groups)
     generator = torch.Generator().manual_seed(7_700_417)
     found = dict(
         evaluate(trainable._method.classifier(), load(arm.dataset), protocol, generator, "cpu").metrics

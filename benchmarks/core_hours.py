@@ -48,14 +48,14 @@ from core_hours_arms import ARMS, EPOCHS, FOLDER, WORKERS, use_narrow
 
 from trainables.data.loading.open_dataset import load
 from trainables.evaluation.measure import evaluate
-from trainables.evaluation.metrics.protocol import Protocol
+from trainables.evaluation.metrics.protocol import EvaluationProtocol
 from trainables.ray.trainable import VALIDATION_SEED, Assets
 from trainables.training import checkpoints
 from tuner.analysis.results import interval
 from tuner.base import environment
 
 ROOT = Path(__file__).resolve().parents[1]
-TEST = Protocol("test", groups=("robust",), robust_epsilons=(0.15,), steps=20)
+TEST = EvaluationProtocol("test", groups=("robust",), robust_epsilons=(0.15,), steps=20)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from trainables.base.seeds import derive_seed
 from trainables.base.streams import Streams
 from trainables.data.types.benchmark import Benchmark
 from trainables.evaluation.measure import validate
-from trainables.evaluation.metrics.protocol import Protocol
+from trainables.evaluation.metrics.protocol import EvaluationProtocol
 from trainables.methods.adversarial import PGDAT
 from trainables.networks.small_cnn import SmallCNN
 from trainables.options import build
@@ -101,7 +101,10 @@ class RawTrial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         found = self.method.train_epoch(self.epoch)
         self.epoch += 1
-        protocol, noise = Protocol("validation", **VALIDATION), torch.Generator().manual_seed(VALIDATION_SEED)
+        protocol, noise = (
+            EvaluationProtocol("validation", **VALIDATION),
+            torch.Generator().manual_seed(VALIDATION_SEED),
+        )
         return found | validate(self.method.classifier(), self.data, protocol, noise, "cpu")
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:

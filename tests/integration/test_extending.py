@@ -19,7 +19,9 @@ MOST_FILES = 3  # that a recipe may touch besides tests
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 # `path`: words, then a fenced block of code
-STEP = re.compile(r"^`(?P<path>[\w/.]+)`[^\n]*\n\n```(?P<kind>\w+)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
+STEP = re.compile(
+    r"^`(?P<path>[\w/.]+)`[^\n]*\n\n```(?P<kind>\w+)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL
+)
 COMMANDS = re.compile(r"^```sh\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
 
 

@@ -19,13 +19,13 @@ import numpy as np
 from trainables.base.cache import default_cache_dir, locked
 from trainables.base.storage import atomic_write
 from trainables.evaluation.measure import Evaluation
-from trainables.evaluation.metrics.protocol import Protocol
+from trainables.evaluation.metrics.protocol import EvaluationProtocol
 
 #: Part of every key: raise it whenever an evaluation of the same content may give other numbers or names.
 FORMAT = 2
 
 
-def evaluation_key(checkpoint: bytes, protocol: Protocol, data: str, seed: int = 0) -> str:
+def evaluation_key(checkpoint: bytes, protocol: EvaluationProtocol, data: str, seed: int = 0) -> str:
     """Return the SHA-256 of everything an evaluation depends on, hexadecimal.
 
     Args:

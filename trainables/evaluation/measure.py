@@ -38,7 +38,7 @@ from trainables.evaluation.metrics.by_set import (
 from trainables.evaluation.metrics.calibration import calibration
 from trainables.evaluation.metrics.corruption_error import mce_metrics
 from trainables.evaluation.metrics.metric_specs import check_registered
-from trainables.evaluation.metrics.protocol import Protocol, epsilon_name
+from trainables.evaluation.metrics.protocol import EvaluationProtocol, epsilon_name
 from trainables.evaluation.metrics.scores import SCORES
 from trainables.functional.attacks import attack_mode
 from trainables.networks import Classifier
@@ -69,7 +69,7 @@ class Evaluation:
 def validate(
     network: nn.Module,
     benchmark: Benchmark,
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
     generator: torch.Generator,
     device: torch.device | str,
 ) -> Metrics:
@@ -110,7 +110,7 @@ def validate(
 def evaluate(
     network: nn.Module,
     benchmark: Benchmark,
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
     generator: torch.Generator,
     device: torch.device | str,
     state: Path | None = None,
@@ -215,7 +215,11 @@ class _Session:
     """One network under one protocol on one device, with a random stream for each purpose."""
 
     def __init__(
-        self, network: nn.Module, protocol: Protocol, generator: torch.Generator, device: torch.device | str
+        self,
+        network: nn.Module,
+        protocol: EvaluationProtocol,
+        generator: torch.Generator,
+        device: torch.device | str,
     ) -> None:
         protocol.check()
         self.network = network

@@ -21,7 +21,7 @@ from trainables.data.loading.stream_loader import set_decoders
 from trainables.data.types.benchmark import Benchmark
 from trainables.data.types.splits import Split
 from trainables.evaluation.measure import validate
-from trainables.evaluation.metrics.protocol import Protocol
+from trainables.evaluation.metrics.protocol import EvaluationProtocol
 from trainables.options import build
 from trainables.options.methods import METHODS
 from trainables.outliers.outliers import sample_outliers
@@ -85,7 +85,7 @@ class TrialRunner:
             self._data = replace(assets.benchmark, opened=set())
         else:
             self._data = load(options.dataset, options.data_dir, search_only=True).for_search()
-        self._protocol = Protocol("validation", **protocol)
+        self._protocol = EvaluationProtocol("validation", **protocol)
         pretrain_seed = service.get("pretrain_seed", options.seed)
         given = assets.pretrained.get(pretrain_seed) if assets is not None else None
         cache = cache_dir_of(options.cache_dir)
@@ -209,7 +209,7 @@ class MethodTrainable(TrialRunner, tune.Trainable):
 
     With plain Ray Tune: `Tuner(AOETrainable, param_space={"dataset": "digits-open", "attack.epsilon":
     tune.uniform(.02, .2)})`; options may be nested or dotted, `validation` may hold fields of
-    `evaluation.metrics.protocol.Protocol`. It then reports "val/..." and "train/..." metrics after every epoch, and
+    `EvaluationProtocol`. It then reports "val/..." and "train/..." metrics after every epoch, and
     "done" after the last.
     """
 

@@ -10,7 +10,7 @@ from ray.exceptions import RayTaskError
 
 from trainables.base.errors import InputError
 from trainables.base.storage import Folder
-from trainables.evaluation.metrics.protocol import Protocol
+from trainables.evaluation.metrics.protocol import EvaluationProtocol
 from trainables.options import fields_of
 from trainables.options.methods import METHODS
 from trainables.ray.trainable import Assets
@@ -339,7 +339,7 @@ class Controller:
         self.folder.update(test_data=list(found))
         return benchmark
 
-    def _evaluated(self, record: TrialRecord, protocol: Protocol, ref: Any) -> None:
+    def _evaluated(self, record: TrialRecord, protocol: EvaluationProtocol, ref: Any) -> None:
         try:
             found = ray.get(ref)
         except Exception as error:

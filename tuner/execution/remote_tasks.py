@@ -20,7 +20,7 @@ from trainables.data.types.benchmark import Benchmark
 from trainables.data.types.splits import Split
 from trainables.evaluation.cache import EvaluationCache, evaluation_key
 from trainables.evaluation.measure import Evaluation, evaluate, validate
-from trainables.evaluation.metrics.protocol import Protocol
+from trainables.evaluation.metrics.protocol import EvaluationProtocol
 from trainables.functional.attacks import perturb_outliers
 from trainables.options import build
 from trainables.options.methods import METHODS
@@ -53,7 +53,7 @@ def load_tests(
 
 
 def pretrain(
-    method: str, configuration: dict[str, Any], seed: int, benchmark: Benchmark, protocol: Protocol
+    method: str, configuration: dict[str, Any], seed: int, benchmark: Benchmark, protocol: EvaluationProtocol
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Return the pretrained classifier of a seed as arrays, and its validation metrics."""
     torch.set_num_threads(int(configuration.get("threads", 1)))
@@ -87,7 +87,7 @@ def evaluate_checkpoint(
     folder: str,
     checkpoint: str,
     benchmark: Benchmark,
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
     threads: int,
     version: str = "",
     cache_dir: str = "",

@@ -8,7 +8,7 @@ from typing import Any
 
 from search_spaces.domain import Domain, SpaceError, parse_setting, to_json
 from search_spaces.study import Arm, Floor, Objective
-from trainables.evaluation.metrics.protocol import Protocol, from_fields
+from trainables.evaluation.metrics.protocol import EvaluationProtocol, from_fields
 from tuner.base.errors import UsageError
 from tuner.base.records import Observation
 from tuner.search.budget import Budget
@@ -139,10 +139,10 @@ class Plan:
             del data[key]
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
-    def validation_protocol(self) -> Protocol:
+    def validation_protocol(self) -> EvaluationProtocol:
         return from_fields("validation", self.validation)
 
-    def test_protocol(self, lane: str = "search", arm: str = "") -> Protocol:
+    def test_protocol(self, lane: str = "search", arm: str = "") -> EvaluationProtocol:
         """Return how a finished trial of a lane (and, in the confirm stage, of an arm) is measured."""
         if lane != "confirm":
             return from_fields("test", self.protocol)

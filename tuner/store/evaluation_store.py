@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from trainables.evaluation.metrics.protocol import Protocol
+from trainables.evaluation.metrics.protocol import EvaluationProtocol
 from tuner.store.run_folder import RunFolder
 from tuner.store.trial_store import TrialStore
 
@@ -37,7 +37,12 @@ class EvaluationStore:
         return {k: entry["protocol"] for k, entry in self._notes("evaluated/").items() if k in done}
 
     def add(
-        self, key: str, protocol: Protocol, metrics: Mapping[str, float], remarks: list[str], scores: Scores
+        self,
+        key: str,
+        protocol: EvaluationProtocol,
+        metrics: Mapping[str, float],
+        remarks: list[str],
+        scores: Scores,
     ) -> str:
         """Keep an evaluation and return the name of the file of its scores, "" if it has none."""
         name = f"evaluations/{key}.npz" if scores else ""
@@ -64,6 +69,6 @@ class EvaluationStore:
         return {key.removeprefix(prefix): value for key, value in notes.items() if key.startswith(prefix)}
 
 
-def protocol_id(protocol: Protocol) -> str:
+def protocol_id(protocol: EvaluationProtocol) -> str:
     """Return a short hash of everything that a protocol measures."""
     return hashlib.sha256(json.dumps(asdict(protocol), sort_keys=True).encode()).hexdigest()[:16]

@@ -14,7 +14,7 @@ from trainables.data.loading.device_loader import to_unit
 from trainables.data.loading.stream_loader import in_order
 from trainables.data.types.benchmark import LabelledImages
 from trainables.evaluation.attacks.pgd import broken_by_pgd
-from trainables.evaluation.metrics.protocol import Protocol
+from trainables.evaluation.metrics.protocol import EvaluationProtocol
 from trainables.evaluation.metrics.scores import SCORES
 from trainables.functional.attacks import attack_mode
 
@@ -50,7 +50,7 @@ def robust_accuracy(
     network: nn.Module,
     data: LabelledImages,
     epsilon: float,
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
     generator: torch.Generator,
     device: torch.device | str,
 ) -> float:
@@ -62,7 +62,7 @@ def robust_verdicts(
     network: nn.Module,
     data: LabelledImages,
     epsilon: float,
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
     generator: torch.Generator,
     device: torch.device | str,
 ) -> np.ndarray:
@@ -102,7 +102,7 @@ def _standing(
     images: Tensor,
     labels: Tensor,
     epsilon: float,
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
     generator: torch.Generator,
 ) -> Tensor:
     """Return the verdicts (n,) bool of one block."""

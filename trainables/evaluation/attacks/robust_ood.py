@@ -12,7 +12,7 @@ from trainables.data.loading.device_loader import to_unit
 from trainables.evaluation.attacks.robust import attacked_scores
 from trainables.evaluation.metrics import ood_metrics as ood
 from trainables.evaluation.metrics.by_set import Metrics, ScoresBySet, per_set
-from trainables.evaluation.metrics.protocol import Protocol, epsilon_name
+from trainables.evaluation.metrics.protocol import EvaluationProtocol, epsilon_name
 
 RISE = 0.005  #: a stronger attack may raise the AUROC by so much: random starts differ
 FALL = 0.02  #: and lower it by so much before the weaker one counts as not converged
@@ -57,7 +57,7 @@ class ScoreAttacks:
     def __init__(
         self,
         network: nn.Module,
-        protocol: Protocol,
+        protocol: EvaluationProtocol,
         images: Mapping[str, Any],
         clean: Mapping[str, ScoresBySet],
         stream: Stream,

@@ -17,7 +17,7 @@ from trainables.evaluation.metrics.protocol import (
     GROUPS,
     SCORE_NAMES,
     SIDES,
-    Protocol,
+    EvaluationProtocol,
     from_fields,
 )
 
@@ -32,7 +32,7 @@ def check_name(name: str) -> None:
         raise InputError(unknown("protocol", name, NAMES))
 
 
-def named(name: str, dataset: str, score: str = "msp") -> Protocol:
+def named(name: str, dataset: str, score: str = "msp") -> EvaluationProtocol:
     """Return a named protocol for one data set.
 
     Args:
@@ -98,7 +98,7 @@ def widened(base: Mapping[str, Any], more: Mapping[str, Any]) -> Fields:
         {"groups": ("clean", "ood"), "steps": 20, "check_steps": 500}.
     """
     found: Fields = dict(base)
-    defaults = {f.name: f.default for f in fields(Protocol)}
+    defaults = {f.name: f.default for f in fields(EvaluationProtocol)}
     for key, value in more.items():
         if isinstance(value, tuple | list):
             found[key] = tuple(dict.fromkeys([*found.get(key, defaults[key]), *value]))

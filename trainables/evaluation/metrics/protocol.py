@@ -13,7 +13,7 @@ DETECTOR_NAMES = ("odin", "mahalanobis", "knn", "vim", "react", "ash", "cores") 
 
 
 @dataclass(frozen=True)
-class Protocol:
+class EvaluationProtocol:
     """One way to measure a classifier.
 
     Attributes:
@@ -87,20 +87,20 @@ class Protocol:
                 )
 
 
-def from_fields(name: str, values: Mapping[str, Any]) -> Protocol:
+def from_fields(name: str, values: Mapping[str, Any]) -> EvaluationProtocol:
     """Return the protocol of a mapping, as `plan.json` holds it.
 
     Raises:
-        InputError: an unknown field, or what `Protocol.check` refuses.
+        InputError: an unknown field, or what `EvaluationProtocol.check` refuses.
     """
-    known = [f.name for f in fields(Protocol)]
+    known = [f.name for f in fields(EvaluationProtocol)]
     for key in values:
         if key not in known:
             raise InputError(unknown("field of a protocol", key, known))
     settled: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k != "name"
     }
-    protocol = Protocol(name, **settled)
+    protocol = EvaluationProtocol(name, **settled)
     protocol.check()
     return protocol
 

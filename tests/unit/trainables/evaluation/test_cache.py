@@ -13,9 +13,9 @@ import pytest
 from trainables.evaluation import cache
 from trainables.evaluation.cache import EvaluationCache, evaluation_key
 from trainables.evaluation.measure import Evaluation
-from trainables.evaluation.metrics.protocol import Protocol
+from trainables.evaluation.metrics.protocol import EvaluationProtocol
 
-KEY = evaluation_key(b"checkpoint", Protocol("test"), "data")
+KEY = evaluation_key(b"checkpoint", EvaluationProtocol("test"), "data")
 
 
 def an_evaluation(state=None):
@@ -54,7 +54,7 @@ def test_a_second_request_costs_nothing_and_is_bit_for_bit(tmp_path):
 
 
 def test_a_key_depends_on_everything():
-    protocol = Protocol("test")
+    protocol = EvaluationProtocol("test")
     others = {
         "name": "other",
         "score": "energy",
@@ -75,7 +75,7 @@ def test_a_key_depends_on_everything():
         "check_restarts": 3,
         "check_images": 8,
     }
-    assert set(others) == {field.name for field in fields(Protocol)}
+    assert set(others) == {field.name for field in fields(EvaluationProtocol)}
     keys = [
         KEY,
         evaluation_key(b"checkpoinT", protocol, "data"),
@@ -84,14 +84,14 @@ def test_a_key_depends_on_everything():
     keys += [evaluation_key(b"checkpoint", replace(protocol, **{k: v}), "data") for k, v in others.items()]
     keys.append(evaluation_key(b"checkpoint", protocol, "data", seed=1))
     assert len(set(keys)) == len(keys) == 22
-    assert evaluation_key(b"checkpoint", Protocol("test"), "data") == KEY
+    assert evaluation_key(b"checkpoint", EvaluationProtocol("test"), "data") == KEY
 
 
 def test_a_new_format_reads_no_old_entry(tmp_path, monkeypatch):
     store = EvaluationCache(tmp_path)
     store.store(KEY, an_evaluation())
     monkeypatch.setattr(cache, "FORMAT", cache.FORMAT + 1)
-    assert evaluation_key(b"checkpoint", Protocol("test"), "data") != KEY
+    assert evaluation_key(b"checkpoint", EvaluationProtocol("test"), "data") != KEY
     assert store.load(KEY) is None
 
 

@@ -24,14 +24,14 @@ from trainables.evaluation.measure import Evaluation, evaluate, validate
 from trainables.evaluation.metrics import ood_metrics as ood
 from trainables.evaluation.metrics.calibration import calibration
 from trainables.evaluation.metrics.metric_specs import METRICS, find_metric
-from trainables.evaluation.metrics.protocol import GROUPS, SCORE_NAMES, SIDES, Protocol
+from trainables.evaluation.metrics.protocol import GROUPS, SCORE_NAMES, SIDES, EvaluationProtocol
 from trainables.networks import build as build_network
 
 FAR = ("uniform", "gaussian", "blobs", "china", "china_stretched")
 NEAR = ("permuted", "hflip", "mixture", "unknown")
 VAL = ("rademacher", "flower", "jigsaw", "inverted")
 OOD = ("auroc", "aupr_in", "aupr_out", "fpr95_id_pos", "fpr95_ood_pos")
-FAST = Protocol("test", steps=2, max_images=40, ood_epsilons=(0.05, 0.1))
+FAST = EvaluationProtocol("test", steps=2, max_images=40, ood_epsilons=(0.05, 0.1))
 
 
 @cache
@@ -327,7 +327,7 @@ def test_a_detector_that_does_not_suit_becomes_a_remark_and_no_metric() -> None:
         evaluate(network(), benchmark(), protocol, seeded(), "cpu")
 
 
-AUTO = Protocol("auto", groups=("clean",), auto_attack_epsilons=(0.05, 0.1), auto_attack_images=12)
+AUTO = EvaluationProtocol("auto", groups=("clean",), auto_attack_epsilons=(0.05, 0.1), auto_attack_images=12)
 
 
 def with_classes(count: int) -> Benchmark:

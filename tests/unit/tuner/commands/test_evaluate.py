@@ -11,7 +11,7 @@ from trainables import StandardTrainable
 from trainables.data.loading.open_dataset import load
 from trainables.evaluation.measure import Evaluation, evaluate
 from trainables.evaluation.metrics.presets import named
-from trainables.evaluation.metrics.protocol import Protocol
+from trainables.evaluation.metrics.protocol import EvaluationProtocol
 from trainables.training import checkpoints
 from tuner import cli
 from tuner.commands.evaluate import newest
@@ -99,9 +99,11 @@ def test_a_study_s_job_and_the_command_line_share_what_was_measured(
 
     monkeypatch.setattr(remote_tasks, "evaluate", counted)
     benchmark = load("digits-open")
-    version, protocol = remote_tasks.data_version(benchmark), Protocol("test")
+    version, protocol = remote_tasks.data_version(benchmark), EvaluationProtocol("test")
 
-    def measured(name: str = "one.pt", protocol: Protocol = protocol, version: str = version) -> float:
+    def measured(
+        name: str = "one.pt", protocol: EvaluationProtocol = protocol, version: str = version
+    ) -> float:
         return remote_tasks.evaluate_checkpoint(str(folder), name, benchmark, protocol, 1, version).metrics[
             "test/x"
         ]
@@ -109,7 +111,7 @@ def test_a_study_s_job_and_the_command_line_share_what_was_measured(
     assert [measured(), measured(), measured("runs/study-1/checkpoints/0007/epoch-0010.pt")] == [1, 1, 1]
     (folder / "other.pt").write_bytes(trained + b"\n")
     assert measured("other.pt") == 2
-    assert measured(protocol=Protocol("test", steps=21)) == 3
+    assert measured(protocol=EvaluationProtocol("test", steps=21)) == 3
     assert measured(version="other data") == 4
     assert measured(version="") == 5
     assert measured() == 1

@@ -16,7 +16,7 @@ from trainables.data.types.splits import Split
 from trainables.evaluation.attacks import autoattack
 from trainables.evaluation.attacks.autoattack import Budget, auto_attack, plan
 from trainables.evaluation.attacks.robust import robust_verdicts
-from trainables.evaluation.metrics.protocol import Protocol
+from trainables.evaluation.metrics.protocol import EvaluationProtocol
 from trainables.methods.standard import Standard
 from trainables.options import build
 from trainables.options.classifiers import StandardOptions
@@ -329,7 +329,9 @@ def test_full_autoattack_is_at_least_as_strong_as_pgd(digits):
     few = LabelledImages(data.images[:30], data.labels[:30])
     found = auto_attack(network, few, EPSILON, seed=0)
     generator = torch.Generator().manual_seed(0)
-    pgd = robust_verdicts(network, few, EPSILON, Protocol("p", steps=50, restarts=2), generator, "cpu")
+    pgd = robust_verdicts(
+        network, few, EPSILON, EvaluationProtocol("p", steps=50, restarts=2), generator, "cpu"
+    )
     assert found.version == "standard"
     assert found.warnings == []
     assert 0.1 < found.accuracy <= pgd.mean()
@@ -339,5 +341,5 @@ def test_a_tenth_of_autoattack_is_at_least_as_strong_as_as_many_steps_of_pgd(dig
     network, data = digits
     found = attack(network, data, budget=Budget(iterations=20, queries=100))
     generator = torch.Generator().manual_seed(0)
-    pgd = robust_verdicts(network, data, EPSILON, Protocol("p", steps=20), generator, "cpu")
+    pgd = robust_verdicts(network, data, EPSILON, EvaluationProtocol("p", steps=20), generator, "cpu")
     assert 0.1 < found.accuracy <= pgd.mean()

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from trainables.base.errors import InputError
 from trainables.data.types.benchmark import LabelledImages
 from trainables.evaluation.attacks.robust import attacked_scores, robust_accuracy, robust_verdicts
-from trainables.evaluation.metrics.protocol import Protocol
+from trainables.evaluation.metrics.protocol import EvaluationProtocol
 from trainables.evaluation.metrics.scores import SCORES
 
-PROTOCOL = Protocol("test", steps=10)
+PROTOCOL = EvaluationProtocol("test", steps=10)
 
 
 class Linear(nn.Module):

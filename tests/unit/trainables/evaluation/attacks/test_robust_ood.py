@@ -16,10 +16,12 @@ from trainables.evaluation.attacks.robust import attacked_scores, robust_verdict
 from trainables.evaluation.attacks.robust_ood import ScoreAttacks, UnderAttack
 from trainables.evaluation.measure import Evaluation, evaluate, validate
 from trainables.evaluation.metrics import ood_metrics as ood
-from trainables.evaluation.metrics.protocol import SIDES, Protocol
+from trainables.evaluation.metrics.protocol import SIDES, EvaluationProtocol
 
 EPSILON = 0.02
-PROTOCOL = Protocol("test", groups=("ood", "robust_ood"), ood_epsilons=(EPSILON,), ood_sides=SIDES, steps=10)
+PROTOCOL = EvaluationProtocol(
+    "test", groups=("ood", "robust_ood"), ood_epsilons=(EPSILON,), ood_sides=SIDES, steps=10
+)
 INFO = DatasetInfo("toy", 2, (1, 4, 4), (0.5,), (0.25,))
 
 
@@ -77,7 +79,9 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def evaluated(network: nn.Module, protocol: Protocol = PROTOCOL, sets: dict[str, Any] = SETS) -> Evaluation:
+def evaluated(
+    network: nn.Module, protocol: EvaluationProtocol = PROTOCOL, sets: dict[str, Any] = SETS
+) -> Evaluation:
     return evaluate(network, benchmark(sets), protocol, seeded(), "cpu")
 
 

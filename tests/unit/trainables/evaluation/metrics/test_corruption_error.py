@@ -13,7 +13,7 @@ from trainables.data.types.benchmark import Benchmark, LabelledImages
 from trainables.data.types.splits import DatasetInfo, Origin, Split
 from trainables.evaluation.measure import evaluate
 from trainables.evaluation.metrics.corruption_error import ALEXNET, errors_of, mce, mce_metrics, mean_error
-from trainables.evaluation.metrics.protocol import Protocol
+from trainables.evaluation.metrics.protocol import EvaluationProtocol
 
 
 def test_alexnet_s_own_errors_are_100() -> None:
@@ -105,7 +105,7 @@ def benchmark(name: str, origin: Origin, corruptions: tuple[str, ...] = CORRUPTI
 
 def test_the_protocol_gives_imagenet_its_mce() -> None:
     """Error 1 on the noises and 1/4 elsewhere, over AlexNet's."""
-    protocol = Protocol("p", groups=("clean", "corrupted"))
+    protocol = EvaluationProtocol("p", groups=("clean", "corrupted"))
     found = evaluate(
         AlwaysZero(), benchmark("imagenet", Origin.PUBLISHED), protocol, torch.Generator(), "cpu"
     )

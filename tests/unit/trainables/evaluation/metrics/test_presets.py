@@ -9,7 +9,13 @@ import search_spaces
 from trainables.base.errors import InputError
 from trainables.data.types.datasets import DATASETS
 from trainables.evaluation.metrics import presets
-from trainables.evaluation.metrics.protocol import DETECTOR_NAMES, GROUPS, SIDES, Protocol, from_fields
+from trainables.evaluation.metrics.protocol import (
+    DETECTOR_NAMES,
+    GROUPS,
+    SIDES,
+    EvaluationProtocol,
+    from_fields,
+)
 from tuner.base.errors import UsageError
 from tuner.planning.amend import amend
 from tuner.planning.launch_options import LaunchOptions
@@ -148,4 +154,4 @@ def test_a_resume_may_ask_for_more() -> None:
 
 
 def test_defaults_of_the_code_are_those_of_the_built_in_data() -> None:
-    assert from_fields("x", {}) == Protocol("x")
+    assert from_fields("x", {}) == EvaluationProtocol("x")
