@@ -1,4 +1,4 @@
-"""What a result depends on besides its plan: versions, machine, commit. The only reader of environment variables."""
+"""Environment variables, and what a result depends on besides its plan: package versions, machine, commit."""
 
 import os
 import platform
@@ -34,7 +34,7 @@ def apply_defaults() -> None:
 
 
 def use_ray_token() -> None:
-    """Turn Ray's token authentication on where this user has a token; Ray does so only for clusters of its own."""
+    """Turn Ray's token authentication on where this user has a token: Ray does so only for clusters it started."""
     given = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
     if given or (Path.home() / ".ray" / "auth_token").is_file():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -72,7 +72,7 @@ def version(package: str) -> str:
 def commit() -> str:
     """Return the project's commit, with "+changes" if the work tree differs; "unknown" outside a checkout.
 
-    A copy made by `tuner.commands.source_export.export` says what it was made from.
+    A copy made by `tuner.commands.source_export.export` holds the commit in the file `.commit`.
     """
     if not (ROOT / ".git").exists():
         note = ROOT / ".commit"

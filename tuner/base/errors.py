@@ -1,4 +1,4 @@
-"""The errors users meet; each message is one line: what is wrong, which value, what would be right."""
+"""Errors shown to users; each message is one line: what is wrong, which value, what would be right."""
 
 
 class UsageError(Exception):
@@ -6,11 +6,11 @@ class UsageError(Exception):
 
 
 class StudyFailed(Exception):
-    """The study could not reach an answer (every trial failed, a stage failed); exit status 1."""
+    """The study has no result (every trial failed, a stage failed); exit status 1."""
 
 
 class StudyHalted(StudyFailed):
-    """The study cannot go on for now (a disk is full); nothing is lost, and a resume continues it."""
+    """The study cannot continue for now (a disk is full); nothing is lost, and a resume continues it."""
 
 
 class Interrupted(Exception):
@@ -22,4 +22,4 @@ class Interrupted(Exception):
 
 
 class LeaseLost(Exception):
-    """Another driver has taken the run over, or may have; this one must not write any more. Exit status 1."""
+    """Another driver holds the run, or may; this one must not write any more. Exit status 1."""

@@ -1,4 +1,4 @@
-"""What is known of trials, as values: the shape of the truth that lives in the study's storage."""
+"""Data classes of trials, epochs and observations, as read from the study's storage."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class State(StrEnum):
-    """How a trial stands. Killed in flight is RUNNING until a driver takes it up again."""
+    """State of a trial. One whose driver was killed stays RUNNING until a resume continues it."""
 
     RUNNING = "RUNNING"
     COMPLETE = "COMPLETE"
@@ -16,7 +16,7 @@ class State(StrEnum):
 
 
 class Role(StrEnum):
-    """Why a trial exists."""
+    """Purpose of a trial: the search itself, a searched baseline arm, or the confirm stage's control or winner."""
 
     SEARCH = "search"
     BASELINE = "baseline"
@@ -25,7 +25,7 @@ class Role(StrEnum):
 
 
 class Decision(StrEnum):
-    """What happens to a trial after an epoch."""
+    """Decision about a trial after an epoch."""
 
     CONTINUE = "continue"
     PRUNE = "prune"
@@ -38,10 +38,10 @@ class Epoch:
 
     Attributes:
         metrics: "val/...", "train/...", "seconds", "passes".
-        decision: taken once, when the epoch was recorded; a resume repeats it and does not decide anew.
+        decision: made once, when the epoch was recorded; a resume repeats it.
         checkpoint: name of the checkpoint file after this epoch, relative to the run folder.
-        place: (place from 1, of how many) among the trials that had got there when it was decided; None where none
-            were compared.
+        place: (rank from 1, number of trials) among the trials that had reached this epoch by then; None where
+            trials were not compared.
     """
 
     metrics: Mapping[str, float]
@@ -52,15 +52,15 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Observation:
-    """What a sampler learns from one trial.
+    """The result of one trial, as a sampler sees it.
 
     Attributes:
         params: the searched parameters.
         values: one per objective, with its own sign, after the last epoch.
         epochs: how many were trained.
         pruned: stopped early.
-        violations: {floor: how far below it}; above 0 is infeasible.
-        source: where an observation of an earlier run comes from, "RUN/0007".
+        violations: {metric of a constraint: how far below its floor}; a value above 0 makes the trial infeasible.
+        source: run and trial of an observation of an earlier run, "RUN/0007"; "" for one of this run.
     """
 
     params: Mapping[str, Any]
@@ -73,7 +73,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """A trial as the storage knows it.
+    """A trial as it is stored.
 
     Attributes:
         lane: "search", the name of a baseline arm that is searched, or "confirm".
@@ -141,7 +141,7 @@ def trial_key(lane: str, number: int) -> str:
 
 
 def most_common(reasons: Sequence[str]) -> str:
-    """Return the reason that occurs most, with its count."""
+    """Return the most common reason with its count, "out of memory (3 of 5)"."""
     if not reasons:
         return "no reason recorded"
     top = max(set(reasons), key=lambda reason: (reasons.count(reason), reason))

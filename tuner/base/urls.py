@@ -1,4 +1,4 @@
-"""URLs of databases and servers: passwords taken out, drivers named, SQLite files found."""
+"""URLs of databases and servers: remove passwords, name the database driver, find SQLite files."""
 
 import os
 import re
@@ -19,7 +19,7 @@ def redact(text: str) -> str:
 
 
 def with_driver(url: str) -> str:
-    """Return a database URL that names the installed PostgreSQL driver: SQLAlchemy 2.1 takes psycopg 3 for granted."""
+    """Return a database URL that names the installed PostgreSQL driver: SQLAlchemy 2.1 assumes psycopg 3."""
     if url.startswith("postgresql://") and find_spec("psycopg") is None:
         return url.replace("://", "+psycopg2://", 1)
     return url

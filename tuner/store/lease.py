@@ -26,6 +26,7 @@ from typing import Any
 from trainables.base.storage import Folder
 from tuner.base.errors import UsageError
 from tuner.base.signals import Signals
+from tuner.base.text import one_line
 from tuner.store.lease_claims import BEAT_S, FOLDER, SILENCE_S, Claim, Watch, new_claim, read_claims
 from tuner.store.lease_states import Action, LeaseState, Seen, observe, overdue, transition
 
@@ -160,7 +161,7 @@ class Lease:
                     self._perform(action, self._claim.generation)
                 renewed = self.clock()
             except Exception as error:
-                self.problem = f"the run's lease could not be renewed: {' '.join(str(error).split())[:200]}"
+                self.problem = f"the run's lease could not be renewed: {one_line(error, limit=200)}"
                 # a full or absent disk does not take a file lock away; an object store has nothing else
                 seen = overdue(self.clock() - renewed, self.silence_s) if self.lock is None else Seen.NOTHING
                 state, _ = transition(LeaseState.HOLDER, seen)

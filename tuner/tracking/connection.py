@@ -1,4 +1,4 @@
-"""Opens MLflow's tracking store, quickly or not at all, and says before a study starts whether it may be used.
+"""Opens MLflow's tracking store with short timeouts, and checks before a study starts whether it may be used.
 
 mlflow is imported inside functions: importing this module is cheap.
 """
@@ -12,7 +12,7 @@ from tuner.base.errors import UsageError
 from tuner.base.text import one_line
 from tuner.base.urls import redact, resolved, sqlite_file
 
-# what PostgreSQL, MySQL and SQL Server say to a wrong user or password
+# in the answers of PostgreSQL, MySQL and SQL Server to a wrong user or password
 _DENIED = ("authentication failed", "no password supplied", "access denied", "login failed", "does not exist")
 
 
@@ -22,7 +22,7 @@ def open_store(uri: str) -> tuple[Any, Any]:
     Raises:
         Exception: a database does not answer; a server is asked only by the first request.
     """
-    # MLflow repeats a request for four minutes by default; the writer repeats it better.
+    # MLflow repeats a request for four minutes by default; the delivery thread repeats it with increasing pauses.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
@@ -39,10 +39,10 @@ def open_store(uri: str) -> tuple[Any, Any]:
 
 
 def check_access(uri: str, experiment: str) -> str:
-    """Ask the store once whether this user may use it.
+    """Send one request to the store to see whether this user may use it.
 
     Returns:
-        "" or, if the store does not answer, one line that says so: a study can start without it.
+        "" or, if the store does not answer, one line that says so; a study can start without it.
 
     Raises:
         UsageError: the store answers and refuses the credentials, or the database's driver is not installed.
@@ -71,12 +71,12 @@ def check_access(uri: str, experiment: str) -> str:
 
 
 def is_database(uri: str) -> bool:
-    """Return whether MLflow would speak to a database itself."""
+    """Return whether the URI names a database, which MLflow's client opens itself."""
     return urlsplit(uri).scheme.split("+")[0].lower() in ("sqlite", "postgresql", "mysql", "mssql")
 
 
 def _probe(uri: str) -> None:
-    """Connect once: MLflow's own first connection is tried for minutes without a way to end it."""
+    """Connect once: MLflow would repeat its own first connection for minutes and cannot be interrupted."""
     import sqlalchemy
 
     engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
@@ -84,5 +84,5 @@ def _probe(uri: str) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Return the database's own words, without SQLAlchemy's frame around them."""
+    """Return the database's own message, without the text that SQLAlchemy adds."""
     return one_line(getattr(error, "orig", None) or error)

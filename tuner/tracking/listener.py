@@ -1,4 +1,4 @@
-"""What of a study goes to MLflow: hears of every trial and writes it to the tracker."""
+"""Turns events of trials into MLflow runs: parameters, tags, data sets, metrics by epoch, files."""
 
 import hashlib
 import json
@@ -15,10 +15,10 @@ from tuner.tracking.tracker import Tracker
 
 
 class TrackingListener:
-    """Writes what happens to trials into MLflow.
+    """A `tuner.execution.trial_queue.Listener` that passes every event of a trial to the tracker.
 
     Attributes:
-        datasets: what the trials read, see `describe_datasets`; known once the data are loaded.
+        datasets: the data sets that the trials read, see `describe_datasets`; empty until the data are loaded.
     """
 
     def __init__(self, tracker: Tracker, plan: Plan, facts: Mapping[str, str]) -> None:
@@ -67,7 +67,7 @@ class TrackingListener:
         self.tracker.final(record.key, metrics)
 
     def add_missing(self, records: Iterable[TrialRecord], tests: Mapping[str, Mapping[str, float]]) -> None:
-        """Tell MLflow what the storage knows and the spool does not: a kill fell between the two, or it is gone."""
+        """Add the events that the storage has and the spool lacks: after a kill between the two, or a deleted spool."""
         spooled = self.tracker.spooled()
         for record in records:
             known = spooled.get(record.key)
@@ -83,7 +83,7 @@ class TrackingListener:
 
 
 def describe_datasets(benchmark: Benchmark, source: str) -> list[dict[str, str]]:
-    """Return what the search reads, one entry per split, for `Tracker.inputs`.
+    """Return the data sets that the search reads, one entry per split, for `Tracker.inputs`.
 
     A split of several sets (the OOD sources, the corruptions) is one data set; its digest is over all of them.
 

@@ -1,4 +1,4 @@
-"""Tracking URIs and the links into MLflow's pages; no mlflow import."""
+"""Choice and check of the tracking URI, and links to MLflow's pages; imports no mlflow."""
 
 import os
 import shlex

@@ -1,4 +1,4 @@
-"""Applies the events of a study to MLflow runs, in order and so that doing it twice changes nothing.
+"""Writes the events of a study to MLflow runs, in order; writing an event twice changes nothing.
 
 Imports no mlflow: `tuner.tracking.connection` hands over the client.
 """
@@ -15,12 +15,12 @@ from tuner.base.text import one_line
 from tuner.base.urls import redact, sqlite_file
 from tuner.tracking.spool import Event
 
-_DUBIOUS = ("BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")  # also what a store in trouble answers
+_DUBIOUS = ("BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")  # also the answers of a store that is failing
 
 
 @dataclass
-class _Run:
-    """What is known of one MLflow run: its status and the last step of each metric, as the store has them."""
+class _StoredRun:
+    """One MLflow run as the store has it: its status and the last step of each metric."""
 
     id: str
     status: str
@@ -29,7 +29,7 @@ class _Run:
 
 @dataclass
 class _Pending:
-    """What waits to be written to one run. `steps` become the run's own only once they are."""
+    """Values not yet written to one run. `steps` are merged into the run's own once they are written."""
 
     metrics: list[Any] = field(default_factory=list)
     params: dict[str, str] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class _Pending:
 
 
 class MlflowWriter:
-    """The side that speaks to MLflow; used by the writer's thread alone, except for looking up ids.
+    """Writes to MLflow; used by the delivery thread alone, except for looking up ids.
 
     Args:
         uri, experiment, run: as for `tuner.tracking.tracker.Tracker`.
@@ -55,19 +55,19 @@ class MlflowWriter:
         problem: Callable[[str], None],
     ) -> None:
         self._uri, self._experiment, self._run = uri, experiment, run
-        self._mine = f"tags.`run` = {_quoted(run)}"
+        self._query = f"tags.`run` = {_quoted(run)}"
         self._open_store, self._problem = open_store, problem
         self._client: Any = None
         self._entities: Any = None
         self._connected = False
-        self._tries = 0  # failures since the last page that went through
-        self._lost_requests = (
-            False  # whether the server may have done, or may yet do, what it did not confirm
-        )
+        self._tries = 0  # failures since the last batch that was delivered
+        self._lost_requests = False  # whether the server may have executed requests that it did not confirm
         self._pending: dict[str, _Pending] = {}
-        self._refused: set[str] = set()  # metric names, so that a bad one costs its search once
+        self._refused: set[str] = (
+            set()
+        )  # metric names; the search for the refused row of a batch is done once for each
         self.experiment_id = ""
-        self.runs: dict[str, _Run] = {}
+        self.runs: dict[str, _StoredRun] = {}
 
     def connect(self) -> bool:
         """Find or create the study's run and find its children; return whether it had to be created."""
@@ -82,27 +82,27 @@ class MlflowWriter:
             self.experiment_id = found.experiment_id
             if found.lifecycle_stage != "active":
                 self._client.restore_experiment(self.experiment_id)
-        known = self._search(self._mine)
+        known = self._search(self._query)
         if known:
-            parent = self._only_one("", known)
+            parent = self._single_run("", known)
         else:
-            parent = self._create("", self._run, {"run": self._run}, None, self._mine)
-        self.runs = {"": _known(parent)} | self._children(parent.info.run_id)
+            parent = self._create("", self._run, {"run": self._run}, None, self._query)
+        self.runs = {"": _stored_run(parent)} | self._children(parent.info.run_id)
         self._connected = True
         return not known
 
-    def _children(self, parent_id: str) -> dict[str, _Run]:
+    def _children(self, parent_id: str) -> dict[str, _StoredRun]:
         """Return the stored runs of the trials by their keys."""
         found: dict[str, list[Any]] = {}
         for child in self._search(_children_of(parent_id)):
             found.setdefault(child.data.tags.get("key", child.info.run_id), []).append(child)
-        return {key: _known(self._only_one(key, runs)) for key, runs in found.items()}
+        return {key: _stored_run(self._single_run(key, runs)) for key, runs in found.items()}
 
-    def _only_one(self, key: str, runs: Sequence[Any]) -> Any:
-        """Return the run that holds the trial, and delete twins that hold nothing.
+    def _single_run(self, key: str, runs: Sequence[Any]) -> Any:
+        """Return the run that holds the trial, and delete duplicates that hold nothing.
 
-        Creating a run is not idempotent: a request whose answer was lost, or that a slow server carried out after
-        this side had given it up, leaves a second one behind.
+        Creating a run is not idempotent: a request whose answer was lost, or that a slow server executed after the
+        client had given up, creates a second run.
         """
         if len(runs) == 1:
             return runs[0]
@@ -113,35 +113,37 @@ class MlflowWriter:
         kept = max(
             runs, key=lambda run: (run.info.run_id == in_use, held[run.info.run_id], len(run.data.tags))
         )
-        for twin in runs:
-            if twin is not kept and held[twin.info.run_id]:
-                self._problem(f"{key or 'study'}: a second MLflow run, {twin.info.run_id}, is left as it is")
-            elif twin is not kept:
-                self._client.delete_run(twin.info.run_id)
+        for duplicate in runs:
+            if duplicate is not kept and held[duplicate.info.run_id]:
+                self._problem(
+                    f"{key or 'study'}: a second MLflow run, {duplicate.info.run_id}, is left as it is"
+                )
+            elif duplicate is not kept:
+                self._client.delete_run(duplicate.info.run_id)
         return kept
 
     def disconnect(self) -> None:
-        """Forget what was assumed: after a failure the store is asked again what it has."""
+        """Forget what is known of the store after a failure; `connect` reads it again."""
         self._connected = False
         self._pending = {}
         self._tries += 1
         self._lost_requests = self._lost_requests or self._uri.startswith("http")
 
-    def _sweep(self) -> None:
-        """Look once more for what a slow server did late: twins, and runs set back to an earlier status."""
-        self._only_one("", self._search(self._mine))
+    def _undo_late_writes(self) -> None:
+        """Undo what a slow server executed late: duplicate runs, and runs set back to an earlier status."""
+        self._single_run("", self._search(self._query))
         for key, late in self._children(self.runs[""].id).items():
             run = self.runs.setdefault(key, late)
             if late.id == run.id and late.status != run.status:
                 self._client.update_run(run.id, status=run.status)
 
     def send(self, events: Sequence[Event]) -> None:
-        """Apply events in order; raises if the store is in trouble, and may then be given them again."""
+        """Write events in order; raises if the store fails, and may then be given them again."""
         for event in events:
             try:
                 self._apply(event)
             except Exception as error:
-                if not self._hopeless(error):
+                if not self._is_permanent(error):
                     raise
                 self._problem(f"{event.get('key') or 'study'}: {event.get('op')} left out: {one_line(error)}")
         self._flush_all()
@@ -151,7 +153,7 @@ class MlflowWriter:
         op, key = event["op"], event["key"]
         run = self.runs.get(key) or self._new_child(event)
         if op in ("text", "artifact"):
-            self._flush_all()  # numbers do not wait for a slow or failing upload
+            self._flush_all()  # metrics do not wait for a slow or failing upload
             self._upload(run, event)
             return
         pending = self._pending.setdefault(key, _Pending())
@@ -170,17 +172,17 @@ class MlflowWriter:
         elif op == "close":
             self._flush(key)
             if not key and self._lost_requests:
-                self._sweep()
+                self._undo_late_writes()
             self._set_status(run, event["status"], event["t"])
 
-    def _describe(self, run: _Run, event: Event) -> None:
-        """Store what a new run comes with besides its parameters: data sets and texts."""
+    def _describe(self, run: _StoredRun, event: Event) -> None:
+        """Store the data sets and texts of a new run."""
         if event.get("inputs"):
             self._log_inputs(run, event["inputs"])
         for name, text in event.get("texts", {}).items():
             self._upload(run, {"op": "text", "key": event["key"], "name": name, "text": text})
 
-    def _stage(self, run: _Run, pending: _Pending, event: Event) -> None:
+    def _stage(self, run: _StoredRun, pending: _Pending, event: Event) -> None:
         """Queue the values the run does not have yet."""
         known = {**run.steps, **pending.steps}
         final = event["op"] == "final"
@@ -197,7 +199,7 @@ class MlflowWriter:
         if pending.metrics and not final and event["key"]:
             self._set_status(run, "RUNNING", 0)
 
-    def _set_status(self, run: _Run, status: str, end_ms: int) -> None:
+    def _set_status(self, run: _StoredRun, status: str, end_ms: int) -> None:
         if run.status == status:
             return
         if status == "RUNNING":
@@ -211,7 +213,7 @@ class MlflowWriter:
             self._flush(key)
 
     def _flush(self, key: str) -> None:
-        """Write what waits for one run, within MLflow's limits on a batch."""
+        """Write the pending values of one run, within MLflow's limits on a batch."""
         pending, run = self._pending.pop(key), self.runs[key]
         rows: dict[str, list[Any]] = {
             "metrics": pending.metrics,
@@ -225,7 +227,7 @@ class MlflowWriter:
                     self._write(key, run, kind, all_rows[begin : begin + size])
         run.steps.update(pending.steps)
 
-    def _write_at_once(self, run: _Run, rows: dict[str, list[Any]]) -> bool:
+    def _write_at_once(self, run: _StoredRun, rows: dict[str, list[Any]]) -> bool:
         """Write everything in one request if it fits into one; return whether it is done."""
         if len(rows["metrics"]) > 800 or len(rows["params"]) > 100 or len(rows["tags"]) > 100:
             return False
@@ -233,17 +235,17 @@ class MlflowWriter:
             if any(rows.values()):
                 self._client.log_batch(run.id, **rows)
         except Exception as error:
-            if not self._hopeless(error):
+            if not self._is_permanent(error):
                 raise
             return False
         return True
 
-    def _write(self, key: str, run: _Run, kind: str, rows: list[Any]) -> None:
-        """Write rows; of a batch that is refused, find the culprits by halving it."""
+    def _write(self, key: str, run: _StoredRun, kind: str, rows: list[Any]) -> None:
+        """Write rows; of a refused batch find the refused rows by halving it."""
         try:
             self._client.log_batch(run.id, **{kind: rows})
         except Exception as error:
-            if not self._hopeless(error):
+            if not self._is_permanent(error):
                 raise
             if len(rows) > 1 and not _is_gone(error):
                 self._write(key, run, kind, rows[: len(rows) // 2])
@@ -254,8 +256,8 @@ class MlflowWriter:
             names = ", ".join(row.key for row in rows[:3])
             self._problem(f"{key or 'study'}: {kind} {names} refused: {one_line(error)}")
 
-    def _upload(self, run: _Run, event: Event) -> None:
-        """Store an artifact; one that keeps failing while the store answers is given up."""
+    def _upload(self, run: _StoredRun, event: Event) -> None:
+        """Upload an artifact; one that keeps failing while the store answers is given up."""
         try:
             if event["op"] == "text":
                 self._client.log_text(run.id, event["text"], event["name"])
@@ -264,14 +266,14 @@ class MlflowWriter:
             else:
                 self._problem(f"{event['key'] or 'study'}: no file {event['path']} to upload")
         except Exception as error:
-            if self._tries < 5 and not self._hopeless(error):
+            if self._tries < 5 and not self._is_permanent(error):
                 raise
             self._client.get_experiment(self.experiment_id)  # raises while the store is away
             name = event.get("name") or event["path"]
             self._problem(f"{event['key'] or 'study'}: artifact {name} given up: {one_line(error)}")
 
-    def _hopeless(self, error: Exception) -> bool:
-        """Whether trying again cannot help; a doubtful answer counts only if it outlasts reconnecting."""
+    def _is_permanent(self, error: Exception) -> bool:
+        """Whether trying again cannot help; an ambiguous answer counts only if it comes again after reconnecting."""
         if isinstance(error, OSError):
             return False
         if isinstance(error, (TypeError, ValueError, KeyError, AttributeError)):
@@ -281,27 +283,27 @@ class MlflowWriter:
             return self._tries >= 3
         return code == "INVALID_PARAMETER_VALUE"
 
-    def _new_child(self, event: Event) -> _Run:
+    def _new_child(self, event: Event) -> _StoredRun:
         key, parent = event["key"], self.runs[""].id
         tags = {"key": key, "mlflow.parentRunId": parent}
-        mine = f"{_children_of(parent)} and tags.`key` = {_quoted(key)}"
+        query = f"{_children_of(parent)} and tags.`key` = {_quoted(key)}"
         name = event["name"] if event["op"] == "child" else key
-        run = _known(self._create(key, name, tags, event["t"], mine))
+        run = _stored_run(self._create(key, name, tags, event["t"], query))
         self.runs[key] = run
         return run
 
-    def _create(self, key: str, name: str, tags: dict[str, str], start_ms: int | None, mine: str) -> Any:
-        """Create a run; `mine` finds it."""
+    def _create(self, key: str, name: str, tags: dict[str, str], start_ms: int | None, query: str) -> Any:
+        """Create a run; `query` finds it."""
         tags = tags | {"mlflow.user": _user(), "mlflow.source.name": Path(sys.argv[0]).name or "python"}
         tags["mlflow.source.type"] = "LOCAL"
         run = self._client.create_run(self.experiment_id, start_ms, tags, redact(name)[:250])
         if not self._uri.startswith("http"):
             return run
         # MLflow's client repeats a request whose answer was lost.
-        return self._only_one(key, self._search(mine) or [run])
+        return self._single_run(key, self._search(query) or [run])
 
-    def _log_inputs(self, run: _Run, inputs: Sequence[dict[str, str]]) -> None:
-        """Name the data sets that a run reads; MLflow keeps each once, whatever how often it is told."""
+    def _log_inputs(self, run: _StoredRun, inputs: Sequence[dict[str, str]]) -> None:
+        """Log the data sets that a run reads; MLflow stores each once, however often it is logged."""
         rows = []
         for entry in inputs:
             dataset = self._entities.Dataset(**{k: v for k, v in entry.items() if k != "context"})
@@ -323,10 +325,10 @@ class MlflowWriter:
                 return runs
 
 
-def _known(run: Any) -> _Run:
-    """Read what a stored run already has. Only the protocol message tells the step of a latest metric."""
+def _stored_run(run: Any) -> _StoredRun:
+    """Return a stored run. Only the protobuf message has the step of a metric's last value."""
     steps = {metric.key: int(metric.step) for metric in run.data.to_proto().metrics}
-    return _Run(run.info.run_id, run.info.status, steps)
+    return _StoredRun(run.info.run_id, run.info.status, steps)
 
 
 def _is_gone(error: Exception) -> bool:

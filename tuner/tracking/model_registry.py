@@ -1,4 +1,4 @@
-"""Logs the winner as an MLflow model with a signature, registers it and gives it its alias.
+"""Logs the winner as an MLflow model with a signature, registers it and gives it the alias `champion`.
 
 mlflow and torch are imported inside functions: importing this module is cheap.
 """
@@ -31,7 +31,7 @@ def log_winner(
 
     Stored as a traced graph (`torch.export`), which loads without the class and without unpickling code,
     takes any batch size and is in evaluation mode. A network whose weights are already registered for this
-    run is not registered again. Contacts the store at once, so call it when the writer has caught up.
+    run is not registered again. Writes to the store directly, so call it when every event has been delivered.
 
     Args:
         uri: tracking URI.
@@ -107,7 +107,7 @@ def _register(
 
 @contextmanager
 def _default_store(uri: str) -> Iterator[None]:
-    """Make `uri` what MLflow's module-level functions use, and put back what was."""
+    """Make `uri` the store of MLflow's module-level functions, and restore the earlier one at the end."""
     import mlflow
 
     before = os.environ.get("MLFLOW_TRACKING_URI")

@@ -1,17 +1,18 @@
-"""Which trial an MLflow run is, read from its tags; imports mlflow inside its function."""
+"""Finds the study and trial of an MLflow run by its tags; imports mlflow inside its function."""
 
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from tuner.base.errors import UsageError
+from tuner.base.text import one_line
 from tuner.base.urls import redact, resolved, sqlite_file
 from tuner.tracking.mlflow_uris import check_uri
 
 
 @dataclass(frozen=True)
 class TrialRun:
-    """Where the trial of an MLflow run is found.
+    """The trial that an MLflow run belongs to.
 
     Attributes:
         run: name of the study's run, that is of its run folder.
@@ -45,7 +46,7 @@ def trial_of_run(uri: str, run_id: str) -> TrialRun:
         try:
             return dict(client.get_run(run).data.tags)
         except Exception as error:  # MLflow raises what its store raises
-            reason = " ".join(redact(str(error)).split())[:200]
+            reason = one_line(error, limit=200)
             raise UsageError(f"MLflow run {run} cannot be read from {redact(store)}: {reason}") from error
 
     own = tags_of(run_id)
@@ -63,7 +64,7 @@ def trial_of_run(uri: str, run_id: str) -> TrialRun:
 
 
 def trial_key_of(label: str) -> str:
-    """Return a trial's key: of a number of the search with its zeros, of anything else as it is.
+    """Return the key of a trial: the number of a search trial is padded with zeros, other keys stay.
 
     Example:
         "7" -> "0007"; "oe-0003" -> "oe-0003"

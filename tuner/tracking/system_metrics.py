@@ -1,4 +1,4 @@
-"""Records how busy the driver's machine is, under the names that MLflow's own pages know."""
+"""Records the load of the driver's machine under the metric names of MLflow's system-metrics page."""
 
 import threading
 import time
@@ -11,10 +11,10 @@ from tuner.tracking.tracker import Tracker
 class SystemMetrics:
     """Samples CPU, memory, disk, network and GPUs of this machine into the study's run until stopped.
 
-    Steps count intervals since the run was made, so that a resume goes on behind what is there.
+    Steps count intervals since the run was created, so a resume continues after the steps that are stored.
 
     Args:
-        since: when the run was made, in seconds since 1970.
+        since: when the run was created, in seconds since 1970.
         interval_s: between samples.
     """
 
@@ -33,7 +33,7 @@ class SystemMetrics:
 
     def _loop(self) -> None:
         monitors = _monitors()
-        collect(monitors)  # psutil measures the CPU since the last look: the first one means nothing
+        collect(monitors)  # psutil measures the CPU since the last call: the first one means nothing
         while not self._ended.wait(self._interval_s):
             now = time.time()
             step = max(0, int((now - self._since) / self._interval_s))
@@ -41,7 +41,7 @@ class SystemMetrics:
 
 
 def _monitors() -> list[Any]:
-    """Return MLflow's own monitors; that of NVIDIA GPUs where there are some and `nvidia-ml-py` is installed."""
+    """Return MLflow's own monitors; the GPU one only where there are NVIDIA GPUs and `nvidia-ml-py` is installed."""
     from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
     from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
     from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor

@@ -1,12 +1,11 @@
-"""Carries trials into MLflow: one run per trial for life, in batches, off the driver's thread.
+"""Writes a study and its trials to MLflow: one run per trial, in batches, on a thread of its own.
 
-Identity. The study's run is the MLflow run tagged `run` = its name; a trial is the child tagged `key` below
-it. Both are searched before they are created, so a resume continues them even if the spool is gone.
+Identity. The study's run is the MLflow run tagged `run` = its name; a trial is the child run tagged `key`. Both
+are searched before they are created, so a resume continues them even if the spool was deleted.
 
-Idempotence. Events go through the spool in order and are acknowledged once delivered. A process killed
-between the two delivers them again, which changes nothing: of each metric only steps after the run's own last
-one are written, each with the time stored in its event (MLflow drops exact duplicates); the rest overwrites
-itself.
+Idempotence. Events go through the spool in order and are marked as delivered afterwards. A process killed between
+the two delivers them again, which changes nothing: of each metric only steps after the run's last one are written,
+each with the time stored in its event (MLflow drops exact duplicates); everything else overwrites the same value.
 """
 
 import hashlib
@@ -20,22 +19,23 @@ from typing import Any
 from tuner.base.text import one_line
 from tuner.base.urls import redact, resolved
 from tuner.tracking.connection import open_store
+from tuner.tracking.delivery_thread import DeliveryThread
 from tuner.tracking.mlflow_uris import check_uri
 from tuner.tracking.mlflow_writer import MlflowWriter
-from tuner.tracking.spool import DeliveryThread, EventBatch, Spool
+from tuner.tracking.spool import EventBatch, Spool
 
 log = logging.getLogger(__name__)
 
 Scalar = int | float | str | bool
 STATUS_OF = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
 
-_MAX_PARAM, _MAX_TAG = 6000, 8000  # MLflow's limits, where it would cut without a word
+_MAX_PARAM, _MAX_TAG = 6000, 8000  # MLflow's limits: it would cut longer values without an error
 _MAX_PROBLEMS = 200
 
 
 @dataclass
 class SpooledState:
-    """What was said of a trial so far: its last epoch, its end ("" while it runs), whether `final` was called."""
+    """What the spool has of a trial: its last epoch, its final state ("" while it runs), whether `final` was called."""
 
     step: int = 0
     state: str = ""
@@ -45,7 +45,7 @@ class SpooledState:
 class Tracker:
     """One study run and its children in MLflow. Only `flush` and `close` wait, at most their timeout.
 
-    A key names a child for ever ("t0007"); the key "" is the study's run. Trouble never raises: what MLflow
+    A key names a child run ("0007"); the key "" is the study's run. Nothing raises if MLflow fails: what it
     refuses for good is left out and listed in `problems`, everything else is tried again.
 
     Args:
@@ -54,7 +54,7 @@ class Tracker:
         run: the study run's name, unique in the experiment.
         spool: file that keeps undelivered events.
         tags: of the study's run.
-        interval_s: pause between deliveries; what comes of a trial in between goes in one request.
+        interval_s: pause between deliveries; the values of a trial that arrive in between go in one request.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Tracker:
         self._errors, self._last_error = 0, ""
 
     def start(self) -> None:
-        """Start the writer: what an earlier process left behind goes out, then the study's run reopens."""
+        """Start delivering: first the events that an earlier process left, then the study's run is reopened."""
         self._put(op="start", key="", tags=self._tags)
         self._delivery.start()
 
@@ -94,7 +94,7 @@ class Tracker:
         inputs: Sequence[Mapping[str, str]] = (),
         texts: Mapping[str, str] | None = None,
     ) -> None:
-        """Declare the run of a trial, or take it up again. A closed run reopens with its first new step.
+        """Create the run of a trial, or continue it. A closed run is reopened by its first new step.
 
         Args:
             inputs: see `inputs`.
@@ -113,7 +113,7 @@ class Tracker:
     def metrics(self, key: str, step: int, values: Mapping[str, float], time_ms: int | None = None) -> None:
         """Record one epoch. Steps that a metric already has are skipped: a rolled-back trial may repeat them.
 
-        NaN is stored as NaN. An infinite value is left out and noted as a problem: MLflow would store it as
+        NaN is stored as NaN. An infinite value is left out and listed as a problem: MLflow would store it as
         1.8e308, which flattens every chart it appears in.
         """
         self._values("metrics", key, values, step, time_ms)
@@ -142,7 +142,7 @@ class Tracker:
         self._put(op="inputs", key=key, inputs=[_texts(entry, _MAX_TAG) for entry in datasets])
 
     def artifact(self, key: str, path: Path, folder: str = "") -> None:
-        """Upload a file as it is when its turn comes; it is a problem if it is gone by then."""
+        """Upload a file as it is when the event is delivered; a file that is missing then is listed as a problem."""
         self._put(op="artifact", key=key, path=str(path.absolute()), folder=folder)
 
     def close_child(self, key: str, state: str, reason: str = "") -> None:
@@ -154,14 +154,14 @@ class Tracker:
         self._put(op="close", key=key, status=STATUS_OF[state], tags=_texts(tags, _MAX_TAG))
 
     def flush(self, timeout_s: float = 30) -> int:
-        """Wait for the writer to catch up; return the number of events still undelivered.
+        """Wait until every event is delivered; return the number of those that are not.
 
-        Returns early while the store keeps failing: then waiting is `close`'s business.
+        Returns early while the store keeps failing.
         """
         return self._delivery.flush(timeout_s)
 
     def close(self, status: str, timeout_s: float = 30) -> int:
-        """End the study's run (FINISHED, FAILED or KILLED) and the writer, and log the problems.
+        """End the study's run (FINISHED, FAILED or KILLED) and the delivery, and log the problems.
 
         Returns:
             The number of events still undelivered; they stay in the spool and go out at the next start.
@@ -208,17 +208,17 @@ class Tracker:
 
     @property
     def problems(self) -> list[str]:
-        """What was left out for good and why, one line each."""
+        """What was left out for good, with the reason, one line each."""
         return list(self._problems)
 
     @property
     def errors(self) -> int:
-        """How many deliveries failed and were, or will be, tried again."""
+        """Number of deliveries that failed and were, or will be, tried again."""
         return self._errors
 
     @property
     def last_error(self) -> str:
-        """The newest of their reasons, one line without credentials."""
+        """Reason of the last failed delivery, one line without credentials."""
         return self._last_error
 
     def _values(self, op: str, key: str, values: Mapping[str, float], step: int, time_ms: int | None) -> None:
@@ -236,9 +236,9 @@ class Tracker:
         except (OSError, TypeError, ValueError) as error:  # a full disk must not end the study
             self._problem(f"{event['key'] or 'study'}: {event['op']} lost: {error}")
 
-    def _deliver(self, page: EventBatch) -> None:
-        self._writer.send(page.events)
-        for line in page.broken:
+    def _deliver(self, batch: EventBatch) -> None:
+        self._writer.send(batch.events)
+        for line in batch.broken:
             self._problem(line)
         if self._delivery.failures:
             log.info("MLflow: the tracking store answers again")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tuner.tracking.spool import DeliveryThread, EventBatch, Spool
+from tuner.tracking.delivery_thread import DeliveryThread
+from tuner.tracking.spool import EventBatch, Spool
 
 
 def _events(spool: Spool, n: int = 1000) -> list[int]:

@@ -15,6 +15,7 @@ from trainables.data.synthetic import corruptions_imagenet as imagenet_c
 from trainables.data.synthetic.corruptions_imagenet import HOLD_OUT, bake, baked_sets, corrupt
 from trainables.data.synthetic.hold_out import hold_out_corruptions
 from trainables.data.types.benchmark import LabelledImages
+from trainables.data.types.datasets import DATASETS
 from trainables.data.types.splits import DatasetInfo
 
 
@@ -312,7 +313,7 @@ def test_baked_once_in_the_published_layout(tmp_path, monkeypatch):
     np.testing.assert_array_equal(noisy.labels, labels)
     info = DatasetInfo("cifar10", 10, (3, 32, 32), (0.5,) * 3, (0.25,) * 3)
     with pytest.warns(UserWarning, match="lacks"):
-        published = corrupted_sets(info, str(tmp_path))
+        published = corrupted_sets(DATASETS["cifar10"], info, str(tmp_path))
     np.testing.assert_array_equal(np.asarray(published["contrast/3"].images), corrupt(data, "contrast", 3, 7))
     monkeypatch.setattr(imagenet_c, "corrupt", lambda *a: pytest.fail("corrupted again"))
     bake(data, folder, corruptions=CHOSEN, seed=7)
