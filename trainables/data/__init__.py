@@ -1,1 +1,1 @@
-"""Data sets, their splits and roles, outliers, and device-resident loading."""
+"""Data sets: their specs, readers, synthetic sets, downloads and loaders."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from trainables.base.cache import locked
 from trainables.base.errors import DataFileError, InputError
 from trainables.data.types.dataset_spec import Download
-from trainables.data.types.file_check import local, missing
+from trainables.data.types.file_check import local_folder, missing_files
 from trainables.data.types.ood_sets import downloadable, files_of
 
 
@@ -36,16 +36,16 @@ def fetch(download: Download, folder: str) -> None:
 
 
 def ensure(name: str, data_dir: str) -> None:
-    """Fetch a data set if its files are not there; processes of one node that want it wait for the first.
+    """Download a data set if its files are not there; other processes of the node wait for the first.
 
-    Everything is unpacked beside its place and moved there at the end, so that a download that was killed
-    leaves nothing behind that looks whole.
+    Everything is unpacked into a temporary folder and moved at the end, so that a killed download leaves no files that
+    look complete.
 
     Raises:
         DataFileError: the source allows no download, cannot be reached, or sends something else; one line
             that says what to put where instead.
     """
-    line = missing(name, local(name, data_dir))
+    line = missing_files(name, local_folder(name, data_dir))
     if not line:
         return
     source = files_of(name).download
@@ -55,7 +55,7 @@ def ensure(name: str, data_dir: str) -> None:
     partial_folder = root / f".downloading-{name}"
     try:
         with locked(root / f".{name}.lock"):
-            if not missing(name, data_dir):
+            if not missing_files(name, data_dir):
                 return  # another process has fetched it meanwhile
             shutil.rmtree(partial_folder, ignore_errors=True)
             partial_folder.mkdir()
@@ -68,7 +68,7 @@ def ensure(name: str, data_dir: str) -> None:
     except Exception as error:  # network, disk and archive errors of several libraries
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataFileError(f"{line}; the download failed: {reason}") from error
-    line = missing(name, data_dir)
+    line = missing_files(name, data_dir)
     if line:
         raise DataFileError(f"{line}; the download did not bring it")
 

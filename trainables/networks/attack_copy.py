@@ -1,4 +1,4 @@
-"""A cheaper copy of a classifier for attacks: frozen, batch norm folded away, features in a lower precision."""
+"""`AttackCopy`: a frozen, cheaper copy of a classifier for attacks, batch norm folded, optionally in bfloat16."""
 
 import copy
 from collections.abc import Iterator
@@ -72,7 +72,7 @@ class AttackCopy:
 
     @torch.no_grad()
     def refresh(self) -> Classifier:
-        """Return the copy with the classifier's present weights and running statistics; waits for nothing."""
+        """Return the copy with the classifier's current weights and running statistics; the GPU is not waited for."""
         for source, target in self._plain:
             target.copy_(source)
         for conv, norm, folded in self._folded:
@@ -99,8 +99,8 @@ class _Lowered(Body):
 
     def features(self, x: Tensor) -> Tensor:
         x = x.to(self.dtype)
-        found = compiled_features()(self.inner, x) if self.compiled else self.inner.features(x)
-        return found.to(self.head.weight.dtype)
+        features = compiled_features()(self.inner, x) if self.compiled else self.inner.features(x)
+        return features.to(self.head.weight.dtype)
 
 
 class _Affine(nn.Module):
@@ -128,5 +128,5 @@ def _scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 def _paired(source: nn.Module, target: nn.Module) -> Iterator[tuple[nn.Module, nn.Module]]:
-    """Give every module beside its counterpart in a copy, before anything is replaced."""
+    """Yield every module with its counterpart in a copy; listed before anything is replaced."""
     yield from list(zip(source.modules(), target.modules(), strict=True))

@@ -1,4 +1,4 @@
-"""What every architecture provides, the input normalisation in front of it, and both together."""
+"""Base classes of classifiers: `Body` (features and a linear head), `Normalize`, and `Classifier`, which joins them."""
 
 from collections.abc import Callable, Sequence
 from functools import cache

@@ -1,4 +1,4 @@
-"""The noise generator of adversarial noise training, and how it is trained against a classifier."""
+"""`NoiseGenerator` of adversarial noise training (ANT), and its training against a classifier."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -137,7 +137,7 @@ def train_generator(
     lr: float,
     generator: torch.Generator,
 ) -> None:
-    """Train a noise generator with Adam against a frozen classifier in eval mode, left as it was found."""
+    """Train a noise generator with Adam against a frozen classifier in eval mode, whose own mode is restored."""
     optimizer = make_adam(noise_generator, lr)
     with attack_mode(network):
         for images, labels in islice(batches, iterations):

@@ -1,4 +1,4 @@
-"""The pre-activation ResNet-18 for images of 32 to 64 pixels."""
+"""Pre-activation ResNet-18."""
 
 from torch import Tensor, nn
 
@@ -30,5 +30,5 @@ class PreActResNet18(Body):
 
     def features(self, x: Tensor) -> Tensor:
         """Return (n, 512)."""
-        found: Tensor = self.layers(x)
-        return found.mean(dim=(2, 3))
+        features: Tensor = self.layers(x)
+        return features.mean(dim=(2, 3))

@@ -1,4 +1,4 @@
-"""The classifier of the built-in digits tasks: three convolutions and one linear layer."""
+"""`SmallCNN`: three convolutions and one linear layer, for the built-in digits."""
 
 from torch import Tensor, nn
 
@@ -29,5 +29,5 @@ class SmallCNN(Body):
 
     def features(self, x: Tensor) -> Tensor:
         """Return (n, 64 * h/2 * w/2)."""
-        found: Tensor = self.layers(x)
-        return found
+        features: Tensor = self.layers(x)
+        return features

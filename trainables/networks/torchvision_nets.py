@@ -1,4 +1,4 @@
-"""ResNet-50 and MobileNetV3 of torchvision, without downloaded weights, for any number of channels."""
+"""torchvision's ResNet-50 and MobileNetV3, without pretrained weights, for any number of channels."""
 
 from typing import cast
 
@@ -37,8 +37,8 @@ class ResNet50(Body):
 
     def features(self, x: Tensor) -> Tensor:
         """Return (n, 2048)."""
-        found: Tensor = self.layers(x)
-        return found
+        features: Tensor = self.layers(x)
+        return features
 
 
 class MobileNetV3(Body):
@@ -62,5 +62,5 @@ class MobileNetV3(Body):
 
     def features(self, x: Tensor) -> Tensor:
         """Return (n, 1024) of the small or (n, 1280) of the large network."""
-        found: Tensor = self.layers(x)
-        return found
+        features: Tensor = self.layers(x)
+        return features

@@ -1,4 +1,4 @@
-"""Wide residual networks with pre-activation blocks."""
+"""Wide residual networks (WRN) of pre-activation blocks."""
 
 from torch import Tensor, nn
 
@@ -76,5 +76,5 @@ class WideResNet(Body):
 
     def features(self, x: Tensor) -> Tensor:
         """Return (n, 64 * widen)."""
-        found: Tensor = self.layers(x)
-        return found.mean(dim=(2, 3))
+        features: Tensor = self.layers(x)
+        return features.mean(dim=(2, 3))

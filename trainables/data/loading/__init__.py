@@ -1,1 +1,1 @@
-"""A data set by name, and batches of it."""
+"""Load a data set by name, and loaders that put its batches on the device."""

@@ -1,4 +1,4 @@
-"""Batches of small sets that live on the device: no worker processes, no per-image Python."""
+"""Loaders of images that fit onto the device: no worker processes, no Python code per image."""
 
 import math
 import warnings
@@ -103,10 +103,10 @@ class DeviceLoader:
 
 
 class OutlierLoader:
-    """An endless stream of outliers, reshuffled whenever all were seen; `next(n)` gives n images in [0, 1].
+    """An endless stream of outliers, reshuffled after each pass over all of them.
 
-    Any n works, also one larger than the pool: nothing ends an epoch early, and outliers are
-    paired with other inliers in every epoch.
+    Any number can be asked for, also more than there are. Passes do not end with epochs, so that outliers meet other
+    inliers in every epoch.
     """
 
     def __init__(

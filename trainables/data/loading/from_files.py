@@ -6,28 +6,30 @@ robust-training code), else a stratified draw of a fixed seed; never more than a
 """
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from trainables.base.seeds import derive_seed
 from trainables.data.download import ensure
-from trainables.data.readers.corrupted_files import corrupted_sets, lacking_of
+from trainables.data.readers.corrupted_files import corrupted_sets, missing_corruptions
 from trainables.data.readers.image_readers import Pictures, read, read_folder
 from trainables.data.synthetic.corruptions_imagenet import MANIFEST
-from trainables.data.synthetic.hold_out import hold_out_corruptions
+from trainables.data.synthetic.hold_out_corruptions import hold_out_corruptions
 from trainables.data.synthetic.made_ood import noise_set, validation_sets
 from trainables.data.types.availability import lacking_line, missing_ood, published_folder, regenerated_line
 from trainables.data.types.benchmark import Benchmark, LabelledImages
 from trainables.data.types.dataset_info import dataset_info
 from trainables.data.types.dataset_spec import DatasetSpec, HoldOut
 from trainables.data.types.datasets import DATASETS
-from trainables.data.types.file_check import class_folders, find, local
+from trainables.data.types.file_check import class_folders, find_folder, local_folder
 from trainables.data.types.lazy_images import LazyImages
 from trainables.data.types.made_sets import NOISE_N, NOISES
 from trainables.data.types.splits import DatasetInfo, Origin, Split
 
 Array = np.ndarray
+Parts = dict[Split, dict[str, LabelledImages]]
 
 #: Above so many bytes, all splits together, images stay files and are decoded when used.
 IN_MEMORY_BYTES = 4 * 2**30
@@ -38,7 +40,7 @@ class MissingDataWarning(UserWarning):
 
 
 def load(name: str, data_dir: str, search_only: bool = False) -> Benchmark:
-    """Return a data set read from files; the ID set is downloaded first if it is missing and can be.
+    """Return a data set read from files; what is missing of it is downloaded first, if its source allows it.
 
     Images are uint8 (n, c, h, w), in memory if all splits together fit into `IN_MEMORY_BYTES`, else lazy
     (`LazyImages`). Validation OOD is made of the first 1024 validation images (256 above 64 pixels). Sets
@@ -53,42 +55,60 @@ def load(name: str, data_dir: str, search_only: bool = False) -> Benchmark:
         DataFileError: the ID set's files are missing and cannot be fetched, or a file that is there is
             damaged or in another format.
     """
-    ensure(name, local(name, data_dir))
+    ensure(name, local_folder(name, data_dir))
     spec, info = DATASETS[name], dataset_info(name, data_dir)
-    train = read(name, data_dir, "train", info.num_classes)
-    order = np.arange(len(train.labels))
-    held = held_out(train.labels, spec.hold_out, name)
-    rest = np.setdiff1d(order, held)
-    if train.sorted:
-        rest, held = _mixed(rest, name, "train"), _mixed(held, name, "val_id")
-    parts: dict[Split, dict[str, LabelledImages]] = {
-        Split.TRAIN: {"id": _images(train, info, rest, spec.crop)},
-        Split.VAL_ID: {"id": _images(train, info, held, spec.crop)},
-    }
+    parts = _train_and_validation(spec, info, data_dir)
     corrupted: dict[str, LabelledImages] = {}
     notes: list[str] = []
     if not search_only:
         test = read(name, data_dir, "test", info.num_classes)
         parts[Split.TEST_ID] = {"id": _images(test, info, _rows(test, name, "test"), spec.crop)}
         parts |= _ood_splits(spec, info, data_dir)
-        lacking = missing_ood(spec.roles.tested, name, data_dir) if spec.roles else []
-        if lacking:
-            notes.append(lacking_line(name, lacking, data_dir))
-            warnings.warn(notes[-1], MissingDataWarning, stacklevel=2)
         corrupted = corrupted_sets(spec, info, data_dir, _class_names(spec, data_dir))
-        notes += _corrupted_notes(info, data_dir, corrupted)
+        notes = [*_missing_ood_notes(spec, data_dir), *_corrupted_notes(info, data_dir, corrupted)]
     if sum(_bytes(data) for sets in parts.values() for data in sets.values()) <= IN_MEMORY_BYTES:
         parts = {split: {of: in_memory(data) for of, data in sets.items()} for split, sets in parts.items()}
-    validation, large = parts[Split.VAL_ID]["id"], info.shape[-1] > 64
+    parts |= _made_of_validation(spec, info, parts[Split.VAL_ID]["id"])
+    if corrupted:
+        parts[Split.CORRUPTED] = corrupted
+    return Benchmark(info, parts, corrupted=_origin(info, data_dir, corrupted), notes=tuple(notes))
+
+
+def _train_and_validation(spec: DatasetSpec, info: DatasetInfo, data_dir: str) -> Parts:
+    train = read(spec.name, data_dir, "train", info.num_classes)
+    held = held_out(train.labels, spec.hold_out, spec.name)
+    rest = np.setdiff1d(np.arange(len(train.labels)), held)
+    if train.sorted:
+        rest, held = _shuffled(rest, spec.name, "train"), _shuffled(held, spec.name, "val_id")
+    return {
+        Split.TRAIN: {"id": _images(train, info, rest, spec.crop)},
+        Split.VAL_ID: {"id": _images(train, info, held, spec.crop)},
+    }
+
+
+def _made_of_validation(spec: DatasetSpec, info: DatasetInfo, validation: LabelledImages) -> Parts:
+    """Return the OOD and corrupted sets that search may read, made from the first validation images."""
+    large = info.shape[-1] > 64
     base = _first(validation, 256 if large else 1024)
-    parts[Split.VAL_OOD] = validation_sets(name, _validation_names(spec, info), base)
-    parts[Split.VAL_CORRUPTED] = hold_out_corruptions(name, _first(base, 128 if large else 1024))
+    return {
+        Split.VAL_OOD: validation_sets(spec.name, _validation_names(spec, info), base),
+        Split.VAL_CORRUPTED: hold_out_corruptions(spec.name, _first(base, 128 if large else 1024)),
+    }
+
+
+def _missing_ood_notes(spec: DatasetSpec, data_dir: str) -> list[str]:
+    lacking = missing_ood(spec.roles.tested, spec.name, data_dir) if spec.roles else []
+    if not lacking:
+        return []
+    line = lacking_line(spec.name, lacking, data_dir)
+    warnings.warn(line, MissingDataWarning, stacklevel=3)
+    return [line]
+
+
+def _origin(info: DatasetInfo, data_dir: str, corrupted: Mapping[str, LabelledImages]) -> Origin:
     if not corrupted:
-        return Benchmark(info, parts, notes=tuple(notes))
-    parts[Split.CORRUPTED] = corrupted
-    made = (_published(info, data_dir) / MANIFEST).is_file()
-    origin = Origin.REGENERATED if made else Origin.PUBLISHED
-    return Benchmark(info, parts, corrupted=origin, notes=tuple(notes))
+        return Origin.NONE
+    return Origin.REGENERATED if (_published(info, data_dir) / MANIFEST).is_file() else Origin.PUBLISHED
 
 
 def held_out(labels: Array, rule: HoldOut, name: str) -> Array:
@@ -119,15 +139,13 @@ def in_memory(data: LabelledImages) -> LabelledImages:
 
 def _class_names(spec: DatasetSpec, data_dir: str) -> list[str] | None:
     """Return the training set's class folders, which a corrupted test set in folders must have too."""
-    folder = find(spec.name, data_dir, "train")
+    folder = find_folder(spec.name, data_dir, "train")
     if folder is None or spec.corrupted is None or spec.corrupted.layout != "folders":
         return None
     return class_folders(folder / "train")
 
 
-def _ood_splits(
-    spec: DatasetSpec, info: DatasetInfo, data_dir: str
-) -> dict[Split, dict[str, LabelledImages]]:
+def _ood_splits(spec: DatasetSpec, info: DatasetInfo, data_dir: str) -> Parts:
     roles = spec.roles
     if roles is None:
         return {}
@@ -136,13 +154,13 @@ def _ood_splits(
         Split.TEST_OOD_FAR: roles.far,
         Split.TEST_OOD_OTHER: roles.other,
     }
-    splits: dict[Split, dict[str, LabelledImages]] = {}
+    splits: Parts = {}
     for split, names in by_split.items():
         sets = {}
         for name in names:
             if name in NOISES:
                 sets[name] = noise_set(info.name, name, NOISE_N, info.shape)
-            elif find(name, data_dir, "test") is not None:
+            elif find_folder(name, data_dir, "test") is not None:
                 sets[name] = _ood(read(name, data_dir, "test"), info, name, spec.crop)
         splits[split] = sets
     if roles.folders:
@@ -164,7 +182,7 @@ def _corrupted_notes(info: DatasetInfo, data_dir: str, corrupted: dict[str, Labe
     notes = []
     if (folder / MANIFEST).is_file():
         notes.append(regenerated_line(info.name, len(next(iter(corrupted.values())))))
-    lacking = lacking_of(corrupted)
+    lacking = missing_corruptions(corrupted)
     if lacking:
         notes.append(
             f"{folder} lacks {', '.join(lacking)}; the mean over the others is not the published one"
@@ -184,10 +202,10 @@ def _images(pictures: Pictures, info: DatasetInfo, rows: Array, crop: float) -> 
 
 def _rows(pictures: Pictures, name: str, part: str) -> Array:
     rows = np.arange(len(pictures.labels))
-    return _mixed(rows, name, part) if pictures.sorted else rows
+    return _shuffled(rows, name, part) if pictures.sorted else rows
 
 
-def _mixed(rows: Array, *keys: str) -> Array:
+def _shuffled(rows: Array, *keys: str) -> Array:
     return np.random.RandomState(derive_seed(0, "order", *keys) % 2**32).permutation(rows)
 
 

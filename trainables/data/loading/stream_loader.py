@@ -1,4 +1,4 @@
-"""Batches of sets that do not fit onto the device: decoded by a bounded number of threads while it computes."""
+"""`StreamLoader`: batches of images that do not fit into memory, decoded by threads while the device computes."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -13,15 +13,17 @@ from trainables.data.loading.device_loader import DeviceLoader, augment, to_devi
 from trainables.data.types.benchmark import LabelledImages
 from trainables.data.types.lazy_images import LazyImages
 
-PER_GPU = 8  #: decoders of all trials that share a GPU; a JPEG of 500 x 375 pixels takes a core about 2 ms
-THREADS = 4  #: decoders of a process that has not been told its share
+PER_GPU = (
+    8  #: decoding threads of all trials that share a GPU; a JPEG of 500 x 375 pixels takes a core about 2 ms
+)
+THREADS = 4  #: decoding threads of a process that has not called `set_decoders`
 AHEAD = 2  #: batches that are decoded before they are asked for
 
 _threads = THREADS
 
 
 def set_decoders(gpus: float, cpus: int) -> int:
-    """Settle how many threads decode for the loaders of this process from now on, and return the number.
+    """Set how many threads decode for the loaders of this process, and return the number.
 
     Like `torch.set_num_threads`, it is a setting of the process, which trains one trial at a time. A trial with a share
     of a GPU gets that share of `PER_GPU`, so that their number per GPU is bounded however many trials it holds; one
@@ -87,7 +89,7 @@ class StreamLoader:
 
 
 class OnDemand:
-    """Images of which an index gives uint8 tensors on the device; nothing else is ever there."""
+    """Lazy images whose indexing returns uint8 tensors on the device; only what is indexed is decoded."""
 
     dtype = torch.uint8
 
@@ -113,7 +115,7 @@ def make_loader(
     augmentation: str = "none",
     threads: int = 0,
 ) -> DeviceLoader | StreamLoader:
-    """Return the loader that suits a set: on the device if it is an array, streaming if it is lazy."""
+    """Return a `DeviceLoader` for images in memory, a `StreamLoader` for lazy ones."""
     if isinstance(data.images, LazyImages):
         return StreamLoader(data, batch_size, device, generator, augmentation, threads)
     return DeviceLoader(data, batch_size, device, generator, augmentation)

@@ -1,4 +1,4 @@
-"""Stylised copies of a training set, drawn with their own labels: class folders of images, or one npz file."""
+"""`StylisedLoader`: a stylised copy of the training set with its labels, from class folders or one npz file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ class Pictures(Protocol):
 
 
 class StylisedLoader:
-    """An endless stream of labelled stylised images, reshuffled whenever all were seen.
+    """An endless stream of labelled stylised images, reshuffled after each pass over all of them.
 
     An npz file lives on the device. Of class folders only the names are held and each picture is read when
     it is drawn, so that a copy may be larger than memory.
@@ -138,16 +138,16 @@ class _Folders:
         self.files: list[Path] = []
         labels: list[int] = []
         for label, folder in enumerate(classes):
-            found = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
-            if not found:
+            files = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
+            if not files:
                 raise DataFileError(f"sin_dir {folder} holds no image ({', '.join(sorted(SUFFIXES))})")
-            self.files += found
-            labels += [label] * len(found)
+            self.files += files
+            labels += [label] * len(files)
         self.shape, self.device = info.shape, device
         self.labels = torch.tensor(labels, device=device)
         _read(
             self.files[0], self.shape
-        )  # a copy of another kind is refused now, not in the middle of an epoch
+        )  # a copy with other images is refused now, not in the middle of an epoch
 
     def take(self, rows: Tensor) -> Tensor:
         files: Sequence[Path] = [self.files[row] for row in rows.tolist()]

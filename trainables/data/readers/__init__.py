@@ -1,1 +1,1 @@
-"""Files on disk into arrays."""
+"""Readers: files on disk to arrays and pictures."""

@@ -1,7 +1,7 @@
-"""Readers of data sets that come as a few files of arrays: CIFAR's pickles, idx, SVHN's mat. No torch.
+"""Readers of files that hold arrays: CIFAR's pickles, MNIST's idx, SVHN's mat. No torch.
 
 Every reader checks dtype, shape, lengths and the range of the labels, and says in one line what is wrong with
-which file. Nothing in a file is ever executed.
+which file. No code in a file is executed.
 """
 
 import gzip
@@ -68,9 +68,9 @@ class _FromBuffer:
     """Stands in for numpy's function of protocol 5 that wraps bytes."""
 
     def __new__(cls, data: Any, dtype: Any, shape: Any, order: Any) -> Any:
-        found = _NDArray()
-        found.state = (1, shape, dtype, order == "F", data)
-        return found
+        array = _NDArray()
+        array.state = (1, shape, dtype, order == "F", data)
+        return array
 
 
 class _Encode:
@@ -112,10 +112,12 @@ def read_plain_pickle(path: Path) -> dict[str, Any]:
     try:
         data = path.read_bytes()
         _check_opcodes(data)
-        found = _Unpickler(io.BytesIO(data), encoding="bytes").load()
-        if not isinstance(found, dict):
+        content = _Unpickler(io.BytesIO(data), encoding="bytes").load()
+        if not isinstance(content, dict):
             raise ValueError("it holds no dict")
-        named = {key.decode("latin1") if isinstance(key, bytes) else str(key): v for key, v in found.items()}
+        named = {
+            key.decode("latin1") if isinstance(key, bytes) else str(key): v for key, v in content.items()
+        }
         return {key: value.array() if isinstance(value, _NDArray) else value for key, value in named.items()}
     except Exception as error:  # a damaged pickle may raise any error at all
         raise DataFileError(f"{path} is not a whole file of its kind: {_line(error)}") from error
@@ -212,8 +214,8 @@ def read_mat(path: Path, names: tuple[str, ...]) -> dict[str, Array]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a damaged file scipy warns and then raises
-            found = loadmat(path, variable_names=names)
-        arrays = {name: found[name] for name in names if isinstance(found.get(name), np.ndarray)}
+            content = loadmat(path, variable_names=names)
+        arrays = {name: content[name] for name in names if isinstance(content.get(name), np.ndarray)}
     except Exception as error:  # scipy's reader raises whatever its parser trips over
         raise DataFileError(f"{path} is not a whole mat file: {_line(error)}") from error
     if len(arrays) < len(names):

@@ -1,7 +1,7 @@
-"""The published corrupted test sets, where they are on disk: CIFAR-10-C, CIFAR-100-C, (Tiny-)ImageNet-C. No torch.
+"""Reader of the published corrupted test sets: CIFAR-10-C, CIFAR-100-C, ImageNet-C, Tiny-ImageNet-C. No torch.
 
 Only the 15 test corruptions are opened. The four hold-out ones of the same archives are test images too, so
-tuning on them would leak; `hold_out.hold_out_corruptions` makes its own out of validation images.
+tuning on them would leak; `hold_out_corruptions` makes its own out of validation images.
 
 Layouts: `CIFAR-10-C/<corruption>.npy`, uint8 (5 n, 32, 32, 3), severity k being rows n (k - 1) to n k, beside
 `labels.npy`; `<root>/[<kind>/]<corruption>/<severity>/<wnid>/*.JPEG`, already cropped to their size.
@@ -51,8 +51,8 @@ def corrupted_sets(
     """Return {"<corruption>/<severity>": images and labels}, {} where there are no such files.
 
     A folder that lacks some of the 15 gives the others and a warning that names what is lacking, because a
-    mean over fewer is not the published one. What lacks is never made up for: made images would be mixed with
-    published ones. Nothing is decoded or copied here.
+    mean over fewer is not the published one. Missing ones are not regenerated, so that published and regenerated images
+    are never mixed. Nothing is decoded or copied here.
 
     Args:
         info: classes and shape, where the spec leaves them to the data folder.
@@ -66,19 +66,19 @@ def corrupted_sets(
     root = Path(data_dir).expanduser() / spec.corrupted.folder
     if not root.is_dir():
         return {}
-    found: dict[str, LabelledImages] = {}
+    sets: dict[str, LabelledImages] = {}
     for corruption in CORRUPTIONS:
         if spec.corrupted.layout == "arrays":
-            found |= _array_sets(root, corruption, info)
+            sets |= _array_sets(root, corruption, info)
         else:
-            found |= _folder_sets(root, corruption, info, classes or [])
-    lacking = lacking_of(found)
-    if lacking and found:
+            sets |= _folder_sets(root, corruption, info, classes or [])
+    lacking = missing_corruptions(sets)
+    if lacking and sets:
         warnings.warn(f"{root} lacks {', '.join(lacking)}; the mean over the others is not mCE", stacklevel=2)
-    return found
+    return sets
 
 
-def lacking_of(sets: Iterable[str]) -> list[str]:
+def missing_corruptions(sets: Iterable[str]) -> list[str]:
     """Return which of the 15 have no set among names "<corruption>/<severity>"."""
     have = {name.split("/")[0] for name in sets}
     return [name for name in CORRUPTIONS if name not in have]
@@ -134,10 +134,10 @@ def _folder_sets(
             raise DataFileError(f"{folder} has no folder {severity}; want severities 1 to 5")
         if classes and class_folders(one) != classes:
             raise DataFileError(f"{one} has other class folders than {info.name}'s train/")
-        found = class_tree(one, info.num_classes)
-        assert isinstance(found.source, FileSource)
-        images = LazyImages(found.source, info.shape, _shuffled(len(found.labels)))
-        labels = found.labels[images.rows]
+        pictures = class_tree(one, info.num_classes)
+        assert isinstance(pictures.source, FileSource)
+        images = LazyImages(pictures.source, info.shape, _shuffled(len(pictures.labels)))
+        labels = pictures.labels[images.rows]
         sets[f"{corruption}/{severity}"] = LabelledImages(images, labels)  # type: ignore[arg-type]
     return sets
 

@@ -1,4 +1,4 @@
-"""Readers of every data set's own on-disk format, each giving pictures and labels. No torch.
+"""Readers of each data set's own files: pictures and labels. No torch.
 
 torchvision reads CIFAR with an unrestricted `pickle.load` and refuses every file that is not the published
 one; so its classes download here (`download.py`), and reading is ours. A test compares the two.
@@ -14,7 +14,7 @@ import numpy as np
 from trainables.base.errors import DataFileError
 from trainables.base.registry import resolve_reference
 from trainables.data.readers.array_readers import read_cifar, read_idx, read_mat, read_svhn
-from trainables.data.types.file_check import class_folders, find
+from trainables.data.types.file_check import class_folders, find_folder
 from trainables.data.types.lazy_images import ArraySource, FileSource, Source, picture_files
 from trainables.data.types.ood_sets import files_of
 
@@ -23,12 +23,12 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Pictures:
-    """What a reader found.
+    """Pictures and labels as a reader returns them.
 
     Attributes:
         source: the pictures in their own size.
         labels: (n,) int64; -1 where the set has none.
-        sorted: the order is that of the classes, so the first n are no sample of the whole.
+        sorted: they lie sorted by class, so that the first n are not a sample of all classes.
     """
 
     source: Source
@@ -47,7 +47,7 @@ def read(name: str, data_dir: str, part: str, classes: int = 0) -> Pictures:
     Raises:
         DataFileError: a file is missing, damaged or not in the documented format; one line that names it.
     """
-    files, root = files_of(name), find(name, data_dir, part)
+    files, root = files_of(name), find_folder(name, data_dir, part)
     if root is None:
         raise DataFileError(f"{name} is not in {data_dir}; put {files.put} of it")
     pictures: Pictures = resolve_reference(files.reader)(root, part, classes)
@@ -79,11 +79,11 @@ def class_tree(folder: Path, classes: int, inner: str = "") -> Pictures:
     labels: list[int] = []
     for label, one in enumerate(known):
         within = f"{one}/{inner}" if inner and (folder / one / inner).is_dir() else one
-        found = picture_files(folder / within)
-        if not found:
+        files = picture_files(folder / within)
+        if not files:
             raise DataFileError(f"{folder / within} holds no picture")
-        names += [f"{within}/{file}" for file in found]
-        labels += [label] * len(found)
+        names += [f"{within}/{file}" for file in files]
+        labels += [label] * len(files)
     return Pictures(FileSource(folder, names), np.array(labels, np.int64), sorted=True)
 
 
@@ -156,10 +156,10 @@ def imagefolder(root: Path, part: str, classes: int) -> Pictures:
 
 
 def _split_tree(root: Path, split: str, classes: int) -> Pictures:
-    found = class_tree(root / split, classes)
+    pictures = class_tree(root / split, classes)
     if class_folders(root / split) != class_folders(root / "train"):
         raise DataFileError(f"{root / split} has other class folders than {root / 'train'}")
-    return found
+    return pictures
 
 
 def dtd(root: Path, part: str, classes: int) -> Pictures:

@@ -1,4 +1,4 @@
-"""Large arrays inside npz files, without all of one in memory: mapped where they lie, or read row by row. No torch."""
+"""Read large arrays of npz files without loading them into memory: mapped from disk, or row by row. No torch."""
 
 import hashlib
 import shutil
@@ -44,7 +44,7 @@ def mapped_array(path: Path, key: str, cache_dir: Path | None = None) -> Array:
 def rows_of(path: Path, key: str, rows: Array) -> Array:
     """Return some rows of an array of an npz file, in the order asked for; the file is read once, block by block.
 
-    Only the chosen rows are ever in memory. The whole member is read, so that its checksum is verified.
+    Only the chosen rows are held in memory. The complete member is read, so that its checksum is verified.
 
     Args:
         rows: (m,) numbers of rows, each at most once.
@@ -58,17 +58,17 @@ def rows_of(path: Path, key: str, rows: Array) -> Array:
             shape, fortran, dtype = _header(file, key)
             if fortran and len(shape) > 1:
                 raise ValueError(f"{key} is in Fortran order; save it in C order")
-            found = np.empty((len(rows), *shape[1:]), dtype)
+            chosen = np.empty((len(rows), *shape[1:]), dtype)
             by_place = np.argsort(rows)
             ordered = np.asarray(rows)[by_place]
             size = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
             for start, block in _blocks(file, shape[0], size):
                 low, high = np.searchsorted(ordered, (start, start + len(block) // max(size, 1)))
                 whole = np.frombuffer(block, dtype).reshape(-1, *shape[1:])
-                found[by_place[low:high]] = whole[ordered[low:high] - start]
+                chosen[by_place[low:high]] = whole[ordered[low:high] - start]
             if file.read(1):
                 raise ValueError(f"{key} is longer than its header says")
-    return found
+    return chosen
 
 
 def _blocks(file: IO[bytes], count: int, size: int) -> Iterator[tuple[int, bytes]]:
@@ -129,7 +129,7 @@ def _mapped(path: Path, key: str, offset: int) -> Array:
 
 
 def _unpacked(path: Path, key: str, cache_dir: Path) -> Path:
-    """Return the npy file of a compressed member, unpacked by the first process that wants it."""
+    """Return the npy file of a compressed member, unpacked by the first process that asks for it."""
     state = path.stat()
     content = f"{path.resolve()} {key} {state.st_size} {state.st_mtime_ns}"
     name = hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -1,1 +1,1 @@
-"""Data sets and corruptions that are computed, not read."""
+"""Data sets, OOD sets and corruptions that are computed instead of read."""

@@ -1,4 +1,4 @@
-"""Ten corruptions of 8x8 images at five severities, and two hold-out ones for tuning. No torch.
+"""Corruptions of 8x8 images at five severities: ten for tests, two hold-out ones for tuning. No torch.
 
 The families follow Hendrycks & Dietterich 2019 (ImageNet-C); the strengths are our own, as theirs are made
 for 224 pixels. Every function takes images (n, 1, 8, 8) in [0, 1], the strength and a random state, leaves

@@ -34,7 +34,7 @@ ALL_SEVERITIES = tuple(range(1, SEVERITIES + 1))
 FORMAT = 1
 _OWN_SEED = ("glass_blur", "impulse_noise")  # these two take a seed and look past numpy's
 _BLOCK = 256  # images per task of a worker
-#: Lies beside what was made here, and tells it from published files.
+#: File beside regenerated corruptions: what they were made of. Published folders have none.
 MANIFEST = "bake.json"
 
 
@@ -67,8 +67,8 @@ def corrupt(images: Array, corruption: str, severity: int, seed: int, first: int
             extra = {"seed": own} if corruption in _OWN_SEED else {}
             np.random.seed(own)
             pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
-            found = library.corrupt(pixels, severity=severity, corruption_name=corruption, **extra)
-            out[place] = found.transpose(2, 0, 1)[: len(image)]
+            corrupted = library.corrupt(pixels, severity=severity, corruption_name=corruption, **extra)
+            out[place] = corrupted.transpose(2, 0, 1)[: len(image)]
     finally:
         np.random.set_state(before)
     return out
@@ -86,9 +86,9 @@ def bake(
 ) -> None:
     """Corrupt images once and keep them: `<folder>/<corruption>.npy`, uint8, one severity after the other.
 
-    A corruption whose file is there, whole and of the same images, seed, severities and library version is left
-    alone, so that a second call costs a checksum of the images, and a killed one goes on with the corruption it was
-    at. Each file is written beside its place and renamed. Processes of one node take turns.
+    A corruption whose file is complete and of the same images, seed, severities and library version is kept: a second
+    call costs a checksum of the images, and a killed one goes on with the corruption it was at. Each file is written
+    under a temporary name and renamed. Processes of one node take turns.
 
     Args:
         images: (n, c, h, w) uint8, an array or lazy.
@@ -141,7 +141,7 @@ def baked_sets(
     n = int(manifest["images"])
     if len(labels) != n:
         raise InputError(f"{folder} holds {n} images of each kind, and there are {len(labels)} labels")
-    found = {}
+    sets = {}
     for corruption, known in manifest["files"].items():
         path = folder / f"{corruption}.npy"
         if not path.is_file() or path.stat().st_size != known["bytes"]:
@@ -150,8 +150,8 @@ def baked_sets(
             raise InputError(f"{path} is not what was baked (another checksum); delete it and bake it again")
         for place, severity in enumerate(manifest["severities"]):
             images: Any = LazyImages(NpySource(path, n * place, n * (place + 1)), shape)
-            found[f"{corruption}/{severity}"] = LabelledImages(images, labels)
-    return found
+            sets[f"{corruption}/{severity}"] = LabelledImages(images, labels)
+    return sets
 
 
 def _library() -> ModuleType:
@@ -246,10 +246,14 @@ def bake_key(images: Any, severities: Sequence[int] = ALL_SEVERITIES, seed: int 
 def _manifest(folder: Path) -> dict[str, Any]:
     """Return what was baked, {} where nothing was or the file cannot be read: then all is baked again."""
     try:
-        found = json.loads((folder / MANIFEST).read_bytes())
+        manifest = json.loads((folder / MANIFEST).read_bytes())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) and {"key", "files", "images", "severities"} <= set(found) else {}
+    return (
+        manifest
+        if isinstance(manifest, dict) and {"key", "files", "images", "severities"} <= set(manifest)
+        else {}
+    )
 
 
 def _sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The built-in benchmark: 1,797 real 8x8 handwritten digits, OOD sets from bundled material. No download.
+"""Built-in data sets `digits` and `digits-open`: 1,797 real 8x8 handwritten digits. No download.
 
 `digits` has ten classes. `digits-open` has the classes 0-5; 6-9 are in no training or validation image and
 make up the near OOD set `unknown`. Validation OOD is made of validation images, procedures and photographs
@@ -31,11 +31,11 @@ def load(name: str, data_dir: str = "", search_only: bool = False) -> Benchmark:
         search_only: not used: the test splits are made within a second.
     """
     info = DATASETS[name].info
-    whole = split_digits()
-    train, validation, test = (_known(part, info.num_classes) for part in whole)
+    splits = split_digits()
+    train, validation, test = (_known(part, info.num_classes) for part in splits)
     near = near_sets(test)
     if info.num_classes < 10:
-        near["unknown"] = _ood(_of(whole[2], tuple(range(info.num_classes, 10))))
+        near["unknown"] = _ood(_of(splits[2], tuple(range(info.num_classes, 10))))
     parts = {
         Split.TRAIN: {"id": train},
         Split.VAL_ID: {"id": validation},
@@ -148,13 +148,13 @@ def crops(photograph: str, count: int, rng: Random) -> Array:
     from sklearn.datasets import load_sample_image
 
     grey = Image.fromarray(load_sample_image(photograph)).convert("L")
-    found = np.empty((count, 1, SIDE, SIDE))
-    for crop in found:
+    images = np.empty((count, 1, SIDE, SIDE))
+    for crop in images:
         size = rng.randint(SIDE, 65)
         left, top = rng.randint(grey.width - size + 1), rng.randint(grey.height - size + 1)
         box = (left, top, left + size, top + size)
         crop[0] = np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BOX, box=box)) / 255.0
-    return found
+    return images
 
 
 def corrupt(

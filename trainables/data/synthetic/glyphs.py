@@ -1,4 +1,4 @@
-"""The procedural benchmark `glyphs`: ten letters on textures, CIFAR-shaped, 60,000 images. No download, no torch.
+"""Built-in data set `glyphs`: ten letters drawn on textures, 60,000 images of 3 x 32 x 32. No download, no torch.
 
 ID are ten capital letters; near OOD are letters and numerals that no training image shows, drawn in the same
 way; far OOD are the textures without a letter, and noise. The first 1024 training images are validation. The
@@ -15,7 +15,7 @@ import numpy as np
 from trainables.base.cache import default_cache_dir, locked
 from trainables.base.storage import atomic_write
 from trainables.data.synthetic.glyph_images import FONTS, SIDE, draw, font_file
-from trainables.data.synthetic.hold_out import hold_out_corruptions
+from trainables.data.synthetic.hold_out_corruptions import hold_out_corruptions
 from trainables.data.synthetic.made_ood import noise_set, validation_sets
 from trainables.data.types.benchmark import Benchmark, LabelledImages
 from trainables.data.types.datasets import DATASETS
@@ -58,13 +58,13 @@ def build(
     """
     spec = DATASETS["glyphs"]
     root = (Path(cache_dir).expanduser() if cache_dir else default_cache_dir()) / "glyphs"
-    whole = _part(root, "train", LETTERS, sizes.train, seed)
+    train = _part(root, "train", LETTERS, sizes.train, seed)
     held = min(spec.hold_out.count, sizes.train // 10)
-    validation = LabelledImages(whole.images[:held], whole.labels[:held])
+    validation = LabelledImages(train.images[:held], train.labels[:held])
     roles = spec.roles
     assert roles is not None
     parts = {
-        Split.TRAIN: {"id": LabelledImages(whole.images[held:], whole.labels[held:])},
+        Split.TRAIN: {"id": LabelledImages(train.images[held:], train.labels[held:])},
         Split.VAL_ID: {"id": validation},
         Split.VAL_OOD: validation_sets("glyphs", roles.validation, validation),
         Split.VAL_CORRUPTED: hold_out_corruptions("glyphs", validation),
@@ -87,19 +87,19 @@ def build(
 def _part(root: Path, part: str, characters: str, count: int, seed: int) -> LabelledImages:
     """Return a part from the cache, or draw it and put it there; a file that cannot be read is drawn again."""
     folder = root / _key(characters, count, seed, part)
-    found = _restored(folder, count)
-    if found is None:
+    data = _restored(folder, count)
+    if data is None:
         with locked(root / f"{folder.name}.lock"):
-            found = _restored(folder, count)  # another process may have drawn it meanwhile
-            if found is None:
+            data = _restored(folder, count)  # another process may have drawn it meanwhile
+            if data is None:
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir()
                 images, labels = draw(characters, count, seed, part)
                 for name, array in (("images", images), ("labels", labels)):
                     with atomic_write(folder / f"{name}.npy") as file:
                         np.save(file, array)
-                found = LabelledImages(images, labels)
-    return found
+                data = LabelledImages(images, labels)
+    return data
 
 
 def _restored(folder: Path, count: int) -> LabelledImages | None:
@@ -108,13 +108,13 @@ def _restored(folder: Path, count: int) -> LabelledImages | None:
         labels = np.load(folder / "labels.npy", allow_pickle=False)
     except Exception:  # not there, or damaged: numpy's parser of headers raises many kinds of error
         return None
-    whole = (
+    complete = (
         images.shape == (count, 3, SIDE, SIDE)
         and images.dtype == np.uint8
         and labels.shape == (count,)
         and labels.dtype == np.int64
     )
-    return LabelledImages(images, labels) if whole else None
+    return LabelledImages(images, labels) if complete else None
 
 
 def _key(characters: str, count: int, seed: int, part: str) -> str:

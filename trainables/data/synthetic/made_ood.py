@@ -1,4 +1,4 @@
-"""OOD images that are made, not read: transformed validation images and noise. No torch.
+"""OOD images that are computed: transformed validation images, and noise. No torch.
 
 Everything is uint8 (n, c, h, w), made at the task's own size: noise that is shrunk later is flat grey. Each
 function takes its random state, so that a set depends on the data set's name and its own name alone.
@@ -40,17 +40,17 @@ def jigsaw(data: LabelledImages, rng: Random) -> Array:
     n, c, h, w = data.images.shape
     g = 4 if h % 4 == w % 4 == 0 else 2
     side, across = h // g, w // g
-    whole = np.array(data.images)
-    tiles = whole[:, :, : g * side, : g * across].reshape(n, c, g, side, g, across)
+    shuffled = np.array(data.images)
+    tiles = shuffled[:, :, : g * side, : g * across].reshape(n, c, g, side, g, across)
     tiles = tiles.transpose(0, 2, 4, 1, 3, 5).reshape(n, g * g, c, side, across)
     orders = np.argsort(rng.random_sample((n, g * g)), axis=1, kind="stable")
     still = (orders == np.arange(g * g)).all(1)
     orders[still] = np.roll(orders[still], 1, axis=1)  # no image keeps its order
     tiles = tiles[np.arange(n)[:, None], orders].reshape(n, g, g, c, side, across)
-    whole[:, :, : g * side, : g * across] = tiles.transpose(0, 3, 1, 4, 2, 5).reshape(
+    shuffled[:, :, : g * side, : g * across] = tiles.transpose(0, 3, 1, 4, 2, 5).reshape(
         n, c, g * side, g * across
     )
-    return whole
+    return shuffled
 
 
 def speckled(data: LabelledImages, rng: Random) -> Array:
@@ -109,20 +109,20 @@ TRANSFORMS: Mapping[str, Callable[[LabelledImages, Random], Array]] = {
 }
 
 
-def validation_sets(of: str, names: tuple[str, ...], base: LabelledImages) -> dict[str, LabelledImages]:
+def validation_sets(dataset: str, names: tuple[str, ...], base: LabelledImages) -> dict[str, LabelledImages]:
     """Return the named validation OOD sets, each as large as `base`.
 
     Args:
-        of: the data set.
+        dataset: its name decides the random numbers.
         base: validation images, uint8, of two classes at least.
     """
-    return {name: unlabelled(TRANSFORMS[name](base, random_of(of, name))) for name in names}
+    return {name: unlabelled(TRANSFORMS[name](base, random_of(dataset, name))) for name in names}
 
 
-def noise_set(of: str, name: str, count: int, shape: tuple[int, int, int]) -> LabelledImages:
+def noise_set(dataset: str, name: str, count: int, shape: tuple[int, int, int]) -> LabelledImages:
     """Return the test set `uniform` or `gaussian` of a data set."""
     make = {"uniform": uniform, "gaussian": gaussian}[name]
-    return unlabelled(make((count, *shape), random_of(of, "test", name)))
+    return unlabelled(make((count, *shape), random_of(dataset, "test", name)))
 
 
 def unlabelled(images: Array) -> LabelledImages:

@@ -1,4 +1,4 @@
-"""Corrupted test sets where no published ones are on disk: made from the clean test images, once per cache. No torch.
+"""Regenerate corrupted test sets from the clean test images where no published files are on disk. No torch.
 
 They are ImageNet-C's corruptions at ImageNet-C's strengths, on the first test images only, and never stand beside
 published files: a data set has the one or the other, `Benchmark.corrupted` says which, and a note goes into the report.
@@ -39,9 +39,9 @@ def with_corruptions(benchmark: Benchmark, cache_dir: Path | None = None, worker
     if min(shape[1:]) < SMALLEST:
         line = f"{name}: accuracy on corruptions is left out; they begin at {SMALLEST} pixels a side"
         return replace(benchmark, notes=(*benchmark.notes, line))
-    whole = benchmark.parts[Split.TEST_ID]["id"]
-    count = min(len(whole), regenerated_count(shape[1]))
-    test = LabelledImages(whole.images[:count], whole.labels[:count])
+    test_id = benchmark.parts[Split.TEST_ID]["id"]
+    count = min(len(test_id), regenerated_count(shape[1]))
+    test = LabelledImages(test_id.images[:count], test_id.labels[:count])
     try:
         sets = _sets(name, shape, test, cache_dir or default_cache_dir(), workers)
     except InputError as error:  # the library, or a system library of its own, is not here

@@ -1,1 +1,1 @@
-"""What a data set is: its splits, files, places and roles; readable without torch."""
+"""What describes data sets: specs, splits, `Benchmark`, lazy images, checks of files; readable without torch."""

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from trainables.data.types.datasets import DATASETS
-from trainables.data.types.file_check import find
+from trainables.data.types.file_check import find_folder
 from trainables.data.types.made_sets import NOISES
 from trainables.data.types.ood_sets import files_of
 
@@ -17,17 +17,17 @@ EXTRA = "pip install 'robust-tuner[corruptions]'"
 
 
 def regenerated_count(side: int) -> int:
-    """Return on how many test images, at most, corruptions are made here: some 4 CPU minutes and 0.5 to 3 GB each."""
+    """Return how many test images, at most, are corrupted: it takes some 4 CPU minutes and 0.5 to 3 GB."""
     return 2000 if side <= 32 else 1000 if side <= 64 else 256
 
 
 def evaluation_sets(
     name: str, shape: tuple[int, int, int], data_dir: str, groups: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """Return what the plan prints: [(label, text)], one line for each kind of test data.
+    """Return the test sets for the plan: [(label, text)], one line for each kind.
 
     Args:
-        groups: the metric groups of the protocol; what no group reads is not named.
+        groups: the metric groups of the protocol; sets that no group reads are not named.
     """
     roles = DATASETS[name].roles
     if roles is None:
@@ -65,10 +65,10 @@ def own_ood(name: str, label: str, data_dir: str) -> list[str]:
 
 
 def missing_ood(names: Sequence[str], of: str, data_dir: str) -> list[str]:
-    """Return which OOD sets of a data set are to be read and are not there."""
+    """Return which of the named OOD sets of a data set are read from files and are not in the data folder."""
     if DATASETS[of].files is None:
         return []  # a built-in set makes them
-    return [n for n in names if n not in NOISES and find(n, data_dir, "test") is None]
+    return [n for n in names if n not in NOISES and find_folder(n, data_dir, "test") is None]
 
 
 def lacking_line(name: str, lacking: Sequence[str], data_dir: str) -> str:
@@ -95,7 +95,7 @@ def published_folder(name: str) -> str:
 
 
 def regenerated_line(name: str, count: int) -> str:
-    """Return one line that goes wherever results on regenerated corruptions go."""
+    """Return the line that accompanies every result on regenerated corruptions."""
     other = f"this is not {published_folder(name)} and " if published_folder(name) else ""
     return (
         f"{name}: corruptions are regenerated from {count} clean test images with ImageNet-C's strengths; "

@@ -1,4 +1,4 @@
-"""A benchmark: the splits of one data set behind a seal, as arrays that travel zero-copy between processes."""
+"""`Benchmark`: all splits of one data set; test splits cannot be opened during search."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -40,11 +40,10 @@ class Benchmark:
     Attributes:
         info: what the data set is.
         parts: {split: {set name: images}}; only what was loaded.
-        stage: "search" seals every test split, whether it was loaded or not.
-        opened: what was read so far, for the record in `plan.json`.
-        corrupted: where the split of that name comes from.
-        notes: what whoever reads the results must know of the data, one line each: sets that are left out,
-            corruptions that are not the published ones.
+        stage: "search" forbids to open any test split, whether it was loaded or not.
+        opened: the splits that were read so far; `plan.json` records them.
+        corrupted: where the images of the split `corrupted` come from.
+        notes: one line each for the report: sets that are left out, corruptions that are not the published ones.
     """
 
     info: DatasetInfo
@@ -79,7 +78,7 @@ class Benchmark:
         return split in self.parts
 
     def for_search(self) -> "Benchmark":
-        """Return a sealed copy that does not even carry the test arrays."""
+        """Return a copy for search, without the test arrays."""
         parts = {s: p for s, p in self.parts.items() if s in SEARCH_SPLITS}
         return Benchmark(self.info, parts, "search")
 

@@ -10,7 +10,7 @@ from trainables.data.types.datasets import DATASETS
 from trainables.data.types.ood_sets import files_of
 
 
-def find(name: str, data_dir: str, part: str) -> Path | None:
+def find_folder(name: str, data_dir: str, part: str) -> Path | None:
     """Return the folder that holds everything a part needs, or None.
 
     Args:
@@ -24,7 +24,7 @@ def find(name: str, data_dir: str, part: str) -> Path | None:
     return None
 
 
-def missing(name: str, data_dir: str) -> str:
+def missing_files(name: str, data_dir: str) -> str:
     """Return what an ID set lacks and what to put where, in one line; "" if all is there."""
     files = files_of(name)
     roots = [Path(data_dir).expanduser() / folder for folder in files.folders]
@@ -32,7 +32,7 @@ def missing(name: str, data_dir: str) -> str:
     lacking = [
         mark
         for part, marks in files.parts.items()
-        if find(name, data_dir, part) is None
+        if find_folder(name, data_dir, part) is None
         for mark in (_lacking(root, marks) or marks or ("pictures",))
     ]
     if not lacking:
@@ -55,7 +55,7 @@ def check_dataset_files(name: str, data_dir: str) -> str:
     if name in DATASETS and DATASETS[name].files is None:
         return ""
     download = files_of(name).download
-    line = missing(name, local(name, data_dir))
+    line = missing_files(name, local_folder(name, data_dir))
     if not line:
         return ""
     if not download:
@@ -63,7 +63,7 @@ def check_dataset_files(name: str, data_dir: str) -> str:
     return f"{name} is not in {data_dir}; about {download.megabytes} MB are downloaded there"
 
 
-def local(name: str, data_dir: str) -> str:
+def local_folder(name: str, data_dir: str) -> str:
     """Return the data folder, or raise DataFileError if it is none that files can be opened in."""
     if not data_dir:
         raise DataFileError(f"{name} needs a data folder; put {files_of(name).put} of it")

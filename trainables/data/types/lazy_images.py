@@ -1,11 +1,11 @@
-"""Images that stay where they are until they are asked for: files of pictures, arrays of another size. No torch.
+"""`LazyImages`: an array of images that are decoded when they are indexed. No torch.
 
-`LazyImages` looks like a uint8 array (n, c, h, w). It is what a set that does not fit into memory has in place
-of one: it pickles as names or as a small array, a slice of it is lazy too, and rows are decoded when taken.
+It has the shape and the indexing of a uint8 array (n, c, h, w) and takes its place in sets that do not fit into memory:
+it pickles as file names or as a small array, a slice of it is lazy too, and rows are decoded when they are indexed.
 
 Pictures are brought to the task's size while they are Pillow images, before anything else: scaled bilinearly
 with anti-aliasing to cover it, then cut to its centre. Scaling tensors later has another default in every
-version of the libraries, and published OOD numbers on textures and noise hang on it.
+version of the libraries, and published OOD numbers on textures and noise depend on it.
 """
 
 import os
@@ -25,12 +25,12 @@ Shape = tuple[int, int, int]
 
 #: Endings of files that count as pictures.
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-DECODERS = min(8, os.cpu_count() or 1)  #: threads that turn a whole set into an array
+DECODERS = min(8, os.cpu_count() or 1)  #: threads that decode a set into an array
 _BLOCK = 32
 
 
 class Source(Protocol):
-    """Something that pictures come from, by row."""
+    """Pictures by row number."""
 
     def __len__(self) -> int: ...
 
@@ -42,10 +42,10 @@ class Source(Protocol):
         """
 
     def ready(self, rows: Array, shape: Shape) -> Array | None:
-        """Return rows as uint8 (len(rows), *shape) if they are that already, else None."""
+        """Return rows as uint8 (len(rows), *shape) if they need no scaling or conversion, else None."""
 
     def identity(self) -> Iterator[bytes]:
-        """Yield what tells this source's content from another's."""
+        """Yield bytes that identify the content, for a fingerprint."""
 
 
 class FileSource:
@@ -100,10 +100,10 @@ class ArraySource:
         channels, height, width = shape
         if self.pictures.shape[1:3] != (height, width):
             return None
-        found = self.pictures[rows]
-        if found.ndim == 3:
-            return np.ascontiguousarray(np.broadcast_to(found[:, None], (len(found), *shape)))
-        return np.ascontiguousarray(found.transpose(0, 3, 1, 2)) if channels == 3 else None
+        chosen = self.pictures[rows]
+        if chosen.ndim == 3:
+            return np.ascontiguousarray(np.broadcast_to(chosen[:, None], (len(chosen), *shape)))
+        return np.ascontiguousarray(chosen.transpose(0, 3, 1, 2)) if channels == 3 else None
 
     def identity(self) -> Iterator[bytes]:
         yield f"{self.pictures.shape}".encode()
@@ -112,7 +112,7 @@ class ArraySource:
 
 
 class NpySource:
-    """Rows of a npy file, uint8 (n, h, w, 3), mapped anew in every process: it pickles as its name."""
+    """Rows of a npy file, uint8 (n, h, w, 3), memory-mapped in each process; it pickles as the file's name."""
 
     def __init__(self, path: Path, start: int = 0, stop: int | None = None) -> None:
         self.path, self.start, self.stop = str(path), start, stop
@@ -153,7 +153,7 @@ class NpySource:
 
 
 class LazyImages:
-    """Rows of a source in the task's shape, as a read-only array that is not there yet.
+    """A read-only array of pictures of a source, in the task's shape; they are decoded when indexed.
 
     `x[3]` decodes one image, `x[[3, 1]]` or a boolean mask those, `np.asarray(x)` all; `x[2:9]` is lazy.
 
@@ -194,8 +194,8 @@ class LazyImages:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False:
             raise ValueError("images that are not decoded yet cannot become an array without a copy")
-        found = self._decode(self.rows)
-        return found if dtype is None else found.astype(dtype, copy=False)
+        pixels = self._decode(self.rows)
+        return pixels if dtype is None else pixels.astype(dtype, copy=False)
 
     def decode_into(self, out: Array, start: int = 0) -> None:
         """Decode rows start, start + 1, ... into out, uint8 (k, c, h, w), in the calling thread."""
@@ -208,7 +208,7 @@ class LazyImages:
             place[:] = fit(self.source.picture(int(row)), self.picture_shape, self.crop)
 
     def identity(self) -> Iterator[bytes]:
-        """Yield what tells these images from others, without decoding them."""
+        """Yield bytes that identify these images, for a fingerprint, without decoding them."""
         yield f"{self.shape} {self.crop} ".encode() + self.rows.tobytes()
         yield from self.source.identity()
 
@@ -253,12 +253,12 @@ def fit(picture: Image.Image, shape: Shape, crop: float = 1.0) -> Array:
 
 def picture_files(folder: Path) -> list[str]:
     """Return the names of all pictures below a folder, relative to it, sorted; links to folders are followed."""
-    found: list[str] = []
+    names: list[str] = []
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         prefix = "" if Path(parent) == folder else os.path.relpath(parent, folder) + "/"
-        found += [prefix + f for f in files if os.path.splitext(f)[1].lower() in SUFFIXES and f[0] != "."]
-    return sorted(found)
+        names += [prefix + f for f in files if os.path.splitext(f)[1].lower() in SUFFIXES and f[0] != "."]
+    return sorted(names)
 
 
 def _line(error: BaseException) -> str:

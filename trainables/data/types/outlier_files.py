@@ -1,4 +1,4 @@
-"""Outlier files: found and checked from their headers alone, without torch and without reading an image."""
+"""Find the files of `outliers.path` and check them by their headers alone. No torch."""
 
 import zipfile
 from pathlib import Path
@@ -13,7 +13,7 @@ Header = tuple[tuple[int, ...], np.dtype]
 
 
 def check_outlier_files(options: OutlierOptions, shape: tuple[int, int, int]) -> None:
-    """Check that the files behind the options exist, are whole and fit the task; generators need none.
+    """Check that the files behind the options exist, are complete and fit the task; generators need none.
 
     Args:
         shape: (channels, height, width) of the task's images.
@@ -38,9 +38,9 @@ def find_npz(path: str, sigma: float) -> Path:
         return root
     if not root.is_dir():
         raise DataFileError(f"outliers.path {root} does not exist")
-    found = root / f"samples-{sigma:.1f}.npz"
-    if abs(float(f"{sigma:.1f}") - sigma) < 1e-9 and found.is_file():
-        return found
+    file = root / f"samples-{sigma:.1f}.npz"
+    if abs(float(f"{sigma:.1f}") - sigma) < 1e-9 and file.is_file():
+        return file
     known = sorted(root.glob("samples-*.npz"), key=_sigma_of)
     names = ", ".join(p.stem.removeprefix("samples-") for p in known)
     hint = f"available sigmas: {names}" if names else "it holds no samples-<sigma>.npz"
@@ -112,16 +112,16 @@ def _bytes(header: Header) -> int:
 
 
 def _check_images(path: Path, name: str, header: Header, shape: tuple[int, ...], layout: str) -> int:
-    found, dtype = header
+    size, dtype = header
     if dtype.hasobject:
         raise DataFileError(f"{path}: {name} holds pickled objects, which are never loaded; want uint8")
     if dtype != np.uint8:
         raise DataFileError(f"{path}: {name} is {dtype}; want uint8 in 0..255")
-    if len(found) != 4 or found[0] < 1 or found[1:] != shape:
+    if len(size) != 4 or size[0] < 1 or size[1:] != shape:
         want = " x ".join(str(s) for s in shape)
-        have = " x ".join(str(s) for s in found)
+        have = " x ".join(str(s) for s in size)
         raise DataFileError(f"{path}: {name} is {have}; this task's images need n x {want} (n x {layout})")
-    return found[0]
+    return size[0]
 
 
 def _sigma_of(path: Path) -> tuple[float, str]:

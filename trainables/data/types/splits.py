@@ -1,4 +1,4 @@
-"""The closed list of splits, which stage may open which, and how a data set says what it has. No torch."""
+"""The splits of a data set, which of them search may read, and `DatasetInfo`. No torch."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -33,7 +33,7 @@ TEST_SPLITS = frozenset(Split) - SEARCH_SPLITS
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of a data set without opening it.
+    """What networks, reports and checkpoints need to know of a data set.
 
     Attributes:
         shape: (channels, height, width) of one image.

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from trainables.base.errors import InputError
-from trainables.data.readers.corrupted_files import CORRUPTIONS, NOISES, lacking_of
+from trainables.data.readers.corrupted_files import CORRUPTIONS, NOISES, missing_corruptions
 from trainables.data.types.benchmark import Benchmark
 from trainables.data.types.splits import Origin
 
@@ -36,7 +36,7 @@ def mce_metrics(benchmark: Benchmark, accuracies: Mapping[str, float]) -> dict[s
         accuracies: {"<corruption>/<severity>": top-1 accuracy in [0, 1]}.
     """
     published = benchmark.info.name == "imagenet" and benchmark.corrupted is Origin.PUBLISHED
-    if not published or lacking_of(accuracies):
+    if not published or missing_corruptions(accuracies):
         return {}
     errors = errors_of(accuracies)
     return {"mce": mce(errors), "mce/off_noise": mce(errors, noises=False)}
@@ -80,7 +80,7 @@ def mean_error(errors: Mapping[str, float], noises: bool = True) -> float:
 
 
 def _complete(errors: Mapping[str, float], noises: bool) -> list[str]:
-    lacking = lacking_of(errors)
+    lacking = missing_corruptions(errors)
     if lacking:
         raise InputError(f"mean corruption error: {', '.join(lacking)} missing; it is a mean over all 15")
     return [name for name in CORRUPTIONS if noises or name not in NOISES]

@@ -20,7 +20,7 @@ from trainables.base.errors import DataFileError, InputError
 from trainables.data import download
 from trainables.data.loading.open_dataset import load
 from trainables.data.types.dataset_spec import Download
-from trainables.data.types.file_check import check_dataset_files, find, missing
+from trainables.data.types.file_check import check_dataset_files, find_folder, missing_files
 from trainables.data.types.ood_sets import downloadable, files_of
 from trainables.data.types.splits import Split
 from tuner.commands.preflight import preflight
@@ -89,7 +89,7 @@ def test_preflight_knows_what_can_be_downloaded(tmp_path: Path) -> None:
     assert check_dataset_files("cifar10", str(tmp_path)) == ""
     assert check_dataset_files("glyphs", "") == check_dataset_files("digits", "") == ""
     (tmp_path / "cifar-10-batches-py" / "data_batch_3").unlink()
-    assert missing("cifar10", str(tmp_path)).startswith("cifar10: data_batch_3 not found in")
+    assert missing_files("cifar10", str(tmp_path)).startswith("cifar10: data_batch_3 not found in")
 
 
 def test_preflight_is_light() -> None:
@@ -133,7 +133,7 @@ def test_a_broken_download_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(download, "fetch", fetch)
     with pytest.raises(DataFileError, match=r"the download failed: File not found or corrupted\.$"):
         load("mnist", str(tmp_path))
-    assert find("mnist", str(tmp_path), "train") is None
+    assert find_folder("mnist", str(tmp_path), "train") is None
 
 
 def test_a_download_fills_a_folder_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +142,7 @@ def test_a_download_fills_a_folder_that_is_there(tmp_path: Path, monkeypatch: py
     (tmp_path / "cifar-10-batches-py" / "mine.txt").write_text("kept")
     monkeypatch.setattr(download, "fetch", bringing(disk.cifar10))
     download.ensure("cifar10", str(tmp_path))
-    assert missing("cifar10", str(tmp_path)) == ""
+    assert missing_files("cifar10", str(tmp_path)) == ""
     assert (tmp_path / "cifar-10-batches-py" / "mine.txt").read_text() == "kept"
 
 
@@ -212,7 +212,7 @@ def test_a_launch_fetches_before_ray_starts(
         out = capsys.readouterr().out
         assert "note: mnist: 4 OOD test sets not in" in out
         assert f"mnist is not in {tmp_path}; about 12 MB are downloaded there" in out
-        assert (missing("mnist", str(tmp_path)) == "") == (address is None)
+        assert (missing_files("mnist", str(tmp_path)) == "") == (address is None)
 
 
 def test_download_command(

@@ -13,7 +13,7 @@ from trainables.base.errors import InputError
 from trainables.data.readers.corrupted_files import CORRUPTIONS, corrupted_sets
 from trainables.data.synthetic import corruptions_imagenet as imagenet_c
 from trainables.data.synthetic.corruptions_imagenet import HOLD_OUT, bake, baked_sets, corrupt
-from trainables.data.synthetic.hold_out import hold_out_corruptions
+from trainables.data.synthetic.hold_out_corruptions import hold_out_corruptions
 from trainables.data.types.benchmark import LabelledImages
 from trainables.data.types.datasets import DATASETS
 from trainables.data.types.splits import DatasetInfo

@@ -5,7 +5,7 @@ import pytest
 
 from trainables.data.readers.corrupted_files import CORRUPTIONS
 from trainables.data.synthetic.corruptions_imagenet import HOLD_OUT
-from trainables.data.synthetic.hold_out import hold_out_corruptions, saturate
+from trainables.data.synthetic.hold_out_corruptions import hold_out_corruptions, saturate
 from trainables.data.types.benchmark import LabelledImages
 
 

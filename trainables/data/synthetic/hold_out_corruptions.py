@@ -50,23 +50,23 @@ _MUDDY = 3  #: severities above it are mud, the others water
 _OPACITY = 0.6  #: of water, where it covers a pixel wholly
 
 
-def hold_out_corruptions(of: str, base: LabelledImages) -> dict[str, LabelledImages]:
+def hold_out_corruptions(dataset: str, base: LabelledImages) -> dict[str, LabelledImages]:
     """Return {"<corruption>/<severity>": the images, corrupted}; grey images have no saturation to change.
 
     The severities of speckle noise share one draw, so that they differ in strength alone.
 
     Args:
-        of: the data set.
+        dataset: its name decides the random numbers.
         base: validation images, uint8 (n, c, h, w).
     """
     unit = unit_of(base.images)
     side = unit.shape[-1]
     size = 0 if side <= 32 else 1 if side <= 64 else 2
-    noise = unit * random_of(of, "speckle_noise").standard_normal(unit.shape).astype(np.float32)
+    noise = unit * random_of(dataset, "speckle_noise").standard_normal(unit.shape).astype(np.float32)
     makers: dict[str, Callable[[int], Array]] = {
         "speckle_noise": lambda level: unit + noise * np.float32(_SPECKLE[size][level]),
         "gaussian_blur": lambda level: _blurred(unit, _BLUR[size][level]),
-        "spatter": lambda level: spatter(unit, level, size, random_of(of, "spatter", level + 1)),
+        "spatter": lambda level: spatter(unit, level, size, random_of(dataset, "spatter", level + 1)),
     }
     if unit.shape[1] == 3:
         makers["saturate"] = lambda level: saturate(unit, *_SATURATE[size][level])
