@@ -86,7 +86,7 @@ class Profile:
     """The study's settings for one data set: what changes against the study's own space and budget.
 
     Attributes:
-        dataset: a name of the data catalogue.
+        dataset: a name of `trainables.data.types.datasets.DATASETS`.
         settings: put over the study's space.
         max_epochs, trials: 0 keeps the study's.
         validation, protocol: evaluation settings that differ, by field name.

@@ -8,7 +8,7 @@ from trainables.base.errors import InputError, unknown
 
 
 class Named(Protocol):
-    """What a registry holds: anything with a name."""
+    """A spec: anything with a name."""
 
     @property
     def name(self) -> str: ...

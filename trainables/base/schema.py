@@ -48,14 +48,14 @@ def _leaves(
     cls: type[Any], instance: Any, prefix: str
 ) -> dict[str, tuple["dataclasses.Field[Any]", Any, Any]]:
     hints = typing.get_type_hints(cls)
-    found: dict[str, tuple[dataclasses.Field[Any], Any, Any]] = {}
+    leaves: dict[str, tuple[dataclasses.Field[Any], Any, Any]] = {}
     for field in dataclasses.fields(cls):
         value = getattr(instance, field.name)
         if dataclasses.is_dataclass(value):
-            found |= _leaves(type(value), value, f"{prefix}{field.name}.")
+            leaves |= _leaves(type(value), value, f"{prefix}{field.name}.")
         else:
-            found[prefix + field.name] = (field, hints[field.name], value)
-    return found
+            leaves[prefix + field.name] = (field, hints[field.name], value)
+    return leaves
 
 
 def build(cls: type[T], values: Mapping[str, Any]) -> T:

@@ -7,6 +7,7 @@ from typing import Any
 from trainables.base.schema import choices_of, fields_of
 from trainables.options.common import PretrainOptions, TrainingOptions
 from trainables.options.methods import METHODS
+from trainables.options.networks import NETWORKS
 
 
 def markdown() -> str:
@@ -24,6 +25,12 @@ def markdown() -> str:
         "## Pretraining (`pretrain.`), of methods that start from a clean classifier",
         "",
         *_table(PretrainOptions, set(), "pretrain."),
+        "",
+        "## Networks (`network`)",
+        "",
+        "Memory is that of a training step with Adam on 64 images of 3 x 32 x 32, in float32.",
+        "",
+        *_networks(),
     ]
     shared = set(fields_of(TrainingOptions)) | {f"pretrain.{key}" for key in fields_of(PretrainOptions)}
     common = fields_of(TrainingOptions)
@@ -36,6 +43,14 @@ def markdown() -> str:
         }
         lines += ["", f"## `{name}`", "", (options.__doc__ or "").splitlines()[0], "", *_table(options, same)]
     return "\n".join(lines) + "\n"
+
+
+def _networks() -> list[str]:
+    rows = ["| network | image side | parameters | memory | what |", "|---|---|---|---|---|"]
+    for spec in sorted(NETWORKS, key=lambda spec: spec.cost):
+        sides, size = f"{spec.smallest} to {spec.largest}", f"{spec.parameters / 1e6:.3g} M"
+        rows.append(f"| `{spec.name}` | {sides} | {size} | {spec.cost:.0f} MB | {spec.about} |")
+    return rows
 
 
 def _table(options: type, leave_out: set[str], prefix: str = "") -> list[str]:

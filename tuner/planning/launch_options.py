@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from search_spaces.study import SAMPLERS, SCHEDULERS
+from trainables.data.types.datasets import DATASETS
 from tuner.planning import option_values as values
 from tuner.planning.option import Option, Role, option, options_of, switch
 from tuner.planning.plan import STAGES
@@ -142,7 +143,12 @@ class LaunchOptions:
     )
 
     # -- data ------------------------------------------------------------------------------------------------
-    dataset: str | None = option(DATA, STORED, "data set (default: the study's built-in one)", metavar="NAME")
+    dataset: str | None = option(
+        DATA,
+        STORED,
+        f"data set (default: the study's built-in one): {', '.join(DATASETS.names)}",
+        metavar="NAME",
+    )
     data_dir: str | None = option(DATA, LOCATION, "folder of the data set's files", metavar="DIR")
     settings: tuple[str, ...] = option(
         DATA,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.unit import disk_formats as disk
 from trainables.base.errors import InputError
 from trainables.base.registry import resolve_reference
 from trainables.data.loading.open_dataset import load
@@ -111,6 +112,11 @@ def test_every_reference_of_a_spec_leads_to_a_function() -> None:
         assert callable(resolve_reference(spec.loader)), spec.name
     for name in names_with_files():
         assert callable(resolve_reference(files_of(name).reader)), name
+
+
+def test_every_data_set_with_files_is_written_and_read_by_the_tests() -> None:
+    """`disk_formats.ID_SETS` drives the tests of readers, broken files and downloads."""
+    assert set(disk.ID_SETS) == {spec.name for spec in DATASETS if spec.files}
 
 
 def test_a_name_means_one_set() -> None:
