@@ -240,8 +240,8 @@ class Discriminator(nn.Module):
 
     def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return (real/fake logits (n,), class logits (n, classes)); a positive real/fake logit says real."""
-        found = self.features(x)
-        return self.critic(found).squeeze(1), self.classifier.head(found)
+        features = self.features(x)
+        return self.critic(features).squeeze(1), self.classifier.head(features)
 
     def class_head(self) -> Classifier:
         """Return a copy of body and class head with plain weights: same logits, no spectral norm inside.
