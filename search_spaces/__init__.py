@@ -1,4 +1,4 @@
-"""The studies, one file each; a study is pure data."""
+"""The shipped studies by name, one file each; a study is pure data."""
 
 import difflib
 from importlib import import_module

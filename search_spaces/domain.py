@@ -1,4 +1,4 @@
-"""Domains of searched parameters: pure values, no sampler behind them."""
+"""Domains of searched parameters (Float, Int, Choice), and how texts such as "uniform(0, 1)" are read as domains."""
 
 import math
 import re
@@ -9,7 +9,7 @@ Value = bool | int | float | str
 
 
 class SpaceError(ValueError):
-    """A domain or a study that makes no sense; the message says which value and what would be right."""
+    """A domain or a study is invalid; the message names the value and what would be right."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ _FORMS = "uniform(a, b), loguniform(a, b), int(a, b), logint(a, b), choice(a, b,
 
 
 def parse_setting(text: str) -> Setting:
-    """Read the right-hand side of `--set KEY=VALUE`: a plain value fixes, a call re-ranges.
+    """Read the right-hand side of `--set KEY=VALUE`: a plain value fixes the parameter, a call gives its range.
 
     Example:
         "0.03" -> 0.03; "true" -> True; "eba" -> "eba"; "loguniform(1e-4,1e-1)" -> Float(1e-4, 0.1, log=True)

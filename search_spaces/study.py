@@ -1,4 +1,4 @@
-"""A study: one question, as data. No torch, ray, optuna or mlflow here, and no logic beyond its own checks."""
+"""The classes of a study: objectives, constraints, arms, data set profiles, budget. Pure data, no heavy imports."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ SCHEDULERS = ("asha", "median", "none")
 
 @dataclass(frozen=True)
 class Objective:
-    """A validation metric to maximise or minimise.
+    """A validation metric to maximise or minimise; the direction must be that of the metric's spec.
 
     Attributes:
         metric: "val/..." only; search never sees a test metric.
@@ -31,12 +31,12 @@ class Objective:
 
 @dataclass(frozen=True)
 class Floor:
-    """A validation metric that a trial must reach to be feasible, so that no objective is won by nonsense.
+    """A constraint: the least value of a validation metric at which a trial is feasible.
 
     Attributes:
-        metric: "val/...".
-        at_least: the bound; with `below_reference`, how far under the pretrained classifier's own value.
-        below_reference: measure the bound from the pretrained classifier.
+        metric: "val/...", one of which more is better.
+        at_least: the bound, used where `below_reference` is None.
+        below_reference: the bound is the pretrained classifier's own value minus this.
     """
 
     metric: str
@@ -59,12 +59,12 @@ class Floor:
 
 @dataclass(frozen=True)
 class Arm:
-    """What the winner is compared with in the confirm stage, on the same fresh seeds.
+    """A configuration that the winner is compared with in the confirm stage, on the same fresh seeds.
 
     Attributes:
         name: short, unique within the study.
-        role: "baseline" (another method or setting that claims the same) or "control" (what the effect
-            must not be explained by).
+        role: "baseline" (a competing method or setting that the winner has to beat) or "control" (the winner
+            without the part that is claimed to matter, to rule out other causes).
         overrides: settings put over the winner's configuration, or over the study's space if `search`.
         method: another training method, or "" for the study's own.
         search: give the arm its own search, with as many trials as the study's; a tuned baseline.
@@ -124,9 +124,9 @@ class Study:
         headline: test metrics that the answer shows, the first one is the claim's.
         effects: searched parameters whose effect the report plots.
         trials, max_epochs, first_rung, reduction: budget of the search; under asha a trial is stopped at rungs
-            first_rung * reduction**k unless it is among the best 1/reduction there, under median it is left
-            alone before first_rung.
-        sampler, scheduler: who chooses configurations, who stops trials; of SAMPLERS and SCHEDULERS.
+            first_rung * reduction**k unless it is among the best 1/reduction there, under median it is not
+            stopped before first_rung.
+        sampler, scheduler: how configurations are chosen and trials stopped early; of SAMPLERS and SCHEDULERS.
         confirm_seeds: fresh seeds of the confirm stage.
         validation, protocol: fields of the evaluation protocol during search and at the end.
         profiles: other data sets.
@@ -178,10 +178,10 @@ def _check_names(sampler: str, scheduler: str) -> None:
 
 
 def searched(space: Space) -> dict[str, Float | Int | Choice]:
-    """Return the part of a space that the searcher chooses."""
+    """Return the parameters of a space that are searched."""
     return {key: value for key, value in space.items() if isinstance(value, (Float, Int, Choice))}
 
 
 def fixed(space: Space) -> dict[str, Value]:
-    """Return the part of a space that is settled."""
+    """Return the parameters of a space that have a fixed value."""
     return {key: value for key, value in space.items() if not isinstance(value, (Float, Int, Choice))}

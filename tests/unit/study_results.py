@@ -117,7 +117,7 @@ def realistic(trials: int = 20, seed: int = 0) -> StudyResult:
         pareto=tuple(r.key for r in sorted(own, key=lambda r: -r.last[OBJECTIVE])[:3]),
         arms=arms,
         scores=scores,
-        strip={
+        attack_examples={
             "before": before,
             "after": np.clip(before + rng.choice((-0.1, 0.1), before.shape), 0, 1),
             "label": "pgd",

@@ -1,1 +1,1 @@
-"""Results of a study, the choice of the winner, the verdict on the claim."""
+"""Results of a study: choice of the winner, verdict on the claim, wording of metrics, columns of tables."""

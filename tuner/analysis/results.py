@@ -1,4 +1,4 @@
-"""What a finished (or interrupted) run knows, as values for the console, the report and the CSV."""
+"""Results of a study as values: arms, intervals over seeds, and everything that console and report show."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -102,7 +102,7 @@ class StudyResult:
         reference: the pretrained classifier's validation metrics.
         arms: results of the confirm stage, the winner ("best") first.
         scores: {"id" or OOD set: outlier scores} of the winner on the test sets; attacked ones under "<set> attacked".
-        strip: images (k, h, w, c) in [0, 1] before and after the winner's attack, or None.
+        attack_examples: images (k, h, w, c) in [0, 1] before and after the winner's attack, or None.
         importances: {parameter: share}.
         timings: {what: seconds} of wall time, for the report's cost table.
         environment: versions, machine, commit.
@@ -120,7 +120,7 @@ class StudyResult:
     reference: Mapping[str, float]
     arms: Sequence[ArmResult] = ()
     scores: Mapping[str, Any] = field(default_factory=dict)
-    strip: Mapping[str, Any] | None = None
+    attack_examples: Mapping[str, Any] | None = None
     importances: Mapping[str, float] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)

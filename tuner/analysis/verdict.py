@@ -1,6 +1,6 @@
-"""Does the winner beat its baselines, and is it the method that does it? Shared by console and report.
+"""The verdict on a study's claim: the winner against baselines and controls, paired over seeds.
 
-The verdict is about one metric only, the first of the study's headline, named before anything was run.
+It is about one metric only, the first of the study's headline, named before anything was run.
 """
 
 import math
@@ -20,7 +20,7 @@ from tuner.planning.plan import Plan
 
 
 class Outcome(StrEnum):
-    """How one arm stands against another in one metric."""
+    """The result of comparing two arms in one metric."""
 
     SEPARATED = "better, intervals apart"
     PAIRED = "better, seed by seed"
@@ -34,7 +34,7 @@ class Outcome(StrEnum):
 
 
 class Level(StrEnum):
-    """What became of the claim."""
+    """The status of the claim."""
 
     SUPPORTED = "supported"
     PARTLY = "partly supported"
@@ -45,7 +45,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer in words.
+    """The status of the claim and the sentences that state and explain it.
 
     Attributes:
         metric: the claim's test metric.
@@ -84,7 +84,7 @@ def paired_comparison(ours: ArmResult, theirs: ArmResult, metric: str) -> Compar
 
 
 def outcome(comparison: Comparison | None) -> Outcome:
-    """Judge a comparison. Touching 0 is no difference; separated intervals always have a paired one beside 0.
+    """Return how a comparison reads. An interval that touches 0 is no difference, whether or not the arms' overlap.
 
     Example:
         difference 0.05 ± 0.02 in an AUROC: PAIRED, or SEPARATED if the arms' intervals lie apart;
@@ -119,7 +119,7 @@ def measured_headline(result: StudyResult) -> list[str]:
 
 
 def verdict(result: StudyResult) -> Verdict:
-    """Return what the confirm stage says about the study's claim; never more than its intervals carry."""
+    """Return the verdict of the confirm stage; without an interval of at least two seeds the claim stays open."""
     metric = claim_metric(result.plan)
     winner = result.arm("best")
     if result.best is None and winner is None:
@@ -136,14 +136,14 @@ def verdict(result: StudyResult) -> Verdict:
         alone = f"{reached}; no baseline was retrained beside it, so the claim is not judged."
         return Verdict(Level.OPEN, metric, (alone,))
     judged = [(arm, outcome(paired_comparison(winner, arm, metric))) for arm in baselines]
-    sentences = [_against(winner, arm, metric, judgement) for arm, judgement in judged]
+    sentences = [_baseline_sentence(winner, arm, metric, judgement) for arm, judgement in judged]
     level = _level([judgement for _, judgement in judged])
     explained: tuple[str, ...] = ()
     if level in (Level.SUPPORTED, Level.PARTLY):
-        lines, explained = _controls(winner, strongest(baselines, metric), controls, metric)
+        lines, explained = _control_sentences(winner, strongest(baselines, metric), controls, metric)
         sentences += lines
         level = Level.EXPLAINED if explained else level
-    sentences += _price(winner, baselines, result.plan)
+    sentences += _losses(winner, baselines, result.plan)
     return Verdict(level, metric, tuple(sentences), explained)
 
 
@@ -169,7 +169,7 @@ def _unconfirmed(result: StudyResult, metric: str) -> str:
 
 
 def _level(outcomes: Sequence[Outcome]) -> Level:
-    """Return the claim's fate against its baselines: the least favourable one decides."""
+    """Return the status of the claim against its baselines: the least favourable comparison decides."""
     if all(one is Outcome.SEPARATED for one in outcomes):
         return Level.SUPPORTED
     if all(one.better for one in outcomes):
@@ -179,7 +179,7 @@ def _level(outcomes: Sequence[Outcome]) -> Level:
     return Level.OPEN
 
 
-def _against(winner: ArmResult, arm: ArmResult, metric: str, judgement: Outcome) -> str:
+def _baseline_sentence(winner: ArmResult, arm: ArmResult, metric: str, judgement: Outcome) -> str:
     comparison = paired_comparison(winner, arm, metric)
     if comparison is None:
         return f"The baseline {arm.name} has no {metric_label(metric)}, so it is not compared."
@@ -223,7 +223,7 @@ def strongest(baselines: Sequence[ArmResult], metric: str) -> ArmResult:
     return max(measured or baselines, key=lambda arm: sign * arm.seed_interval(metric).mean)
 
 
-def _controls(
+def _control_sentences(
     winner: ArmResult, baseline: ArmResult, controls: Sequence[ArmResult], metric: str
 ) -> tuple[list[str], tuple[str, ...]]:
     """Return a sentence for each control, and the names of those that show the winner's gain."""
@@ -263,13 +263,13 @@ def _controls(
     return sentences, tuple(explained)
 
 
-def _price(winner: ArmResult, baselines: Sequence[ArmResult], plan: Plan) -> list[str]:
+def _losses(winner: ArmResult, baselines: Sequence[ArmResult], plan: Plan) -> list[str]:
     """Return a sentence for the other headline metrics in which the winner is worse than a baseline."""
-    losses = []
+    parts = []
     for arm in baselines:
         for metric in headline(plan)[1:]:
             comparison = paired_comparison(winner, arm, metric)
             if comparison is not None and outcome(comparison) is Outcome.WORSE:
                 lost = difference_text(metric, comparison.difference)
-                losses.append(f"{metric_label(metric)} ({lost} against {arm.name})")
-    return [f"It is worse in {'; '.join(losses)}."] if losses else []
+                parts.append(f"{metric_label(metric)} ({lost} against {arm.name})")
+    return [f"It is worse in {'; '.join(parts)}."] if parts else []

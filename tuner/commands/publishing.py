@@ -81,7 +81,6 @@ def study_result(session: Session, controller: Controller) -> StudyResult:
         reference=controller.reference,
         arms=controller.arm_results(),
         scores=controller.evaluations.scores(best.key) if best else {},
-        strip=None,
         importances=controller.importances(),
         timings=dict(session.timings),
         environment=session.facts,
@@ -121,7 +120,7 @@ def _report(session: Session, controller: Controller, result: StudyResult) -> St
     """Write the report, send its files and the study's metrics to MLflow; return the result as it was reported."""
     with session.timed("report"):
         if result.best is not None:
-            result = replace(result, strip=controller.strip(result.best))
+            result = replace(result, attack_examples=controller.strip(result.best))
         session.signals.check()
         paths = write_report(result, session.folder.local)
     session.signals.check()

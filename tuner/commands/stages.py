@@ -40,7 +40,7 @@ def run_stages(session: Session) -> tuple[Controller, str]:
         session.signals,
         session.console.progress,
     )
-    session.console.recall(controller.records())
+    session.console.load_earlier(controller.records())
     try:
         _prepare(session, controller, allocation, tracking)
         _search_evaluate_confirm(session, controller)

@@ -1,1 +1,1 @@
-"""What the terminal shows: plan preview, progress, tables."""
+"""Output on the terminal: plan preview, progress of a run, tables of results."""

@@ -1,4 +1,4 @@
-"""What `--dry-run` prints: the resolved plan, what it will train and what it will leave on the disk."""
+"""The text of `--dry-run`: the resolved plan, its trials and arms, expected time, resources and disk space."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -75,11 +75,11 @@ def survivors(trials: int, plan: Plan) -> list[tuple[int, int]]:
     Example:
         20 trials, rungs 1 and 3 of 9 epochs, reduction 3: (1, 20), (3, 7), (9, 3)
     """
-    found, alive = [], trials
+    rows, alive = [], trials
     for epoch in (*plan.rungs, plan.max_epochs):
-        found.append((epoch, alive))
+        rows.append((epoch, alive))
         alive = max(1, -(-alive // plan.reduction))
-    return found
+    return rows
 
 
 def _trials(plan: Plan) -> list[str]:
@@ -109,7 +109,7 @@ def _stopping(trials: int, plan: Plan) -> str:
 
 
 def _costs(plan: Plan, measured: Mapping[str, MeasuredCost]) -> list[str]:
-    """Return how many epochs the searches come to, and how long they take where earlier runs tell."""
+    """Return the epochs of all searches, and their time where earlier runs have measured it."""
     fewest, most = expected_epochs(plan)
     cutting = "every rung cutting" if plan.scheduler == "asha" else "the most early stopping"
     between = f"{fewest} with {cutting}, {most} with none" if fewest < most else str(most)

@@ -1,7 +1,6 @@
-"""What the user sees while a study runs: one bar and one table on a terminal, few plain lines elsewhere.
+"""The console during a run: a progress bar and a table on a terminal, few plain lines elsewhere, and console.log.
 
-Everything also goes to the run's console.log, one line per event, whatever the screen shows. Imports nothing
-heavy; rich only on a terminal.
+console.log has one line per event, whatever the screen shows. Imports nothing heavy; rich only on a terminal.
 """
 
 import os
@@ -41,9 +40,9 @@ MOST_FAILURES, MOST_BESTS, SHARES = 20, 30, 20  # lines of each kind on a plain 
 
 
 class Console:
-    """Tells the user how a run stands; a listener of the trial queue.
+    """Shows the progress of a run; a listener of the trial queue.
 
-    All calls come from the driver's thread; nothing is drawn behind its back.
+    All calls come from the driver's thread, and it has no other.
 
     Args:
         total_trials: of the search stage, over all its lanes.
@@ -75,7 +74,7 @@ class Console:
         self._stage, self._detail = "search", ""
         self._records: dict[str, TrialRecord] = {}
         self._done: Counter[str] = Counter()
-        self._said: Counter[str] = Counter()
+        self._line_counts: Counter[str] = Counter()
         self._best: TrialRecord | None = None
         self._bar: tuple[int, int, str] | None = None
         self._live: Any = None
@@ -86,13 +85,13 @@ class Console:
 
     # -- events of the queue ---------------------------------------------------------------------------
 
-    def recall(self, records: Iterable[TrialRecord]) -> None:
-        """Take up the trials that had ended before a resume, without a line for each."""
+    def load_earlier(self, records: Iterable[TrialRecord]) -> None:
+        """Count the trials of the launches before a resume, without a line for each."""
         for record in records:
             self._records[record.key] = record
             if record.state is not State.RUNNING:
                 self._done[_stage_of(record)] += 1
-                self._is_best(record)
+                self._update_best(record)
         if self._done:
             self._say(f"resumed: {sum(self._done.values())} trials had ended before")
 
@@ -123,17 +122,17 @@ class Console:
         took = duration(record.seconds)
         self._write_log(f"trial {record.key} {record.state.value} at epoch {record.epochs}, {took}{reason}")
         if record.state is State.FAIL:
-            self._say_some("failures", MOST_FAILURES, f"trial {record.key} failed{reason}")
-        elif self._is_best(record):
+            self._say_limited("failures", MOST_FAILURES, f"trial {record.key} failed{reason}")
+        elif self._update_best(record):
             value = self._objective_text(record)
             text = f"best so far: trial {record.number}, {value} ({settings_text(record)})"
-            self._say_some("bests", MOST_BESTS, text)
-        if self._is_due(stage):
-            self._say(self._standing(stage))
+            self._say_limited("bests", MOST_BESTS, text)
+        if self._is_milestone(stage):
+            self._say(self._count_line(stage))
         self._draw()
 
-    def _is_best(self, record: TrialRecord) -> bool:
-        """Take a complete trial that meets the floors and beats the best one so far."""
+    def _update_best(self, record: TrialRecord) -> bool:
+        """Remember a complete search trial that meets the floors and beats the best so far; return whether it did."""
         if record.lane != "search" or record.state is not State.COMPLETE or not self._meets_floors(record):
             return False
         if self._best is not None and self._cost(record) >= self._cost(self._best):
@@ -142,7 +141,7 @@ class Console:
         return True
 
     def _meets_floors(self, record: TrialRecord) -> bool:
-        """Return False if a floor is known to be missed; without its reference one is not judged."""
+        """Return False if a floor is missed; one whose reference is not known yet counts as met."""
         for floor in self.plan.floors:
             reference = self.reference.get(floor.metric)
             if floor.below_reference is not None and reference is None:
@@ -154,11 +153,11 @@ class Console:
     def _cost(self, record: TrialRecord) -> float:
         return cost_of(record, self.plan.objectives[0])
 
-    def _is_due(self, stage: str) -> bool:
+    def _is_milestone(self, stage: str) -> bool:
         total, done = max(self._totals[stage], 1), self._done[stage]
         return done * SHARES // total > (done - 1) * SHARES // total
 
-    def _standing(self, stage: str) -> str:
+    def _count_line(self, stage: str) -> str:
         records = [r for r in self._records.values() if _stage_of(r) == stage]
         counts = Counter(r.state for r in records)
         parts = [f"{counts[state]} {words}" for state, words in STATE_LABELS.items() if counts[state]]
@@ -182,7 +181,7 @@ class Console:
         self._say(text)
 
     def progress(self, done: int, total: int, what: str) -> None:
-        """Show how far a stage without trials of its own has come."""
+        """Show the progress of a stage that has no trials of its own."""
         self._bar = (done, total, what)
         self._write_log(f"{what}: {done} of {total}")
         if self.plain and total and (done == total or done * 5 // total > (done - 1) * 5 // total):
@@ -195,12 +194,12 @@ class Console:
         self._block(answer_lines(result, folder))
 
     def interrupted(self, resume_command: str) -> None:
-        """Say how to go on."""
+        """Show the command that resumes the run."""
         self._stop_live()
         self._block(["", "interrupted; everything is saved. To go on:", f"  {resume_command}"])
 
     def close(self) -> None:
-        """Give the screen back and close the log."""
+        """End the live display and close the log."""
         self._stop_live()
         if self._log is not None:
             self._log.close()
@@ -213,12 +212,12 @@ class Console:
         self._write_log(text)
         self._print(_line(text))
 
-    def _say_some(self, kind: str, most: int, text: str) -> None:
-        """Say a line of a kind that may come often; from the limit on the log alone has it."""
-        self._said[kind] += 1
-        if not self.plain or self._said[kind] < most:
+    def _say_limited(self, kind: str, most: int, text: str) -> None:
+        """Show a line of a kind that may come often; beyond `most` lines only the log has it."""
+        self._line_counts[kind] += 1
+        if not self.plain or self._line_counts[kind] < most:
             self._say(text)
-        elif self._said[kind] == most:
+        elif self._line_counts[kind] == most:
             self._say(f"{text}; further {kind} are in the log only")
         else:
             self._write_log(text)

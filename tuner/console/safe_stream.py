@@ -1,15 +1,19 @@
-"""A screen may go away (a closed pipe) or know no "±"; neither stops a study."""
+"""A text stream that outlives a closed pipe and replaces characters that its encoding lacks."""
 
 import os
 import sys
 from collections.abc import Callable
 from typing import Any, TextIO
 
-_PLAIN = str.maketrans({"±": "+/-", "ε": "eps", "−": "-", "…": "...", "·": "-", "×": "x"})
+_ASCII = str.maketrans({"±": "+/-", "ε": "eps", "−": "-", "…": "...", "·": "-", "×": "x"})
 
 
 class SafeStream:
-    """A text stream that survives a closed pipe and an encoding without our signs."""
+    """Wraps a text stream; writing never fails for a reader that has gone or a character that cannot be encoded.
+
+    Attributes:
+        closed_by_reader: the pipe is closed; whatever is written from then on is dropped.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -33,7 +37,7 @@ class SafeStream:
             try:
                 text.encode(self.encoding)
             except (UnicodeEncodeError, LookupError):
-                text = text.translate(_PLAIN).encode("ascii", "replace").decode("ascii")
+                text = text.translate(_ASCII).encode("ascii", "replace").decode("ascii")
             self._try(lambda: self.stream.write(text))
         return len(text)
 
@@ -48,9 +52,9 @@ class SafeStream:
             if isinstance(error, ValueError) and not getattr(self.stream, "closed", False):
                 raise
             self.closed_by_reader = True
-            self._point_elsewhere()
+            self._redirect_to_devnull()
 
-    def _point_elsewhere(self) -> None:
+    def _redirect_to_devnull(self) -> None:
         """Point a standard stream at /dev/null: else Python fails once more when it flushes at exit."""
         if self.stream not in (sys.stdout, sys.stderr):
             return

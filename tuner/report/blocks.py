@@ -1,7 +1,7 @@
-"""The blocks a report is made of, and how they become Markdown and one self-contained HTML page.
+"""Blocks of a report (headings, texts, tables, figures), rendered as Markdown and as one self-contained HTML page.
 
 The page loads nothing: style and pictures are inside, there is no script. Every text is escaped here and
-nowhere else, so that a reason or a parameter can hold whatever it likes.
+nowhere else, so reasons and parameters may hold any text.
 """
 
 import base64
@@ -38,7 +38,7 @@ class Table:
     """Rows of text.
 
     Attributes:
-        strong: indices of rows to be set off.
+        strong: indices of the rows in bold.
         text_columns: how many columns from the left hold words; the others are numbers, set to the right.
         folded: if given, the HTML table is hidden under this title until it is opened.
     """
@@ -52,10 +52,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG; Markdown shows its caption only.
+    """A PNG with a caption; Markdown has the caption only.
 
     Attributes:
-        name: of the file that it is also written to, beside the report; "" = none.
+        name: of a file that it is also written to, beside the report; "" for none.
     """
 
     png: bytes
@@ -112,7 +112,7 @@ ul { padding-left: 1.2rem; }
 
 
 def to_html(title: str, blocks: Sequence[Block]) -> str:
-    """Return the page."""
+    """Return the HTML page of a report."""
     body = "\n".join(_html(block) for block in blocks)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -180,38 +180,38 @@ def _html_table(table: Table) -> str:
 
 def to_markdown(title: str, blocks: Sequence[Block]) -> str:
     """Return the report as Markdown; pictures are named, not shown."""
-    return "\n\n".join([f"# {_md(title)}", *(_markdown(block) for block in blocks)]) + "\n"
+    return "\n\n".join([f"# {_escaped(title)}", *(_markdown(block) for block in blocks)]) + "\n"
 
 
 def _markdown(block: Block) -> str:
     if isinstance(block, Heading):
-        return f"## {_md(block.text)}"
+        return f"## {_escaped(block.text)}"
     if isinstance(block, Text):
-        return f"> {_md(block.text)}" if block.kind else _md(block.text)
+        return f"> {_escaped(block.text)}" if block.kind else _escaped(block.text)
     if isinstance(block, Code):
         return "\n".join(f"    {line}" for line in block.text.splitlines())
     if isinstance(block, Picture):
-        return f"(picture in report.html: {_md(block.caption)})"
+        return f"(picture in report.html: {_escaped(block.caption)})"
     if isinstance(block, Links):
         return "\n".join(
-            f"- [{_md(words)}](<{url}>)" if is_web(url) else f"- {_md(words)}: {_md(url)}"
+            f"- [{_escaped(words)}](<{url}>)" if is_web(url) else f"- {_escaped(words)}: {_escaped(url)}"
             for words, url in block.links
         )
-    lines = [_md_row(block.header)]
+    lines = [_markdown_row(block.header)]
     lines.append(
         "|" + "".join(" --- |" if i < block.text_columns else " ---: |" for i in range(len(block.header)))
     )
     for number, row in enumerate(block.rows):
         lines.append(
-            _md_row([f"**{cell}**" if cell else "" for cell in row] if number in block.strong else row)
+            _markdown_row([f"**{cell}**" if cell else "" for cell in row] if number in block.strong else row)
         )
     return "\n".join(lines)
 
 
-def _md_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(_md(cell).replace("|", "\\|") for cell in cells) + " |"
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(_escaped(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
-def _md(text: str) -> str:
+def _escaped(text: str) -> str:
     """Return a text on one line in which no HTML and no table can begin."""
     return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")

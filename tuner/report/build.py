@@ -1,4 +1,4 @@
-"""The report of a study, the answer first: Markdown, one self-contained HTML page and two CSV files."""
+"""Builds the report of a study: its sections in order, written as HTML, Markdown and CSV files."""
 
 import re
 from collections import Counter
@@ -32,9 +32,9 @@ _KINDS = {
 
 
 def write_report(result: StudyResult, folder: Path) -> list[Path]:
-    """Write report.html, report.md, trials.csv, arms.csv and the figures that have a name, each whole or not at all.
+    """Write report.html, report.md, trials.csv, arms.csv and the named figures, each atomically.
 
-    What the result lacks (an evaluation, a confirm stage, a complete trial) is left out; the answer says
+    Sections that the result has no data for (no confirm stage, no complete trial) are left out; the answer says
     so. Return the paths.
     """
     title = f"{result.plan.study}: {result.plan.question}"
@@ -54,7 +54,7 @@ def write_report(result: StudyResult, folder: Path) -> list[Path]:
 
 
 def report_blocks(result: StudyResult) -> list[Block]:
-    """Return the whole report, section by section."""
+    """Return all sections of the report as blocks."""
     sections = (
         answer,
         evaluation.remarks,
@@ -64,7 +64,7 @@ def report_blocks(result: StudyResult) -> list[Block]:
         effects,
         partial(pictures, "Parameter importances", [plots_search.importances], _IMPORTANCES),
         pareto,
-        evaluation.beside,
+        evaluation.secondary_metrics,
         evaluation.other_scores,
         evaluation.scores,
         attack,
@@ -205,7 +205,7 @@ def best_of(result: StudyResult, lane: str) -> TrialRecord | None:
 
 
 def trials(result: StudyResult) -> list[Block]:
-    """Return the ten best trials, and all of them folded away."""
+    """Return the ten best trials, and a folded table of all."""
     records = result.lane("search")
     if not records:
         return []
@@ -288,13 +288,13 @@ def pareto(result: StudyResult) -> list[Block]:
 
 
 def attack(result: StudyResult) -> list[Block]:
-    label = str(result.strip.get("label", "")) if result.strip else ""
+    label = str(result.attack_examples.get("label", "")) if result.attack_examples else ""
     caption = f"Outliers before and after the attack{f' ({label})' if label else ''}."
-    return pictures("What the attack does to outliers", [plots_winner.strip], caption, result)
+    return pictures("What the attack does to outliers", [plots_winner.attack_examples], caption, result)
 
 
 def failures(result: StudyResult) -> list[Block]:
-    """Return how often each reason occurred; epochs in reasons do not tell reasons apart."""
+    """Return how often each reason of failure occurred, whatever the epoch that it names."""
     failed = [r for r in result.records if r.state is State.FAIL]
     if not failed:
         return []
@@ -313,7 +313,7 @@ def failures(result: StudyResult) -> list[Block]:
 
 
 def environment(result: StudyResult) -> list[Block]:
-    """Return what is needed to run it again, and where the runs are kept."""
+    """Return the command, versions and settings that reproduce the run, and its links into MLflow."""
     plan = result.plan
     rows = [
         ("run", plan.run_name),

@@ -1,4 +1,4 @@
-"""The report's section on what the run has cost, against its budgets."""
+"""The report's section on cost: epochs, training and device time by lane, budgets, wall time by stage."""
 
 from tuner.analysis.metric_text import duration
 from tuner.analysis.results import StudyResult
@@ -35,7 +35,7 @@ def _times(used: Usage) -> tuple[str, str, str]:
 
 
 def _budgets(result: StudyResult) -> list[str]:
-    """Return each budget of the search beside what it has used."""
+    """Return a line for each budget of the search, with what was used of it."""
     plan, used = result.plan, Usage.of([r for r in result.records if r.lane != "confirm"])
     lines = []
     if plan.epoch_budget is not None:

@@ -1,4 +1,4 @@
-"""The report's sections on what the evaluation measured beside the headline, and how far it can be trusted."""
+"""The report's sections on remarks of the evaluation, secondary metrics, other scores and detectors, score plots."""
 
 from collections.abc import Iterable, Mapping
 
@@ -27,7 +27,7 @@ FIGURES = {
 
 
 def remarks(result: StudyResult) -> list[Block]:
-    """Return what must be known before a number is believed: attacks that do not hold, detectors left out."""
+    """Return the evaluation's remarks (attacks that do not hold, detectors left out) and the trials they concern."""
     trials: dict[str, list[str]] = {}
     for key, lines in result.remarks.items():
         for line in lines:
@@ -38,8 +38,8 @@ def remarks(result: StudyResult) -> list[Block]:
     return [Heading("Can the measurement be trusted?"), *shown]
 
 
-def beside(result: StudyResult) -> list[Block]:
-    """Return calibration, AutoAttack, the other sides of the attack and the like, by arm."""
+def secondary_metrics(result: StudyResult) -> list[Block]:
+    """Return the metrics beside the headline that specs call a summary (calibration, AutoAttack, ...), by arm."""
     arms = result.arms or _winner_alone(result)
     headlined = set(headline(result.plan))
     names = dict.fromkeys(name for arm in arms for name in arm.values)

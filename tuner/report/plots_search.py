@@ -1,4 +1,4 @@
-"""The report's figures of the search; each function returns None where its data are missing.
+"""Figures of the search (curves, rungs, effects, importances, trade-off); None where data are missing.
 
 Figures are made by the object interface alone: pyplot keeps every figure of the process alive. Colours are
 Okabe and Ito's, told apart by colour-blind readers; states differ in shape or line style as well.

@@ -1,4 +1,4 @@
-"""The report's figures of the winner: arms, outlier scores, attack; None where data are missing."""
+"""Figures of the winner: arms with intervals, outlier scores, ROC, attacked images; None where data are missing."""
 
 import math
 from typing import Any
@@ -132,11 +132,17 @@ def auroc(inliers: np.ndarray, outliers: np.ndarray) -> float:
     return float(below.mean() / 2 / len(ranked))
 
 
-def strip(result: StudyResult) -> Figure | None:
+def attack_examples(result: StudyResult) -> Figure | None:
     """Return outliers before and after the attack, and their difference stretched to full contrast."""
-    if not result.strip or "before" not in result.strip or "after" not in result.strip:
+    if (
+        not result.attack_examples
+        or "before" not in result.attack_examples
+        or "after" not in result.attack_examples
+    ):
         return None
-    before, after = (np.asarray(result.strip[key], dtype=float)[:PANELS] for key in ("before", "after"))
+    before, after = (
+        np.asarray(result.attack_examples[key], dtype=float)[:PANELS] for key in ("before", "after")
+    )
     if not before.size or before.shape != after.shape:
         return None
     change = after - before

@@ -109,7 +109,7 @@ def test_lines_of_note():
 def test_resume_counts_what_had_ended():
     out = io.StringIO()
     console = Console(plan(), 4, stream=out, clock=Clock())
-    console.recall([record(0, (0.9,)), record(1, (0.8,), State.PRUNED), record(2, (), State.RUNNING)])
+    console.load_earlier([record(0, (0.9,)), record(1, (0.8,), State.PRUNED), record(2, (), State.RUNNING)])
     console.ended(record(2, (0.85,)))
     assert "resumed: 2 trials had ended before" in out.getvalue()
     assert "3 of 4 trials ended: 2 complete, 1 stopped early; best" in out.getvalue()

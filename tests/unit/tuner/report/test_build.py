@@ -179,9 +179,10 @@ def test_markdown_of_a_tiny_study_golden():
         result(records=(record(0, (math.nan,), State.FAIL, reason="nan"),)),
         result(records=(record(),), best=record(), feasible=frozenset({"0000"}), pareto=("0000",)),
         result(records=(record(),), best=record(), arms=(arm("best", (0.9,)), arm("oe", (math.nan,)))),
-        result(scores={"id": [0.0] * 5, "x": [0.0] * 5}, strip={"before": np.zeros((0, 8, 8, 1))}),
+        result(scores={"id": [0.0] * 5, "x": [0.0] * 5}, attack_examples={"before": np.zeros((0, 8, 8, 1))}),
         result(
-            scores={"x": [1.0]}, strip={"before": np.zeros((1, 8, 8, 3)), "after": np.zeros((1, 8, 8, 3))}
+            scores={"x": [1.0]},
+            attack_examples={"before": np.zeros((1, 8, 8, 3)), "after": np.zeros((1, 8, 8, 3))},
         ),
         result(
             plan=plan(objectives=(Objective(OBJECTIVE), Objective(CLEAN))),

@@ -11,7 +11,7 @@ from tuner.analysis.metric_text import larger_is_better, metric_label, shown_in_
 from tuner.analysis.results import ArmResult, StudyResult
 from tuner.report.blocks import Heading, Picture, Table, Text
 from tuner.report.build import write_report
-from tuner.report.evaluation import beside, other_scores, remarks, scores
+from tuner.report.evaluation import other_scores, remarks, scores, secondary_metrics
 from tuner.report.plots_winner import roc, roc_curve
 
 
@@ -48,7 +48,7 @@ def test_beside_the_headline_comes_what_is_not_in_it() -> None:
             "knn/auroc/near": 0.4,
         },
     )
-    heading, _, table = beside(made)
+    heading, _, table = secondary_metrics(made)
     assert heading == Heading("Beside the headline")
     assert isinstance(table, Table)
     assert list(table.header) == ["test metric", "winner", "oe"]
@@ -70,11 +70,11 @@ def test_without_arms_the_winner_s_one_run_is_shown() -> None:
         }
     }
     made = result(records=(best,), best=best, tests=tests)
-    assert [list(row) for row in beside(made)[2].rows] == [["expected calibration error", "8.0 %"]]
+    assert [list(row) for row in secondary_metrics(made)[2].rows] == [["expected calibration error", "8.0 %"]]
     table = other_scores(made)[2]
     assert list(table.header) == ["score", "AUROC, near OOD", "FPR95 (OOD accepted at 95 % ID), far OOD"]
     assert [list(row) for row in table.rows] == [["vim", "91.0 %", "20.0 %"]]
-    assert beside(result()) == other_scores(result()) == scores(result()) == []
+    assert secondary_metrics(result()) == other_scores(result()) == scores(result()) == []
 
 
 def test_detectors_are_those_of_the_confirmed_winner() -> None:
