@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from trainables.base.errors import InputError
+from trainables.evaluation.metrics.metric_specs import find_metric
 from trainables.options import fields_of
 from trainables.options.methods import METHODS
 from trainables.ray.trainable import trainable_class
@@ -87,6 +88,9 @@ def test_contract(method: str, cache: str, tmp_path: Path) -> None:
         assert 0 <= result["val/accuracy/clean"] <= 1
         assert result["passes"] > 0
         assert "train/loss" in result
+        for name in (numbers(result).keys() | {"seconds", "seconds_validation"}) - {"epoch"}:
+            spec = find_metric(name).spec
+            assert spec.low <= result[name] <= spec.high, name
     truth = [numbers(r) for r in results]
 
     first = make(method, cache)
