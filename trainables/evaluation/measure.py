@@ -23,7 +23,7 @@ from trainables.data.types.splits import Split
 from trainables.evaluation.attacks.autoattack import auto_attack
 from trainables.evaluation.attacks.robust import batch_size, robust_accuracy
 from trainables.evaluation.attacks.robust_ood import ScoreAttacks, robust_aurocs, robust_rates
-from trainables.evaluation.detectors.detectors import score_all
+from trainables.evaluation.detectors.score_all import score_all
 from trainables.evaluation.metrics import ood_metrics as ood
 from trainables.evaluation.metrics.by_set import (
     Groups,
@@ -39,7 +39,7 @@ from trainables.evaluation.metrics.calibration import calibration
 from trainables.evaluation.metrics.corruption_error import mce_metrics
 from trainables.evaluation.metrics.metric_specs import check_registered
 from trainables.evaluation.metrics.protocol import EvaluationProtocol, epsilon_name
-from trainables.evaluation.metrics.scores import SCORES
+from trainables.evaluation.metrics.score_specs import SCORES
 from trainables.functional.attacks import attack_mode
 from trainables.networks import Classifier
 
@@ -306,7 +306,8 @@ def _concatenate(sets: Mapping[str, LabelledImages]) -> np.ndarray:
 
 
 def _scores(logits: Mapping[str, Tensor], score: str) -> ScoresBySet:
-    return {name: SCORES[score](values).numpy() for name, values in logits.items()}
+    function = SCORES[score].load()
+    return {name: function(values).numpy() for name, values in logits.items()}
 
 
 def _corrupted(accuracies: Metrics) -> Metrics:

@@ -15,7 +15,7 @@ from trainables.data.loading.stream_loader import in_order
 from trainables.data.types.benchmark import LabelledImages
 from trainables.evaluation.attacks.pgd import broken_by_pgd
 from trainables.evaluation.metrics.protocol import EvaluationProtocol
-from trainables.evaluation.metrics.scores import SCORES
+from trainables.evaluation.metrics.score_specs import SCORES
 from trainables.functional.attacks import attack_mode
 
 STEP_SCALE = 2.5  # step length = STEP_SCALE * epsilon / steps, so that the ball can be crossed twice
@@ -160,12 +160,10 @@ def attacked_scores(
     Raises:
         InputError: an unknown score or direction.
     """
-    if score_name not in SCORES:
-        raise InputError(unknown("outlier score", score_name, SCORES))
+    score = SCORES[score_name].load()
     if direction not in ("minimise", "maximise"):
         raise InputError(unknown("direction", direction, ("minimise", "maximise")))
     sign = -1.0 if direction == "minimise" else 1.0
-    score = SCORES[score_name]
 
     def judge(x: Tensor) -> tuple[Tensor, Tensor]:
         value = sign * score(network(x).double())

@@ -7,8 +7,8 @@ and no OOD image is read: the thresholds come from synthetic noise.
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, field
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from torchvision.ops.misc import SqueezeExcitation
 
 from trainables.base.errors import InputError
 from trainables.data.loading.device_loader import to_unit
+from trainables.data.types.benchmark import LabelledImages
+from trainables.evaluation.detectors.base import Detector
 from trainables.functional.attacks import attack_mode
 from trainables.networks import Body, Classifier
 from trainables.networks.preact_resnet import PreActResNet18
@@ -342,3 +344,20 @@ def _summed(channels: Tensor, weight: Tensor) -> Tensor:
     """Return, for each class, the sum over its channels (classes, k) of the rows of weight (out, in)."""
     mask = torch.zeros(len(channels), len(weight), dtype=weight.dtype, device=weight.device)
     return mask.scatter_(1, channels, 1.0) @ weight
+
+
+@dataclass
+class CoresDetector(Detector):
+    """CORES as a detector; its thresholds come from noise of a fixed seed, no image is looked at."""
+
+    options: CoresOptions = field(default_factory=CoresOptions)
+    seed: int = 0
+
+    def fit(self, network: Classifier, train: LabelledImages, device: torch.device | str) -> Self:
+        _, channels, height, width = train.images.shape
+        generator = torch.Generator(device).manual_seed(self.seed)
+        self._cores = Cores(network, (channels, height, width), generator, self.options)
+        return self
+
+    def score(self, images: Tensor) -> Tensor:
+        return self._cores.score(images).cpu()

@@ -12,14 +12,14 @@ from typing import Any
 
 from trainables.base.errors import InputError, unknown
 from trainables.data.types.datasets import DATASETS
+from trainables.evaluation.metrics.detector_specs import DETECTORS
 from trainables.evaluation.metrics.protocol import (
-    DETECTOR_NAMES,
     GROUPS,
-    SCORE_NAMES,
     SIDES,
     EvaluationProtocol,
     from_fields,
 )
+from trainables.evaluation.metrics.score_specs import SCORES
 
 Fields = dict[str, Any]
 
@@ -59,12 +59,12 @@ def fields_of(name: str, dataset: str) -> Fields:
         "standard": standard,
         "full": standard
         | {
-            "scores": SCORE_NAMES,
+            "scores": SCORES.names,
             "ood_epsilons": tuple(factor * ood[0] for factor in (0.25, 0.5, 1.0)),
             "robust_scores": ("msp", "energy"),
             "steps": 100,
             "restarts": 2,
-            "detectors": DETECTOR_NAMES,
+            "detectors": DETECTORS.names,
             "check_steps": 200,
             "check_restarts": 5,
             "check_images": 50,
@@ -80,7 +80,7 @@ def fields_of(name: str, dataset: str) -> Fields:
 def closer_look(base: Mapping[str, Any]) -> Fields:
     """Return what a confirmed winner is measured by beside `base`: detectors, and whether its attack holds."""
     groups = base.get("groups", GROUPS)
-    found: Fields = {"detectors": DETECTOR_NAMES} if "ood" in groups else {}
+    found: Fields = {"detectors": DETECTORS.names} if "ood" in groups else {}
     if "robust_ood" in groups:
         found |= {"check_steps": 100, "check_restarts": 2, "check_images": 16}
     return found

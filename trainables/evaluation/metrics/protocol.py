@@ -5,11 +5,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from trainables.base.errors import InputError, unknown
+from trainables.evaluation.metrics.detector_specs import DETECTORS
+from trainables.evaluation.metrics.score_specs import SCORES
 
 GROUPS = ("clean", "calibration", "ood", "robust", "robust_ood", "corrupted")
 SIDES = ("ood", "id", "both")
-SCORE_NAMES = ("msp", "energy", "max_logit", "entropy")  #: of `scores.SCORES`
-DETECTOR_NAMES = ("odin", "mahalanobis", "knn", "vim", "react", "ash", "cores")  #: of `detectors.DETECTORS`
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ class EvaluationProtocol:
     def check(self) -> None:
         """Raise InputError for a name that does not exist or a number that makes no sense."""
         for kind, names, known in (
-            ("outlier score", (self.score, *self.scores, *self.robust_scores), SCORE_NAMES),
+            ("outlier score", (self.score, *self.scores, *self.robust_scores), SCORES.names),
             ("metric group", self.groups, GROUPS),
             ("side of an attack", self.ood_sides, SIDES),
-            ("detector", self.detectors, DETECTOR_NAMES),
+            ("detector", self.detectors, DETECTORS.names),
         ):
             for name in names:
                 if name not in known:

@@ -1,7 +1,5 @@
 """Outlier scores on logits: higher = more OOD. Differentiable, row by row, in the dtype of the logits."""
 
-from collections.abc import Callable, Mapping
-
 import torch
 from torch import Tensor
 
@@ -45,12 +43,3 @@ def entropy(logits: Tensor) -> Tensor:
     """Return the entropy of the softmax in nats, (n,) in [0, log classes]."""
     log_p = logits.log_softmax(1)
     return -(log_p.exp() * log_p).sum(1)
-
-
-#: {name: function of logits (n, classes) -> (n,)}.
-SCORES: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "msp": msp,
-    "energy": energy,
-    "max_logit": max_logit,
-    "entropy": entropy,
-}

@@ -19,12 +19,13 @@ from trainables.evaluation import measure as protocol_module
 from trainables.evaluation.attacks import autoattack
 from trainables.evaluation.attacks.autoattack import Budget, auto_attack
 from trainables.evaluation.attacks.robust import attacked_scores
-from trainables.evaluation.detectors.detectors import score_all
+from trainables.evaluation.detectors.score_all import score_all
 from trainables.evaluation.measure import Evaluation, evaluate, validate
 from trainables.evaluation.metrics import ood_metrics as ood
 from trainables.evaluation.metrics.calibration import calibration
 from trainables.evaluation.metrics.metric_specs import METRICS, find_metric
-from trainables.evaluation.metrics.protocol import GROUPS, SCORE_NAMES, SIDES, EvaluationProtocol
+from trainables.evaluation.metrics.protocol import GROUPS, SIDES, EvaluationProtocol
+from trainables.evaluation.metrics.score_specs import SCORES
 from trainables.networks import build as build_network
 
 FAR = ("uniform", "gaussian", "blobs", "china", "china_stretched")
@@ -273,7 +274,7 @@ def test_every_measured_metric_is_in_the_range_of_its_spec_and_every_spec_is_mea
         FAST,
         ood_epsilons=(0.05,),
         ood_sides=SIDES,
-        scores=SCORE_NAMES,
+        scores=SCORES.names,
         robust_scores=("msp", "energy"),
         detectors=("knn", "cores"),
         check_steps=3,

@@ -11,7 +11,7 @@ from trainables.base.errors import InputError
 from trainables.data.types.benchmark import LabelledImages
 from trainables.evaluation.attacks.robust import attacked_scores, robust_accuracy, robust_verdicts
 from trainables.evaluation.metrics.protocol import EvaluationProtocol
-from trainables.evaluation.metrics.scores import SCORES
+from trainables.evaluation.metrics.score_specs import SCORES
 
 PROTOCOL = EvaluationProtocol("test", steps=10)
 
@@ -114,12 +114,12 @@ def test_more_attacks_break_more() -> None:
     assert (both <= one).all()  # the first attack is the same, the second one is on the survivors
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", SCORES.names)
 @pytest.mark.parametrize("direction", ["minimise", "maximise"])
 def test_attacked_scores_are_never_better_than_clean_or_fewer_restarts(name: str, direction: str) -> None:
     network, x = small_network(), images()
     with torch.no_grad():
-        clean = SCORES[name](network.eval()(torch.from_numpy(x)).double()).numpy()
+        clean = SCORES[name].load()(network.eval()(torch.from_numpy(x)).double()).numpy()
     sign = -1 if direction == "minimise" else 1
 
     def attack(epsilon: float, restarts: int = 1) -> np.ndarray:

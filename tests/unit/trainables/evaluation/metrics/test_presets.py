@@ -9,8 +9,8 @@ import search_spaces
 from trainables.base.errors import InputError
 from trainables.data.types.datasets import DATASETS
 from trainables.evaluation.metrics import presets
+from trainables.evaluation.metrics.detector_specs import DETECTORS
 from trainables.evaluation.metrics.protocol import (
-    DETECTOR_NAMES,
     GROUPS,
     SIDES,
     EvaluationProtocol,
@@ -39,7 +39,7 @@ def test_what_they_measure() -> None:
     assert not any("robust" in group or group == "corrupted" for group in quick.groups)
     assert (standard.groups, standard.ood_sides) == (GROUPS, SIDES)
     assert standard.robust_epsilons == standard.ood_epsilons == (8 / 255,)
-    assert full.detectors == DETECTOR_NAMES
+    assert full.detectors == DETECTORS.names
     assert [round(255 * e, 6) for e in full.ood_epsilons] == [2, 4, 8]
     assert full.check_steps > full.steps
     assert auto.auto_attack_epsilons == standard.robust_epsilons
@@ -114,7 +114,7 @@ def test_every_study_evaluates_by_the_protocol(study: str, dataset: str | None, 
     assert {"clean", "calibration", "ood"} <= set(every.groups)
     assert every == arm
     assert (every.detectors, every.check_steps, every.auto_attack_epsilons) == ((), 0, ())
-    assert winner.detectors == DETECTOR_NAMES
+    assert winner.detectors == DETECTORS.names
     assert winner.auto_attack_epsilons == ()
     same = {"detectors": (), "check_steps": 0, "check_restarts": 2, "check_images": 16}
     assert replace(winner, **same) == every
@@ -130,7 +130,7 @@ def test_a_study_takes_a_protocol_for_its_confirm_stage() -> None:
     assert made.test_protocol("search").auto_attack_epsilons == ()
     for arm in ("trades", "best"):
         assert made.test_protocol("confirm", arm).auto_attack_epsilons == (0.15, 0.2)
-    assert made.test_protocol("confirm", "best").detectors == DETECTOR_NAMES
+    assert made.test_protocol("confirm", "best").detectors == DETECTORS.names
     assert made.content_hash != plan("adversarial_baselines").content_hash
     with pytest.raises(UsageError, match="unknown protocol 'autoatack'; did you mean autoattack"):
         plan(protocol="autoatack")
@@ -140,7 +140,7 @@ def test_plan_json_holds_what_is_measured() -> None:
     made = plan(protocol="full")
     text = json.dumps(to_dict(made))
     assert from_dict(json.loads(text)) == made
-    assert json.loads(text)["confirm"]["detectors"] == list(DETECTOR_NAMES)
+    assert json.loads(text)["confirm"]["detectors"] == list(DETECTORS.names)
     assert json.loads(text)["protocol"]["ood_sides"] == list(SIDES)
 
 

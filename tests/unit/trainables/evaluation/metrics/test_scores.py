@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from trainables.evaluation.metrics.scores import SCORES, energy, entropy, max_logit, msp
+from trainables.evaluation.metrics.score_specs import SCORES
+from trainables.evaluation.metrics.scores import energy, entropy, max_logit, msp
 
 
 def logits(scale: float = 3.0, n: int = 500) -> torch.Tensor:
@@ -36,30 +37,30 @@ def test_confident_images_do_not_tie(name: str) -> None:
     z = torch.zeros(50, 10)
     z[:, 3] = torch.linspace(30, 80, 50)
     assert (z.softmax(1).amax(1) == 1).all()
-    assert (SCORES[name](z).diff() < 0).all()
+    assert (SCORES[name].load()(z).diff() < 0).all()
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", SCORES.names)
 def test_orientation_dtype_and_shape(name: str) -> None:
     confident, flat = torch.tensor([[9.0, 0.0, 0.0]]), torch.tensor([[0.1, 0.0, 0.0]])
-    assert SCORES[name](flat) > SCORES[name](confident)
+    assert SCORES[name].load()(flat) > SCORES[name].load()(confident)
     for dtype in (torch.float32, torch.float64):
-        out = SCORES[name](logits().to(dtype))
+        out = SCORES[name].load()(logits().to(dtype))
         assert (out.shape, out.dtype) == ((500,), dtype)
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", SCORES.names)
 def test_gradient_is_that_of_finite_differences(name: str) -> None:
     z = logits(n=4).requires_grad_(True)
-    assert torch.autograd.gradcheck(SCORES[name], z)
+    assert torch.autograd.gradcheck(SCORES[name].load(), z)
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", SCORES.names)
 def test_rows_and_classes_are_independent_of_their_place(name: str) -> None:
     z = logits()
     order = torch.randperm(7, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(SCORES[name](z[:, order]), SCORES[name](z))
-    torch.testing.assert_close(SCORES[name](z[17:18]), SCORES[name](z)[17:18])
+    torch.testing.assert_close(SCORES[name].load()(z[:, order]), SCORES[name].load()(z))
+    torch.testing.assert_close(SCORES[name].load()(z[17:18]), SCORES[name].load()(z)[17:18])
 
 
 def test_msp_and_entropy_ignore_an_offset_and_energy_follows_it() -> None:
@@ -70,10 +71,10 @@ def test_msp_and_entropy_ignore_an_offset_and_energy_follows_it() -> None:
     torch.testing.assert_close(max_logit(z + 5), max_logit(z) - 5)
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", SCORES.names)
 def test_extreme_and_tied_logits_stay_finite(name: str) -> None:
     z = torch.tensor([[1e4, -1e4, 0.0], [0.0, 0.0, 0.0], [5.0, 5.0, -5.0]]).requires_grad_(True)
-    score = SCORES[name](z)
+    score = SCORES[name].load()(z)
     score.sum().backward()
     assert score.isfinite().all()
     assert z.grad is not None
