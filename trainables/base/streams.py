@@ -29,7 +29,10 @@ class Streams:
         self._parked: dict[str, Any] | None = None
 
     def get(self, name: str) -> torch.Generator:
-        """Return the generator of this name on the trial's device, made at the first call."""
+        """Return the generator of this name on the trial's device, made at the first call.
+
+        Later calls return the same object, also after `load_state_dict`, so that loaders may keep it.
+        """
         if name not in self._generators:
             generator = torch.Generator(self.device)
             generator.manual_seed(derive_seed(self.seed, name))
@@ -89,10 +92,7 @@ class Streams:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned; streams not yet used then start from their seeds.
-
-        Generators are set in place: a loader may hold one already.
-        """
+        """Restore what `state_dict` returned, in place; streams not yet used then start from their seeds."""
         self.seed = int(state["seed"])
         self.go_to(state["named"])
         self._set_globals(state)

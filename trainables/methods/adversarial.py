@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.data.loading.device_loader import to_device, to_unit
@@ -15,7 +15,8 @@ from trainables.methods.standard import TRAINING_PASSES, initial_network
 from trainables.networks import Classifier
 from trainables.options.adversarial import MARTOptions, PGDATOptions, TRADESOptions
 from trainables.options.attacks import PASSES_PER_STEP
-from trainables.training.method import Context, Method, StateDict, Trainer
+from trainables.training.classifier_method import ClassifierMethod
+from trainables.training.method import Context, Method, Trainer
 
 #: The diagnostic's own search: every method's boundary is looked for in the same way.
 SPEED_TEMPERATURE = 5.0
@@ -90,7 +91,7 @@ def mart_loss(
     return bce + beta * kl, bce, kl
 
 
-class PGDAT(Method):
+class PGDAT(ClassifierMethod):
     """Cross-entropy on images that PGD attacks anew in every step.
 
     Source:
@@ -101,7 +102,6 @@ class PGDAT(Method):
     score = "energy"
 
     options: PGDATOptions
-    network: Classifier
 
     def __init__(self, options: PGDATOptions, context: Context) -> None:
         super().__init__(options, context)
@@ -113,8 +113,6 @@ class PGDAT(Method):
 
     def train_epoch(self, epoch: int) -> dict[str, float]:
         """Train one epoch and return its loss terms and, if asked for, the speed of the boundary."""
-        # streams that were restored after this object was built hand out another generator
-        self.loader.generator = self.streams.get("shuffle")
         generator = self.streams.get("attack")
         self.network.train()
         for images, labels in self.loader:
@@ -164,16 +162,6 @@ class PGDAT(Method):
         self.network.eval()
         loss, _ = self.loss(images, attacked, labels)
         return speed_report(self, images, labels, loss, SPEED_TEMPERATURE)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"trainer": self.trainer.state_dict(), "passes": self.passes}
-
-    def load_state_dict(self, state: StateDict) -> None:
-        self.trainer.load_state_dict(state["trainer"])
-        self.passes = state["passes"]
-
-    def classifier(self) -> nn.Module:
-        return self.network if self.trainer.average is None else self.trainer.average
 
 
 class TRADES(PGDAT):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
@@ -14,16 +14,16 @@ from trainables.data.loading.stylised import StylisedLoader
 from trainables.functional.attacks import attack_mode
 from trainables.functional.noise import composition, noise_length, rescale
 from trainables.methods.standard import TRAINING_PASSES, initial_network
-from trainables.networks import Classifier
 from trainables.networks.noise_generator import NoiseGenerator, generator_step, make_adam, train_generator
 from trainables.options.ant import ANTOptions
-from trainables.training.method import Context, Method, StateDict, Trainer
+from trainables.training.classifier_method import ClassifierMethod
+from trainables.training.method import Context, StateDict, Trainer
 
 #: Forward and backward to the inputs: a step of the generator. Its own layers cost next to nothing.
 GENERATOR_PASSES = 2.0
 
 
-class ANT(Method):
+class ANT(ClassifierMethod):
     """Train a classifier on clean images and on images with noise from a generator that ascends its loss.
 
     min over theta, max over phi of E[CE(f_theta(R(x, g_phi(z))), y)], where R adds noise at an exact L2 length.
@@ -43,7 +43,6 @@ class ANT(Method):
     score = "energy"
 
     options: ANTOptions
-    network: Classifier
 
     def __init__(self, options: ANTOptions, context: Context) -> None:
         """Build classifier, generator and loaders.
@@ -95,10 +94,6 @@ class ANT(Method):
 
     def train_epoch(self, epoch: int) -> dict[str, float]:
         """Train one epoch and return {"loss", "generator"}, the latter what the generator ascends."""
-        # streams that were restored after this object was built hand out other generators
-        self.loader.generator = self.streams.get("shuffle")
-        if self.stylised is not None:
-            self.stylised.generator = self.streams.get("stylised")
         if self.options.retrain_iters:
             self.renew_generator()
         picks = self.draw_history()
@@ -190,22 +185,17 @@ class ANT(Method):
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "trainer": self.trainer.state_dict(),
+            **super().state_dict(),
             "noise_generator": self.noise_generator.state_dict(),
             "noise_optimizer": self.optimizer.state_dict(),
             "history": list(self.history),
             "stylised": None if self.stylised is None else self.stylised.state_dict(),
-            "passes": self.passes,
         }
 
     def load_state_dict(self, state: StateDict) -> None:
-        self.trainer.load_state_dict(state["trainer"])
+        super().load_state_dict(state)
         self.noise_generator.load_state_dict(state["noise_generator"])
         self.optimizer.load_state_dict(state["noise_optimizer"])
         self.history = [{k: v.to(self.device) for k, v in earlier.items()} for earlier in state["history"]]
         if self.stylised is not None:
             self.stylised.load_state_dict(state["stylised"])
-        self.passes = state["passes"]
-
-    def classifier(self) -> nn.Module:
-        return self.network if self.trainer.average is None else self.trainer.average

@@ -28,9 +28,9 @@ from trainables.functional.boundary import (
 from trainables.functional.losses import full_precision
 from trainables.methods.adversarial import speed_batch, speed_report
 from trainables.methods.standard import TRAINING_PASSES, initial_network
-from trainables.networks import Classifier
 from trainables.options.dyart import DyARTOptions
-from trainables.training.method import Context, Method, StateDict, Trainer, make_optimizer
+from trainables.training.classifier_method import ClassifierMethod
+from trainables.training.method import Context, Trainer, make_optimizer
 
 #: One step of the search: forward and backward to the images, and in fab another forward.
 SEARCH_PASSES = {"sequential": 2.0, "fab": 3.0, "fab_onepass": 2.0}
@@ -40,7 +40,7 @@ RIGHT_FROM = 1e-9
 GROUPS = 32
 
 
-class DyART(Method):
+class DyART(ClassifierMethod):
     """Cross-entropy plus a decreasing cost of each right image's distance to the decision boundary.
 
     The boundary is searched in eval mode. An image's cross-entropy stays in the loss whether or not its
@@ -57,7 +57,6 @@ class DyART(Method):
     score = "energy"
 
     options: DyARTOptions
-    network: Classifier
 
     def __init__(self, options: DyARTOptions, context: Context) -> None:
         super().__init__(options, context)
@@ -105,8 +104,6 @@ class DyART(Method):
             "boundary" (shares of the images with a positive margin, with a boundary point), "margin" (mean
             distance to these points, pixel units); and the boundary's speed, if asked for.
         """
-        # streams that were restored after this object was built hand out another generator
-        self.loader.generator = self.streams.get("shuffle")
         generator = self.streams.get("boundary")
         burn_in = epoch < self.options.burn_in_epochs
         self.network.train()
@@ -205,16 +202,6 @@ class DyART(Method):
         self.network.eval()
         loss, _ = self.loss(images, labels, self.streams.fresh("speed_boundary"))
         return speed_report(self, images, labels, loss, self.options.temperature)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"trainer": self.trainer.state_dict(), "passes": self.passes}
-
-    def load_state_dict(self, state: StateDict) -> None:
-        self.trainer.load_state_dict(state["trainer"])
-        self.passes = state["passes"]
-
-    def classifier(self) -> nn.Module:
-        return self.network if self.trainer.average is None else self.trainer.average
 
 
 def prepare_norm(network: nn.Module, options: DyARTOptions) -> bool:

@@ -16,7 +16,8 @@ from trainables.methods.standard import TRAINING_PASSES, initial_network
 from trainables.networks import Classifier
 from trainables.networks.torchvision_nets import MobileNetV3
 from trainables.options.energy import EnergyOptions, MarginOptions
-from trainables.training.method import Context, Method, StateDict, Trainer
+from trainables.training.classifier_method import ClassifierMethod
+from trainables.training.method import Context, StateDict, Trainer
 
 #: Forward, backward to the inputs, and backward through both.
 PENALTY_PASSES = 6.0
@@ -25,7 +26,7 @@ MEDIAN_N = 4096
 POOL_BATCH = 512
 
 
-class Energy(Method):
+class Energy(ClassifierMethod):
     """Cross-entropy plus two squared hinges on the energy, from the pretrained classifier.
 
     L = CE + lam [mean relu(E_in - m_in)^2 + v mean relu(m_out - E_out)^2] + greg.weight P, with v =
@@ -43,7 +44,6 @@ class Energy(Method):
     score = "energy"
 
     options: EnergyOptions
-    network: Classifier
 
     def __init__(self, options: EnergyOptions, context: Context) -> None:
         super().__init__(options, context)
@@ -93,9 +93,6 @@ class Energy(Method):
 
     def train_epoch(self, epoch: int) -> dict[str, float]:
         """Train one epoch and return {"loss", "ce", "hinge_in", "hinge_out", "m_in", "m_out"}, and "gradient"."""
-        # streams that were restored after this object was built hand out other generators
-        self.loader.generator = self.streams.get("shuffle")
-        self.outliers.generator = self.streams.get("outliers")
         self._train_mode()
         (m_in, m_out), options = self.margins, self.options
         for images, labels in self.loader:
@@ -163,20 +160,15 @@ class Energy(Method):
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "trainer": self.trainer.state_dict(),
+            **super().state_dict(),
             "outliers": self.outliers.state_dict(),
             "margins": list(self.margins),
-            "passes": self.passes,
         }
 
     def load_state_dict(self, state: StateDict) -> None:
-        self.trainer.load_state_dict(state["trainer"])
+        super().load_state_dict(state)
         self.outliers.load_state_dict(state["outliers"])
         self.margins = (state["margins"][0], state["margins"][1])
-        self.passes = state["passes"]
-
-    def classifier(self) -> nn.Module:
-        return self.network if self.trainer.average is None else self.trainer.average
 
 
 def energy_loss(

@@ -1,24 +1,22 @@
 """Training with random noise on a share of every batch: the baselines of adversarial noise training."""
 
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.base.errors import InputError
 from trainables.functional.noise import composition, draw_sigmas, noise_length, random_noise
 from trainables.methods.standard import TRAINING_PASSES, initial_network
-from trainables.networks import Classifier
 from trainables.options.ant import NoiseAugmentOptions
-from trainables.training.method import Context, Method, StateDict, Trainer
+from trainables.training.classifier_method import ClassifierMethod
+from trainables.training.method import Context, Trainer
 
 #: Upstream's standard deviations: those of ImageNet-C's Gaussian and speckle noise. The first is thus a test
 #: corruption there and the second a hold-out one; report accuracy without the noises beside the mean.
 SIGMAS = {"gaussian_multi": (0.08, 0.12, 0.18, 0.26, 0.38), "speckle": (0.15, 0.2, 0.35, 0.45, 0.6)}
 
 
-class NoiseAugment(Method):
+class NoiseAugment(ClassifierMethod):
     """Cross-entropy on batches of which a share carries Gaussian, multi-sigma Gaussian or speckle noise.
 
     With `rms` or `l2` above 0 the noise has exactly that length on every image, as in adversarial noise
@@ -32,7 +30,6 @@ class NoiseAugment(Method):
     score = "energy"
 
     options: NoiseAugmentOptions
-    network: Classifier
 
     def __init__(self, options: NoiseAugmentOptions, context: Context) -> None:
         """Build the network and its loader.
@@ -56,8 +53,6 @@ class NoiseAugment(Method):
 
     def train_epoch(self, epoch: int) -> dict[str, float]:
         """Train one epoch and return {"loss"}."""
-        # streams that were restored after this object was built hand out another generator
-        self.loader.generator = self.streams.get("shuffle")
         self.network.train()
         for images, labels in self.loader:
             self.trainer.step(F.cross_entropy(self.network(self.augmented(images)), labels))
@@ -73,13 +68,3 @@ class NoiseAugment(Method):
             sigma = draw_sigmas(self.sigmas, len(rows), stream)
         noisy = random_noise(rows, stream, sigma=sigma, multiply=options.kind == "speckle", l2=self.l2)
         return torch.cat([noisy, images[self.noisy :]])
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"trainer": self.trainer.state_dict(), "passes": self.passes}
-
-    def load_state_dict(self, state: StateDict) -> None:
-        self.trainer.load_state_dict(state["trainer"])
-        self.passes = state["passes"]
-
-    def classifier(self) -> nn.Module:
-        return self.network if self.trainer.average is None else self.trainer.average

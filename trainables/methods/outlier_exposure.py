@@ -3,16 +3,16 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainables.functional.losses import outlier_exposure
 from trainables.methods.standard import TRAINING_PASSES, initial_network
-from trainables.networks import Classifier
 from trainables.options.classifiers import OEOptions
-from trainables.training.method import Context, Method, StateDict, Trainer
+from trainables.training.classifier_method import ClassifierMethod
+from trainables.training.method import Context, StateDict, Trainer
 
 
-class OE(Method):
+class OE(ClassifierMethod):
     """Cross-entropy on inliers plus uniformity on outliers, from the pretrained classifier.
 
     Source:
@@ -24,7 +24,6 @@ class OE(Method):
     score = "msp"
 
     options: OEOptions
-    network: Classifier
 
     def __init__(self, options: OEOptions, context: Context) -> None:
         super().__init__(options, context)
@@ -37,9 +36,6 @@ class OE(Method):
 
     def train_epoch(self, epoch: int) -> dict[str, float]:
         """Train one epoch and return {"loss", "ce", "uniformity"}."""
-        # streams that were restored after this object was built hand out other generators
-        self.loader.generator = self.streams.get("shuffle")
-        self.outliers.generator = self.streams.get("outliers")
         self.network.train()
         for images, labels in self.loader:
             outliers = self.outliers.next(self.outlier_count)
@@ -80,16 +76,8 @@ class OE(Method):
         return TRAINING_PASSES * (1 + self.outlier_ratio())
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "trainer": self.trainer.state_dict(),
-            "outliers": self.outliers.state_dict(),
-            "passes": self.passes,
-        }
+        return {**super().state_dict(), "outliers": self.outliers.state_dict()}
 
     def load_state_dict(self, state: StateDict) -> None:
-        self.trainer.load_state_dict(state["trainer"])
+        super().load_state_dict(state)
         self.outliers.load_state_dict(state["outliers"])
-        self.passes = state["passes"]
-
-    def classifier(self) -> nn.Module:
-        return self.network if self.trainer.average is None else self.trainer.average

@@ -2,10 +2,8 @@
 
 import os
 import shutil
-from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from trainables.base.errors import InputError
@@ -13,7 +11,8 @@ from trainables.base.seeds import derive_seed
 from trainables.networks import Classifier, build
 from trainables.options.classifiers import StandardOptions
 from trainables.options.common import TrainingOptions
-from trainables.training.method import Context, Method, StateDict, Trainer
+from trainables.training.classifier_method import ClassifierMethod
+from trainables.training.method import Context, Trainer
 
 #: Forward, backward to the inputs, backward to the weights.
 TRAINING_PASSES = 3.0
@@ -44,13 +43,12 @@ def initial_network(options: TrainingOptions, context: Context) -> Classifier:
     return network.to(context.device)
 
 
-class Standard(Method):
+class Standard(ClassifierMethod):
     """Cross-entropy on the training split, from scratch or from the pretrained classifier."""
 
     score = "energy"
 
     options: StandardOptions
-    network: Classifier
 
     def __init__(self, options: StandardOptions, context: Context) -> None:
         super().__init__(options, context)
@@ -62,8 +60,6 @@ class Standard(Method):
 
     def train_epoch(self, epoch: int) -> dict[str, float]:
         """Train one epoch and return {"loss"}."""
-        # streams that were restored after this object was built hand out another generator
-        self.loader.generator = self.streams.get("shuffle")
         self.network.train()
         for images, labels in self.loader:
             self.trainer.step(F.cross_entropy(self.network(images), labels))
@@ -72,13 +68,3 @@ class Standard(Method):
     def end_epoch(self, epoch: int) -> dict[str, float]:
         self.passes += TRAINING_PASSES
         return self.trainer.epoch_means()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"trainer": self.trainer.state_dict(), "passes": self.passes}
-
-    def load_state_dict(self, state: StateDict) -> None:
-        self.trainer.load_state_dict(state["trainer"])
-        self.passes = state["passes"]
-
-    def classifier(self) -> nn.Module:
-        return self.network if self.trainer.average is None else self.trainer.average

@@ -53,9 +53,6 @@ class PackedStep:
         self.options = [method.options for method in methods]
         self.loader = StackedLoader([method.loader for method in methods])
         self.weights = next(iter(network.parameters.values()))
-        for method in methods:
-            # streams that were restored after the method was built hand out other generators
-            method.loader.generator = method.streams.get("shuffle")
 
     @staticmethod
     def attack_steps(options: Any) -> int:
@@ -144,8 +141,6 @@ class OEStep(PackedStep):
         super().__init__(methods, network, epoch_of)
         self.raw = self.options[0].outlier_norm == "raw01"
         self.weight = column([o.outliers.weight for o in self.options], self.weights)
-        for method in methods:
-            method.outliers.generator = method.streams.get("outliers")
 
     def loss(self, images: Tensor, labels: Tensor) -> Loss:
         outliers = torch.stack([m.outliers.next(m.outlier_count) for m in self.methods])
@@ -240,8 +235,6 @@ class EnergyStep(PackedStep):
         self.m_in, self.m_out = (column(side, self.weights) for side in margins)
         self.lam = column([o.energy.lam for o in self.options], self.weights)
         self.weight = column([o.outliers.weight for o in self.options], self.weights)
-        for method in methods:
-            method.outliers.generator = method.streams.get("outliers")
 
     def loss(self, images: Tensor, labels: Tensor) -> Loss:
         outliers = torch.stack([m.outliers.next(m.outlier_count) for m in self.methods])

@@ -101,7 +101,6 @@ class RobGAN(Method):
         Raises:
             TrainingFailed: "collapsed: ..." if a guard fired, or a loss that is not finite.
         """
-        self.loader.generator = self.streams.get("shuffle")  # restored streams hand out another generator
         self._sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
         self._counts: dict[str, int] = defaultdict(int)
         joint = epoch < self.joint_epochs
@@ -318,8 +317,7 @@ class RobGAN(Method):
 
     def sampler(self) -> Generator:
         """Return the generator to sample from, in eval mode: the weight average where there is one."""
-        found = self.generator if self.average is None else self.average
-        return found.eval()
+        return (self.generator if self.average is None else self.average).eval()
 
     def sample(self, count: int, stream: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return (images (n, c, h, w) in [0, 1], classes (n,)) of `sampler` from a random generator."""
@@ -334,7 +332,7 @@ class RobGAN(Method):
         past = epoch + 1 > self.options.guards.grace * self.joint_epochs
         if reason and past and self.options.guards.enabled:
             raise TrainingFailed(f"collapsed: {reason} (epoch {epoch + 1})")
-        found = {
+        values = {
             "pixel_std": signs.pixel_std,
             "diversity": signs.diversity,
             "won_steps": float(signs.won_steps),
@@ -342,8 +340,8 @@ class RobGAN(Method):
             "epsilon": self.epsilon(),
         }
         if epoch + 1 == self.joint_epochs and self.options.judged:
-            found |= self.inspector.judged(self.sampler(), self.options.network)
-        return found
+            values |= self.inspector.judged(self.sampler(), self.options.network)
+        return values
 
     # -- state ---------------------------------------------------------------------------------------------
 
