@@ -83,7 +83,8 @@ def _construct(cls: type[T], instance: Any, flat: Mapping[str, Any], prefix: str
             changes[field.name] = _construct(type(value), value, flat, key + ".")
         elif key in flat:
             changes[field.name] = flat[key]
-    return dataclasses.replace(instance, **changes)
+    options: T = dataclasses.replace(instance, **changes)
+    return options
 
 
 def to_flat(options: Any) -> dict[str, Any]:

@@ -174,7 +174,8 @@ def add_noise(
     images = images.detach()
     if epsilon == 0:
         return images
-    return (images + epsilon * spec.load_noise()(images, generator, shared)).clamp_(0.0, 1.0)
+    noise: Tensor = spec.load_noise()(images, generator, shared)
+    return (images + epsilon * noise).clamp_(0.0, 1.0)
 
 
 def perturb_outliers(

@@ -63,7 +63,7 @@ def gradient_penalty(
                 total = -F.relu(m_in - energies[:n]).mean() + F.relu(energies[n:] - m_out).mean()
             (slopes,) = torch.autograd.grad(total, images, create_graph=True)
             # vector_norm gives the gradient 0 at a slope of 0, where a square root would give NaN
-            norms = torch.linalg.vector_norm(slopes.flatten(1), dim=1)
+            norms: Tensor = torch.linalg.vector_norm(slopes.flatten(1), dim=1)
     finally:
         for module, flag in training:
             module.training = flag

@@ -99,8 +99,6 @@ class PGDAT(ClassifierMethod):
         attack in eval mode.
     """
 
-    score = "energy"
-
     options: PGDATOptions
 
     def __init__(self, options: PGDATOptions, context: Context) -> None:

@@ -40,8 +40,6 @@ class ANT(ClassifierMethod):
         learning rate drops after `step_size` epochs, there one epoch early.
     """
 
-    score = "energy"
-
     options: ANTOptions
 
     def __init__(self, options: ANTOptions, context: Context) -> None:

@@ -54,8 +54,6 @@ class DyART(ClassifierMethod):
         whatever its name; a batch without boundary points trains on the cross-entropy alone.
     """
 
-    score = "energy"
-
     options: DyARTOptions
 
     def __init__(self, options: DyARTOptions, context: Context) -> None:

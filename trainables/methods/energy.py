@@ -41,8 +41,6 @@ class Energy(ClassifierMethod):
         pretrained energies instead of being given.
     """
 
-    score = "energy"
-
     options: EnergyOptions
 
     def __init__(self, options: EnergyOptions, context: Context) -> None:

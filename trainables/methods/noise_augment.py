@@ -27,8 +27,6 @@ class NoiseAugment(ClassifierMethod):
         modes Gauss_single, Gauss_mult and Speckle; half of each batch is noisy there, as by default here.
     """
 
-    score = "energy"
-
     options: NoiseAugmentOptions
 
     def __init__(self, options: NoiseAugmentOptions, context: Context) -> None:

@@ -21,8 +21,6 @@ class OE(ClassifierMethod):
         undoes the first), reshuffled every round, and never end an epoch early.
     """
 
-    score = "msp"
-
     options: OEOptions
 
     def __init__(self, options: OEOptions, context: Context) -> None:

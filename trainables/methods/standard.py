@@ -46,8 +46,6 @@ def initial_network(options: TrainingOptions, context: Context) -> Classifier:
 class Standard(ClassifierMethod):
     """Cross-entropy on the training split, from scratch or from the pretrained classifier."""
 
-    score = "energy"
-
     options: StandardOptions
 
     def __init__(self, options: StandardOptions, context: Context) -> None:

@@ -41,7 +41,7 @@ def markdown() -> str:
             for k in shared
             if k not in common or fields_of(options).get(k, (None, None, None))[2] == common[k][2]
         }
-        lines += ["", f"## `{name}`", "", (options.__doc__ or "").splitlines()[0], "", *_table(options, same)]
+        lines += ["", f"## `{name}`", "", spec.about, "", *_table(options, same)]
     return "\n".join(lines) + "\n"
 
 

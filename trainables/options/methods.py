@@ -1,7 +1,7 @@
-"""The training methods by name: their options and their PyTorch class."""
+"""The training methods by name: options, PyTorch class, outlier score, and how several trials train side by side."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from trainables.base.registry import Registry, resolve_reference
 from trainables.options.adversarial import MARTOptions, PGDATOptions, TRADESOptions
@@ -13,6 +13,24 @@ from trainables.options.robgan import RobGANOptions
 
 
 @dataclass(frozen=True)
+class PackedTraining:
+    """How trials of a method train side by side in one process.
+
+    Attributes:
+        step: "module:class" of its `trainables.packed.steps.PackedStep`.
+        varies: what may differ between trials of a pack; "x." stands for all options of that group. An option that is
+            not listed must be equal: it decides shapes, operations or the number of steps per epoch.
+    """
+
+    step: str
+    varies: tuple[str, ...]
+
+    def load_step(self) -> type[Any]:
+        step: type[Any] = resolve_reference(self.step)
+        return step
+
+
+@dataclass(frozen=True)
 class MethodSpec:
     """A training method.
 
@@ -20,14 +38,24 @@ class MethodSpec:
         name: as `--method`, studies and checkpoints say it.
         options: the dataclass of its options.
         method: "module:class" of its `trainables.training.method.Method`; imported on use, because it needs torch.
+        score: the outlier score by which it is judged: "msp" for methods that flatten the softmax.
+        packed: how its trials train side by side; None: each needs a process of its own.
     """
 
     name: str
     options: type[Any]
     method: str
+    score: Literal["energy", "msp"]
+    packed: PackedTraining | None
+
+    @property
+    def about(self) -> str:
+        """Return one line on the method: the first of its options' docstring."""
+        return (self.options.__doc__ or "").splitlines()[0]
 
     def load_method(self) -> type[Any]:
-        return resolve_reference(self.method)
+        method: type[Any] = resolve_reference(self.method)
+        return method
 
     @property
     def trainable_name(self) -> str:
@@ -35,23 +63,72 @@ class MethodSpec:
         return f"{self.method.rpartition(':')[2]}Trainable"
 
 
-def _built_in(name: str, options: type[Any], method: str) -> MethodSpec:
-    return MethodSpec(name, options, f"trainables.methods.{method}")
+_TRAINING = (
+    *("seed", "epochs", "cache_dir", "lr", "momentum", "weight_decay", "schedule", "step_size", "gamma"),
+    *("grad_clip", "ema", "pretrain."),
+)
+_ATTACK = ("attack.epsilon", "attack.steps", "attack.step_scale")
+_ADVERSARIAL = (*_TRAINING, *_ATTACK, "attack.widen", "from_pretrained", "speed_images", "speed_radius")
+_OUTLIERS = tuple(f"outliers.{name}" for name in ("generator", "sigma", "path", "count", "weight"))
+_ENERGY = tuple(f"energy.{name}" for name in ("margins", "m_in_offset", "gap_factor", "m_in", "gap", "lam"))
+
+
+def _built_in(
+    name: str,
+    options: type[Any],
+    method: str,
+    score: Literal["energy", "msp"] = "energy",
+    *,
+    packed: PackedTraining | None,
+) -> MethodSpec:
+    return MethodSpec(name, options, f"trainables.methods.{method}", score, packed)
+
+
+def _packed(step: str, *varies: str) -> PackedTraining:
+    return PackedTraining(f"trainables.packed.steps:{step}", varies)
 
 
 METHODS = Registry(
     "method",
     [
-        _built_in("standard", StandardOptions, "standard:Standard"),
-        _built_in("oe", OEOptions, "outlier_exposure:OE"),
-        _built_in("aoe", AOEOptions, "aoe:AOE"),
-        _built_in("energy", EnergyOptions, "energy:Energy"),
-        _built_in("ant", ANTOptions, "ant:ANT"),
-        _built_in("noise_augment", NoiseAugmentOptions, "noise_augment:NoiseAugment"),
-        _built_in("robgan", RobGANOptions, "robgan.robgan:RobGAN"),
-        _built_in("dyart", DyARTOptions, "dyart:DyART"),
-        _built_in("pgd_at", PGDATOptions, "adversarial:PGDAT"),
-        _built_in("trades", TRADESOptions, "adversarial:TRADES"),
-        _built_in("mart", MARTOptions, "adversarial:MART"),
+        _built_in(
+            "standard",
+            StandardOptions,
+            "standard:Standard",
+            packed=_packed("StandardStep", *_TRAINING, "from_pretrained"),
+        ),
+        _built_in(
+            "oe",
+            OEOptions,
+            "outlier_exposure:OE",
+            "msp",
+            packed=_packed("OEStep", *_TRAINING, *_OUTLIERS),
+        ),
+        _built_in(
+            "aoe",
+            AOEOptions,
+            "aoe:AOE",
+            "msp",
+            packed=_packed(
+                "AOEStep",
+                *(*_TRAINING, *_OUTLIERS, *_ATTACK, "attack.momentum", "attack.schedule"),
+                *("inlier_attack.epsilon", "inlier_attack.steps", "inlier_attack.step_scale"),
+            ),
+        ),
+        _built_in(
+            "energy",
+            EnergyOptions,
+            "energy:Energy",
+            packed=_packed("EnergyStep", *_TRAINING, *_OUTLIERS, *_ENERGY),
+        ),
+        _built_in("ant", ANTOptions, "ant:ANT", packed=None),
+        _built_in("noise_augment", NoiseAugmentOptions, "noise_augment:NoiseAugment", packed=None),
+        _built_in("robgan", RobGANOptions, "robgan.robgan:RobGAN", packed=None),
+        _built_in("dyart", DyARTOptions, "dyart:DyART", packed=None),
+        _built_in("pgd_at", PGDATOptions, "adversarial:PGDAT", packed=_packed("PGDATStep", *_ADVERSARIAL)),
+        _built_in(
+            "trades", TRADESOptions, "adversarial:TRADES", packed=_packed("TRADESStep", *_ADVERSARIAL, "beta")
+        ),
+        _built_in("mart", MARTOptions, "adversarial:MART", packed=_packed("MARTStep", *_ADVERSARIAL, "beta")),
     ],
 )

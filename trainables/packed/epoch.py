@@ -6,18 +6,18 @@ from typing import Any
 
 import torch
 
-from trainables.base.errors import TrainingFailed
+from trainables.base.errors import InputError, TrainingFailed
 from trainables.data.loading.device_loader import DeviceLoader
+from trainables.options.methods import METHODS
 from trainables.options.packing import pack_key, unpackable
 from trainables.packed.network import stack
-from trainables.packed.steps import PACKED_STEPS
 from trainables.packed.trainer import StackedTrainer
 from trainables.training.method import Method
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one trial's epoch.
+    """The result of one trial's epoch.
 
     Attributes:
         means: what `Method.train_epoch` would have returned, {} if it failed.
@@ -40,16 +40,16 @@ class Replica:
 
 
 def train_together(replicas: Sequence[Replica]) -> list[Outcome]:
-    """Train the next epoch of every trial and return what became of each, in the given order.
+    """Train the next epoch of every trial and return each one's outcome, in the given order.
 
     Trials of equal `pack_key` share every operation; their ages, learning rates, radii and numbers of attack steps
     may differ. One whose loss is not finite fails alone: nothing flows between rows. If a group raises (out of memory,
-    say), its trials are put back to the epoch's start and trained one by one, so that the fault falls on its owner.
+    say), its trials are put back to the epoch's start and trained one by one, so that only the trial at fault fails.
     """
     outcomes: list[Outcome | None] = [None] * len(replicas)
     for group in groups_of(replicas):
-        found = _train_group([replicas[k] for k in group])
-        for k, outcome in zip(group, found, strict=True):
+        trained = _train_group([replicas[k] for k in group])
+        for k, outcome in zip(group, trained, strict=True):
             outcomes[k] = outcome
     return [outcome for outcome in outcomes if outcome is not None]
 
@@ -58,22 +58,19 @@ def groups_of(replicas: Sequence[Replica]) -> list[list[int]]:
     """Return the indices of the trials that can be stacked, by group, most attack steps first."""
     groups: dict[Any, list[int]] = {}
     for k, replica in enumerate(replicas):
-        groups.setdefault(_kind(k, replica), []).append(k)
+        groups.setdefault(_group_key(k, replica), []).append(k)
     for group in groups.values():
-        form = PACKED_STEPS.get(type(replicas[group[0]].method))
-        if form is not None:
-            group.sort(key=lambda k: -form.attack_steps(replicas[k].method.options))
+        packed = METHODS[replicas[group[0]].name].packed
+        if packed is not None and len(group) > 1:
+            step = packed.load_step()
+            group.sort(key=lambda k: -step.attack_steps(replicas[k].method.options))
     return list(groups.values())
 
 
-def _kind(k: int, replica: Replica) -> Any:
+def _group_key(k: int, replica: Replica) -> Any:
     method = replica.method
     loader = getattr(method, "loader", None)
-    if (
-        unpackable(replica.name, method.options)
-        or type(method) not in PACKED_STEPS
-        or not isinstance(loader, DeviceLoader)
-    ):
+    if unpackable(replica.name, method.options) or not isinstance(loader, DeviceLoader):
         return k  # alone
     # the same array on the device, not only an equal one: a batch is one lookup for all
     return (pack_key(replica.name, method.options), loader.images.data_ptr(), method.device)
@@ -107,17 +104,23 @@ def stacked_epoch(replicas: Sequence[Replica]) -> tuple[StackedTrainer, Iterator
     """Return the trainer of one group of `groups_of`, and the epoch's steps, each taken when it is asked for.
 
     The methods keep their weights until `StackedTrainer.finish`.
+
+    Raises:
+        InputError: the method or its attack has no packed form.
     """
 
     def steps() -> Iterator[None]:
-        for losses, terms in form.losses():
+        for losses, terms in packed_step.losses():
             trainer.step(losses, terms)
             yield
 
     methods = [replica.method for replica in replicas]
     network = stack([method.network for method in methods])
-    form = PACKED_STEPS[type(methods[0])](methods, network, [replica.epoch for replica in replicas])
-    trainer = StackedTrainer(network, [method.trainer for method in methods], len(form.loader))
+    packed = METHODS[replicas[0].name].packed
+    if packed is None:
+        raise InputError(f"method {replicas[0].name} has no packed form")
+    packed_step = packed.load_step()(methods, network, [replica.epoch for replica in replicas])
+    trainer = StackedTrainer(network, [method.trainer for method in methods], len(packed_step.loader))
     return trainer, steps()
 
 

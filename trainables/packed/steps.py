@@ -9,17 +9,15 @@ from torch import Tensor
 from trainables.base.errors import InputError
 from trainables.functional.attacks import add_noise, cross_entropies, epsilon_at
 from trainables.functional.losses import full_precision, outlier_exposure
-from trainables.methods.adversarial import MART, PGDAT, TRADES, mart_loss, trades_loss
+from trainables.methods.adversarial import PGDAT, mart_loss, trades_loss
 from trainables.methods.aoe import AOE
 from trainables.methods.energy import Energy, energy_loss
 from trainables.methods.outlier_exposure import OE
-from trainables.methods.standard import Standard
 from trainables.options.classifiers import InlierAttackOptions
 from trainables.options.common import AttackOptions
 from trainables.packed.attack import AscentSettings, StackedAscent, StackedObjective
 from trainables.packed.loader import StackedLoader
 from trainables.packed.network import StackedNetwork
-from trainables.training.method import Method
 
 Loss = tuple[Tensor, dict[str, Tensor]]  # (K,) and its terms, (K,) each
 
@@ -244,16 +242,3 @@ class EnergyStep(PackedStep):
             logits[:, :count], labels, logits[:, count:], self.m_in, self.m_out, self.lam, self.weight
         )
         return loss, {"ce": ce, "hinge_in": hinge_in, "hinge_out": hinge_out}
-
-
-PACKED_STEPS: dict[type[Method], type[PackedStep]] = {
-    Standard: StandardStep,
-    PGDAT: PGDATStep,
-    TRADES: TRADESStep,
-    MART: MARTStep,
-    OE: OEStep,
-    AOE: AOEStep,
-    Energy: EnergyStep,
-}
-
-__all__ = ["PACKED_STEPS", "PackedStep"]

@@ -5,7 +5,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,9 +61,6 @@ class Method(ABC):
         passes: forward-equivalents per image spent so far (a backward to the inputs counts 1, to the weights
             another 1), for comparisons at equal budget.
     """
-
-    #: The outlier score by which the method is judged: "msp" for methods that flatten the softmax.
-    score: ClassVar[str] = "energy"
 
     options: TrainingOptions
     network: nn.Module

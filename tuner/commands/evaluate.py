@@ -85,7 +85,7 @@ def score(target: Target, protocol_name: str, options: LaunchOptions) -> dict[st
             f"made for {known['num_classes']} and {tuple(known['shape'])} ({known['name']})"
         )
     check_dataset_files(dataset, data_dir)
-    protocol = presets.named(protocol_name, dataset, METHODS[content["method"]].load_method().score)
+    protocol = presets.named(protocol_name, dataset, METHODS[content["method"]].score)
     cache_dir = str(content["options"].get("cache_dir", ""))
     benchmark, notes = remote_tasks.load_tests(dataset, data_dir, protocol.groups, cache_dir)
     version = remote_tasks.data_version(benchmark)

@@ -7,7 +7,7 @@ before it, as in "--trials is 'many'; it must be a whole number".
 import re
 from collections.abc import Callable
 
-from trainables.base.schema import unknown
+from trainables.base.errors import unknown
 from tuner.base.errors import UsageError
 from tuner.planning.plan import STAGES
 

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache, lru_cache
 
-from trainables.base.errors import InputError
+from trainables.base.errors import InputError, unknown
 from trainables.base.registry import Registry
-from trainables.base.schema import unknown
 from trainables.evaluation.metrics.protocol import GROUPS
 
 

@@ -33,7 +33,7 @@ def test_is_registered_by_name(name):
 
 
 def test_scores_by_which_methods_are_judged():
-    assert (Standard.score, OE.score, AOE.score) == ("energy", "msp", "msp")
+    assert tuple(METHODS[name].score for name in ("standard", "oe", "aoe")) == ("energy", "msp", "msp")
 
 
 RESUMES = [

@@ -38,7 +38,7 @@ def test_is_registered_by_name():
     entry = METHODS["energy"]
     assert entry.load_method() is Energy
     assert entry.options is EnergyOptions
-    assert Energy.score == "energy"
+    assert METHODS["energy"].score == "energy"
 
 
 def test_hinges_golden():

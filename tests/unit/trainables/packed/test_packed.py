@@ -17,10 +17,10 @@ from trainables.networks.wide_resnet import WideResNet
 from trainables.options import build
 from trainables.options.attacks import OUTLIER_ATTACKS
 from trainables.options.methods import METHODS
-from trainables.options.packing import VARIES, pack_key, unpackable
+from trainables.options.packing import pack_key, unpackable
 from trainables.packed import Replica, epoch, train_together
 from trainables.packed.network import stack
-from trainables.packed.steps import PACKED_STEPS
+from trainables.packed.steps import PackedStep
 from trainables.training.method import Trainer
 
 EPOCHS, TRAIN, BATCH = 4, 64, 8  # 32 steps
@@ -375,13 +375,12 @@ def test_an_error_of_one_trial_alone_is_that_trials(monkeypatch):
     assert [type(e) for e in errors] == [type(None), ZeroDivisionError, type(None)]
 
 
-@pytest.mark.parametrize("name", VARIES)
-def test_every_varying_option_exists_and_every_form_has_its_list(name):
-    known = fields_of(METHODS[name].options)
-    for key in VARIES[name]:
+@pytest.mark.parametrize("spec", [spec for spec in METHODS if spec.packed], ids=lambda spec: spec.name)
+def test_every_varying_option_exists_and_every_step_is_a_packed_step(spec):
+    known = fields_of(spec.options)
+    for key in spec.packed.varies:
         assert key in known or (key.endswith(".") and any(k.startswith(key) for k in known)), key
-    assert METHODS[name].load_method() in PACKED_STEPS
-    assert len(PACKED_STEPS) == len(VARIES)
+    assert issubclass(spec.packed.load_step(), PackedStep)
 
 
 def test_pack_keys_golden():
