@@ -1,4 +1,4 @@
-"""Noise of an exact size within the [0, 1] box, random noises, and who in a batch gets which. Pure functions.
+"""Noise of an exact L2 length within the [0, 1] box, random noises, and which rows of a batch get which noise.
 
 Everything here computes in at least float32, whatever autocast does around it; sums over pixels are in float64.
 """

@@ -1,4 +1,4 @@
-"""Adversarial training: PGD-AT, TRADES and MART, the baselines of every claim about robustness."""
+"""Adversarial training: PGD-AT, TRADES and MART; and how fast the decision boundary moves in training."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Adversarial noise training: a small generator looks for the noise of a given size that hurts most."""
+"""Adversarial noise training (ANT): a generator learns the noise of a given L2 length that raises the loss most."""
 
 import copy
 from collections.abc import Iterator

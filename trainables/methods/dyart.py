@@ -1,4 +1,4 @@
-"""Dynamics-aware robust training: grow the input-space margins themselves, the small ones first."""
+"""Dynamics-aware robust training (DyART): enlarges input-space margins, small margins first."""
 
 import math
 from collections.abc import Iterator

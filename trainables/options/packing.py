@@ -1,4 +1,4 @@
-"""Which configurations can train side by side in one process (`trainables.packed`); readable without torch."""
+"""Which configurations can train together in one process (`trainables.packed`); needs no torch."""
 
 from typing import Any
 

@@ -2,10 +2,10 @@
 
 A trial is an ordinary `Method` all along. For the length of an epoch the weights and optimiser states of all are
 stacked along a new first axis, the replicas; then every row goes back to its method. So a trial may be alone, in a
-pack, in another pack and alone again: its state, its checkpoint and its random streams know nothing of the others.
+pack, in another pack and alone again: its state, checkpoint and random streams do not depend on the others.
 
     epoch.py      `train_together`: one epoch of any trials; groups those that can be stacked
-    steps.py      the training step of each method on stacks
+    steps.py      the training step of each method on stacks, one `PackedStep` each
     network.py    the classifier on stacks: grouped convolutions, batched linear layers
     attack.py     the ascent with a radius, step length and number of steps of its own for every replica
     trainer.py    optimiser, schedule, clipping and weight average likewise

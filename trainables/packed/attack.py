@@ -30,7 +30,7 @@ class StackedAscent:
     """Signed gradient ascent of K replicas, each within its own Linf ball and the [0, 1] box.
 
     In every step only the replicas up to the last that still has a step to go are forwarded: sorted by steps,
-    longest first, nothing is computed in vain; in another order the result is the same.
+    longest first, no replica is forwarded in vain; the order does not change the result.
     """
 
     def __init__(self, ascents: Sequence[AscentSettings], device: torch.device) -> None:
@@ -46,7 +46,7 @@ class StackedAscent:
         self.momentum = None
         if any(a.momentum is not None for a in ascents):
             self.momentum = column([a.momentum or 0.0 for a in ascents])
-        self.turns = []  # (how many from the first are forwarded, who of them moves or None for all)
+        self.turns = []  # per step: (how many of the first replicas are forwarded, mask of those that move)
         for turn in range(max(self.steps, default=0)):
             moving = [steps > turn for steps in self.steps]
             reach = max(k for k, moves in enumerate(moving) if moves) + 1

@@ -1,4 +1,4 @@
-"""The batches of K replicas: each in its own order, flipped and cropped by its own draws."""
+"""Training batches of K replicas: each has its own order and augmentation, drawn from its own random stream."""
 
 from collections.abc import Iterator, Sequence
 

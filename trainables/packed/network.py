@@ -1,4 +1,4 @@
-"""K classifiers of one architecture as one, so that an operation is one call for all."""
+"""K classifiers of one architecture with stacked weights, so that each operation is one call for all of them."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -97,8 +97,8 @@ class MappedNetwork(StackedNetwork):
             logits: Tensor = functional_call(self._body, own, (x,))
             return logits
 
-        found: Tensor = torch.vmap(one)(given, images)
-        return found
+        logits: Tensor = torch.vmap(one)(given, images)
+        return logits
 
 
 class GroupedNetwork(StackedNetwork):

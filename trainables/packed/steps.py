@@ -1,4 +1,4 @@
-"""The training step of each method on stacks. The formulas are the methods' own, mapped over the replicas."""
+"""The packed training step of each method: the method's own formulas, mapped over the stacked replicas."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -33,7 +33,7 @@ def cross_entropies_of(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def column(values: Sequence[float], like: Tensor) -> Any:
-    """Return (K,) numbers, one for each replica; mapped over, each is the plain number that a formula takes."""
+    """Return (K,) numbers, one per replica; under `torch.vmap` a formula sees its replica's number."""
     return torch.tensor(values, dtype=torch.float64).to(like)
 
 
@@ -41,7 +41,7 @@ class PackedStep:
     """One epoch of the packed training of one method.
 
     Args:
-        methods: of one class and equal `pack_key`, which stay what they are until the epoch's end.
+        methods: of one class and equal `pack_key`, which stay unchanged until the epoch's end.
         network: their weights.
         epoch_of: how many epochs are behind each.
     """
@@ -54,7 +54,7 @@ class PackedStep:
 
     @staticmethod
     def attack_steps(options: Any) -> int:
-        """Return by what the replicas are to be sorted, largest first."""
+        """Return the number of attack steps, by which replicas are sorted, most first."""
         return 0
 
     def losses(self) -> Iterator[Loss]:

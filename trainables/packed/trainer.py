@@ -1,4 +1,4 @@
-"""The trainers of K replicas as one: every number of the optimiser is a column with one entry per replica."""
+"""Optimiser, schedule, clipping and weight average of K replicas: every setting is a column, one entry per replica."""
 
 from collections.abc import Mapping, Sequence
 
@@ -78,15 +78,15 @@ class StackedTrainer:
 
     def _stack_states(self) -> dict[str, list[Tensor]]:
         names = ("exp_avg", "exp_avg_sq") if self.adam else ("momentum_buffer",)
-        found: dict[str, list[Tensor]] = {}
+        states: dict[str, list[Tensor]] = {}
         for name in names:
-            found[name] = [torch.zeros_like(row) for row in self.rows]
+            states[name] = [torch.zeros_like(row) for row in self.rows]
             for k, trainer in enumerate(self.trainers):
-                for stacked, parameter in zip(found[name], trainer.trainable, strict=True):
+                for stacked, parameter in zip(states[name], trainer.trainable, strict=True):
                     own = trainer.optimizer.state.get(parameter, {}).get(name)
                     if own is not None:  # none before the first step
                         stacked[k] = own.flatten()
-        return found
+        return states
 
     def _stack_averages(self) -> list[Tensor]:
         if self.trainers[0].average is None:
@@ -155,7 +155,7 @@ class StackedTrainer:
                     parameter.copy_(row[k].view_as(parameter))
                 _copy(buffers, trainer.average)
             self._give_state(k, trainer, last[k])
-            trainer.took(self.taken, {name: values[k] for name, values in sums.items()})
+            trainer.count_packed_steps(self.taken, {name: values[k] for name, values in sums.items()})
 
     def _give_state(self, k: int, trainer: Trainer, rate: float) -> None:
         for group in trainer.optimizer.param_groups:

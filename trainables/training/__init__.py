@@ -1,1 +1,1 @@
-"""What every training method is, and its checkpoints."""
+"""The interface of training methods, what classifier methods share, and checkpoints."""

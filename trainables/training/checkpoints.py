@@ -1,4 +1,4 @@
-"""One file per checkpoint: everything a trial needs to go on, and the classifier alone for whoever evaluates it."""
+"""Checkpoints, one file each: all that a trial needs to resume, and the classifier's weights for evaluation."""
 
 import io
 import pickle
@@ -92,8 +92,8 @@ def load_latest(
     """Read a checkpoint, or the newest readable one before it.
 
     Returns:
-        (content, problems): None if no file of this trial can be read, the trial then starts over and comes to
-        the same; one line for each file that could not be read.
+        (content, problems): None if no file of this trial can be read: the trial then starts over, with the same
+        result; one line for each file that could not be read.
     """
     key = name.rsplit("/", 1)[0]
     epoch = _epoch_of(name)
@@ -141,7 +141,7 @@ def keep_only(folder: Folder, key: str, checkpoint: str) -> list[str]:
 
 
 def delete(folder: Folder, names: Sequence[str]) -> list[str]:
-    """Delete files and look whether they are gone.
+    """Delete files and check that they are gone.
 
     Returns:
         One line for each file that is still there.

@@ -1,4 +1,4 @@
-"""What a training method must provide: plain PyTorch, no Ray, one epoch at a time, exactly resumable."""
+"""The interface of a training method (plain PyTorch, one epoch per call, exactly resumable), and its `Trainer`."""
 
 import copy
 import math
@@ -227,8 +227,8 @@ class Trainer:
         for name, buffer in average.named_buffers():
             buffer.copy_(buffers[name])  # its own copy: upstream's alias let live statistics leak in
 
-    def took(self, steps: int, sums: Mapping[str, Tensor]) -> None:
-        """Count steps that a pack took with these weights, and the sums of their losses by name."""
+    def count_packed_steps(self, steps: int, sums: Mapping[str, Tensor]) -> None:
+        """Record steps that a pack has taken on these weights, and the sums of their losses by name."""
         self.steps += steps
         self._count += steps
         self._sums = dict(sums)

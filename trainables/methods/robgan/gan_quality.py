@@ -1,4 +1,4 @@
-"""How good and how varied generated images are, judged by this project's own classifier; collapse guards.
+"""Quality and diversity of generated images as a classifier of this project scores them; tests for mode collapse.
 
 None of the numbers is an Inception score or an Inception FID: they compare generators of one data set that
 were judged by one classifier, and nothing else.

@@ -1,4 +1,4 @@
-"""Samples of a generator in training: drawn, laid out, written, judged."""
+"""Sample grids of a generator in training, and its quality measures (`gan_quality`)."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""When Rob-GAN does what: its two phases, the ramps of the first, the learning rates of both; pure functions."""
+"""Schedules of Rob-GAN as pure functions: the length of its two phases, ramps and learning rates."""
 
 import math
 
