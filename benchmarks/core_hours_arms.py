@@ -193,8 +193,8 @@ def packed(assets: Assets, seed: int, trials: int, pack: int) -> list[Ended]:
     store, queue = queue_of(seed, trials)
     ray_tune_adapter.run_queue(
         queue, assets=assets, run_uri=os.getcwd(), validation=VALIDATION, resources={"cpu": 1},
-        concurrency=WORKERS if pack == 1 else 1, log=lambda key, text: None, keep=lambda key, name: None,
-        opened=lambda names: None, asked_to_stop=lambda: False, pack=pack,
+        concurrency=WORKERS if pack == 1 else 1, log=lambda key, text: None, file_written=lambda key, name: None,
+        splits_opened=lambda names: None, asked_to_stop=lambda: False, pack=pack,
     )  # fmt: skip
     return ended_of(store)
 

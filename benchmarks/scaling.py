@@ -73,8 +73,8 @@ def run(trials: int, epochs: int, sleep: float, concurrency: int) -> float:
             resources={"cpu": 1},
             concurrency=concurrency,
             log=lambda key, text: print(key, text),
-            keep=lambda key, name: None,
-            opened=lambda names: None,
+            file_written=lambda key, name: None,
+            splits_opened=lambda names: None,
             asked_to_stop=lambda: False,
         )
         seconds = time.perf_counter() - started

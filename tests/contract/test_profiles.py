@@ -258,14 +258,14 @@ def test_a_trial_of_a_profile_trains_and_is_evaluated(
 
     protocol = plan.test_protocol()
     found = remote_tasks.evaluate_checkpoint(str(tmp_path), result["checkpoint"], ready.tests, protocol, 1)
-    metrics, scores = found.metrics, remote_tasks.kept_scores(found)
+    metrics, scores = found.metrics, remote_tasks.scores_to_store(found)
     assert all(math.isfinite(v) for v in metrics.values())
     # only the digits have classes that were never trained on
     headline = {metric for metric in plan.headline if not metric.endswith("/unknown")}
     assert headline <= set(metrics), headline - set(metrics)
     tested = set(DATASETS[dataset].roles.tested)
     assert tested | {"id"} <= set(scores) if "ood" in protocol.groups else not scores
-    remote_tasks.outlier_strip(str(tmp_path), result["checkpoint"], ready.assets.benchmark, count=2)
+    remote_tasks.attack_examples(str(tmp_path), result["checkpoint"], ready.assets.benchmark, count=2)
 
 
 @pytest.mark.parametrize(("study", "dataset"), PROFILES)

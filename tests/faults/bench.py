@@ -73,8 +73,8 @@ class Bench:
             resources={"cpu": 1},
             concurrency=workers,
             log=self._log,
-            keep=lambda key, name: None,
-            opened=lambda names: None,
+            file_written=lambda key, name: None,
+            splits_opened=lambda names: None,
             asked_to_stop=lambda: recorded(store) - before >= stop_after,
             **more,
         )

@@ -81,8 +81,8 @@ def test_every_trial_once_and_every_value_its_own(
             resources={"cpu": 1},
             concurrency=workers,
             log=lambda key, text: pytest.fail(f"{key}: {text}"),
-            keep=lambda key, name: None,
-            opened=lambda names: None,
+            file_written=lambda key, name: None,
+            splits_opened=lambda names: None,
             asked_to_stop=lambda: False,
         )
     for store in (

@@ -13,8 +13,8 @@ from tests.faults.bench import Bench, bench_in, results
 from tests.faults.conftest import at
 from tuner.base.errors import StudyHalted
 from tuner.base.records import State, TrialRecord
-from tuner.execution.ray_tune_adapter import Halt, QueueScheduler, halting
-from tuner.execution.trial_queue import MAX_DEATHS
+from tuner.execution.ray_tune_adapter import FirstError, QueueScheduler, capture_first_error
+from tuner.execution.trial_queue import MAX_LOST_WORKERS
 from tuner.execution.watchdog import Watchdog
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -69,7 +69,7 @@ def test_a_killed_worker_costs_one_epoch_at_most(bench: Bench, calm: list[Any]) 
 def test_a_trial_that_kills_its_workers_fails(bench: Bench, calm: list[Any]) -> None:
     reason = failed_alone(bench.run(at(WRITE, "kill", "0000/epoch-0002", times=100)), calm)
     assert re.match(r"worker lost: The actor .*died", reason), reason
-    assert reason.endswith(f"({MAX_DEATHS} times)")
+    assert reason.endswith(f"({MAX_LOST_WORKERS} times)")
     assert bench.store().record(0).epochs == 1
 
 
@@ -166,7 +166,7 @@ def test_what_the_database_raises_comes_out_as_it_is(bench: Bench, monkeypatch: 
     def broken(self: Any, controller: Any, trial: Any, result: Any) -> str:
         raise ZeroDivisionError("database")
 
-    monkeypatch.setattr(QueueScheduler, "on_trial_result", halting("STOP")(broken))
+    monkeypatch.setattr(QueueScheduler, "on_trial_result", capture_first_error("STOP")(broken))
     with pytest.raises(ZeroDivisionError, match="database"):
         bench.run()
     assert [r.state for r in bench.store().records()] == [State.RUNNING]
@@ -174,9 +174,9 @@ def test_what_the_database_raises_comes_out_as_it_is(bench: Bench, monkeypatch: 
 
 def test_only_the_first_exception_counts() -> None:
     class Called:
-        halt = Halt()
+        first_error = FirstError()
 
-        @halting("stop")
+        @capture_first_error("stop")
         def hook(self, value: float) -> float:
             return 1 / value
 
@@ -184,4 +184,4 @@ def test_only_the_first_exception_counts() -> None:
     assert called.hook(2.0) == 0.5
     assert called.hook(0.0) == "stop"
     assert called.hook(2.0) == "stop"
-    assert isinstance(Called.halt.error, ZeroDivisionError)
+    assert isinstance(Called.first_error.error, ZeroDivisionError)

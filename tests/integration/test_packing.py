@@ -11,7 +11,7 @@ from tests.faults.conftest import at
 from tests.integration.conftest import Launcher
 from tests.integration.test_main_job import client, rows
 from tuner.base.records import State
-from tuner.execution.trial_queue import MAX_DEATHS
+from tuner.execution.trial_queue import MAX_LOST_WORKERS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 VALIDATE, WRITE = "trainables.ray.trainable:validate", "trainables.base.storage:Folder.write"
@@ -97,8 +97,8 @@ def test_a_trial_that_kills_its_workers_takes_nobody_along(bench: Bench) -> None
     records = bench.store().records()
     states = [r.state for r in records]
     assert states == [State.COMPLETE, State.FAIL, State.COMPLETE, State.COMPLETE]
-    assert records[1].reason.endswith(f"({MAX_DEATHS} times)")
-    assert [r.attempt for r in records] == [2, MAX_DEATHS, 2, 2]
+    assert records[1].reason.endswith(f"({MAX_LOST_WORKERS} times)")
+    assert [r.attempt for r in records] == [2, MAX_LOST_WORKERS, 2, 2]
 
 
 def test_a_pack_that_was_interrupted_goes_on_with_or_without_packing(bench: Bench) -> None:

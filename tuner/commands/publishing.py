@@ -120,7 +120,7 @@ def _report(session: Session, controller: Controller, result: StudyResult) -> St
     """Write the report, send its files and the study's metrics to MLflow; return the result as it was reported."""
     with session.timed("report"):
         if result.best is not None:
-            result = replace(result, attack_examples=controller.strip(result.best))
+            result = replace(result, attack_examples=controller.attack_examples(result.best))
         session.signals.check()
         paths = write_report(result, session.folder.local)
     session.signals.check()

@@ -1,4 +1,4 @@
-"""The confirm stage: which arms are retrained with fresh seeds, as which trials, and what came of them."""
+"""Confirm stage: the arms to retrain with fresh seeds, their trials, and their results."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,15 +9,15 @@ from trainables.options import fields_of
 from trainables.options.methods import METHODS
 from tuner.analysis.results import ArmResult
 from tuner.base.records import Role, State, TrialRecord
-from tuner.execution.trial_queue import Planned
+from tuner.execution.trial_queue import PlannedTrial
 from tuner.planning.plan import Plan
 from tuner.store.trial_store import TrialStore
 
 Arms = Mapping[str, tuple[str, dict[str, Any]]]  # {arm: (method, configuration)}
 
 
-def no_winner(plan: Plan, records: Sequence[TrialRecord]) -> str:
-    """Return why there is nothing to confirm."""
+def no_winner_reason(plan: Plan, records: Sequence[TrialRecord]) -> str:
+    """Return one line on why there is nothing to confirm."""
     complete = [r for r in records if r.state is State.COMPLETE]
     if not complete:
         return "no trial of the search is complete; nothing to confirm"
@@ -26,19 +26,19 @@ def no_winner(plan: Plan, records: Sequence[TrialRecord]) -> str:
 
 
 def arms_of(plan: Plan, winner: TrialRecord, tuned: Mapping[str, TrialRecord | None]) -> Arms:
-    """Return the arms: "best", and each of the study's, derived from the winner or with a winner of its own.
+    """Return the arms: "best" and the study's, each derived from the winner or from the winner of its own search.
 
     Args:
-        tuned: {arm with a search of its own: its winner}; one without a feasible trial is left out.
+        tuned: {arm with a search of its own: its winner}; an arm whose winner is None is left out.
     """
-    found = {"best": (plan.method, dict(winner.configuration))}
+    arms = {"best": (plan.method, dict(winner.configuration))}
     for arm in plan.arms:
         method, own = arm.method or plan.method, tuned.get(arm.name)
         if not arm.search:
-            found[arm.name] = method, _derived(arm, method, winner)
+            arms[arm.name] = method, _derived(arm, method, winner)
         elif own is not None:
-            found[arm.name] = method, dict(own.configuration)
-    return found
+            arms[arm.name] = method, dict(own.configuration)
+    return arms
 
 
 def _derived(arm: Arm, method: str, winner: TrialRecord) -> dict[str, Any]:
@@ -47,21 +47,21 @@ def _derived(arm: Arm, method: str, winner: TrialRecord) -> dict[str, Any]:
     return configuration | fixed(arm.overrides)
 
 
-def plan_trials(plan: Plan, store: TrialStore, arms: Arms) -> tuple[dict[int, Planned], list[str]]:
-    """Return {trial number: work}, and the keys of trials whose arms have changed since.
+def plan_trials(plan: Plan, store: TrialStore, arms: Arms) -> tuple[dict[int, PlannedTrial], list[str]]:
+    """Return {trial number: planned trial}, and the keys of trials of arms that the run no longer has.
 
-    What an earlier launch did for the same arms keeps its number. A run that was extended may have another winner:
-    the old one's trials stay in the storage, unused; those still running are ended.
+    Trials of an earlier launch for the same arms keep their numbers. A run that was extended may have another winner:
+    the trials of the old one stay in the storage, unused, and those still running are ended.
     """
     roles = {arm.name: arm.role for arm in plan.arms}
     existing = store.records()
-    planned: dict[int, Planned] = {}
+    planned: dict[int, PlannedTrial] = {}
     following = len(existing)
     for k in range(plan.confirm_seeds):
         seed = derive_seed(plan.seed, "confirm", k) % 2**31
         for arm, (method, configuration) in arms.items():
             attrs = {"arm": arm, "seed_index": k, "role": roles.get(arm, Role.CONFIRM.value)}
-            item = Planned(configuration, method, seed, seed, attrs)
+            item = PlannedTrial(configuration, method, seed, seed, attrs)
             done = next((r.number for r in existing if item.is_of(r)), None)
             planned[following if done is None else done] = item
             following += done is None
@@ -72,18 +72,18 @@ def plan_trials(plan: Plan, store: TrialStore, arms: Arms) -> tuple[dict[int, Pl
     return planned, [record.key for record in old]
 
 
-def current(records: Sequence[TrialRecord], arms: Arms) -> list[TrialRecord]:
-    """Return the trials of the arms as they are now."""
+def records_of_arms(records: Sequence[TrialRecord], arms: Arms) -> list[TrialRecord]:
+    """Return the trials that belong to these arms; those of a former winner are left out."""
     return [r for r in records if arms.get(r.arm) == (r.method, dict(r.configuration))]
 
 
-def results_of(
+def arm_results(
     plan: Plan, records: Sequence[TrialRecord], tests: Mapping[str, Mapping[str, float]]
 ) -> list[ArmResult]:
-    """Return test metrics by arm, "best" first, over the seeds that every arm has finished; empty without "best".
+    """Return test metrics by arm, "best" first, over the seeds that every arm has finished; [] without "best".
 
     Args:
-        records: the confirm trials of the arms as they are now.
+        records: see `records_of_arms`.
         tests: {trial key: its test metrics}.
     """
     by_arm: dict[str, dict[int, TrialRecord]] = {}
@@ -93,12 +93,14 @@ def results_of(
     if "best" not in by_arm:
         return []
     about = {arm.name: (arm.role, arm.about) for arm in plan.arms} | {"best": ("confirm", "the winner")}
-    shared = sorted(set.intersection(*(set(found) for found in by_arm.values())))
+    shared = sorted(set.intersection(*(set(by_seed) for by_seed in by_arm.values())))
     results = []
-    for arm, found in by_arm.items():
-        rows = [tests[found[k].key] for k in shared]
+    for arm, by_seed in by_arm.items():
+        rows = [tests[by_seed[k].key] for k in shared]
         values = {m: [row[m] for row in rows] for m in (rows[0] if rows else {})}
-        seconds = sum(found[k].seconds for k in shared) / max(1, len(shared))
+        seconds = sum(by_seed[k].seconds for k in shared) / max(1, len(shared))
         role, text = about.get(arm, ("control", ""))
-        results.append(ArmResult(arm, role, text, next(iter(found.values())).configuration, values, seconds))
+        results.append(
+            ArmResult(arm, role, text, next(iter(by_seed.values())).configuration, values, seconds)
+        )
     return sorted(results, key=lambda arm: arm.name != "best")

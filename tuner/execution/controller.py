@@ -251,7 +251,7 @@ class Controller:
             listeners=self.listeners,
             deadline=deadline,
             budget=budget,
-            share=share_of(self.resources.cpus_per_trial, self.resources.gpus_per_trial),
+            usage_rates=share_of(self.resources.cpus_per_trial, self.resources.gpus_per_trial),
         )
         if not queue.finished:
             run_queue(
@@ -262,8 +262,8 @@ class Controller:
                 resources=self.resources.as_request(),
                 concurrency=self.resources.concurrency,
                 log=self.folder.log,
-                keep=self._keep,
-                opened=self._opened_by_search if what == "search" else lambda names: None,
+                file_written=self._keep,
+                splits_opened=self._opened_by_search if what == "search" else lambda names: None,
                 asked_to_stop=self.signals.stop_requested,
                 epoch_timeout_s=self.plan.epoch_timeout_s,
                 longest_epoch_s=max((r.longest_epoch_s for r in self.records()), default=0.0),
@@ -348,17 +348,17 @@ class Controller:
             self._problem(f"evaluation of {record.key} failed: {reason}")
             return
         name = self.evaluations.add(
-            record.key, protocol, found.metrics, found.remarks, remote_tasks.kept_scores(found)
+            record.key, protocol, found.metrics, found.remarks, remote_tasks.scores_to_store(found)
         )
         if name:
             self._keep(record.key, name)
         for listener in self.listeners:
             listener.evaluated(record, found.metrics)
 
-    def strip(self, winner: TrialRecord) -> dict[str, Any] | None:
+    def attack_examples(self, winner: TrialRecord) -> dict[str, Any] | None:
         """Return some of the winner's outliers before and after its attack, or None if it has none."""
         assets = self.prepare([])
-        job = self._remote(remote_tasks.outlier_strip)
+        job = self._remote(remote_tasks.attack_examples)
         (found,) = self._wait([job.remote(self.folder.uri, winner.checkpoint, assets.benchmark)])
         strip: dict[str, Any] | None = found
         return strip
@@ -372,7 +372,7 @@ class Controller:
         """Retrain the winner and every arm with fresh seeds, and score them on the test splits."""
         winner = self.best()
         if winner is None:
-            raise StudyFailed(confirmation.no_winner(self.plan, self.search.records()))
+            raise StudyFailed(confirmation.no_winner_reason(self.plan, self.search.records()))
         arms = self._arms(winner)
         planned, superseded = confirmation.plan_trials(self.plan, self.confirm, arms)
         if superseded or self.superseded():
@@ -384,7 +384,7 @@ class Controller:
             return [Lane(self.confirm, "", {}, target, 0, early_stopping=False, planned=planned)]
 
         self._run(lanes, assets, math.inf, "confirm")
-        self.run_evaluate(confirmation.current(self.confirm.records(), arms))
+        self.run_evaluate(confirmation.records_of_arms(self.confirm.records(), arms))
 
     def _arms(self, winner: TrialRecord) -> confirmation.Arms:
         tuned = {arm.name: self.best(arm.name) for arm in self.plan.arms if arm.search}
@@ -397,5 +397,5 @@ class Controller:
         winner = self.best()
         if winner is None:
             return []
-        records = confirmation.current(self.confirm.records(), self._arms(winner))
-        return confirmation.results_of(self.plan, records, self.evaluations.metrics())
+        records = confirmation.records_of_arms(self.confirm.records(), self._arms(winner))
+        return confirmation.arm_results(self.plan, records, self.evaluations.metrics())

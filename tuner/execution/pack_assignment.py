@@ -1,4 +1,4 @@
-"""Which trials share a worker: packs that are refilled from the queue as their members end. Knows no Ray."""
+"""Assignment of trials to packs, the groups of trials that share a worker. Imports no Ray."""
 
 from collections.abc import Sequence
 
@@ -9,68 +9,69 @@ from trainables.options.packing import unpackable
 from tuner.execution.trial_queue import Assignment, TrialQueue
 
 
-class Packs:
-    """The members of every worker's pack.
+class PackAssignment:
+    """The pack of every worker; members that end are replaced from the queue.
 
-    A trial without a packed form has its worker to itself. So has one whose last worker died, until it has reported an
-    epoch: if it was its fault, nobody else is taken along again.
+    A trial without a packed form has its worker to itself. So has a trial whose last worker was lost, until it has
+    reported an epoch: if it was the cause, it cannot take other trials down again.
 
     Args:
-        size: members at most, 1 or more.
+        size: most members of a pack, 1 or more.
     """
 
     def __init__(self, queue: TrialQueue, size: int) -> None:
         self.queue, self.size = queue, size
         self._members: dict[str, list[str]] = {}
-        self._alone: dict[str, Assignment] = {}  # worker: the trial that has it to itself
-        self._held: list[Assignment] = []  # handed out by the queue to a pack that they cannot join
+        self._exclusive: dict[str, Assignment] = {}  # worker: the trial that has it to itself
+        self._deferred: list[Assignment] = []  # taken from the queue for a pack that they cannot join
 
     def refill(self, worker: str) -> list[Assignment]:
-        """Return whom a worker is to train besides its members, whose number grows by them; [] if nobody is due."""
+        """Fill a worker's pack from the queue and return the new members; [] if the pack is full or nothing waits."""
         members = self._members.setdefault(worker, [])
         added: list[Assignment] = []
-        while len(members) < self.size and worker not in self._alone:
-            # all from one lane if they can be: trials of one method are likelier to have one shape
+        while len(members) < self.size and worker not in self._exclusive:
+            # from one lane if possible: trials of the same method are more likely to have the same shapes
             assignment = self._next(bool(members), added[0].lane if added else "")
             if assignment is None:
                 break
             members.append(assignment.key)
             added.append(assignment)
-            if not joins(assignment):
-                self._alone[worker] = assignment
+            if not may_share_worker(assignment):
+                self._exclusive[worker] = assignment
         return added
 
-    def _next(self, beside_others: bool, lane: str) -> Assignment | None:
-        for place, held in enumerate(self._held):
-            if joins(held) or not beside_others:
-                return self._held.pop(place)
-        if self._held:  # its turn comes with the next worker that is free; nobody overtakes it
+    def _next(self, shared: bool, preferred_lane: str) -> Assignment | None:
+        """Return the next trial for a worker that has members already (`shared`) or none."""
+        for index, deferred in enumerate(self._deferred):
+            if may_share_worker(deferred) or not shared:
+                return self._deferred.pop(index)
+        if self._deferred:  # they get the next free worker, before anything else leaves the queue
             return None
-        assignment = self.queue.next(lane)
-        if assignment is None or joins(assignment) or not beside_others:
+        assignment = self.queue.next(preferred_lane)
+        if assignment is None or may_share_worker(assignment) or not shared:
             return assignment
-        self._held.append(assignment)
+        self._deferred.append(assignment)
         return None
 
-    def reported(self, worker: str, ended: Sequence[str]) -> None:
-        """Note that every member has reported an epoch, and which of them have ended."""
+    def epoch_reported(self, worker: str, ended: Sequence[str]) -> None:
+        """Record that every member of a worker has reported an epoch and that `ended` have ended."""
         self._members[worker] = [key for key in self._members[worker] if key not in ended]
-        alone = self._alone.get(worker)
-        if alone is not None and (alone.key in ended or has_form(alone)):
-            del self._alone[worker]
+        exclusive = self._exclusive.get(worker)
+        if exclusive is not None and (exclusive.key in ended or is_packable(exclusive)):
+            del self._exclusive[worker]
 
     def members(self, worker: str) -> list[str]:
         """Return the keys of a worker's trials."""
         return list(self._members.get(worker, []))
 
-    def dismiss(self, worker: str) -> list[str]:
-        """Forget a worker, which has ended or died, and return whom it trained."""
-        self._alone.pop(worker, None)
+    def remove_worker(self, worker: str) -> list[str]:
+        """Remove a worker that has ended or was lost, and return the keys of its trials."""
+        self._exclusive.pop(worker, None)
         return self._members.pop(worker, [])
 
 
-def has_form(assignment: Assignment) -> bool:
-    """Return whether a trial can be packed; one whose options are refused says so in a worker of its own."""
+def is_packable(assignment: Assignment) -> bool:
+    """Return whether a trial can be packed; one with invalid options cannot: it fails in a worker of its own."""
     try:
         options = build(METHODS[assignment.method].options, assignment.configuration)
     except InputError:
@@ -78,6 +79,6 @@ def has_form(assignment: Assignment) -> bool:
     return not unpackable(assignment.method, options)
 
 
-def joins(assignment: Assignment) -> bool:
+def may_share_worker(assignment: Assignment) -> bool:
     """Return whether a trial may share a worker from the start."""
-    return not assignment.deaths and has_form(assignment)
+    return not assignment.lost_workers and is_packable(assignment)

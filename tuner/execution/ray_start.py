@@ -1,4 +1,4 @@
-"""Starts Ray on this machine, or joins a cluster that answers."""
+"""Starts Ray on this machine or connects to a cluster."""
 
 import logging
 import os
@@ -10,7 +10,7 @@ from tuner.base.errors import Interrupted, StudyHalted, UsageError
 
 
 def start_ray(address: str | None) -> None:
-    """Join the cluster at an address ("auto" or HOST:PORT), or start Ray here for this launch alone.
+    """Connect to the cluster at an address ("auto" or HOST:PORT), or start Ray here for this launch.
 
     Raises:
         UsageError: no cluster answers at the address.
@@ -37,15 +37,15 @@ def start_ray(address: str | None) -> None:
 
 
 def check_answers(address: str) -> None:
-    """Raise an OSError if nothing answers at the address of a cluster: Ray would wait for it, for ever.
+    """Raise an OSError if nothing answers at the address of a cluster; Ray itself would wait for it without end.
 
-    "auto" is what the last cluster of this machine left in a file; it stays there when the cluster was killed.
+    For "auto" Ray reads the address from a file, which is still there after the cluster was killed.
     """
     if "://" in address:
         return
     from ray._private.services import canonicalize_bootstrap_address
 
-    found = canonicalize_bootstrap_address(address)
-    if found is not None:  # else Ray says that there is none
-        host, _, port = found.rpartition(":")
+    resolved = canonicalize_bootstrap_address(address)
+    if resolved is not None:  # if None, ray.init says that there is no cluster
+        host, _, port = resolved.rpartition(":")
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()

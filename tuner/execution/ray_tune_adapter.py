@@ -1,4 +1,4 @@
-"""Between a trial queue and Ray Tune: a searcher and a scheduler without a thought of their own."""
+"""Ray Tune adapter: a Searcher and a Scheduler that forward to the trial queue."""
 
 import contextlib
 import functools
@@ -21,64 +21,64 @@ from trainables.ray.trainable import Assets, StudyTrainable
 from tuner.base.errors import StudyHalted
 from tuner.base.records import Decision
 from tuner.base.text import one_line
-from tuner.execution.pack_assignment import Packs
+from tuner.execution.pack_assignment import PackAssignment
 from tuner.execution.ray_patch import report_lost_workers_as_actor_errors
 from tuner.execution.trial_queue import Assignment, TrialQueue
-from tuner.execution.watchdog import LivesInTheDriver, Watchdog
+from tuner.execution.watchdog import NotCheckpointed, Watchdog
 
 Logger = Callable[[str, str], None]  # (trial key, text)
 
 
-class Halt:
-    """Why Tune has to end: the first exception of our own code under it, raised again once Tune is out of the way.
+class FirstError:
+    """Holds the first exception of a callback, to be raised again after `Tuner.fit`.
 
-    Tune would wrap it in a TuneError whose message is a traceback.
+    Raised inside the callback it would end up in a TuneError whose message is a traceback.
     """
 
     def __init__(self) -> None:
         self.error: Exception | None = None
 
 
-def halting(answer: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Make a method that Tune calls keep its exception in `self.halt` and give Tune an answer instead."""
+def capture_first_error(fallback: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorate a callback of Tune: store an exception in `self.first_error` and return `fallback`, then and ever after."""
 
     def decorate(method: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(method)
-        def kept(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if self.halt.error is None:
+        def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if self.first_error.error is None:
                 try:
                     return method(self, *args, **kwargs)
                 except Exception as error:
-                    self.halt.error = error
-            return answer
+                    self.first_error.error = error
+            return fallback
 
-        return kept
+        return wrapped
 
     return decorate
 
 
-class QueueSearcher(LivesInTheDriver, Searcher):
-    """Hands the queue's trials to Tune. Nothing of it is saved: the queue is rebuilt from the storage.
+class QueueSearcher(NotCheckpointed, Searcher):
+    """Searcher that suggests the queue's trials. Tune saves none of its state: the queue is rebuilt from the storage.
 
     Args:
         configure: turns an assignment into a trainable's configuration.
-        packs: if given, one trial of Tune is a worker that trains a pack of the queue's.
+        packs: if given, a trial of Tune is a worker that trains a pack of the queue's trials.
     """
 
     def __init__(
         self,
         queue: TrialQueue,
         configure: Callable[[Assignment], dict[str, Any]],
-        halt: Halt,
-        packs: Packs | None = None,
+        first_error: FirstError,
+        packs: PackAssignment | None = None,
     ) -> None:
         super().__init__(metric=queue.objectives[0].metric, mode="max")
-        self.queue, self.configure, self.halt, self.packs = queue, configure, halt, packs
+        self.queue, self.configure, self.first_error, self.packs = queue, configure, first_error, packs
 
     def set_search_properties(self, metric: Any, mode: Any, config: Any, **spec: Any) -> bool:
         return True
 
-    @halting(Searcher.FINISHED)
+    @capture_first_error(Searcher.FINISHED)
     def suggest(self, trial_id: str) -> Any:
         """Return a trial's configuration, None to be asked again later, or FINISHED."""
         if self.packs is not None:
@@ -89,11 +89,11 @@ class QueueSearcher(LivesInTheDriver, Searcher):
             assignment = self.queue.next()
             if assignment is not None:
                 return self.configure(assignment)
-        # FINISHED is for good: while a trial runs its worker may die and the trial come back
+        # FINISHED is final, and a running trial whose worker is lost comes back to the queue
         return Searcher.FINISHED if self.queue.finished else None
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        """Do nothing: the scheduler has told the queue already, with the reason at hand."""
+        """Do nothing: the scheduler has told the queue already, and it knows the reason."""
 
     def save(self, checkpoint_path: str) -> None:
         Path(checkpoint_path).touch()
@@ -102,56 +102,63 @@ class QueueSearcher(LivesInTheDriver, Searcher):
         """Do nothing: no state."""
 
 
-class QueueScheduler(LivesInTheDriver, FIFOScheduler):
-    """Passes every report to the queue and stops the trial when the queue says so."""
+class QueueScheduler(NotCheckpointed, FIFOScheduler):
+    """Scheduler that passes every report to the queue and stops the trials that the queue has ended.
+
+    Args:
+        log, file_written, splits_opened: see `run_queue`.
+        watchdog: asked whether it killed a lost worker.
+        configure, packs: see `QueueSearcher`.
+    """
 
     def __init__(
         self,
         queue: TrialQueue,
         log: Logger,
-        keep: Logger,
-        opened: Callable[[set[str]], None],
+        file_written: Logger,
+        splits_opened: Callable[[set[str]], None],
         watchdog: Watchdog,
-        halt: Halt,
+        first_error: FirstError,
         configure: Callable[[Assignment], dict[str, Any]] = lambda assignment: {},
-        packs: Packs | None = None,
+        packs: PackAssignment | None = None,
     ) -> None:
         super().__init__()
-        self.queue, self.log, self.keep, self.note_opened = queue, log, keep, opened
-        self.watchdog, self.halt = watchdog, halt
+        self.queue, self.log = queue, log
+        self.file_written, self.splits_opened = file_written, splits_opened
+        self.watchdog, self.first_error = watchdog, first_error
         self.configure, self.packs = configure, packs
         self.opened: set[str] = set()
 
     def set_search_properties(self, metric: Any, mode: Any, **spec: Any) -> bool:
         return True
 
-    @halting(TrialScheduler.STOP)
+    @capture_first_error(TrialScheduler.STOP)
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         if self.packs is not None:
-            return self._on_pack(trial, result["pack"], self.packs)
-        goes_on = self._take(trial.config["_service"]["key"], result)
-        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+            return self._forward_pack(trial, result["pack"], self.packs)
+        continues = self._forward(trial.config["_service"]["key"], result)
+        return str(TrialScheduler.CONTINUE if continues else TrialScheduler.STOP)
 
-    def _on_pack(self, trial: Any, reports: list[dict[str, Any]], packs: Packs) -> str:
-        """Take the report of every member; those that end leave, and others take their places."""
+    def _forward_pack(self, trial: Any, reports: list[dict[str, Any]], packs: PackAssignment) -> str:
+        """Pass on the report of every member, and replace the members that have ended."""
         worker = trial.trial_id
-        ended = [report["key"] for report in reports if not self._take(report["key"], report)]
-        packs.reported(worker, ended)
+        ended = [report["key"] for report in reports if not self._forward(report["key"], report)]
+        packs.epoch_reported(worker, ended)
         new = packs.refill(worker)
         if not packs.members(worker):
-            packs.dismiss(worker)
+            packs.remove_worker(worker)
             return str(TrialScheduler.STOP)
         if ended or new:
-            # before the next step: an actor does what one process asks of it in that order
+            # takes effect before the next step: an actor runs the calls of one process in their order
             trial.temporary_state.ray_actor.change.remote(ended, [self.configure(a) for a in new])
         return str(TrialScheduler.CONTINUE)
 
-    def _take(self, key: str, result: dict[str, Any]) -> bool:
-        """Pass a trial's report to the queue and return whether the trial goes on."""
+    def _forward(self, key: str, result: dict[str, Any]) -> bool:
+        """Pass a trial's report to the queue and return whether the trial continues."""
         for remark in result.get("remarks", "").splitlines():
             self.log(key, remark)
         if "full" in result:
-            with contextlib.suppress(OSError):  # the log may lie on that disk, and the reason goes up anyway
+            with contextlib.suppress(OSError):  # the log may be on the full disk; the reason is raised below
                 self.log(key, f"{result['full']}\n{result.get('trace', '')}")
             raise StudyHalted(f"trial {key} cannot write: {result['full']}; make room")
         if "failed" in result:
@@ -160,52 +167,54 @@ class QueueScheduler(LivesInTheDriver, FIFOScheduler):
             return False
         metrics = {name: value for name, value in result.items() if is_metric(name, value)}
         if result.get("undeleted"):
-            self.log(key, result["undeleted"])  # the driver tries again when the trial ends, and says so
+            self.log(
+                key, result["undeleted"]
+            )  # the driver deletes again when the trial ends, and reports what is left
         opened = set(filter(None, result.get("opened", "").split(",")))
-        if not opened <= self.opened:  # before the epoch is recorded: a kill must not lose it
+        if not opened <= self.opened:  # before the epoch is recorded, so that a kill cannot lose it
             self.opened |= opened
-            self.note_opened(opened)
+            self.splits_opened(opened)
         for name in filter(None, result.get("files", "").split(",")):
-            self.keep(key, name)
+            self.file_written(key, name)
         decision = self.queue.report(key, int(result["epoch"]), metrics, result["checkpoint"])
         return decision is Decision.CONTINUE
 
-    @halting(None)
+    @capture_first_error(None)
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """A worker vanished (killed, out of memory, node gone): into the queue again. Hung or raised: FAIL.
+        """Requeue the trials of a lost worker (killed, out of memory, node gone); FAIL one that hung or raised.
 
-        Whose fault it was in a pack cannot be told from here: all go back, and each has to report an epoch alone
-        before it shares a worker again.
+        Which member of a pack was the cause is unknown: all are requeued, and each must report an epoch alone before it
+        shares a worker again.
         """
         packs = self.packs
-        keys = [trial.config["_service"]["key"]] if packs is None else packs.dismiss(trial.trial_id)
-        error = what_ended(trial)
+        keys = [trial.config["_service"]["key"]] if packs is None else packs.remove_worker(trial.trial_id)
+        error = worker_exception(trial)
         text = worker_error_text(error) if error else "the worker vanished"
         hung = self.watchdog.hung.pop(trial.trial_id, "")
         for key in keys:
             self.log(key, f"FAIL {hung}" if hung and len(keys) == 1 else f"worker lost: {hung or text}")
             if len(keys) > 1:
-                self.queue.died(key, f"worker lost in a pack of {len(keys)}: {hung or text}")
+                self.queue.worker_lost(key, f"worker lost in a pack of {len(keys)}: {hung or text}")
             elif hung:
                 self.queue.failed(key, hung)
             elif isinstance(error, RayTaskError):
                 self.queue.failed(key, text)
             else:
-                self.queue.died(key, f"worker lost: {text}")
+                self.queue.worker_lost(key, f"worker lost: {text}")
 
 
 def worker_error_text(error: Exception) -> str:
-    """Return an exception's text in one line; of one that holds a worker's traceback, its beginning and its end."""
+    """Return an exception's message on one line; of one with a worker's traceback, its first and last line."""
     lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines() if line.strip()]
     if len(lines) > 1 and any(line.startswith('File "') for line in lines):
-        lines = [f"{lines[0].partition(', ray::')[0]}:", lines[-1]]  # what was raised stands in the last line
+        lines = [f"{lines[0].partition(', ray::')[0]}:", lines[-1]]  # the last line names the exception
     return one_line(" ".join(lines), limit=300)
 
 
-def what_ended(trial: Any) -> Exception | None:
-    """Return the exception that a trial's worker ended with.
+def worker_exception(trial: Any) -> Exception | None:
+    """Return the exception that a trial's worker ended with, or None if Tune wrote none.
 
-    `trial.get_error()` reads it where Tune's files are copied to, and it is not copied yet when the scheduler is told.
+    `trial.get_error()` cannot be used: it reads the copy in Tune's storage, which is made after this callback.
     """
     path = trial.pickled_error_file  # in the driver's own temporary folder
     if path is None or not Path(path).exists():
@@ -215,22 +224,22 @@ def what_ended(trial: Any) -> Exception | None:
 
 
 def is_metric(name: str, value: Any) -> bool:
-    """Return whether an entry of a report is one of ours and not of Tune's."""
+    """Return whether an entry of a report is a metric of the trial; Tune adds entries of its own."""
     ours = name.startswith(("val/", "train/")) or name in ("seconds", "seconds_validation", "passes")
     return ours and isinstance(value, (int, float))
 
 
-class StopFlag(LivesInTheDriver, Stopper):
-    """Ends Tune's loop at its next turn once the flag is up; running trials stay RUNNING in the storage."""
+class StopFlag(NotCheckpointed, Stopper):
+    """Stopper that ends Tune's loop once `stop_requested()`; running trials stay RUNNING in the storage."""
 
-    def __init__(self, asked: Callable[[], bool]) -> None:
-        self.asked = asked
+    def __init__(self, stop_requested: Callable[[], bool]) -> None:
+        self.stop_requested = stop_requested
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        return self.asked()
+        return self.stop_requested()
 
 
 def run_queue(
@@ -242,23 +251,24 @@ def run_queue(
     resources: Mapping[str, float],
     concurrency: int,
     log: Logger,
-    keep: Logger,
-    opened: Callable[[set[str]], None],
+    file_written: Logger,
+    splits_opened: Callable[[set[str]], None],
     asked_to_stop: Callable[[], bool],
     epoch_timeout_s: float | None = None,
     longest_epoch_s: float = 0.0,
     pack: int = 1,
 ) -> None:
-    """Run a queue's trials on Ray Tune until none is left or a stop is asked for.
+    """Run a queue's trials on Ray Tune until none is left or a stop is requested.
 
-    Tune only executes: a fresh Tuner every time, its own files in a temporary folder, no snapshot is ever read.
+    Tune only executes: every call makes a new Tuner with its files in a temporary folder; no snapshot is ever read.
 
     Args:
-        log: takes (trial key, text) for the trial's log.
-        keep: takes (trial key, name of a file in the run folder) for what a method left.
-        opened: takes the names of the splits that a trial opened, before that trial's epoch is recorded.
+        log: called with (trial key, text) for the trial's log.
+        file_written: called with (trial key, name in the run folder) for each file that a method wrote.
+        splits_opened: called with the names of the splits that a trial opened, before that trial's epoch is recorded.
         epoch_timeout_s, longest_epoch_s: see `Watchdog`.
-        pack: how many trials at most share a worker; `concurrency` then counts workers.
+        concurrency: workers at a time.
+        pack: most trials that share a worker.
 
     Raises:
         StudyHalted: the disk that takes the checkpoints is full; the trials in flight stay RUNNING.
@@ -266,7 +276,7 @@ def run_queue(
     """
     report_lost_workers_as_actor_errors()
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # every failure is in the trial's log and state
-    halt = Halt()
+    first_error = FirstError()
     watchdog = Watchdog(epoch_timeout_s, longest_epoch_s * pack)
 
     def configure(assignment: Assignment) -> dict[str, Any]:
@@ -274,8 +284,10 @@ def run_queue(
 
     trainable = tune.with_parameters(StudyTrainable if pack == 1 else PackedTrainable, assets=assets)
     while not queue.finished and not asked_to_stop():
-        packs = Packs(queue, pack) if pack > 1 else None
-        scheduler = QueueScheduler(queue, log, keep, opened, watchdog, halt, configure, packs)
+        packs = PackAssignment(queue, pack) if pack > 1 else None
+        scheduler = QueueScheduler(
+            queue, log, file_written, splits_opened, watchdog, first_error, configure, packs
+        )
         with tempfile.TemporaryDirectory(prefix="robust-tune-") as scratch:
             storage = scratch if "://" not in run_uri else f"{run_uri}/.tune"
             tune.Tuner(
@@ -283,7 +295,7 @@ def run_queue(
                 param_space={},
                 tune_config=tune.TuneConfig(
                     num_samples=-1,
-                    search_alg=QueueSearcher(queue, configure, halt, packs),
+                    search_alg=QueueSearcher(queue, configure, first_error, packs),
                     scheduler=scheduler,
                     max_concurrent_trials=concurrency,
                     reuse_actors=True,
@@ -295,18 +307,18 @@ def run_queue(
                     storage_path=storage,
                     verbose=0,
                     callbacks=[watchdog],
-                    stop=StopFlag(lambda: halt.error is not None or asked_to_stop()),
+                    stop=StopFlag(lambda: first_error.error is not None or asked_to_stop()),
                     failure_config=tune.FailureConfig(max_failures=0),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 ),
             ).fit()
-        if halt.error is not None:
-            raise halt.error
+        if first_error.error is not None:
+            raise first_error.error
         queue.reclaim()
 
 
 def configuration(assignment: Assignment, folder: str, validation: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a trainable is told of a trial."""
+    """Return the `config` of a trainable for a trial."""
     return {
         **assignment.configuration,
         "seed": assignment.seed,

@@ -1,4 +1,4 @@
-"""The work of a study that is not a trial, as functions that Ray runs on a worker: torch stays out of the driver."""
+"""Ray tasks of a study besides its trials: data, pretraining, evaluation. They run on workers."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,11 +29,11 @@ from trainables.outliers.pretrained import pretrained_state
 from trainables.ray.trainable import VALIDATION_SEED, choose_device, gpu_share
 from trainables.training import checkpoints
 
-TEST_SEED = 7_700_417  # every checkpoint is attacked with the same noise
+TEST_SEED = 7_700_417  # every checkpoint is attacked with the same random numbers
 
 
 def load_benchmark(name: str, data_dir: str, stage: str) -> Benchmark:
-    """Open a data set; for the search without its test splits."""
+    """Open a data set; for the "search" stage without its test splits."""
     searching = stage == "search"
     benchmark = load(name, data_dir, search_only=searching)
     return benchmark.for_search() if searching else benchmark
@@ -42,9 +42,9 @@ def load_benchmark(name: str, data_dir: str, stage: str) -> Benchmark:
 def load_tests(
     name: str, data_dir: str, groups: Sequence[str], cache_dir: str
 ) -> tuple[Benchmark, tuple[str, ...]]:
-    """Open a data set with its test splits, and return it and what the report must say of it.
+    """Open a data set with its test splits; return it and notes on it for the report.
 
-    Corruptions are regenerated where none are on disk and one of the metric groups wants them.
+    Corruptions are generated if the metric groups include "corrupted" and none are on disk.
     """
     benchmark = load(name, data_dir)
     if "corrupted" in groups:
@@ -92,11 +92,11 @@ def evaluate_checkpoint(
     version: str = "",
     cache_dir: str = "",
 ) -> Evaluation:
-    """Score a checkpoint on the test splits, or take the stored evaluation of the same content.
+    """Score a checkpoint on the test splits, or read the evaluation of the same content from the cache.
 
     Args:
-        version: of the data, see `data_version`; "" neither looks for a stored evaluation nor stores one.
-        cache_dir: of stored evaluations; "" is the user's cache folder.
+        version: of the data, see `data_version`; "" does not use the cache.
+        cache_dir: of the cache; "" is the user's cache folder.
     """
     torch.set_num_threads(threads)
     device = choose_device("auto")
@@ -114,10 +114,10 @@ def evaluate_checkpoint(
     return cache.reuse(evaluation_key(data, protocol, version, TEST_SEED), compute)
 
 
-def kept_scores(found: Evaluation) -> dict[str, np.ndarray]:
-    """Return the outlier scores that a run keeps: {set: scores}, attacked ones as "<set> attacked"."""
-    scores = dict(found.scores)
-    for by_set in list(found.attacked_scores.values())[:1]:  # the first epsilon is the protocol's own
+def scores_to_store(evaluation: Evaluation) -> dict[str, np.ndarray]:
+    """Return the outlier scores that a run stores: {set: scores}, attacked ones as "<set> attacked"."""
+    scores = dict(evaluation.scores)
+    for by_set in list(evaluation.attacked_scores.values())[:1]:  # the first epsilon is the main one
         scores |= {
             name if name == "id attacked" else f"{name} attacked": values
             for name, values in by_set.items()
@@ -126,13 +126,13 @@ def kept_scores(found: Evaluation) -> dict[str, np.ndarray]:
     return scores
 
 
-def outlier_strip(
+def attack_examples(
     folder: str, checkpoint: str, benchmark: Benchmark, count: int = 12
 ) -> dict[str, Any] | None:
-    """Return outliers before and after the attack of a finished trial, or None for a method without outliers.
+    """Return outliers before and after the training attack of a trial, or None for a method without outliers.
 
     Returns:
-        {"before", "after": (count, h, w, c) in [0, 1], "label": what was done}.
+        {"before", "after": images (count, h, w, c) in [0, 1], "label": attack, epsilon and sigma}.
     """
     content = checkpoints.unpack(Folder(folder).read(checkpoint), checkpoint)
     options = build(METHODS[content["method"]].options, content["options"])

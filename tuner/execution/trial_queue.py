@@ -1,4 +1,4 @@
-"""Which trial runs next and what becomes of it. Knows no Ray: the bridge calls it, tests drive it directly."""
+"""Queue of a stage's trials: which runs next, and its state after each report. Imports no Ray: the adapter calls it."""
 
 import math
 import time
@@ -16,12 +16,12 @@ from tuner.search.learning_curves import LearningCurves, Point
 from tuner.search.schedulers import NoStopping, Place, Schedule, decide
 from tuner.store.trial_store import TrialStore
 
-MAX_DEATHS = 4  # so many dead workers in a row, without an epoch between them, take their trial with them
+MAX_LOST_WORKERS = 4  # a trial fails after this many lost workers without an epoch between them
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """One trial to be run now.
+    """A trial that an executor is to run now.
 
     Attributes:
         key: the trial's name within the run.
@@ -29,8 +29,9 @@ class Assignment:
         configuration: {dotted option: value}.
         seed, pretrain_seed: of the trial's random streams, of the classifier it starts from.
         checkpoint: the file to continue from, relative to the run folder; "" to start.
-        epochs: how many epochs are already behind it.
-        deaths: workers that it has lost since its last epoch.
+        epochs: that it has reported.
+        attempt: how many times it has been started, this time included.
+        lost_workers: since its last epoch.
     """
 
     key: str
@@ -43,7 +44,7 @@ class Assignment:
     checkpoint: str
     epochs: int
     attempt: int
-    deaths: int = 0
+    lost_workers: int = 0
 
 
 class Listener(Protocol):
@@ -60,8 +61,8 @@ class Listener(Protocol):
 
 
 @dataclass
-class Planned:
-    """A trial whose configuration is settled beforehand: the confirm stage."""
+class PlannedTrial:
+    """A trial with a given configuration, as the confirm stage has them."""
 
     configuration: Mapping[str, Any]
     method: str
@@ -70,7 +71,7 @@ class Planned:
     attrs: Mapping[str, Any]
 
     def is_of(self, record: TrialRecord) -> bool:
-        """Return whether a trial is this very piece of work."""
+        """Return whether a stored trial is this one: same method, configuration, seed and arm."""
         return (record.method, record.configuration, record.seed, record.arm, record.seed_index) == (
             self.method,
             dict(self.configuration),
@@ -82,7 +83,18 @@ class Planned:
 
 @dataclass
 class Lane:
-    """One source of trials: a search (the store asks) or a list (`planned`, by trial number)."""
+    """A source of trials: a search, whose store asks the sampler, or `planned` trials by number.
+
+    Attributes:
+        store: the trials of the lane.
+        method, fixed: of a search's trials: the method and the options that are not searched.
+        target: how many trials the lane is to have.
+        pretrain_seed: of the classifier that trials start from.
+        early_stopping: whether the schedule may stop a trial.
+        exhausted: the sampler has no more trials to propose.
+        waiting, running: numbers of trials to start again, of trials at work.
+        lost_workers: {number: workers lost since its last epoch}.
+    """
 
     store: TrialStore
     method: str
@@ -90,11 +102,11 @@ class Lane:
     target: int
     pretrain_seed: int
     early_stopping: bool = True
-    planned: Mapping[int, Planned] = field(default_factory=dict)
+    planned: Mapping[int, PlannedTrial] = field(default_factory=dict)
     exhausted: bool = False
     waiting: list[int] = field(default_factory=list)
     running: set[int] = field(default_factory=set)
-    deaths: dict[int, int] = field(default_factory=dict)
+    lost_workers: dict[int, int] = field(default_factory=dict)
     curves: LearningCurves = field(default_factory=LearningCurves)
 
     @property
@@ -103,10 +115,10 @@ class Lane:
 
 
 class TrialQueue:
-    """The state machine of one stage over its lanes.
+    """State machine of a stage's trials over its lanes.
 
-    `next` hands out trials; `report`, `failed` and `died` say what became of them. All state is in the stores:
-    a queue built anew over the same stores goes on where the last one was.
+    `next` returns a trial to run; `report`, `failed` and `worker_lost` tell the queue how it went. All state is in the
+    stores: a new queue over the same stores continues where the last one was.
     """
 
     def __init__(
@@ -122,14 +134,15 @@ class TrialQueue:
         listeners: Sequence[Listener] = (),
         deadline: float = math.inf,
         budget: Budget = NO_BUDGET,
-        share: Mapping[str, float] | None = None,
+        usage_rates: Mapping[str, float] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take up the lanes where they are.
+        """Continue the lanes from their stores.
 
         Args:
-            deadline, budget: no trial starts any more after this time of `clock`, once this is spent.
-            share: {metric: factor}; each epoch is recorded with its "seconds" times the factor under that name.
+            deadline: no trial starts after this time of `clock`, in seconds.
+            budget: no trial starts once it is spent.
+            usage_rates: {metric: factor}; each epoch is recorded with its "seconds" times the factor as this metric.
         """
         self.lanes = {lane.store.lane: lane for lane in lanes}
         self.objectives = tuple(objectives)
@@ -138,13 +151,13 @@ class TrialQueue:
         self.floors, self.reference = tuple(floors), dict(reference or {})
         self.listeners = tuple(listeners)
         self.deadline, self.clock = deadline, clock
-        self.budget, self.share = budget, dict(share or {})
+        self.budget, self.usage_rates = budget, dict(usage_rates or {})
         self.usage = Usage.of([record for lane in lanes for record in lane.store.records()])
         for lane in lanes:
             self._recover(lane)
 
     def _recover(self, lane: Lane) -> None:
-        """Take up what was running when the last driver ended; a decision already taken is carried out."""
+        """Requeue the trials that ran when the last driver ended, or end them if that was decided already."""
         for record in lane.store.records():
             for epoch, entry in record.history.items():
                 lane.curves.add(record.number, epoch, self.point(entry.metrics))
@@ -156,7 +169,7 @@ class TrialQueue:
             else:
                 self._end(lane, record.number, decision)
 
-    # -- handing out -----------------------------------------------------------------------------------
+    # -- starting trials -------------------------------------------------------------------------------
 
     @property
     def running(self) -> int:
@@ -164,7 +177,7 @@ class TrialQueue:
 
     @property
     def finished(self) -> bool:
-        """Return whether nothing runs and nothing will be handed out any more."""
+        """Return whether no trial runs and none will start any more."""
         return not self.running and not any(
             lane.waiting or self._may_ask(lane) for lane in self.lanes.values()
         )
@@ -173,22 +186,23 @@ class TrialQueue:
         wanted = lane.asked < lane.target and not lane.exhausted
         return wanted and self.clock() < self.deadline and not self.budget.is_spent(self.usage)
 
-    def next(self, beside: str = "") -> Assignment | None:
+    def next(self, preferred_lane: str = "") -> Assignment | None:
         """Return the next trial to run, or None if there is none at the moment (see `finished`).
 
         Args:
-            beside: the lane whose trials come first, because they may share a worker. Otherwise searches advance side
-                by side.
+            preferred_lane: the lane whose trials come first. Otherwise the lanes advance evenly.
         """
-        for lane in sorted(self.lanes.values(), key=lambda lane: lane.store.lane != beside):
+        for lane in sorted(self.lanes.values(), key=lambda lane: lane.store.lane != preferred_lane):
             if lane.waiting:
                 return self._assign(lane, lane.store.begin_attempt(lane.waiting.pop(0)))
         while True:
             open_lanes = [lane for lane in self.lanes.values() if self._may_ask(lane)]
             if not open_lanes:
                 return None
-            # the lane that is furthest behind its share
-            lane = min(open_lanes, key=lambda lane: (lane.store.lane != beside, lane.asked / lane.target))
+            # the lane with the smallest part of its trials
+            lane = min(
+                open_lanes, key=lambda lane: (lane.store.lane != preferred_lane, lane.asked / lane.target)
+            )
             record = lane.store.ask(lambda number, params, lane=lane: self._begin(lane, number, params))  # type: ignore[misc]
             if record is not None:
                 return self._assign(lane, record)
@@ -211,11 +225,11 @@ class TrialQueue:
             checkpoint=record.checkpoint,
             epochs=record.epochs,
             attempt=record.attempt,
-            deaths=lane.deaths.get(number, 0),
+            lost_workers=lane.lost_workers.get(number, 0),
         )
 
     def _begin(self, lane: Lane, number: int, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what a new trial is made of besides its searched parameters."""
+        """Return the attributes of a new trial: configuration, method, seed, and those of a planned trial."""
         if lane.planned:
             item = lane.planned[number]
             return {
@@ -227,13 +241,13 @@ class TrialQueue:
         seed = derive_seed(self.seed, lane.store.lane, "trial", number)
         return {"configuration": {**lane.fixed, **params}, "method": lane.method, "seed": seed}
 
-    # -- what became of them ---------------------------------------------------------------------------
+    # -- results of trials -----------------------------------------------------------------------------
 
     def report(self, key: str, epoch: int, metrics: Mapping[str, float], checkpoint: str) -> Decision:
-        """Record an epoch and decide; a trial whose life is over is ended in the storage before this returns."""
+        """Record an epoch and decide whether the trial continues; if not, it is ended in the storage on return."""
         lane, number = self._find(key)
         record = lane.store.record(number)
-        if epoch in record.history:  # trained again after a kill: same numbers, same decision
+        if epoch in record.history:  # trained again after a kill, with the same metrics
             decision = record.history[epoch].decision
         else:
             problem = self._problem(epoch, metrics)
@@ -241,12 +255,12 @@ class TrialQueue:
                 self.failed(key, problem)
                 return Decision.DONE
             seconds = metrics.get("seconds", 0.0)
-            metrics = {**metrics, **{name: factor * seconds for name, factor in self.share.items()}}
+            metrics = {**metrics, **{name: factor * seconds for name, factor in self.usage_rates.items()}}
             decision, place = self._decide(lane, record, epoch, metrics)
             lane.store.report(number, epoch, metrics, decision, checkpoint, place)
             lane.curves.add(number, epoch, self.point(metrics))
             self.usage = self.usage.plus(metrics)
-            lane.deaths.pop(number, None)
+            lane.lost_workers.pop(number, None)
             for listener in self.listeners:
                 listener.epoch(lane.store.record(number), epoch)
         if decision is not Decision.CONTINUE:
@@ -274,7 +288,7 @@ class TrialQueue:
         return point_of(self.objectives, metrics)
 
     def violations(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Return {floor's metric: how far below its bound}; above 0 is infeasible."""
+        """Return {floor's metric: bound - value}; above 0 violates the floor."""
         return {
             f.metric: f.bound(self.reference.get(f.metric)) - metrics[f.metric]
             for f in self.floors
@@ -295,21 +309,21 @@ class TrialQueue:
         lane.store.finish(number, State.FAIL, reason)
         self._announce_end(lane, number)
 
-    def died(self, key: str, reason: str) -> None:
-        """Put a trial whose worker vanished back in the queue, same number, from its last checkpoint.
+    def worker_lost(self, key: str, reason: str) -> None:
+        """Requeue a trial whose worker was lost, with its number, from its last checkpoint.
 
-        Only deaths of its workers count, not the drivers that were killed meanwhile, and an epoch forgives them.
+        After MAX_LOST_WORKERS without an epoch between them it fails. Lost drivers do not count.
         """
         lane, number = self._find(key)
-        lane.deaths[number] = lane.deaths.get(number, 0) + 1
-        if lane.deaths[number] >= MAX_DEATHS:
-            self.failed(key, f"{reason} ({MAX_DEATHS} times)")
+        lane.lost_workers[number] = lane.lost_workers.get(number, 0) + 1
+        if lane.lost_workers[number] >= MAX_LOST_WORKERS:
+            self.failed(key, f"{reason} ({MAX_LOST_WORKERS} times)")
             return
         lane.running.discard(number)
         lane.waiting.append(number)
 
     def reclaim(self) -> None:
-        """Take back what an executor left running when it ended: same as a dead driver's trials."""
+        """Requeue the trials that an executor left running when it ended."""
         for lane in self.lanes.values():
             lane.waiting.extend(sorted(lane.running))
             lane.running.clear()

@@ -106,7 +106,7 @@ def _protocols(
     """Return the fields of the protocol of the evaluate stage, of the confirm stage's arms and of its winner."""
     own = {**presets.fields_of("standard", dataset), **study.protocol, **profile.protocol}
     confirm = widen(own, asked, dataset)
-    closer = presets.widened(confirm, presets.closer_look(own))
+    closer = presets.widened(confirm, presets.winner_protocol(own))
     for values in (own, confirm, closer):
         from_fields("test", values)
     return own, confirm, closer

@@ -77,7 +77,7 @@ def fields_of(name: str, dataset: str) -> Fields:
     return presets[name]
 
 
-def closer_look(base: Mapping[str, Any]) -> Fields:
+def winner_protocol(base: Mapping[str, Any]) -> Fields:
     """Return what a confirmed winner is measured by beside `base`: detectors, and whether its attack holds."""
     groups = base.get("groups", GROUPS)
     found: Fields = {"detectors": DETECTORS.names} if "ood" in groups else {}

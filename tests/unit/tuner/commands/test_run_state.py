@@ -101,7 +101,7 @@ def test_why_a_trial_cannot_win_and_why_one_failed(
     run.trial(queue, [0.9])
     for _ in range(2):
         run.folder.log("0005", "worker lost: The actor died\nunexpectedly")
-        queue.died("0005", "worker lost")
+        queue.worker_lost("0005", "worker lost")
         assert queue.next() is not None
     queue.failed("0005", "TrainingFailed: diverged")
     run.folder.log("0005", "FAIL TrainingFailed: diverged")

@@ -11,7 +11,7 @@ from trainables.base.storage import Folder
 from trainables.ray.packed_trainable import PackedTrainable
 from trainables.ray.trainable import Assets, StudyTrainable
 from trainables.training import checkpoints
-from tuner.execution.pack_assignment import Packs
+from tuner.execution.pack_assignment import PackAssignment
 from tuner.execution.trial_queue import Assignment
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.packability import lane_unpackable, pack_text
@@ -26,8 +26,8 @@ class Due:
     def __init__(self, *assignments):
         self.waiting = list(assignments)
 
-    def next(self, beside=""):
-        first = min(self.waiting, key=lambda assignment: assignment.lane != beside, default=None)
+    def next(self, preferred_lane=""):
+        first = min(self.waiting, key=lambda assignment: assignment.lane != preferred_lane, default=None)
         if first is not None:
             self.waiting.remove(first)
         return first
@@ -44,32 +44,32 @@ def keys(assignments):
 
 
 def test_a_pack_is_filled_and_refilled():
-    packs = Packs(Due(*map(due, "abcdef")), 4)
+    packs = PackAssignment(Due(*map(due, "abcdef")), 4)
     assert keys(packs.refill("w")) == ["a", "b", "c", "d"]
-    packs.reported("w", [])
+    packs.epoch_reported("w", [])
     assert packs.refill("w") == []
-    packs.reported("w", ["b", "d"])
+    packs.epoch_reported("w", ["b", "d"])
     assert keys(packs.refill("w")) == ["e", "f"]
     assert packs.members("w") == ["a", "c", "e", "f"]
-    packs.reported("w", ["a", "c", "e", "f"])
+    packs.epoch_reported("w", ["a", "c", "e", "f"])
     assert packs.refill("w") == []
-    assert packs.dismiss("w") == []
+    assert packs.remove_worker("w") == []
 
 
 def test_places_that_become_free_together_are_filled_from_one_lane():
-    packs = Packs(Due(due("a"), due("x", lane="oe"), due("b"), due("y", lane="oe"), due("c")), 2)
+    packs = PackAssignment(Due(due("a"), due("x", lane="oe"), due("b"), due("y", lane="oe"), due("c")), 2)
     assert keys(packs.refill("v")) == ["a", "b"]
-    packs.reported("v", ["a", "b"])
+    packs.epoch_reported("v", ["a", "b"])
     assert keys(packs.refill("v")) == ["x", "y"]
-    packs.reported("v", ["x"])
+    packs.epoch_reported("v", ["x"])
     assert keys(packs.refill("v")) == ["c"]
 
 
 def test_two_workers_have_their_own_members():
-    packs = Packs(Due(*map(due, "abc")), 2)
+    packs = PackAssignment(Due(*map(due, "abc")), 2)
     assert keys(packs.refill("v")) == ["a", "b"]
     assert keys(packs.refill("w")) == ["c"]
-    assert packs.dismiss("v") == ["a", "b"]
+    assert packs.remove_worker("v") == ["a", "b"]
     assert packs.members("w") == ["c"]
 
 
@@ -78,31 +78,31 @@ def test_trials_of_other_shapes_share_a_worker_those_without_a_packed_form_do_no
     other = due("b", configuration={"batch_size": 7})
     alone = due("x", configuration={"dropout": 0.5})
     queue = Due(due("a"), other, alone, due("c"))
-    packs = Packs(queue, 4)
+    packs = PackAssignment(queue, 4)
     assert keys(packs.refill("v")) == ["a", "b"]
-    packs.reported("v", ["b"])
+    packs.epoch_reported("v", ["b"])
     assert packs.refill("v") == []
     assert keys(packs.refill("w")) == ["x"]
-    packs.reported("w", [])
+    packs.epoch_reported("w", [])
     assert packs.refill("w") == []  # for good
     assert keys(packs.refill("v")) == ["c"]
-    packs.reported("w", ["x"])
+    packs.epoch_reported("w", ["x"])
     queue.waiting.append(due("d"))
     assert keys(packs.refill("w")) == ["d"]
 
 
 def test_a_trial_whose_worker_died_is_alone_until_it_has_reported():
-    queue = Due(due("a", deaths=1), due("b", deaths=1), due("c"))
-    packs = Packs(queue, 4)
+    queue = Due(due("a", lost_workers=1), due("b", lost_workers=1), due("c"))
+    packs = PackAssignment(queue, 4)
     assert keys(packs.refill("v")) == ["a"]
     assert keys(packs.refill("w")) == ["b"]
-    packs.reported("v", [])
+    packs.epoch_reported("v", [])
     assert keys(packs.refill("v")) == ["c"]
-    assert packs.dismiss("w") == ["b"]
+    assert packs.remove_worker("w") == ["b"]
 
 
 def test_a_trial_with_refused_options_is_alone():
-    packs = Packs(Due(due("a"), due("b", configuration={"attack.steps": -1})), 4)
+    packs = PackAssignment(Due(due("a"), due("b", configuration={"attack.steps": -1})), 4)
     assert keys(packs.refill("v")) == ["a"]
     assert keys(packs.refill("w")) == ["b"]
 

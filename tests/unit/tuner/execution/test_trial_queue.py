@@ -11,7 +11,7 @@ from search_spaces.domain import Choice, Float, Int
 from search_spaces.study import Floor, Objective
 from tuner.analysis.selection import best_feasible
 from tuner.base.records import Decision, Role, State
-from tuner.execution.trial_queue import MAX_DEATHS, Assignment, Lane, TrialQueue
+from tuner.execution.trial_queue import MAX_LOST_WORKERS, Assignment, Lane, TrialQueue
 from tuner.search.schedulers import schedule
 from tuner.store.trial_store import TrialStore, open_storage
 
@@ -211,16 +211,16 @@ def test_a_dead_worker_gives_the_trial_back_and_too_many_fail_it(tmp_path: Path)
     first = queue.next()
     assert first is not None
     queue.report(first.key, 1, metrics_of(first, 1), "0000/1")
-    for attempt in range(2, MAX_DEATHS + 1):
-        queue.died(first.key, "worker lost")
+    for attempt in range(2, MAX_LOST_WORKERS + 1):
+        queue.worker_lost(first.key, "worker lost")
         again = queue.next()
         assert again is not None
         assert (again.key, again.number, again.attempt) == (first.key, 0, attempt)
         assert (again.configuration, again.seed) == (first.configuration, first.seed)
         assert (again.checkpoint, again.epochs) == ("0000/1", 1)
-    queue.died(first.key, "worker lost")
+    queue.worker_lost(first.key, "worker lost")
     assert store.record(0).state is State.FAIL
-    assert store.record(0).reason == f"worker lost ({MAX_DEATHS} times)"
+    assert store.record(0).reason == f"worker lost ({MAX_LOST_WORKERS} times)"
     assert queue.next().number == 1  # type: ignore[union-attr]
 
 

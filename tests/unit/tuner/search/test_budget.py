@@ -57,7 +57,7 @@ def test_no_trial_starts_once_the_budget_is_spent(tmp_path: Path, budget: Budget
     storage, ended = Storage(tmp_path), 0
     while True:
         lanes = storage.lanes(two=False)
-        queue = queue_of(lanes, schedule=NEVER, budget=budget, share={"gpu_seconds": 0.25})
+        queue = queue_of(lanes, schedule=NEVER, budget=budget, usage_rates={"gpu_seconds": 0.25})
         assignment = queue.next()
         if assignment is None:
             assert queue.finished

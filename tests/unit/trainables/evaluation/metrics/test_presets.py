@@ -92,9 +92,9 @@ def test_widening_adds_and_never_changes_how_a_number_is_measured() -> None:
 
 
 def test_the_closer_look_follows_the_groups() -> None:
-    assert presets.closer_look({"groups": ("clean", "robust")}) == {}
-    assert set(presets.closer_look({"groups": ("ood",)})) == {"detectors"}
-    assert "check_steps" in presets.closer_look({})
+    assert presets.winner_protocol({"groups": ("clean", "robust")}) == {}
+    assert set(presets.winner_protocol({"groups": ("ood",)})) == {"detectors"}
+    assert "check_steps" in presets.winner_protocol({})
 
 
 @pytest.mark.parametrize(
