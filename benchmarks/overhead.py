@@ -184,8 +184,8 @@ def prepare_ours(trials: int, epochs: int, tracked: bool) -> Callable[[], None]:
         )  # fmt: skip
         ray_tune_adapter.run_queue(
             queue, assets=Assets(None), run_uri=os.getcwd(), validation={}, resources={"cpu": 1},  # type: ignore[arg-type]
-            concurrency=SLOTS, log=lambda key, text: None, file_written=lambda key, name: None, splits_opened=lambda names: None,
-            asked_to_stop=lambda: False,
+            concurrency=SLOTS, log=lambda key, text: None, file_written=lambda key, name: None,
+            splits_opened=lambda names: None, asked_to_stop=lambda: False,
         )  # fmt: skip
         if tracked and (tracker.close("FINISHED", 600) or tracker.problems):
             raise SystemExit(f"MLflow did not take everything: {tracker.problems}")

@@ -40,7 +40,7 @@ class FirstError:
 
 
 def capture_first_error(fallback: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorate a callback of Tune: store an exception in `self.first_error` and return `fallback`, then and ever after."""
+    """Decorate a callback of Tune: keep its first exception in `self.first_error`, return `fallback` from then on."""
 
     def decorate(method: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(method)

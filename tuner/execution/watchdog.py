@@ -13,7 +13,7 @@ MIN_LIMIT_S = 600.0  # and at least this
 
 
 class NotCheckpointed:
-    """Mixin for objects that Tune must not pickle into its snapshots: those are never read, the storage has the state."""
+    """Mixin for objects that Tune must not pickle into its snapshots, which are never read."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
