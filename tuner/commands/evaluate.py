@@ -52,7 +52,7 @@ def evaluate(options: LaunchOptions) -> str:
     if to_file and not Path(to_file).resolve().parent.is_dir():
         raise UsageError(f"--json {to_file}: there is no folder {Path(to_file).parent}")
     assert options.evaluate is not None
-    target = find(options.evaluate, options.storage, options.tracking_uri)
+    target = find_checkpoint(options.evaluate, options.storage, options.tracking_uri)
     environment.apply_defaults()
     scores = score(target, name, options)
     if options.json == STDOUT:
@@ -116,7 +116,7 @@ def score(target: Target, protocol_name: str, options: LaunchOptions) -> dict[st
 # -- which file --------------------------------------------------------------------------------------------
 
 
-def find(text: str, storage: str, tracking_uri: str | None) -> Target:
+def find_checkpoint(text: str, storage: str, tracking_uri: str | None) -> Target:
     """Return the checkpoint that a user names.
 
     Args:
@@ -132,21 +132,21 @@ def find(text: str, storage: str, tracking_uri: str | None) -> Target:
     path = Path(text)
     if path.is_file():
         return Target(str(path.parent), path.name)
-    if path.is_dir() and (name := newest([p.name for p in path.iterdir()])):
+    if path.is_dir() and (name := newest_checkpoint([p.name for p in path.iterdir()])):
         return Target(text, name)
     if looks_like_run(text):
         uri = tracking_uri or environment.variable("MLFLOW_TRACKING_URI") or DEFAULT_URI
         trial = trial_of_run(uri, text)
-        return of_trial(storage, trial.run, trial.key)
+        return checkpoint_of_trial(storage, trial.run, trial.key)
     run, slash, trial_name = text.partition("/")
     if slash and trial_name and "/" not in trial_name:
-        return of_trial(storage, run, trial_key_of(trial_name))
+        return checkpoint_of_trial(storage, run, trial_key_of(trial_name))
     raise UsageError(
         f"--evaluate {text!r} is no file; name a checkpoint file, RUN/TRIAL of a run in {storage}, or an MLflow run id"
     )
 
 
-def of_trial(storage: str, run: str, key: str) -> Target:
+def checkpoint_of_trial(storage: str, run: str, key: str) -> Target:
     """Return the newest checkpoint of a trial.
 
     Raises:
@@ -155,7 +155,7 @@ def of_trial(storage: str, run: str, key: str) -> Target:
     check_name(run)
     check_name(key)
     folder = f"{storage.rstrip('/')}/{run}"
-    name = newest(Folder(folder).names(f"checkpoints/{key}"))
+    name = newest_checkpoint(Folder(folder).names(f"checkpoints/{key}"))
     if not name:
         raise UsageError(
             f"trial {key} of run {run!r} has no checkpoint in {storage}; name the root of its run folder with --storage"
@@ -163,7 +163,7 @@ def of_trial(storage: str, run: str, key: str) -> Target:
     return Target(folder, f"checkpoints/{key}/{name}")
 
 
-def newest(names: Sequence[str]) -> str:
+def newest_checkpoint(names: Sequence[str]) -> str:
     """Return the checkpoint of the latest epoch among file names, "" if there is none."""
     epochs = [(int(match[1]), name) for name in names if (match := _CHECKPOINT.fullmatch(name))]
     return max(epochs)[1] if epochs else ""

@@ -24,10 +24,10 @@ def answer(options: LaunchOptions) -> str:
     name, trial = options.why
     check_name(name)
     run = read_run(name, options.storage, options.study_storage)
-    return "\n".join(lines_of(run, find(run, trial)))
+    return "\n".join(lines_of(run, find_trial(run, trial)))
 
 
-def find(run: RunSnapshot, trial: str) -> TrialRecord:
+def find_trial(run: RunSnapshot, trial: str) -> TrialRecord:
     """Return the trial that a user named: "3", "0003" or "search-3"; "oe-3" or "oe-0003".
 
     Raises:

@@ -14,7 +14,7 @@ from trainables.evaluation.metrics.presets import named
 from trainables.evaluation.metrics.protocol import EvaluationProtocol
 from trainables.training import checkpoints
 from tuner import cli
-from tuner.commands.evaluate import newest
+from tuner.commands.evaluate import newest_checkpoint
 from tuner.console.evaluation_text import as_text
 from tuner.execution import remote_tasks
 from tuner.tracking.run_lookup import looks_like_run, trial_key_of
@@ -233,8 +233,8 @@ def test_ids_and_keys() -> None:
         "12345",
         "oe-0003",
     ]
-    assert newest(["epoch-0009.pt", "epoch-0010.pt", ".epoch-0011.pt.tmp", "x"]) == "epoch-0010.pt"
-    assert newest([]) == ""
+    assert newest_checkpoint(["epoch-0009.pt", "epoch-0010.pt", ".epoch-0011.pt.tmp", "x"]) == "epoch-0010.pt"
+    assert newest_checkpoint([]) == ""
 
 
 # -- what cannot be -----------------------------------------------------------------------------------------

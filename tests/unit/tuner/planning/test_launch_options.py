@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tuner import cli
-from tuner.planning.command_line import forwarded, parser
+from tuner.planning.command_line import forwarded, parser, resume_command
 from tuner.planning.launch_options import LaunchOptions, launch_options
 from tuner.planning.option import Option, Role, option, options_of, switch
 
@@ -80,3 +80,11 @@ def test_the_flag_is_the_fields_name_unless_it_is_given() -> None:
         time_s: float | None = option("budget", Role.STORED, "help", metavar="T", read=float, flag="--time")
 
     assert [o.flag for o in options_of(Some).values()] == ["--max-epochs", "--time"]
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_resume_command_repeats_the_locations_and_nothing_else(name: str) -> None:
+    value = ("value",) if OPTIONS[name].repeated else "value"
+    words = resume_command("s", "r", LaunchOptions(**{name: value})).split()  # type: ignore[arg-type]
+    repeated = [OPTIONS[name].flag, "value"] if OPTIONS[name].role is Role.LOCATION else []
+    assert words == ["python", "launch.py", "--study", "s", "--resume", "r", *repeated]

@@ -1,0 +1,175 @@
+"""How a launch ends: exit status, what is raised, what is stored in the run folder and told to MLflow."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainables.base.errors import InputError
+from tuner.base.errors import Interrupted, LeaseLost, StudyFailed, StudyHalted, UsageError
+from tuner.base.signals import Signals
+from tuner.commands.session import MLFLOW_STATUS, Outcome, Session
+from tuner.planning.launch_options import LaunchOptions
+from tuner.planning.resolve import resolve
+from tuner.store.retention import Retention
+from tuner.store.run_folder import RunFolder
+
+RESUME = "python launch.py --study aoe_sigma --resume one --address auto --storage "
+
+
+@dataclass
+class Screen:
+    """Records what a console is told."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def note(self, line: str) -> None:
+        self.lines.append(line)
+
+    def interrupted(self, command: str) -> None:
+        self.lines.append(f"interrupted: {command}")
+
+    def close(self) -> None:
+        self.lines.append("closed")
+
+
+@dataclass
+class MlflowRun:
+    """Records the status that a tracker is closed with."""
+
+    unsent: int = 0
+    status: str = ""
+    last_error: str = "connection refused"
+
+    def close(self, status: str) -> int:
+        self.status = status
+        return self.unsent
+
+
+@dataclass
+class Held:
+    """A lease without a problem."""
+
+    problem: str = ""
+
+
+def session(root: Path, unsent: int = 0) -> Session:
+    options = LaunchOptions("aoe_sigma", address="auto", storage=str(root))
+    plan = resolve(options, "one", "python launch.py --study aoe_sigma")
+    folder = RunFolder(str(root), "one")
+    folder.create(plan, {})
+    fakes: dict[str, Any] = {"lease": Held(), "console": Screen(), "tracker": MlflowRun(unsent)}
+    return Session(
+        plan=plan,
+        folder=folder,
+        options=options,
+        signals=Signals(),
+        retention=Retention(folder.files),
+        uri="sqlite:///mlflow.db",
+        storage_url="sqlite:///study.db",
+        facts={},
+        timings={},
+        access_note="",
+        **fakes,
+    )
+
+
+def work(result: int | BaseException) -> Any:
+    def done(session: Session) -> int:
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    return done
+
+
+def stored(launch: Session) -> Any:
+    return json.loads((launch.folder.local / "plan.json").read_text()).get("ended")
+
+
+@pytest.mark.parametrize(
+    ("result", "code", "outcome", "status"),
+    [
+        (0, 0, Outcome.DONE, "FINISHED"),
+        (1, 1, Outcome.FAILED, "FAILED"),
+        (Interrupted(143), 143, Outcome.INTERRUPTED, "KILLED"),
+    ],
+)
+def test_a_launch_that_returns(
+    tmp_path: Path, result: int | BaseException, code: int, outcome: Outcome, status: str
+) -> None:
+    launch = session(tmp_path)
+    assert launch.carry_out(work(result)) == code
+    launch.close()
+    assert launch.outcome is outcome
+    assert launch.tracker.status == status  # type: ignore[attr-defined]
+    assert stored(launch)["state"] == outcome.value
+    assert json.loads((launch.folder.local / "timings.json").read_text())["total"] > 0
+    interrupted = [f"interrupted: {RESUME}{tmp_path}"] if outcome is Outcome.INTERRUPTED else []
+    assert launch.console.lines == [*interrupted, "closed"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "says", "reason"),
+    [
+        (StudyFailed("every trial failed"), StudyFailed, "^every trial failed$", "every trial failed"),
+        (
+            StudyHalted("the disk is full"),
+            StudyFailed,
+            f"^the disk is full, then continue with: {RESUME}",
+            "the disk is full",
+        ),
+        (UsageError("no GPU here"), UsageError, "^no GPU here$", "no GPU here"),
+        (InputError("a bad file"), InputError, "^a bad file$", "a bad file"),
+        (
+            ZeroDivisionError("token=abc\nb"),
+            StudyFailed,
+            f"logs/driver.log; continue with: {RESUME}",
+            "ZeroDivisionError: token=*** b",
+        ),
+    ],
+)
+def test_a_launch_that_fails(
+    tmp_path: Path, error: Exception, raised: type[Exception], says: str, reason: str
+) -> None:
+    launch = session(tmp_path)
+    with pytest.raises(raised, match=says):
+        launch.carry_out(work(error))
+    launch.close()
+    assert launch.tracker.status == "FAILED"  # type: ignore[attr-defined]
+    assert (stored(launch)["state"], stored(launch)["reason"]) == ("failed", reason)
+    assert (launch.folder.local / "logs" / "driver.log").exists() == isinstance(error, ZeroDivisionError)
+
+
+def test_the_first_cause_is_named(tmp_path: Path) -> None:
+    try:
+        raise RuntimeError("a layer above") from ConnectionError("the database is gone")
+    except RuntimeError as error:
+        with pytest.raises(StudyFailed, match=r"^ConnectionError: the database is gone; details in"):
+            session(tmp_path).carry_out(work(error))
+
+
+def test_a_lost_lease_leaves_the_run_folder_alone(tmp_path: Path) -> None:
+    launch = session(tmp_path)
+    before = (launch.folder.local / "plan.json").read_bytes()
+    with pytest.raises(LeaseLost):
+        launch.carry_out(work(LeaseLost("another driver has it")))
+    launch.close()
+    assert (launch.folder.local / "plan.json").read_bytes() == before
+    assert not (launch.folder.local / "timings.json").exists()
+    assert launch.tracker.status == "KILLED"  # type: ignore[attr-defined]
+
+
+def test_what_mlflow_has_not_got_is_said_with_the_way_to_send_it(tmp_path: Path) -> None:
+    launch = session(tmp_path, unsent=3)
+    launch.carry_out(work(0))
+    launch.close()
+    (line, _) = launch.console.lines  # type: ignore[attr-defined]
+    assert line.startswith("MLflow does not answer (connection refused): 3 events are kept in ")
+    assert line.endswith(f"send them with: {RESUME}{tmp_path}")
+
+
+def test_every_outcome_has_a_status_in_mlflow() -> None:
+    assert set(MLFLOW_STATUS) == set(Outcome)
