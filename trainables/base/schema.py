@@ -6,7 +6,7 @@ Free of torch, so that a plan can be checked and printed without paying for its 
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from trainables.base.errors import InputError, unknown
@@ -22,6 +22,7 @@ def option(
     low: float | None = None,
     high: float | None = None,
     choices: Sequence[Any] | Registry[Any] | None = None,
+    cost: Callable[[Any], float] | None = None,
 ) -> Any:
     """Declare one option: its neutral value, one sentence with its unit, and the values it may take.
 
@@ -29,8 +30,10 @@ def option(
         low, high: inclusive bounds of a number.
         choices: the allowed values, or a registry whose names are the allowed values; a name that is
             registered later is allowed too.
+        cost: memory or time of a trial with a value, in any unit: orders the values of a search. Whole numbers cost
+            more the larger they are; of all others without it every value is taken to cost the same.
     """
-    meta = {"help": help, "low": low, "high": high, "choices": choices}
+    meta = {"help": help, "low": low, "high": high, "choices": choices, "cost": cost}
     return dataclasses.field(default=default, metadata=meta)
 
 

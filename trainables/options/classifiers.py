@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from trainables.base.schema import group, option
 from trainables.options.attacks import INLIER_ATTACKS, AttackSpec
 from trainables.options.common import (
+    MANY_STEPS,
     AttackOptions,
     OutlierOptions,
     PretrainOptions,
@@ -24,7 +25,12 @@ class StandardOptions(TrainingOptions):
 class InlierAttackOptions:
     """An attack on the inliers, independent of the one on the outliers."""
 
-    name: str = option("none", "ce ascends the cross-entropy, energy the free energy", choices=INLIER_ATTACKS)
+    name: str = option(
+        "none",
+        "ce ascends the cross-entropy, energy the free energy",
+        choices=INLIER_ATTACKS,
+        cost=lambda name: INLIER_ATTACKS[name].passes(MANY_STEPS),
+    )
     epsilon: float = option(0.03, "radius in [0, 1] pixel units", low=0.0, high=1.0)
     steps: int = option(10, "gradient steps", low=1, high=1000)
     step_scale: float = option(2.5, "step length = step_scale * epsilon / steps", low=0.0)

@@ -6,6 +6,9 @@ from trainables.base.schema import group, option
 from trainables.options.attacks import OUTLIER_ATTACKS, AttackSpec
 from trainables.options.networks import NETWORKS
 
+OPTIMIZER_MOMENTS = {"sgd": 1, "adam": 2}  #: numbers kept for each weight
+MANY_STEPS = 10  #: attacks are ordered by their cost at so many steps
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -18,7 +21,12 @@ class RunOptions:
     cache_dir: str = option(
         "", "folder of pretrained weights and generators; default: the user's cache folder"
     )
-    network: str = option("small_cnn", "architecture of the classifier", choices=NETWORKS)
+    network: str = option(
+        "small_cnn",
+        "architecture of the classifier",
+        choices=NETWORKS,
+        cost=lambda name: NETWORKS[name].cost,
+    )
     epochs: int = option(10, "length of the training schedule; early stopping may end sooner", low=1)
     seed: int = option(0, "every random stream of the trial is derived from it", low=0)
     device: str = option(
@@ -34,7 +42,9 @@ class TrainingOptions(RunOptions):
     """Optimiser, schedule and batch of one training; every method's options extend this."""
 
     lr: float = option(3e-3, "largest learning rate of the schedule", low=0.0)
-    optimizer: str = option("adam", "sgd is with Nesterov momentum", choices=("adam", "sgd"))
+    optimizer: str = option(
+        "adam", "sgd is with Nesterov momentum", choices=("adam", "sgd"), cost=OPTIMIZER_MOMENTS.__getitem__
+    )
     momentum: float = option(0.9, "momentum of sgd, beta1 of adam", low=0.0, high=0.999)
     weight_decay: float = option(0.0, "L2 penalty", low=0.0)
     schedule: str = option(
@@ -55,6 +65,7 @@ class TrainingOptions(RunOptions):
         "float32",
         "bf16 trains and attacks on features in bfloat16; the last layer, losses, margins and validation stay float32",
         choices=("float32", "bf16"),
+        cost={"bf16": 2, "float32": 4}.__getitem__,  # bytes of a number
     )
     channels_last: bool = option(
         False, "store images by pixel instead of by channel: the same sums in another order, faster with bf16"
@@ -69,7 +80,12 @@ class TrainingOptions(RunOptions):
 class AttackOptions:
     """A perturbation within an Linf ball (gauss: a standard deviation)."""
 
-    name: str = option("none", "which attack", choices=OUTLIER_ATTACKS)
+    name: str = option(
+        "none",
+        "which attack",
+        choices=OUTLIER_ATTACKS,
+        cost=lambda name: OUTLIER_ATTACKS[name].passes(MANY_STEPS),
+    )
     epsilon: float = option(0.1, "radius in [0, 1] pixel units", low=0.0, high=1.0)
     steps: int = option(10, "gradient steps of the iterative attacks", low=1, high=1000)
     step_scale: float = option(2.5, "step length = step_scale * epsilon / steps", low=0.0)
@@ -94,7 +110,9 @@ class PretrainOptions:
 
     epochs: int = option(20, "epochs of standard training", low=0)
     lr: float = option(3e-3, "largest learning rate", low=0.0)
-    optimizer: str = option("adam", "sgd is with Nesterov momentum", choices=("adam", "sgd"))
+    optimizer: str = option(
+        "adam", "sgd is with Nesterov momentum", choices=("adam", "sgd"), cost=OPTIMIZER_MOMENTS.__getitem__
+    )
     weight_decay: float = option(0.0, "L2 penalty", low=0.0)
     schedule: str = option("one_cycle", "per step", choices=("one_cycle", "cosine", "step", "constant"))
     batch_size: int = option(64, "images per step", low=1)
@@ -115,7 +133,7 @@ class OutlierOptions:
     path: str = option("", "npz: folder with samples-<sigma>.npz, or one file; images300k: the npy file")
     count: int = option(1000, "how many outliers a trial samples", low=1)
     weight: float = option(0.5, "weight of the outlier term", low=0.0)
-    ratio: float = option(1.0, "outliers per inlier in a batch", low=0.05, high=16.0)
+    ratio: float = option(1.0, "outliers per inlier in a batch", low=0.05, high=16.0, cost=float)
 
 
 __all__ = [

@@ -35,6 +35,7 @@ class MarginOptions:
         "all",
         "head freezes the features and their batch norm, last_stage all but the last stage and the head",
         choices=("all", "last_stage", "head"),
+        cost={"head": 1, "last_stage": 2, "all": 3}.__getitem__,  # in the order of what is trained
     )
 
 
