@@ -20,10 +20,10 @@ from tests.unit import disk_formats as disk
 from trainables.base.storage import Folder
 from trainables.data.loading import from_files
 from trainables.data.readers.corrupted_files import CORRUPTIONS
+from trainables.data.readers.outlier_files import check_outlier_files
 from trainables.data.types.benchmark import Benchmark, LabelledImages
 from trainables.data.types.datasets import DATASETS
 from trainables.data.types.file_check import check_dataset_files
-from trainables.data.types.outlier_files import check_outlier_files
 from trainables.data.types.splits import Split
 from trainables.methods import adversarial
 from trainables.methods.robgan import robgan, samples

@@ -8,6 +8,7 @@ from trainables.base.schema import choices_of, fields_of
 from trainables.options.common import PretrainOptions, TrainingOptions
 from trainables.options.methods import METHODS
 from trainables.options.networks import NETWORKS
+from trainables.options.outliers import OUTLIER_SOURCES
 
 
 def markdown() -> str:
@@ -31,6 +32,10 @@ def markdown() -> str:
         "Memory is that of a training step with Adam on 64 images of 3 x 32 x 32, in float32.",
         "",
         *_networks(),
+        "",
+        "## Sources of outliers (`outliers.generator`)",
+        "",
+        *_outlier_sources(),
     ]
     shared = set(fields_of(TrainingOptions)) | {f"pretrain.{key}" for key in fields_of(PretrainOptions)}
     common = fields_of(TrainingOptions)
@@ -51,6 +56,11 @@ def _networks() -> list[str]:
         sides, size = f"{spec.smallest} to {spec.largest}", f"{spec.parameters / 1e6:.3g} M"
         rows.append(f"| `{spec.name}` | {sides} | {size} | {spec.cost:.0f} MB | {spec.about} |")
     return rows
+
+
+def _outlier_sources() -> list[str]:
+    rows = ["| source | what | `outliers.path` |", "|---|---|---|"]
+    return rows + [f"| `{spec.name}` | {spec.about} | {spec.path or '-'} |" for spec in OUTLIER_SOURCES]
 
 
 def _table(options: type, leave_out: set[str], prefix: str = "") -> list[str]:

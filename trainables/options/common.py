@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from trainables.base.schema import group, option
 from trainables.options.attacks import OUTLIER_ATTACKS, AttackSpec
 from trainables.options.networks import NETWORKS
+from trainables.options.outliers import OUTLIER_SOURCES, OutlierSourceSpec, path_help
 
 OPTIMIZER_MOMENTS = {"sgd": 1, "adam": 2}  #: numbers kept for each weight
 MANY_STEPS = 10  #: attacks are ordered by their cost at so many steps
@@ -124,16 +125,18 @@ class PretrainOptions:
 class OutlierOptions:
     """The auxiliary outliers: sampled once per trial from a generator at latent scale sigma."""
 
-    generator: str = option(
-        "pca", "where outliers come from", choices=("pca", "vae", "robgan", "uniform", "npz", "images300k")
-    )
+    generator: str = option("pca", "where outliers come from", choices=OUTLIER_SOURCES)
     sigma: float = option(
         1.0, "standard deviation of the latent; 1 is the training prior", low=0.0, high=100.0
     )
-    path: str = option("", "npz: folder with samples-<sigma>.npz, or one file; images300k: the npy file")
+    path: str = option("", path_help())
     count: int = option(1000, "how many outliers a trial samples", low=1)
     weight: float = option(0.5, "weight of the outlier term", low=0.0)
     ratio: float = option(1.0, "outliers per inlier in a batch", low=0.05, high=16.0, cost=float)
+
+    @property
+    def source(self) -> OutlierSourceSpec:
+        return OUTLIER_SOURCES[self.generator]
 
 
 __all__ = [

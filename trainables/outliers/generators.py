@@ -1,8 +1,7 @@
-"""Outlier generators that are fitted on the training images: their contract, two simple ones, a cache.
+"""Outlier generators that are fitted to the training images: their interface, a PCA Gaussian and a VAE.
 
-A generator draws from a latent normal law of standard deviation sigma: 1 is the law it was fitted with,
-more gives images that are ever less likely, which is what makes them outliers near the training data or far
-from it.
+A generator decodes latents from a normal distribution of standard deviation sigma. Sigma 1 is the prior it was fitted
+with; a larger sigma gives less likely images, that is outliers further from the training data.
 """
 
 from collections.abc import Mapping
@@ -28,13 +27,13 @@ class OutlierGenerator(Protocol):
     version: int
 
     def fit(self, train: LabelledImages) -> None:
-        """Learn the training images; deterministic, and leaves every global random state as it was."""
+        """Fit to the training images; deterministic, and leaves every global random state as it was."""
 
     def state(self) -> State:
-        """Return what was learnt, plain arrays only."""
+        """Return the fitted state as plain arrays."""
 
     def load_state(self, state: Mapping[str, Array]) -> None:
-        """Take over what `state` returned; KeyError or ValueError if it is not complete."""
+        """Load what `state` returned; KeyError or ValueError if it is not complete."""
 
     def sample(self, count: int, sigma: float, rng: np.random.Generator) -> Array:
         """Return (count, c, h, w) float32 in [0, 1]; equal latents at every sigma for equal random states."""

@@ -1,4 +1,4 @@
-"""Rob-GAN's generator as a source of outliers: trained once on the ID images, sampled at any latent sigma."""
+"""Rob-GAN's generator as an outlier generator: trained once on the ID images, sampled at any latent sigma."""
 
 import math
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ SAMPLED_AT_ONCE = 256
 class RobGANOutliers:
     """The weight average of a jointly trained generator; x = G(sigma z, y), z ~ N(0, 1), y uniform.
 
-    Sigma 1 is the law it was trained with. The joint phase only, at the method's default settings, on the CPU
+    Sigma 1 is the prior it was trained with. The joint phase only, at the method's default settings, on the CPU
     with one thread from a fixed seed: the state depends on the training images alone.
 
     Raises:
@@ -65,7 +65,7 @@ class RobGANOutliers:
         return self._state
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take over what `state` returned; KeyError or ValueError if it is not complete."""
+        """Load what `state` returned; KeyError or ValueError if it is not complete."""
         classes, c, h, w, nz, ngf = (int(value) for value in state["sizes"])
         with torch.device("meta"):  # no memory, no random numbers: every weight is given
             generator = Generator(classes, (c, h, w), nz, ngf)

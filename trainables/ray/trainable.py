@@ -24,8 +24,8 @@ from trainables.evaluation.measure import validate
 from trainables.evaluation.metrics.protocol import EvaluationProtocol
 from trainables.options import build
 from trainables.options.methods import METHODS
-from trainables.outliers.outliers import sample_outliers
 from trainables.outliers.pretrained import pretrained_state
+from trainables.outliers.sampling import sample_outliers
 from trainables.training import checkpoints
 from trainables.training.method import Context, Method
 

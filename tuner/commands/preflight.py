@@ -1,15 +1,17 @@
 """Checks before a study starts: what cannot work is refused before Ray starts and before anything is written."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from search_spaces.domain import Float
+from trainables.data.readers.outlier_files import check_outlier_files
 from trainables.data.types.availability import left_out
 from trainables.data.types.dataset_info import dataset_info
 from trainables.data.types.file_check import check_dataset_files
-from trainables.data.types.outlier_files import check_outlier_files
 from trainables.options import build
 from trainables.options.common import OutlierOptions
+from trainables.options.outliers import OUTLIER_SOURCES
 from tuner.base import environment
 from tuner.base.errors import UsageError
 from tuner.base.urls import without_password
@@ -67,21 +69,23 @@ def _say_what_is_left_out(plan: Plan, say: Callable[[str], None]) -> None:
 
 
 def _check_outlier_files(lane: LanePlan, plan: Plan) -> None:
-    """Check the files of outliers for every sigma that a lane may ask for."""
-    wanted = {
+    """Check the files of outliers for every source and sigma that a lane may ask for."""
+    settings = {
         key.removeprefix("outliers."): value
         for key, value in lane.fixed.items()
         if key.startswith("outliers.")
     }
-    if wanted.get("generator") not in ("npz", "images300k"):
-        return
-    sigmas = lane.space.get("outliers.sigma")
-    if isinstance(sigmas, Float):
-        raise UsageError(
-            f"outliers.sigma is {sigmas}, but files exist for single values only; "
-            "use for example --set 'outliers.sigma=choice(1.0, 2.0)'"
-        )
-    values = getattr(sigmas, "options", None) or (wanted.get("sigma", 1.0),)
-    for sigma in values:
-        settled = build(OutlierOptions, wanted | {"sigma": sigma})
-        check_outlier_files(settled, dataset_info(plan.dataset, plan.data_dir).shape)
+    fixed = build(OutlierOptions, settings)
+    generators = getattr(lane.space.get("outliers.generator"), "options", (fixed.generator,))
+    for source in (OUTLIER_SOURCES[name] for name in generators):
+        if not source.file:
+            continue
+        sigmas = lane.space.get("outliers.sigma")
+        if isinstance(sigmas, Float):
+            raise UsageError(
+                f"outliers.sigma is {sigmas}, but files exist for single values only; "
+                "use for example --set 'outliers.sigma=choice(1.0, 2.0)'"
+            )
+        for sigma in getattr(sigmas, "options", (fixed.sigma,)):
+            settled = replace(fixed, generator=source.name, sigma=sigma)
+            check_outlier_files(settled, dataset_info(plan.dataset, plan.data_dir).shape)

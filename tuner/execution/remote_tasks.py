@@ -24,8 +24,8 @@ from trainables.evaluation.metrics.protocol import EvaluationProtocol
 from trainables.functional.attacks import perturb_outliers
 from trainables.options import build
 from trainables.options.methods import METHODS
-from trainables.outliers.outliers import sample_outliers
 from trainables.outliers.pretrained import pretrained_state
+from trainables.outliers.sampling import sample_outliers
 from trainables.ray.trainable import VALIDATION_SEED, choose_device, gpu_share
 from trainables.training import checkpoints
 

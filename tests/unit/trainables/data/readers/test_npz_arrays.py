@@ -12,12 +12,12 @@ from trainables.base.errors import DataFileError
 from trainables.data.loading.stylised import open_pictures
 from trainables.data.readers import npz_arrays
 from trainables.data.readers.npz_arrays import mapped_array, rows_of
+from trainables.data.readers.outlier_files import check_outlier_files
 from trainables.data.types.benchmark import LabelledImages
-from trainables.data.types.outlier_files import check_outlier_files
 from trainables.data.types.splits import DatasetInfo
 from trainables.options import build
 from trainables.options.common import OutlierOptions
-from trainables.outliers.outliers import sample_outliers
+from trainables.outliers.sampling import sample_outliers
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (23, 3, 8, 8)).astype(np.uint8)
 

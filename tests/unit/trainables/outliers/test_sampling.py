@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,14 +14,16 @@ import torch
 
 from trainables.base.errors import DataFileError, InputError
 from trainables.data.loading.open_dataset import load
+from trainables.data.readers.outlier_files import check_outlier_files, find_npz
 from trainables.data.types.benchmark import LabelledImages
-from trainables.data.types.outlier_files import check_outlier_files, find_npz
 from trainables.data.types.splits import Split
+from trainables.options import build
 from trainables.options.common import OutlierOptions
-from trainables.outliers import generators
-from trainables.outliers.fitted import GENERATORS, fitted
+from trainables.options.outliers import OUTLIER_SOURCES, OutlierSourceSpec
+from trainables.outliers import generator_cache
+from trainables.outliers.generator_cache import fitted_generator
 from trainables.outliers.generators import VAE, PCAGaussian
-from trainables.outliers.outliers import sample_outliers
+from trainables.outliers.sampling import sample_outliers
 
 COLOUR = LabelledImages(np.zeros((4, 3, 32, 32), np.uint8), np.zeros(4, np.int64))
 SHAPE = (3, 32, 32)
@@ -122,10 +125,19 @@ class Counting(PCAGaussian):
         super().fit(train)
 
 
-def test_fitted_once_per_content_kind_and_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(GENERATORS, "robgan", Counting)  # the way a later module brings its own
+@pytest.fixture
+def counting() -> Iterator[OutlierSourceSpec]:
+    """Register a generator of one's own."""
+    spec = OutlierSourceSpec(name="counting", about="counts its fits", generator=f"{__name__}:Counting")
+    yield OUTLIER_SOURCES.register(spec)
+    OUTLIER_SOURCES.unregister("counting")
+
+
+def test_fitted_once_per_content_kind_and_version(
+    counting: OutlierSourceSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Counting, "fits", 0)
-    wanted = options(generator="robgan", count=5)
+    wanted = options(generator=counting.name, count=5)
     first = sample_outliers(wanted, digits(), 0, tmp_path)
     np.testing.assert_array_equal(sample_outliers(wanted, digits(), 0, tmp_path), first)
     sample_outliers(replace(wanted, sigma=3.0), digits(), 1, tmp_path)
@@ -141,7 +153,7 @@ def test_fitted_once_per_content_kind_and_version(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "junk", "other arrays", "pickled"])
 def test_a_damaged_cache_file_is_fitted_again(damage: str, tmp_path: Path) -> None:
-    fitted("pca", digits(), tmp_path)
+    fitted_generator(OUTLIER_SOURCES["pca"], digits(), tmp_path)
     (path,) = (tmp_path / "generators").glob("*.npz")
     whole = path.read_bytes()
     if damage == "other arrays":
@@ -150,9 +162,10 @@ def test_a_damaged_cache_file_is_fitted_again(damage: str, tmp_path: Path) -> No
         np.savez(path, mean=np.array([{}], dtype=object), axes=np.zeros(1), shape=np.zeros(1))
     else:
         path.write_bytes({"empty": b"", "cut": whole[: len(whole) // 2], "junk": b"x" * 999}[damage])
-    again = fitted("pca", digits(), tmp_path)
+    again = fitted_generator(OUTLIER_SOURCES["pca"], digits(), tmp_path)
     np.testing.assert_array_equal(
-        again.state()["axes"], fitted("pca", digits(), tmp_path / "new").state()["axes"]
+        again.state()["axes"],
+        fitted_generator(OUTLIER_SOURCES["pca"], digits(), tmp_path / "new").state()["axes"],
     )
     assert len(path.read_bytes()) == len(whole)
 
@@ -161,16 +174,32 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(generators.np, "savez", full)
+    monkeypatch.setattr(generator_cache.np, "savez", full)
     with pytest.raises(OSError, match="disk full"):
-        fitted("pca", digits(), tmp_path)
+        fitted_generator(OUTLIER_SOURCES["pca"], digits(), tmp_path)
     assert [p.suffix for p in (tmp_path / "generators").iterdir()] == [".lock"]
 
 
-def test_a_generator_that_nobody_brought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(GENERATORS, "robgan", raising=False)
-    with pytest.raises(InputError, match=r"outliers.generator=robgan needs .* here are: pca, vae"):
-        sample_outliers(options(generator="robgan"), digits(), 0, tmp_path)
+def test_an_unknown_source_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"outlier source 'unifrm'.*uniform"):
+        sample_outliers(options(generator="unifrm"), digits(), 0, tmp_path)
+    with pytest.raises(
+        InputError, match=r"generator is 'unifrm'; it must be one of pca, vae, robgan, uniform"
+    ):
+        build(OutlierOptions, {"generator": "unifrm"})
+
+
+def test_a_registered_source_is_an_allowed_value(counting: OutlierSourceSpec) -> None:
+    assert build(OutlierOptions, {"generator": counting.name}).source is counting
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"generator": "a:b", "noise": "a:b"}, {"file": "a:b"}, {"noise": "a:b", "path": "the folder"}],
+)
+def test_a_source_spec_has_one_origin_and_files_have_a_path(fields: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="outlier source 'x'"):
+        OutlierSourceSpec(name="x", about="", **fields)
 
 
 def pixels(n: int = 50) -> np.ndarray:
@@ -288,9 +317,11 @@ def test_images_must_fit_the_task(tmp_path: Path) -> None:
         sample_outliers(options(generator="npz", path=str(tmp_path)), digits(), 0, tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["npz", "images300k"])
+@pytest.mark.parametrize("kind", [spec.name for spec in OUTLIER_SOURCES if spec.file])
 def test_path_must_be_given_and_exist(kind: str) -> None:
-    with pytest.raises(InputError, match=r"outliers\.path is empty; it must name the"):
+    with pytest.raises(
+        InputError, match=rf"outliers\.path is empty; it must name {OUTLIER_SOURCES[kind].path}"
+    ):
         check_outlier_files(options(generator=kind), SHAPE)
     with pytest.raises(InputError, match=r"outliers\.path is empty"):
         sample_outliers(options(generator=kind), COLOUR, 0, Path("/no/such"))
@@ -342,5 +373,5 @@ def test_bad_npy_is_refused_in_one_line(kind: str, message: str, tmp_path: Path)
 
 
 def test_files_are_checked_without_torch() -> None:
-    code = "import sys, trainables.data.types.outlier_files; sys.exit('torch' in sys.modules)"
+    code = "import sys, trainables.data.readers.outlier_files; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,31 +1,81 @@
-"""Find the files of `outliers.path` and check them by their headers alone. No torch."""
+"""Readers of files of training outliers (`outliers.path`), which are checked by their headers alone. No torch."""
 
 import zipfile
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import numpy as np
 
 from trainables.base.errors import DataFileError, InputError
+from trainables.data.readers.npz_arrays import rows_of
 from trainables.options.common import OutlierOptions
 
+Array = np.ndarray
 Header = tuple[tuple[int, ...], np.dtype]
 
 
+class OutlierFile(Protocol):
+    """A format of `outliers.path`: finds the file, checks it by its header, reads chosen images."""
+
+    def find(self, options: OutlierOptions) -> Path:
+        """Return the file that `options.path`, which is not empty, stands for; DataFileError if there is none."""
+
+    def check(self, path: Path, shape: tuple[int, int, int]) -> int:
+        """Return how many images of (c, h, w) the file holds; DataFileError if it is broken or does not fit."""
+
+    def read(self, path: Path, rows: Array) -> Array:
+        """Return (m, c, h, w) uint8, the images with the numbers `rows` (m,), each at most once, of a checked file."""
+
+
 def check_outlier_files(options: OutlierOptions, shape: tuple[int, int, int]) -> None:
-    """Check that the files behind the options exist, are complete and fit the task; generators need none.
+    """Check that the file behind the options exists, is complete and fits the task; other sources need none.
 
     Args:
         shape: (channels, height, width) of the task's images.
 
     Raises:
-        InputError: `outliers.path` is needed and empty.
+        InputError: an unknown source, or `outliers.path` is needed and empty.
         DataFileError: a missing file, wrong key, dtype or shape, a truncated or pickled file; one line.
     """
-    if options.generator == "npz":
-        check_npz(find_npz(options.path, options.sigma), shape)
-    elif options.generator == "images300k":
-        check_npy(find_npy(options.path), shape)
+    if options.source.file:
+        checked_file(options, shape)
+
+
+def checked_file(options: OutlierOptions, shape: tuple[int, int, int]) -> tuple[Path, int]:
+    """Return the file of a source of files and its number of images; errors as in `check_outlier_files`."""
+    if not options.path:
+        raise InputError(f"outliers.path is empty; it must name {options.source.path}")
+    file: OutlierFile = options.source.load_file()
+    path = file.find(options)
+    return path, file.check(path, shape)
+
+
+class NpzFile:
+    """An npz file with x, uint8 (n, c, h, w): one for every sigma, or a folder of samples-<sigma>.npz."""
+
+    def find(self, options: OutlierOptions) -> Path:
+        return find_npz(options.path, options.sigma)
+
+    def check(self, path: Path, shape: tuple[int, int, int]) -> int:
+        return check_npz(path, shape)
+
+    def read(self, path: Path, rows: Array) -> Array:
+        return rows_of(path, "x", rows)
+
+
+class NpyFile:
+    """An npy file of images, uint8 (n, h, w, c); sigma plays no part."""
+
+    def find(self, options: OutlierOptions) -> Path:
+        return Path(options.path).expanduser()
+
+    def check(self, path: Path, shape: tuple[int, int, int]) -> int:
+        return check_npy(path, shape)
+
+    def read(self, path: Path, rows: Array) -> Array:
+        """Return the images in the order of the file, which a disk reads fastest."""
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        return np.ascontiguousarray(mapped[np.sort(rows)].transpose(0, 3, 1, 2))
 
 
 def find_npz(path: str, sigma: float) -> Path:
@@ -33,7 +83,7 @@ def find_npz(path: str, sigma: float) -> Path:
 
     A sigma that one decimal cannot hold is refused: 1.25 would silently become the file of 1.2.
     """
-    root = _given(path, "the folder of samples-<sigma>.npz or one npz file")
+    root = Path(path).expanduser()
     if root.is_file():
         return root
     if not root.is_dir():
@@ -45,11 +95,6 @@ def find_npz(path: str, sigma: float) -> Path:
     names = ", ".join(p.stem.removeprefix("samples-") for p in known)
     hint = f"available sigmas: {names}" if names else "it holds no samples-<sigma>.npz"
     raise DataFileError(f"{root} has no file for sigma {sigma:g}; {hint}")
-
-
-def find_npy(path: str) -> Path:
-    """Return the file that `outliers.path` names."""
-    return _given(path, "the npy file")
 
 
 def check_npz(path: Path, shape: tuple[int, int, int]) -> int:
@@ -71,24 +116,18 @@ def check_npz(path: Path, shape: tuple[int, int, int]) -> int:
 
 
 def check_npy(path: Path, shape: tuple[int, int, int]) -> int:
-    """Check a npy file of images as they are photographed, uint8 (n, h, w, c); return n."""
+    """Check an npy file of images, uint8 (n, h, w, c); return n."""
     try:
         with open(path, "rb") as file:
             header = _header(file)
             start, size = file.tell(), path.stat().st_size
-    except Exception as error:  # numpy parses the header as Python, and may trip over it in many ways
+    except Exception as error:  # numpy parses the header as Python, which may raise many kinds
         raise DataFileError(f"{path} is not a whole npy file: {_line(error)}") from error
     channels, height, width = shape
     n = _check_images(path, "the array", header, (height, width, channels), "h x w x c")
     if size < start + _bytes(header):
         raise DataFileError(f"{path} is truncated: {size} bytes of {start + _bytes(header)}")
     return n
-
-
-def _given(path: str, what: str) -> Path:
-    if not path:
-        raise InputError(f"outliers.path is empty; it must name {what}")
-    return Path(path).expanduser()
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header:

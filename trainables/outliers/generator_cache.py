@@ -1,0 +1,46 @@
+"""Cache of the outlier generators: each is fitted once to a training set and kept as an npz file."""
+
+import hashlib
+import tokenize
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from trainables.base.cache import locked
+from trainables.base.storage import atomic_write
+from trainables.data.loading.open_dataset import fingerprint_images
+from trainables.data.types.benchmark import LabelledImages
+from trainables.options.outliers import OutlierSourceSpec
+from trainables.outliers.generators import OutlierGenerator
+
+
+def fitted_generator(spec: OutlierSourceSpec, train: LabelledImages, cache_dir: Path) -> OutlierGenerator:
+    """Return the generator of a spec, read from the cache or fitted now and put there.
+
+    Cached as `<cache_dir>/generators/<hash>.npz`, the hash over name, version and the training arrays.
+    Processes that need the same one at the same time wait for the first. A file that cannot be read is
+    replaced: the generator is fitted again.
+    """
+    generator: OutlierGenerator = spec.load_generator()
+    key = hashlib.sha256(f"{spec.name} {generator.version} {fingerprint_images(train)}".encode()).hexdigest()
+    path = cache_dir / "generators" / f"{key[:32]}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.with_suffix(".lock")):
+        if not _load_cached(generator, path):
+            generator.fit(train)
+            with atomic_write(path) as file:
+                np.savez(file, **generator.state())  # type: ignore[arg-type]
+    return generator
+
+
+def _load_cached(generator: OutlierGenerator, path: Path) -> bool:
+    """Load the state of a cache file; return False if there is none that can be read."""
+    if not path.is_file():
+        return False
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            generator.load_state(dict(saved))
+    except (OSError, EOFError, ValueError, KeyError, tokenize.TokenError, zipfile.BadZipFile):
+        return False  # truncated or foreign: `fit` gives the same state again
+    return True
