@@ -33,7 +33,8 @@ from tuner.base.records import Decision, Role, State
 from tuner.execution import ray_tune_adapter
 from tuner.execution.trial_queue import Lane, TrialQueue
 from tuner.search.schedulers import schedule
-from tuner.store.trial_store import TrialStore, open_storage
+from tuner.store.database import open_storage
+from tuner.store.trial_store import TrialStore
 
 FOLDER = "CORE_HOURS_FOLDER"  # the variable that tells workers where to leave what their start has cost
 NARROW = f"{__name__}:narrow_cnn"

@@ -22,7 +22,8 @@ from search_spaces.study import Objective
 from tuner.base.records import Decision, Role
 from tuner.execution.trial_queue import Assignment, Lane, TrialQueue
 from tuner.search.schedulers import schedule
-from tuner.store.trial_store import TrialStore, open_storage
+from tuner.store.database import open_storage
+from tuner.store.trial_store import TrialStore
 
 METRICS = {f"val/m{k}": k / 7 for k in range(8)} | {"seconds": 1.0}
 EPOCHS, SLOTS, WINDOWS = 9, 4, 10

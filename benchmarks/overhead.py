@@ -160,7 +160,8 @@ def prepare_ours(trials: int, epochs: int, tracked: bool) -> Callable[[], None]:
     from tuner.planning.launch_options import LaunchOptions
     from tuner.planning.resolve import resolve
     from tuner.search.schedulers import schedule
-    from tuner.store.trial_store import TrialStore, open_storage
+    from tuner.store.database import open_storage
+    from tuner.store.trial_store import TrialStore
     from tuner.tracking.listener import TrackingListener
     from tuner.tracking.tracker import Tracker
 

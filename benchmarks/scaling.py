@@ -30,7 +30,8 @@ from tuner.base.records import Role, State  # noqa: E402
 from tuner.execution import ray_tune_adapter  # noqa: E402
 from tuner.execution.trial_queue import Lane, TrialQueue  # noqa: E402
 from tuner.search.schedulers import schedule  # noqa: E402
-from tuner.store.trial_store import TrialStore, open_storage  # noqa: E402
+from tuner.store.database import open_storage  # noqa: E402
+from tuner.store.trial_store import TrialStore  # noqa: E402
 
 CPUS, EPOCHS, EPOCH_S, TRIALS_PER_CPU = 2, 3, 1.0, 10
 

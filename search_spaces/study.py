@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from search_spaces.domain import Choice, Float, Int, Setting, SpaceError, Value
 
 Space = Mapping[str, Setting]
-SAMPLERS = ("tpe", "tpe-multivariate", "cmaes", "gp", "nsga2", "random", "grid")
-SCHEDULERS = ("asha", "median", "none")
 
 
 @dataclass(frozen=True)
@@ -105,9 +103,6 @@ class Profile:
     sampler: str = ""
     scheduler: str = ""
 
-    def __post_init__(self) -> None:
-        _check_names(self.sampler or "tpe", self.scheduler or "asha")
-
 
 @dataclass(frozen=True)
 class Study:
@@ -126,7 +121,8 @@ class Study:
         trials, max_epochs, first_rung, reduction: budget of the search; under asha a trial is stopped at rungs
             first_rung * reduction**k unless it is among the best 1/reduction there, under median it is not
             stopped before first_rung.
-        sampler, scheduler: how configurations are chosen and trials stopped early; of SAMPLERS and SCHEDULERS.
+        sampler: what chooses configurations; a name of `tuner.search.sampler_specs.SAMPLERS`.
+        scheduler: what stops trials early; a name of `tuner.search.schedulers.SCHEDULERS`.
         confirm_seeds: fresh seeds of the confirm stage.
         validation, protocol: fields of the evaluation protocol during search and at the end.
         profiles: other data sets.
@@ -161,7 +157,6 @@ class Study:
         names = [arm.name for arm in self.arms]
         if len(set(names)) < len(names):
             raise SpaceError(f"study {self.name} names an arm twice")
-        _check_names(self.sampler, self.scheduler)
 
     def profile(self, dataset: str) -> Profile:
         """Return the profile of a data set; an empty one for the study's own or an unlisted one."""
@@ -169,12 +164,6 @@ class Study:
             if profile.dataset == dataset:
                 return profile
         return Profile(dataset)
-
-
-def _check_names(sampler: str, scheduler: str) -> None:
-    for what, name, known in (("sampler", sampler, SAMPLERS), ("scheduler", scheduler, SCHEDULERS)):
-        if name not in known:
-            raise SpaceError(f"{what} is {name!r}; it must be one of {', '.join(known)}")
 
 
 def searched(space: Space) -> dict[str, Float | Int | Choice]:

@@ -21,7 +21,8 @@ from tuner.base.records import Role, TrialRecord
 from tuner.execution.ray_tune_adapter import run_queue
 from tuner.execution.trial_queue import Lane, TrialQueue
 from tuner.search.schedulers import schedule
-from tuner.store.trial_store import TrialStore, open_storage
+from tuner.store.database import open_storage
+from tuner.store.trial_store import TrialStore
 
 OBJECTIVE = Objective("val/accuracy/clean")
 FIXED = {"dataset": "digits-open", "epochs": 3, "threads": 1, "dropout": 0.2, "batch_size": 256}

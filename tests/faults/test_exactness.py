@@ -16,7 +16,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 WRITE, NOTE = "trainables.base.storage:Folder.write", "tuner.store.trial_store:TrialStore.note"
 ASK, REPORT, FINISH = (f"tuner.store.trial_store:TrialStore.{name}" for name in ("ask", "report", "finish"))
-ROWS = "tuner.store.rows:insert_epoch"
+STORAGE = "optuna.storages._rdb.storage:RDBStorage"
+ATTRIBUTE, STATE = f"{STORAGE}._set_trial_attr_without_commit", f"{STORAGE}.set_trial_state_values"
 
 #: The run goes on, a worker dies: in mid-epoch; with its checkpoint half on the disk; with its checkpoint written and
 #: not reported; idle, between two trials; while it evaluates.
@@ -30,7 +31,7 @@ WORKERS = (
 #: The driver dies, or all do: some of each stage, for every push.
 SOME = (
     at(WRITE, "kill-all", "0000/epoch-0002", after=True),  # written and not reported
-    at(ROWS, "kill", call=6, after=True),  # the epoch is written and not committed
+    at(ATTRIBUTE, "kill", "epoch/", call=6, after=True),  # the epoch is written and not committed
     at("tuner.execution.remote_tasks:evaluate_checkpoint", "kill-all", call=2),
     at("tuner.commands.publishing:write_report", "kill", after=True),
 )
@@ -51,6 +52,7 @@ OTHERS = (
     at(REPORT, "kill", call=2),
     at(REPORT, "kill", after=True),  # the decision stands and is not carried out
     at(FINISH, "kill"),
+    at(STATE, "kill"),  # the floors are stored and the end is not
     at(FINISH, "kill", call=2, after=True),
     at(WRITE, "kill", "evaluations/", call=2, after=True),  # scores without the metrics
     at(NOTE, "kill", "evaluation/", after=True),

@@ -11,6 +11,8 @@ import pytest
 
 from tests.faults.conftest import Study, at
 from tests.faults.truth import mlflow_runs, studies
+from tuner.base.records import Role
+from tuner.store.trial_reader import record_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 BATCH, WRITE, VALIDATE = (
@@ -32,15 +34,13 @@ def ended(lanes: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def starts(url: str) -> dict[str, Any]:
+def starts(url: str) -> dict[str, tuple[str, ...]]:
     """Return how often each trial was started, as the database says it."""
     found = {}
     for summary in optuna.get_all_study_summaries(url):
         for trial in optuna.load_study(study_name=summary.study_name, storage=url).get_trials():
-            found[f"{summary.study_name.removeprefix('run')} {trial.number}"] = [
-                trial.user_attrs.get("attempt"),
-                trial.user_attrs.get("starts"),
-            ]
+            record = record_of(trial, "search", Role.SEARCH)
+            found[f"{summary.study_name.removeprefix('run')} {trial.number}"] = record.starts
     return found
 
 

@@ -17,10 +17,12 @@ import pytest
 from search_spaces.study import Objective
 from tests.faults.conftest import Study, at, integrity
 from tuner.base.records import Role
+from tuner.store.database import open_storage
 from tuner.store.trial_reader import has_run
-from tuner.store.trial_store import TrialStore, open_storage
+from tuner.store.trial_store import TrialStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+STORAGE = "optuna.storages._rdb.storage:RDBStorage"
 REPORT, WRITE = "tuner.store.trial_store:TrialStore.report", "trainables.base.storage:Folder.write"
 
 
@@ -126,8 +128,8 @@ def test_postgresql_restarted_in_mid_study(study: Study, whole: dict[str, Any], 
     study.completed(
         "run",
         at(REPORT, "run", call=2, command=away),
-        at("tuner.store.rows:insert_epoch", "run", after=True, call=2, command=crash),
-        at("tuner.store.rows:insert_trial", "run", after=True, call=5, command=crash),
+        at(f"{STORAGE}._set_trial_attr_without_commit", "run", "epoch/", after=True, call=2, command=crash),
+        at(f"{STORAGE}._get_prepared_new_trial", "run", after=True, call=5, command=crash),
         at("tuner.store.trial_store:TrialStore.note", "run", "evaluation/", command=crash),
         more=["--study-storage", postgres.url],
     )

@@ -15,7 +15,8 @@ from tuner.base.records import Role, State
 from tuner.execution import ray_tune_adapter
 from tuner.execution.trial_queue import Lane, TrialQueue
 from tuner.search.schedulers import schedule
-from tuner.store.trial_store import TrialStore, open_storage
+from tuner.store.database import open_storage
+from tuner.store.trial_store import TrialStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -9,9 +9,10 @@ from tuner.execution.trial_queue import Lane, TrialQueue
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import Plan
 from tuner.planning.resolve import resolve
+from tuner.store.database import open_storage
 from tuner.store.run_folder import RunFolder
 from tuner.store.trial_reader import study_name
-from tuner.store.trial_store import TrialStore, open_storage
+from tuner.store.trial_store import TrialStore
 
 METRIC = "val/robust_auroc_0.1/all"
 CLEAN = "val/accuracy/clean"

@@ -69,23 +69,12 @@ def _data(plan: Plan) -> list[str]:
     ]
 
 
-def survivors(trials: int, plan: Plan) -> list[tuple[int, int]]:
-    """Return [(epoch, trials that train that far)] if every rung keeps its best 1/reduction.
-
-    Example:
-        20 trials, rungs 1 and 3 of 9 epochs, reduction 3: (1, 20), (3, 7), (9, 3)
-    """
-    rows, alive = [], trials
-    for epoch in (*plan.rungs, plan.max_epochs):
-        rows.append((epoch, alive))
-        alive = max(1, -(-alive // plan.reduction))
-    return rows
-
-
 def _trials(plan: Plan) -> list[str]:
     lines = [f"trials, chosen by {plan.sampler}, stopped by {plan.scheduler}"]
     for lane in plan.lanes:
-        lines.append(f"  {lane.name}: {lane.trials} trials of {lane.method}{_stopping(lane.trials, plan)}")
+        lines.append(
+            f"  {lane.name}: {lane.trials} trials of {lane.method}{plan.schedule.outlook(lane.trials)}"
+        )
     lines += [f"  {line}" for line in warm_start.lines(plan)]
     if plan.time_budget_s is not None:
         lines.append(f"  no new trials after {duration(plan.time_budget_s)}")
@@ -98,20 +87,10 @@ def _trials(plan: Plan) -> list[str]:
     return lines
 
 
-def _stopping(trials: int, plan: Plan) -> str:
-    if plan.scheduler == "asha":
-        steps = ", ".join(f"{alive} to epoch {epoch}" for epoch, alive in survivors(trials, plan))
-        return f"; early stopping leaves about {steps}"
-    if plan.scheduler == "median":
-        grace = min(plan.first_rung, plan.max_epochs)
-        return f"; from epoch {grace} on those below the median are stopped, before epoch {plan.max_epochs}"
-    return f", each to epoch {plan.max_epochs}"
-
-
 def _costs(plan: Plan, measured: Mapping[str, MeasuredCost]) -> list[str]:
     """Return the epochs of all searches, and their time where earlier runs have measured it."""
     fewest, most = expected_epochs(plan)
-    cutting = "every rung cutting" if plan.scheduler == "asha" else "the most early stopping"
+    cutting = "every rung cutting" if plan.rungs else "the most early stopping"
     between = f"{fewest} with {cutting}, {most} with none" if fewest < most else str(most)
     lines = [f"  epochs: {between}"]
     unknown = [lane.name for lane in plan.lanes if lane.name not in measured]

@@ -26,10 +26,11 @@ from tuner.execution.trial_queue import Lane, Listener, TrialQueue
 from tuner.planning.plan import LanePlan, Plan
 from tuner.search.budget import NO_BUDGET, Budget, share_of
 from tuner.search.learning_curves import Point, dominates
+from tuner.store.database import connection_lost, open_storage
 from tuner.store.evaluation_store import EvaluationStore, protocol_id
 from tuner.store.run_folder import RunFolder
 from tuner.store.trial_reader import study_name
-from tuner.store.trial_store import TrialStore, connection_lost, importances, open_storage
+from tuner.store.trial_store import TrialStore, importances
 
 
 class Controller:

@@ -298,8 +298,7 @@ class TrialQueue:
     def _end(self, lane: Lane, number: int, decision: Decision) -> None:
         state = State.PRUNED if decision is Decision.PRUNE else State.COMPLETE
         record = lane.store.record(number)
-        reason = f"stopped at epoch {record.epochs}" if state is State.PRUNED else ""
-        lane.store.finish(number, state, reason, self.violations(record.last))
+        lane.store.finish(number, state, violations=self.violations(record.last))
         self._announce_end(lane, number)
 
     def failed(self, key: str, reason: str) -> None:

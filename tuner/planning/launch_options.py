@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from functools import cache
 
-from search_spaces.study import SAMPLERS, SCHEDULERS
 from trainables.data.types.datasets import DATASETS
 from tuner.planning import option_values as values
 from tuner.planning.option import Option, Role, option, options_of, switch
 from tuner.planning.plan import STAGES
+from tuner.search.sampler_specs import SAMPLERS
+from tuner.search.schedulers import SCHEDULERS
 
 #: the values of --resume, --status and --json where they are given without one
 NEWEST, EVERY, STDOUT = "<newest>", "<every>", "<stdout>"
@@ -127,11 +128,14 @@ class LaunchOptions:
     sampler: str | None = option(
         SEARCH,
         STORED,
-        f"chooses the configurations: {', '.join(SAMPLERS)} (default: the study's)",
+        f"chooses the configurations: {', '.join(SAMPLERS.names)} (default: the study's)",
         metavar="NAME",
     )
     scheduler: str | None = option(
-        SEARCH, STORED, f"stops trials early: {', '.join(SCHEDULERS)} (default: the study's)", metavar="NAME"
+        SEARCH,
+        STORED,
+        f"stops trials early: {', '.join(SCHEDULERS.names)} (default: the study's)",
+        metavar="NAME",
     )
     warm_start: tuple[str, ...] = option(
         SEARCH,

@@ -1,12 +1,12 @@
 """Resolves launch options and a study into a plan: every value settled and checked. No side effects, no torch."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import search_spaces
 from search_spaces.domain import Setting, SpaceError
-from search_spaces.study import SAMPLERS, SCHEDULERS, Profile, Study, fixed, searched
-from trainables.base.errors import InputError, unknown
+from search_spaces.study import Profile, Study, fixed, searched
+from trainables.base.errors import InputError
 from trainables.data.types.dataset_info import dataset_info
 from trainables.evaluation.metrics import presets
 from trainables.evaluation.metrics.protocol import from_fields
@@ -17,7 +17,10 @@ from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.metric_rules import check_metrics
 from tuner.planning.plan import LanePlan, Plan, plain
 from tuner.planning.space_overrides import override_space
-from tuner.search.sampler_rules import check_sampler
+from tuner.search.sampler_specs import SAMPLERS, check_sampler
+from tuner.search.schedulers import SCHEDULERS
+
+Value = TypeVar("Value")
 
 
 def resolve(options: LaunchOptions, run_name: str, command: str = "") -> Plan:
@@ -55,7 +58,7 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
             own = {k: v for k, v in space.items() if k not in arm.drop}
             own |= arm.overrides
             lanes.append(_lane(arm.name, arm.role, arm.method or study.method, own, common, trials))
-    sampler = _named("--sampler", options.sampler, profile.sampler or study.sampler, SAMPLERS)
+    sampler = SAMPLERS[_given(options.sampler, profile.sampler or study.sampler)].name
     objectives = profile.objectives or study.objectives
     for lane in lanes:
         check_sampler(sampler, lane.name, lane.space, objectives)
@@ -86,7 +89,7 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
         confirm=plain(confirm),
         closer=plain(closer),
         sampler=sampler,
-        scheduler=_named("--scheduler", options.scheduler, profile.scheduler or study.scheduler, SCHEDULERS),
+        scheduler=SCHEDULERS[_given(options.scheduler, profile.scheduler or study.scheduler)].name,
         stages=options.stages,
         time_budget_s=options.time_budget_s,
         epoch_budget=options.epoch_budget,
@@ -133,11 +136,5 @@ def _lane(
     return LanePlan(name, role, method, searched(own), {**common, **fixed(own)}, trials)
 
 
-def _given(value: int | None, default: int) -> int:
+def _given(value: Value | None, default: Value) -> Value:
     return default if value is None else value
-
-
-def _named(option: str, asked: str | None, default: str, known: Sequence[str]) -> str:
-    if asked is not None and asked not in known:
-        raise UsageError(f"{unknown(option.strip('-'), asked, known)} (of {', '.join(known)})")
-    return asked or default

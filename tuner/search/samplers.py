@@ -1,8 +1,7 @@
-"""Who chooses configurations, by name: Optuna's samplers, CMA-ES over the stored history, and the grid's walk.
+"""The samplers of `sampler_specs.SAMPLERS`: Optuna's, CMA-ES over the stored history, and the order of a grid search.
 
-Each sampler is made anew for every suggestion and seeded for it. What it suggests is a function of that seed and of
-the trials it is shown, never of what it did before: the reason why a resumed search goes on as if nothing
-had happened.
+A sampler is made anew for every suggestion, with a seed for it. What it suggests is a function of that seed and of the
+trials it is shown, never of what it did before: so a resumed search suggests the same.
 """
 
 import math
@@ -15,34 +14,52 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from trainables.base.registry import resolve_reference
+from tuner.search.sampler_specs import SamplerSpec
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
 POPULATION = 10  # of NSGA-II; Optuna's 50 would be random search at the trials that a study here can pay for
 GENERATION = "cmaes:generation"
 Space = Mapping[str, BaseDistribution]
 
 
-def make(name: str, space: Space, seed: int) -> optuna.samplers.BaseSampler:
-    """Return the sampler of that name (`search_spaces.study.SAMPLERS`) for one suggestion.
+def make(spec: SamplerSpec, space: Space, seed: int) -> optuna.samplers.BaseSampler:
+    """Return a sampler for one suggestion; of an empty space, which has nothing to learn, the random one.
 
     Args:
         seed: from 0 to 2**32 - 1.
     """
-    if not space or name in ("random", "grid"):
-        return optuna.samplers.RandomSampler(seed=seed)
-    if name == "tpe":
-        return optuna.samplers.TPESampler(seed=seed)
-    if name == "tpe-multivariate":
-        return optuna.samplers.TPESampler(seed=seed, multivariate=True)
-    if name == "gp":
-        return optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)
-    if name == "nsga2":
-        return NsgaSampler(population_size=POPULATION, seed=seed)
-    if name == "cmaes":
-        return CmaSampler(space, seed)
-    raise ValueError(f"no sampler is called {name!r}")
+    if not space:
+        return random(space, seed)
+    sampler: optuna.samplers.BaseSampler = resolve_reference(spec.make)(space, seed)
+    return sampler
+
+
+def random(space: Space, seed: int) -> optuna.samplers.BaseSampler:
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def tpe(space: Space, seed: int) -> optuna.samplers.BaseSampler:
+    return optuna.samplers.TPESampler(seed=seed)
+
+
+def multivariate_tpe(space: Space, seed: int) -> optuna.samplers.BaseSampler:
+    return optuna.samplers.TPESampler(seed=seed, multivariate=True)
+
+
+def gaussian_process(space: Space, seed: int) -> optuna.samplers.BaseSampler:
+    return optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)
+
+
+def nsga2(space: Space, seed: int) -> optuna.samplers.BaseSampler:
+    return NsgaSampler(population_size=POPULATION, seed=seed)
 
 
 class NsgaSampler(optuna.samplers.NSGAIISampler):
     """NSGA-II whose parents always come in the order of their numbers.
+
+    The name of this class is part of an attribute of stored trials ("NsgaSampler:generation").
 
     Optuna's come in the order of the selection for the first child of a generation, and by number for the rest,
     so that a restart in mid-generation would draw other children.
@@ -56,7 +73,7 @@ class CmaSampler(optuna.samplers.BaseSampler):
     """CMA-ES whose state is computed anew from the trials, generation by generation.
 
     Optuna's own keeps the optimiser as a pickle in the study's database, which one should not load from a file
-    that somebody sent, leaves out trials that were stopped early, and does not know constraints. CMA-ES needs
+    of unknown origin, leaves out trials that were stopped early, and does not know constraints. CMA-ES needs
     the order of its solutions only, so all of these take part: feasible complete trials by their objective, then
     those stopped early (the later the better), then infeasible ones by how far they are off.
 
@@ -84,8 +101,8 @@ class CmaSampler(optuna.samplers.BaseSampler):
         sign = 1 if study.direction is StudyDirection.MINIMIZE else -1
         known = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
         by_generation: dict[int | None, list[FrozenTrial]] = {}
-        for found in sorted(known, key=lambda t: standing(t, sign)):
-            by_generation.setdefault(found.system_attrs.get(GENERATION), []).append(found)
+        for ended in sorted(known, key=lambda t: sort_key(t, sign)):
+            by_generation.setdefault(ended.system_attrs.get(GENERATION), []).append(ended)
         strategy = self._start(by_generation.get(None, []))
         while len(members := by_generation.get(strategy.generation, [])) >= strategy.population_size:
             # where trials run side by side a generation may have more members than it needs: the first ones count
@@ -140,8 +157,11 @@ def _edges(domain: BaseDistribution) -> tuple[float, float, Any]:
     return scale(domain.low - wider), scale(domain.high + wider), scale
 
 
-def standing(trial: FrozenTrial, sign: int) -> tuple[float, ...]:
-    """Return what trials with one objective are ordered by, best first; `sign` -1 turns a maximised objective.
+def sort_key(trial: FrozenTrial, sign: int) -> tuple[float, ...]:
+    """Return what trials with one objective are sorted by, best first.
+
+    Args:
+        sign: 1 for an objective that is minimised, -1 for one that is maximised.
 
     Example:
         complete, loss .3: (0, .3); stopped at epoch 3, loss .2: (1, -3, .2); .01 below its floor: (2, .01)
@@ -156,7 +176,7 @@ def standing(trial: FrozenTrial, sign: int) -> tuple[float, ...]:
 
 
 def grid_order(space: Space, seed: int) -> Iterator[dict[str, Any]]:
-    """Yield every configuration of a finite space once, in an order that spreads early ones over the whole space.
+    """Yield every configuration of a finite space once; the first ones are spread over the whole space.
 
     Configuration k is number (seed + k * step) modulo the size, in the order of the product; step is the whole
     number from 0.618 of the size on that shares no factor with it.

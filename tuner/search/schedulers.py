@@ -1,10 +1,14 @@
-"""When a trial stops: pure functions of the stored history, so a resume decides as if nothing had happened."""
+"""The schedulers by name: which trials are stopped early. Pure functions of the recorded epochs.
+
+So a resumed run decides what the run without interruption would have decided. Imports nothing heavy.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from trainables.base.registry import Registry
 from tuner.base.records import Decision
 from tuner.search.learning_curves import Curve, LearningCurves, Point
 
@@ -33,6 +37,9 @@ class Schedule(Protocol):
     def fewest_epochs(self, trials: int) -> int:
         """Return how few epochs so many trials may come to."""
 
+    def outlook(self, trials: int) -> str:
+        """Return how far so many trials will train, as the end of a line of `--dry-run`."""
+
 
 def decide(
     schedule: Schedule, epoch: int, own: Curve, others: LearningCurves, max_epochs: int
@@ -53,15 +60,6 @@ def decide(
     place = 1 + others.before(epoch, own[epoch]), 1 + others.count(epoch)
     stops = schedule.stops(epoch, place, own, others)
     return Decision.PRUNE if stops else Decision.CONTINUE, place
-
-
-def schedule(name: str, first_rung: int, reduction: int, max_epochs: int) -> Schedule:
-    """Return the rule of that name (`search_spaces.study.SCHEDULERS`)."""
-    if name == "asha":
-        return Halving(rungs(first_rung, reduction, max_epochs), reduction, max_epochs)
-    if name == "median":
-        return Median(first_rung, max_epochs)
-    return NoStopping(max_epochs)
 
 
 def rungs(first: int, reduction: int, max_epochs: int) -> tuple[int, ...]:
@@ -105,11 +103,27 @@ class Halving:
         Example:
             20 trials, rungs 1 and 3 of 9 epochs, reduction 3: 20 * 1 + 7 * 2 + 3 * 6 = 52
         """
-        total, alive, before = 0, trials, 0
-        for rung in (*self.rungs, self.max_epochs):
-            total += alive * (rung - before)
-            alive, before = max(1, -(-alive // self.reduction)), rung
+        total, before = 0, 0
+        for epoch, alive in self.survivors(trials):
+            total += alive * (epoch - before)
+            before = epoch
         return total
+
+    def survivors(self, trials: int) -> list[tuple[int, int]]:
+        """Return [(epoch, trials that train that far)] if every rung keeps its best 1/reduction.
+
+        Example:
+            20 trials, rungs 1 and 3 of 9 epochs, reduction 3: (1, 20), (3, 7), (9, 3)
+        """
+        alive, counts = trials, []
+        for epoch in (*self.rungs, self.max_epochs):
+            counts.append((epoch, alive))
+            alive = max(1, -(-alive // self.reduction))
+        return counts
+
+    def outlook(self, trials: int) -> str:
+        steps = ", ".join(f"{alive} to epoch {epoch}" for epoch, alive in self.survivors(trials))
+        return f"; early stopping leaves about {steps}"
 
 
 MEDIAN_TRIALS = 5  # the median of fewer says little; as in Optuna's MedianPruner
@@ -151,6 +165,10 @@ class Median:
         free = min(trials, MEDIAN_TRIALS)
         return free * self.max_epochs + (trials - free) * min(self.grace, self.max_epochs)
 
+    def outlook(self, trials: int) -> str:
+        grace = min(self.grace, self.max_epochs)
+        return f"; from epoch {grace} on those below the median are stopped, before epoch {self.max_epochs}"
+
 
 @dataclass(frozen=True)
 class NoStopping:
@@ -167,3 +185,60 @@ class NoStopping:
 
     def fewest_epochs(self, trials: int) -> int:
         return trials * self.max_epochs
+
+    def outlook(self, trials: int) -> str:
+        return f", each to epoch {self.max_epochs}"
+
+
+@dataclass(frozen=True)
+class SchedulerSpec:
+    """A scheduler: what decides which trials are stopped early.
+
+    Attributes:
+        name: as `--scheduler` and studies say it.
+        stops: when a trial is stopped, for the table of docs/search.md.
+        use: what it is good for, for that table.
+        make: of (first rung, reduction, max epochs) of the study.
+    """
+
+    name: str
+    stops: str
+    use: str
+    make: Callable[[int, int, int], Schedule]
+
+
+SCHEDULERS = Registry(
+    "scheduler",
+    [
+        SchedulerSpec(
+            "asha",
+            "at the epochs `first_rung * reduction**k` unless among the best 1/`reduction` of all that got there"
+            " (Li et al. 2020)",
+            "most studies: saves the most",
+            lambda first, reduction, most: Halving(rungs(first, reduction, most), reduction, most),
+        ),
+        SchedulerSpec(
+            "median",
+            "after any epoch from `first_rung` on if its best value so far is below the median of the running"
+            f" averages of the others at that epoch, once {MEDIAN_TRIALS} others have reached it"
+            " (Golovin et al. 2017)",
+            "curves that cross late; a gentler rule that keeps about half",
+            lambda first, reduction, most: Median(first, most),
+        ),
+        SchedulerSpec(
+            "none",
+            "never",
+            "short trainings; every trial's full curve",
+            lambda first, reduction, most: NoStopping(most),
+        ),
+    ],
+)
+
+
+def schedule(name: str, first_rung: int, reduction: int, max_epochs: int) -> Schedule:
+    """Return the rule of that name for a study.
+
+    Raises:
+        InputError: there is no scheduler of that name.
+    """
+    return SCHEDULERS[name].make(first_rung, reduction, max_epochs)

@@ -1,4 +1,4 @@
-"""What the study's storage says, read only: for whoever asks while a driver writes, or after it has gone."""
+"""Reading a run's trials from the study storage, read-only: while a driver writes, or after it has ended."""
 
 import os
 from collections.abc import Callable
@@ -17,7 +17,8 @@ from tuner.planning.plan import Plan
 
 Found = TypeVar("Found")
 
-PRUNED = "pruned"  # attribute, and constraint of the stored trial, where there are several objectives
+TRIAL = "trial"  # the attribute with what a trial was created from; in runs of old an attribute for each
+PRUNED = "pruned"  # constraint of a complete trial that was stopped early, where there are several objectives
 STATES = {
     TrialState.COMPLETE: State.COMPLETE,
     TrialState.PRUNED: State.PRUNED,
@@ -33,6 +34,8 @@ def record_of(frozen: FrozenTrial, lane: str, role: Role) -> TrialRecord:
         role: of the lane; a trial may say otherwise.
     """
     attrs = frozen.user_attrs
+    about = attrs.get(TRIAL, attrs)
+    starts = tuple(attrs.get("starts") or about.get("starts", ()))
     history = {
         int(key.removeprefix("epoch/")): Epoch(
             {k: float(v) for k, v in value["metrics"].items()},
@@ -43,23 +46,29 @@ def record_of(frozen: FrozenTrial, lane: str, role: Role) -> TrialRecord:
         for key, value in attrs.items()
         if key.startswith("epoch/")
     }
-    starts = tuple(attrs.get("starts", ()))
+    stopped = frozen.state is TrialState.COMPLETE and frozen.constraints.get(PRUNED, 0.0) > 0
+    state = State.PRUNED if stopped else STATES[frozen.state]
     return TrialRecord(
         lane=lane,
         number=frozen.number,
-        role=Role(attrs.get("role", role.value)),
-        state=State.PRUNED if attrs.get(PRUNED) else STATES[frozen.state],
+        role=Role(about.get("role", role.value)),
+        state=state,
         params=dict(frozen.params),
-        configuration=attrs.get("configuration", {}),
-        seed=attrs.get("seed", 0),
+        configuration=about.get("configuration", {}),
+        seed=about.get("seed", 0),
         history=dict(sorted(history.items())),
-        reason=attrs.get("reason", ""),
+        reason=stop_reason(max(history, default=0)) if state is State.PRUNED else attrs.get("reason", ""),
         attempt=len(starts),
-        method=attrs.get("method", ""),
-        arm=attrs.get("arm", ""),
-        seed_index=attrs.get("seed_index", -1),
+        method=about.get("method", ""),
+        arm=about.get("arm", ""),
+        seed_index=about.get("seed_index", -1),
         starts=starts,
     )
+
+
+def stop_reason(epoch: int) -> str:
+    """Return the reason of a trial that a scheduler stopped after an epoch."""
+    return f"stopped at epoch {epoch}"
 
 
 def study_name(run: str, lane: str) -> str:

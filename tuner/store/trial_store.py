@@ -1,10 +1,12 @@
-"""The study's storage: ask, report, tell. The only truth there is; `tuner.store.trial_reader` reads it."""
+"""The trials of one search in the Optuna study storage: create, record an epoch, end.
+
+A lane is one search of a run (the study's own, or that of a baseline arm) or its confirm stage; each lane is one Optuna
+study. `tuner.store.trial_reader` reads them without writing.
+"""
 
 import datetime
 import json
-import logging
 import math
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -17,87 +19,17 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.exceptions import StorageInternalError
 from optuna.study import StudyDirection
-from optuna.trial import Trial, TrialState
-from sqlalchemy.exc import DBAPIError
+from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces.domain import Choice, Domain, Float
 from search_spaces.study import Objective
 from trainables.base.seeds import derive_seed
-from tuner.base.errors import UsageError
 from tuner.base.records import Decision, Epoch, Observation, Role, State, TrialRecord
-from tuner.base.urls import with_driver, without_password
 from tuner.search import samplers
-from tuner.search.sampler_study import SamplerStudy
-from tuner.store.rows import Rows
-from tuner.store.trial_reader import PRUNED, record_of
-
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-log = logging.getLogger(__name__)
-
-_TRIES = 32  # draws of a configuration that was tried before give way to the walk
-_GP_TRIES = 2  # its optimum hardly depends on the seed, and each costs up to a second
-SERVER_AWAY_S = 600.0
-
-
-def open_storage(url: str) -> optuna.storages.RDBStorage:
-    """Open (or create) the study's database.
-
-    A local SQLite file is put into write-ahead mode: a tenth of the default's cost per write, and still no
-    transaction is lost when the process is killed.
-
-    Raises:
-        UsageError: the URL cannot be opened.
-    """
-    try:
-        if not url.startswith("sqlite"):
-            return _server_storage(url)
-        storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
-        from sqlalchemy import event
-
-        @event.listens_for(storage.engine, "connect")
-        def _pragmas(connection: Any, _: Any) -> None:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
-
-        storage.engine.dispose()  # connections from before the listener
-        return storage
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"cannot open the study storage {without_password(url)}: {reason}") from error
-
-
-def _server_storage(url: str) -> optuna.storages.RDBStorage:
-    """Open a database server that may be restarted while we use it.
-
-    Every transaction begins with a connection that answers; while none can be made the driver waits, up to
-    `SERVER_AWAY_S`. What was in flight when the server went raises, see `connection_lost`.
-    """
-    storage = optuna.storages.RDBStorage(with_driver(url), engine_kwargs={"pool_pre_ping": True})
-    from sqlalchemy import event
-
-    @event.listens_for(storage.engine, "do_connect")  # from now on: a wrong URL has failed above, at once
-    def _patiently(dialect: Any, _: Any, arguments: Any, options: Any) -> Any:
-        started, said = time.monotonic(), False
-        while True:
-            try:
-                return dialect.connect(*arguments, **options)
-            except dialect.loaded_dbapi.OperationalError as error:
-                if time.monotonic() - started > SERVER_AWAY_S:
-                    raise
-                if not said:
-                    log.warning("the study's database is away (%s); waiting", str(error).splitlines()[0])
-                said = True
-                time.sleep(1.0)
-
-    return storage
-
-
-def connection_lost(error: BaseException) -> bool:
-    """Return whether an exception says that the database server went away in the middle of a transaction."""
-    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-    return isinstance(cause, DBAPIError) and cause.connection_invalidated
+from tuner.search.sampler_specs import DRAWS
+from tuner.search.sampler_study import Drawn, SamplerStudy, constraint_attributes
+from tuner.store.trial_reader import PRUNED, TRIAL, record_of, stop_reason
 
 
 def to_distribution(domain: Domain) -> BaseDistribution:
@@ -119,10 +51,24 @@ def space_size(space: Mapping[str, Domain]) -> float:
 
 
 class TrialStore:
-    """One lane of a run: one Optuna study, whose trials hold parameters, epochs, decisions and states.
+    """The trials of one lane: parameters, epochs, decisions and states, in one Optuna study.
 
-    Every method is one durable transaction or an idempotent sequence of them. Only one driver may write: what it wrote
-    it knows, and reads nothing back. Optuna would read every running trial with all its epochs, 3 ms and more a time.
+    Written through Optuna's public storage interface, in an order that a kill cannot break: a trial is created in one
+    transaction, an epoch is one attribute, and at the end the state comes last. A trial killed before that is still
+    RUNNING, and ending it again writes the same.
+
+    Only one driver may write. It remembers what it wrote and never reads it back: Optuna would read every running
+    trial with all its epochs, 3 ms and more a time.
+
+    Args:
+        storage: of Optuna, see `tuner.store.database.open_storage`.
+        name: of the Optuna study, created if there is none.
+        lane: its name within the run.
+        role: of its trials, unless one says otherwise.
+        space: the searched parameters.
+        seed: of the study.
+        sampler: a name of `tuner.search.sampler_specs.SAMPLERS`.
+        prior: observations of earlier runs that the sampler starts with.
     """
 
     def __init__(
@@ -137,19 +83,14 @@ class TrialStore:
         sampler: str = "tpe",
         prior: Sequence[Observation] = (),
     ) -> None:
-        self.lane, self.role, self.seed, self.sampler = lane, role, seed, sampler
+        self.lane, self.role, self.seed = lane, role, seed
         self.objectives = tuple(objectives)
-        self._directions = [StudyDirection[o.direction.upper()] for o in self.objectives]
         self.space = {key: to_distribution(domain) for key, domain in sorted(space.items())}
         self.size = space_size(space)
-        self._study = optuna.create_study(
-            study_name=name,
-            storage=storage,
-            directions=self._directions,
-            sampler=optuna.samplers.RandomSampler(),
-            load_if_exists=True,
-        )
-        self._rows = Rows(storage, self._study._study_id)
+        directions = [StudyDirection[o.direction.upper()] for o in self.objectives]
+        optuna.create_study(study_name=name, storage=storage, directions=directions, load_if_exists=True)
+        self._storage = optuna.storages.get_storage(storage)
+        self._study_id = storage.get_study_id_from_name(name)
         self._finite = bool(space) and not math.isinf(self.size)
         self._ids: dict[int, int] = {}  # {number of a running trial: its id in the storage}
         self._records: dict[int, TrialRecord] = {}
@@ -157,17 +98,22 @@ class TrialStore:
         if self._finite:
             self._grid_order = samplers.grid_order(self.space, derive_seed(seed, "walk", lane))
             self._next = next(self._grid_order)
-        self._sampler_study = SamplerStudy(sampler, self.space, self._directions, prior)
-        self._storage = self._study._storage
-        for frozen in self._study.get_trials(deepcopy=False):
-            self._sampler_study.restore(frozen.number, frozen.params, frozen.system_attrs)
-            self._tried.add(_fingerprint(frozen.params))
-            self._records[frozen.number] = record_of(frozen, lane, role)
-            if frozen.state == TrialState.RUNNING:
-                self._ids[frozen.number] = frozen._trial_id
-            else:
-                violations = {k: v for k, v in frozen.constraints.items() if k != PRUNED}
-                self._sampler_study.end(frozen.number, self._observed(frozen.number, violations))
+        self._sampler_study = SamplerStudy(sampler, self.space, directions, prior)
+        for frozen in storage.get_all_trials(self._study_id, deepcopy=False):
+            self._restore(frozen)
+
+    def _restore(self, frozen: FrozenTrial) -> None:
+        """Take up a stored trial."""
+        self._sampler_study.restore(frozen.number, frozen.params, frozen.system_attrs)
+        self._tried.add(_fingerprint(frozen.params))
+        self._records[frozen.number] = record_of(frozen, self.lane, self.role)
+        if frozen.state == TrialState.RUNNING:
+            self._ids[frozen.number] = self._storage.get_trial_id_from_study_id_trial_number(
+                self._study_id, frozen.number
+            )
+        else:
+            violations = {k: v for k, v in frozen.constraints.items() if k != PRUNED}
+            self._sampler_study.end(frozen.number, self._observed(frozen.number, violations))
 
     # -- reading ---------------------------------------------------------------------------------------
 
@@ -184,7 +130,7 @@ class TrialStore:
         return self._records[number]
 
     def _observed(self, number: int, violations: Mapping[str, float]) -> Observation | None:
-        """Return what the sampler is to know of an ended trial; None if it failed."""
+        """Return what the sampler learns from an ended trial; None if it failed."""
         record = self._records[number]
         if record.state is State.FAIL:
             return None
@@ -202,12 +148,15 @@ class TrialStore:
         """Create the next trial, RUNNING and started once, in one transaction; None if every configuration was tried.
 
         The sampler is seeded by (study seed, lane, trial number): the same history gives the same
-        suggestion, whether or not the driver was restarted in between. It draws on a mirror in memory, so that a
+        suggestion, whether or not the driver was restarted in between. It draws in a study in memory, so that a
         kill leaves a whole trial in the storage or none. A configuration of a finite space is never tried twice.
 
         Args:
-            begin: called with (number, searched parameters), returns what else the trial is made of:
+            begin: called with (number, searched parameters), returns the trial's other attributes:
                 configuration, seed and, where they differ from the lane's, role, arm, seed_index.
+
+        Raises:
+            RuntimeError: another driver has added a trial.
         """
         number = len(self._records)
         drawn = self._draw(number)
@@ -218,26 +167,31 @@ class TrialStore:
             state=TrialState.RUNNING,
             params=params,
             distributions=self.space,
-            user_attrs={**begin(number, params), "starts": [_now()]},
+            user_attrs={TRIAL: {**begin(number, params), "starts": [_now()]}},
             system_attrs=self._sampler_study.keep(number, drawn),
         )
-        self._ids[number] = self._rows.add_trial(number, template)
+        trial_id = self._storage.create_new_trial(self._study_id, template)
+        if self._storage.get_trial_number_from_id(trial_id) != number:
+            raise RuntimeError(
+                f"lane {self.lane} got a trial from elsewhere; does another driver write this run?"
+            )
+        self._ids[number] = trial_id
         self._tried.add(_fingerprint(params))
         self._records[number] = replace(record_of(template, self.lane, self.role), number=number)
         return self._records[number]
 
-    def _draw(self, number: int) -> Trial | None:
-        """Return a mirror trial with the next parameters, or None if the space is exhausted."""
+    def _draw(self, number: int) -> Drawn | None:
+        """Return a trial of the sampler's study with the next parameters, or None if the space is exhausted."""
         if self._finite and len(self._tried) >= self.size:
             return None
-        if self.sampler != "grid":
-            for attempt in range(_GP_TRIES if self.sampler == "gp" else _TRIES):
-                drawn = self._sampler_study.draw(self._sampler_seed(number, attempt))
-                if not self.space or _fingerprint(drawn.params) not in self._tried:
-                    return drawn
-                self._sampler_study.discard(drawn)
+        spec = self._sampler_study.spec
+        for attempt in range(0 if spec.grid else spec.draws):
+            drawn = self._sampler_study.draw(self._sampler_seed(number, attempt))
+            if not self.space or _fingerprint(drawn.params) not in self._tried:
+                return drawn
+            self._sampler_study.discard(drawn)
         if not self._finite:
-            return self._sampler_study.draw(self._sampler_seed(number, _TRIES), "random")
+            return self._sampler_study.draw_at_random(self._sampler_seed(number, DRAWS))
         while _fingerprint(self._next) in self._tried:
             self._next = next(self._grid_order)
         return self._sampler_study.place(self._next)
@@ -273,8 +227,7 @@ class TrialStore:
         }
         if place is not None:
             entry["place"] = place
-        value = metrics[self.objectives[0].metric] if len(self.objectives) == 1 else None
-        self._rows.add_epoch(self._ids[number], epoch, entry, value)
+        self._storage.set_trial_user_attr(self._ids[number], f"epoch/{epoch}", entry)
         known = Epoch({k: float(v) for k, v in metrics.items()}, decision, checkpoint, place)
         self._records[number] = replace(record, history={**record.history, epoch: known})
 
@@ -285,29 +238,39 @@ class TrialStore:
 
         Args:
             violations: {floor: how far the last epoch is below it}; above 0 marks the trial infeasible.
+
+        Raises:
+            UpdateFinishedTrialError: another driver has ended it.
         """
-        trial_id, record, reason = self._ids.pop(number), self._records[number], reason[:2000]
-        violations = dict(violations or {})
-        attributes: dict[str, Any] = {"reason": reason} if reason else {}
-        values = [record.last[o.metric] for o in self.objectives] if state is State.COMPLETE else None
-        stored, constraints = TrialState[state.value], violations
+        trial_id, record, stored = self._ids[number], self._records[number], TrialState[state.value]
+        constraints = dict(violations or {})
         if state is State.PRUNED and len(self.objectives) > 1:
-            # Optuna forbids PRUNED with several objectives: keep the values, let the sampler see an infeasible trial
-            attributes[PRUNED] = True
-            constraints = {**violations, PRUNED: 1.0}
-            stored, values = TrialState.COMPLETE, [record.last[o.metric] for o in self.objectives]
-        self._rows.end_trial(trial_id, stored, values, attributes, constraints)
+            # Optuna forbids PRUNED with several objectives: complete, with its values, and infeasible
+            constraints[PRUNED] = 1.0
+            stored = TrialState.COMPLETE
+        for key, value in constraint_attributes(constraints).items():
+            self._storage.set_trial_system_attr(trial_id, key, value)
+        reason = stop_reason(record.epochs) if state is State.PRUNED else reason[:2000]
+        if (
+            state is not State.PRUNED and reason != record.reason
+        ):  # a driver that was killed here may have left one
+            self._storage.set_trial_user_attr(trial_id, "reason", reason)
+        complete = stored is TrialState.COMPLETE
+        values = [record.last[o.metric] for o in self.objectives] if complete else None
+        self._storage.set_trial_state_values(trial_id, stored, values)
+        del self._ids[number]
         self._records[number] = replace(record, state=state, reason=reason)
-        self._sampler_study.end(number, self._observed(number, violations))
+        self._sampler_study.end(number, self._observed(number, violations or {}))
 
     # -- facts of the whole run ------------------------------------------------------------------------
 
     def note(self, key: str, value: Any) -> None:
         """Store a fact (the reference's metrics, an evaluation) under the lane; JSON values only."""
-        self._study.set_user_attr(key, value)
+        self._storage.set_study_user_attr(self._study_id, key, value)
 
     def notes(self) -> dict[str, Any]:
-        return dict(self._study.user_attrs)
+        """Return the stored facts."""
+        return self._storage.get_study_user_attrs(self._study_id)
 
 
 def _now() -> str:

@@ -38,9 +38,9 @@ EVENTS = (
     "tuner.execution.remote_tasks:pretrain",
     "tuner.execution.remote_tasks:pretrained_state",
     "tuner.execution.remote_tasks:evaluate_checkpoint",
-    "tuner.store.rows:insert_trial",
-    "tuner.store.rows:insert_epoch",
-    "tuner.store.rows:update_trial",
+    "optuna.storages._rdb.storage:RDBStorage._get_prepared_new_trial",  # these two inside a transaction
+    "optuna.storages._rdb.storage:RDBStorage._set_trial_attr_without_commit",
+    "optuna.storages._rdb.storage:RDBStorage.set_trial_state_values",
     "tuner.store.trial_store:TrialStore.ask",
     "tuner.store.trial_store:TrialStore.begin_attempt",
     "tuner.store.trial_store:TrialStore.report",

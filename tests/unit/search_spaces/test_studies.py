@@ -14,7 +14,8 @@ from tuner.base.errors import UsageError
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import expected_epochs, from_dict, to_dict
 from tuner.planning.resolve import resolve
-from tuner.search.sampler_rules import check_sampler
+from tuner.search.sampler_specs import SAMPLERS, check_sampler
+from tuner.search.schedulers import SCHEDULERS
 
 PROFILES = [
     (name, profile.dataset) for name in search_spaces.NAMES for profile in search_spaces.get(name).profiles
@@ -121,8 +122,32 @@ def test_what_a_sampler_cannot_choose_is_refused() -> None:
         check_sampler("cmaes", "search", {}, [Objective("val/a"), Objective("val/b")])
     with pytest.raises(UsageError, match=r"lr of oe is a range; .*lr=choice\(0, 0.5, 1\)"):
         check_sampler("grid", "oe", {"lr": Float(0, 1)}, [Objective("val/a")])
-    for names in ({"sampler": "tpee"}, {"scheduler": "hyperband"}):
-        with pytest.raises(SpaceError, match="must be one of"):
-            replace(search_spaces.get("aoe_sigma"), **names)
-        with pytest.raises(SpaceError, match="must be one of"):
-            Profile("digits", **names)
+
+
+@pytest.mark.parametrize("name", search_spaces.NAMES)
+def test_samplers_and_schedulers_of_studies_are_registered(name: str) -> None:
+    study = search_spaces.get(name)
+    for one in (study, *study.profiles):
+        assert not one.sampler or one.sampler in SAMPLERS
+        assert not one.scheduler or one.scheduler in SCHEDULERS
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"sampler": "tpee"}, "unknown sampler 'tpee'; did you mean tpe"),
+        ({"scheduler": "medium"}, "unknown scheduler 'medium'; did you mean median"),
+        ({"scheduler": "hyperband"}, "unknown scheduler 'hyperband'; known: asha, median, none"),
+    ],
+)
+def test_a_study_with_an_unknown_sampler_or_scheduler_is_refused(
+    names: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = search_spaces.get("aoe_sigma")
+    for changed in (replace(study, **names), replace(study, profiles=(Profile("digits", **names),))):  # type: ignore[arg-type]
+        monkeypatch.setattr(search_spaces, "get", lambda name, changed=changed: changed)
+        with pytest.raises(UsageError, match=message):
+            resolve(LaunchOptions("aoe_sigma", dataset="digits"), "run")
+    monkeypatch.undo()
+    with pytest.raises(UsageError, match=message):
+        resolve(LaunchOptions("aoe_sigma", **names), "run")  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import pytest
 from search_spaces.domain import Choice
 from tests.unit.study_results import CLEAN, plan, realistic, record, result
 from tuner.base.records import State
-from tuner.console.preview import checkpoint_size, survivors
+from tuner.console.preview import checkpoint_size
 from tuner.console.progress import Console, plan_text
 from tuner.console.safe_stream import SafeStream
 
@@ -237,11 +237,6 @@ def test_plan_text():
     assert "no interval" in plan_text(plan(stages=("search",)))
     assert "checkpoints: 1.5 MB each" in plan_text(plan(), checkpoint_bytes=1_500_000)
     assert "no new trials after 30 min 00 s" in plan_text(plan(time_budget_s=1800.0))
-
-
-def test_survivors_golden():
-    assert survivors(20, plan()) == [(1, 20), (3, 7), (9, 3)]
-    assert survivors(1, plan()) == [(1, 1), (3, 1), (9, 1)]
 
 
 def test_checkpoint_size_golden():

@@ -12,7 +12,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState, create_trial
 
 from search_spaces.domain import Choice, Domain, Float, Int
-from search_spaces.study import SAMPLERS, Objective
+from search_spaces.study import Objective
 from tests.unit.tuner.execution.test_trial_queue import (
     FLOOR,
     OBJECTIVE,
@@ -24,9 +24,11 @@ from tests.unit.tuner.execution.test_trial_queue import (
 )
 from tuner.base.records import Decision, Observation, Role, State
 from tuner.execution.trial_queue import Lane
-from tuner.search.samplers import POPULATION, CmaSampler, grid_order, make, standing
+from tuner.search.sampler_specs import SAMPLERS
+from tuner.search.samplers import POPULATION, CmaSampler, grid_order, sort_key
 from tuner.search.schedulers import schedule
-from tuner.store.trial_store import TrialStore, open_storage
+from tuner.store.database import open_storage
+from tuner.store.trial_store import TrialStore
 
 NUMBERS: dict[str, Domain] = {
     "lr": Float(1e-4, 1e-1, log=True),
@@ -35,8 +37,13 @@ NUMBERS: dict[str, Domain] = {
 }
 LISTED: dict[str, Domain] = {"lr": Choice((1e-4, 1e-3, 1e-2, 1e-1)), "steps": Int(1, 5)}
 MIXED: dict[str, Domain] = {**NUMBERS, "attack": Choice(("a", "b"))}
-SPACES = {"cmaes": NUMBERS, "grid": LISTED}
 COST = Objective("val/cost", "minimize")
+
+
+def space_for(sampler: str) -> dict[str, Domain]:
+    """Return a space that a sampler can search."""
+    spec = SAMPLERS[sampler]
+    return LISTED if spec.listed_values_only else NUMBERS if spec.numbers_only else MIXED
 
 
 class Sampled(Storage):
@@ -47,7 +54,7 @@ class Sampled(Storage):
         self.sampler, self.trials, self.prior = sampler, trials, prior
 
     def lanes(self, *_: Any, **__: Any) -> list[Lane]:
-        space = SPACES.get(self.sampler, MIXED)
+        space = space_for(self.sampler)
         store = TrialStore(
             open_storage(self.url),
             "s",
@@ -88,23 +95,23 @@ def observed(count: int) -> list[Observation]:
     ]
 
 
-# trials: enough that the last ones come from the model (10 complete ones for tpe and gp, a generation for the others)
-@pytest.mark.parametrize(
-    ("sampler", "rule", "trials", "stride"),
-    [
-        ("tpe", "median", 16, 8),
-        ("tpe-multivariate", "asha", 16, 8),
-        ("cmaes", "asha", 18, 8),
-        ("gp", "asha", 14, 20),
-        ("nsga2", "asha", 24, 8),
-        ("random", "none", 6, 8),
-        ("grid", "median", 12, 8),
-    ],
-)
-def test_killed_and_resumed_suggests_the_same(
-    tmp_path: Path, sampler: str, rule: str, trials: int, stride: int
-) -> None:
+#: {sampler: (scheduler, trials, writes between two kills)}; so many trials that the last ones come from the model: 10
+#: complete ones for tpe and gp, a generation for the others
+KILLED = {
+    "tpe": ("median", 16, 8),
+    "tpe-multivariate": ("asha", 16, 8),
+    "cmaes": ("asha", 18, 8),
+    "gp": ("asha", 14, 20),
+    "nsga2": ("asha", 24, 8),
+    "random": ("none", 6, 8),
+    "grid": ("median", 12, 8),
+}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.names)
+def test_killed_and_resumed_suggests_the_same(tmp_path: Path, sampler: str) -> None:
     """Kill every few writes to the database until the search is through; compare every trial with a whole run."""
+    rule, trials, stride = KILLED[sampler]
     (tmp_path / "whole").mkdir()
     (tmp_path / "cut").mkdir()
     whole = run_through(Sampled(tmp_path / "whole", sampler, trials), rule)
@@ -172,7 +179,9 @@ def test_a_floor_keeps_the_sampler_out_of_the_infeasible_half(sampler: str) -> N
     assert means[0] > means[1] + 0.15
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "tpe-multivariate", "gp", "nsga2", "random"])
+@pytest.mark.parametrize(
+    "sampler", [s.name for s in SAMPLERS if not (s.one_objective or s.listed_values_only)]
+)
 def test_several_objectives(sampler: str) -> None:
     """Complete, stopped and failed trials in turn, with a floor; the next one is suggested and a restart agrees."""
     storage = optuna.storages.InMemoryStorage()
@@ -207,7 +216,7 @@ def test_grid_tries_everything_once_and_nothing_that_is_known() -> None:
     assert not {(1e-3, 2), (1e-2, 5)} & set(seen)
 
 
-@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "cmaes"])
+@pytest.mark.parametrize("sampler", [s.name for s in SAMPLERS if not s.numbers_only])
 def test_no_configuration_twice_in_a_finite_space(sampler: str) -> None:
     """All but two of the six are known; the other two are suggested, then the space is exhausted."""
     space = {"lr": Choice((1e-3, 1e-2)), "steps": Int(1, 3)}
@@ -245,7 +254,7 @@ def trial(
     return found
 
 
-def test_standing_by_hand() -> None:
+def test_sort_key_by_hand() -> None:
     """Complete by loss, then stopped ones, the later first, then infeasible ones by how far they are off."""
     stopped = TrialState.PRUNED
     order = [
@@ -256,8 +265,8 @@ def test_standing_by_hand() -> None:
         trial(0.0, violation=0.01),
         trial(0.0, stopped, violation=0.02),
     ]
-    assert sorted(reversed(order), key=lambda t: standing(t, 1)) == order
-    assert standing(trial(0.3), -1) < standing(trial(0.2), -1)  # maximised
+    assert sorted(reversed(order), key=lambda t: sort_key(t, 1)) == order
+    assert sort_key(trial(0.3), -1) < sort_key(trial(0.2), -1)  # maximised
 
 
 def test_cmaes_codes_numbers_on_their_own_scale() -> None:
@@ -298,7 +307,7 @@ def test_cmaes_finds_the_minimum_of_an_ellipsoid() -> None:
 def test_side_by_side_nothing_is_suggested_twice() -> None:
     """Eight trials at a time, ending in another order than they began; a restart in the middle."""
     for sampler in ("tpe", "cmaes", "nsga2"):
-        space, running, storage = SPACES.get(sampler, MIXED), [], optuna.storages.InMemoryStorage()
+        space, running, storage = space_for(sampler), [], optuna.storages.InMemoryStorage()
         store = store_of(sampler, space, storage=storage)
         for number in range(3 * POPULATION):
             assert ask(store) == number
@@ -314,11 +323,9 @@ def test_side_by_side_nothing_is_suggested_twice() -> None:
 
 
 def test_an_empty_space_is_no_search() -> None:
-    for sampler in SAMPLERS:
+    for sampler in SAMPLERS.names:
         store = store_of(sampler, {})
         assert [ask(store), ask(store)] == [0, 1]
-    with pytest.raises(ValueError, match="no sampler"):
-        make("tpee", {"x": FloatDistribution(0, 1)}, 0)
 
 
 def test_nothing_of_a_sampler_is_pickled_into_the_database() -> None:

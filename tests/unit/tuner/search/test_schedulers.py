@@ -5,10 +5,20 @@ from typing import Any
 
 import pytest
 
+from trainables.base.errors import InputError
 from tuner.base.records import Decision
 from tuner.search import schedulers
 from tuner.search.learning_curves import Curve, LearningCurves, dominates, front_numbers, rank
-from tuner.search.schedulers import MEDIAN_TRIALS, Halving, Median, NoStopping, rungs, schedule
+from tuner.search.schedulers import (
+    MEDIAN_TRIALS,
+    SCHEDULERS,
+    Halving,
+    Median,
+    NoStopping,
+    SchedulerSpec,
+    rungs,
+    schedule,
+)
 
 ASHA = schedule("asha", 1, 3, 9)
 MEDIAN = schedule("median", 2, 3, 9)
@@ -30,6 +40,27 @@ def test_schedules_by_name() -> None:
     assert Median(2, 9) == MEDIAN
     assert schedule("none", 1, 3, 9) == NoStopping(9)
     assert (ASHA.rungs, MEDIAN.rungs) == ((1, 3), ())
+
+
+def test_survivors_by_hand() -> None:
+    assert isinstance(ASHA, Halving)
+    assert ASHA.survivors(20) == [(1, 20), (3, 7), (9, 3)]
+    assert ASHA.survivors(1) == [(1, 1), (3, 1), (9, 1)]
+
+
+@pytest.mark.parametrize("spec", SCHEDULERS, ids=lambda spec: spec.name)
+def test_every_scheduler_ends_a_trial_at_the_last_epoch_and_plans_within_the_budget(
+    spec: SchedulerSpec,
+) -> None:
+    rule = spec.make(1, 3, 9)
+    assert decide(rule, 9, {9: (0.0,)}, [{9: (1.0,)}] * 9, 9)[0] is Decision.DONE
+    assert 20 <= rule.fewest_epochs(20) <= 180
+    assert "to epoch 9" in rule.outlook(20) or "before epoch 9" in rule.outlook(20)
+
+
+def test_an_unknown_scheduler_is_named_with_the_known_ones() -> None:
+    with pytest.raises(InputError, match="unknown scheduler 'medium'; did you mean median"):
+        schedule("medium", 1, 3, 9)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from tuner.base.errors import UsageError
+from tuner.store.database import open_storage
 from tuner.store.trial_reader import has_run, read_with
-from tuner.store.trial_store import open_storage
 
 ROOT = Path(__file__).parents[4]
 TRIAL = """

@@ -18,8 +18,9 @@ from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import LanePlan, Plan, from_dict, to_dict
 from tuner.planning.resolve import resolve
 from tuner.store import warm_start
+from tuner.store.database import open_storage
 from tuner.store.run_folder import RunFolder
-from tuner.store.trial_store import TrialStore, open_storage
+from tuner.store.trial_store import TrialStore
 
 GOAL = (Objective(OBJECTIVE),)
 FLOOR = Floor(CLEAN, below_reference=0.01)
