@@ -1,4 +1,4 @@
-"""What a search may cost and what it has cost: epochs, and seconds of GPU or CPU. Pure values."""
+"""Budgets of a search and what it has used: epochs, and seconds of GPU or CPU. Pure values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ GPU_SECONDS, CPU_SECONDS = "gpu_seconds", "cpu_seconds"  # of an epoch: share of
 
 @dataclass(frozen=True)
 class Usage:
-    """What trials have used, as recorded; the epoch that a kill cut short is not.
+    """Epochs and time that trials have used; without the epochs that a kill cut short.
 
     Attributes:
         epochs: finished ones.
-        seconds: wall time of the trials' epochs, summed over trials (more than the clock's where they run side by
+        seconds: wall time of the trials' epochs, summed over trials (more than has passed where they run side by
             side).
         gpu_seconds, cpu_seconds: the same times the trial's share of a GPU; times its CPUs where it has no GPU.
     """
@@ -44,7 +44,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Budget:
-    """After how much no trial starts any more; those that run go on to their end.
+    """Limits after which no trial starts any more; running trials go on to their end.
 
     Attributes:
         epochs: of all lanes of the search together; None is no limit.

@@ -1,4 +1,4 @@
-"""How the trials of a lane stand among one another, epoch by epoch."""
+"""The learning curves of a search's trials, and how a trial ranks among the others at an epoch."""
 
 import bisect
 import statistics
@@ -9,22 +9,23 @@ Curve = Mapping[int, Point]  # {epoch: point} of one trial
 
 
 class LearningCurves:
-    """The curves of a lane's trials; with one objective a value is sorted in once and not again at each decision.
+    """The learning curves of the trials of one search.
 
-    Comparing with ten thousand trials by reading them all took three times as long as all the rest of a trial.
+    With one objective the values of each epoch are kept sorted: reading ten thousand trials at every decision took
+    three times as long as the rest of a trial.
     """
 
     def __init__(self, curves: Iterable[Curve] = ()) -> None:
         self._curves: dict[int, dict[int, Point]] = {}
-        self._reached: dict[int, list[int]] = {}  # {epoch: trials that have got there}
-        self._values: dict[int, list[float]] = {}  # {epoch: sorted; as many of them as were asked for so far}
-        self._averages: dict[int, list[float]] = {}
+        self._reached: dict[int, list[int]] = {}  # {epoch: numbers of the trials that have reached it}
+        self._values: dict[int, list[float]] = {}  # {epoch: values in order}, extended on use
+        self._averages: dict[int, list[float]] = {}  # the same of the running averages
         for number, curve in enumerate(curves):
             for epoch, point in curve.items():
                 self.add(number, epoch, point)
 
     def add(self, number: int, epoch: int, point: Point) -> None:
-        """Take up an epoch of a trial; each only once."""
+        """Add an epoch of a trial; each only once."""
         self._curves.setdefault(number, {})[epoch] = point
         self._reached.setdefault(epoch, []).append(number)
 
@@ -37,7 +38,7 @@ class LearningCurves:
         return len(self._reached.get(epoch, ()))
 
     def before(self, epoch: int, point: Point) -> int:
-        """Return how many of the trials that have reached an epoch stand before a point there; see `rank`."""
+        """Return how many of the trials that have reached an epoch rank higher there than a point; see `rank`."""
         if len(point) > 1:
             return rank(point, [self._curves[number][epoch] for number in self._reached.get(epoch, ())])
         values = self._sorted(self._values, epoch, lambda curve: curve[epoch][0])
@@ -46,7 +47,7 @@ class LearningCurves:
     def most_average_above(self, epoch: int, point: Point) -> bool:
         """Return whether a point is below the median of the running averages at an epoch.
 
-        With several objectives: whether more than half of the averages stand before it.
+        With several objectives: whether more than half of the averages rank higher.
         """
         if len(point) > 1:
             averages = [average(self._curves[number], epoch) for number in self._reached.get(epoch, ())]
@@ -69,15 +70,15 @@ def average(curve: Curve, epoch: int) -> Point:
     return tuple(statistics.fmean(values) for values in zip(*points, strict=True))
 
 
-def rank(point: Point, rivals: Sequence[Point]) -> int:
-    """Return how many rivals stand strictly before the point.
+def rank(point: Point, others: Sequence[Point]) -> int:
+    """Return how many other points rank strictly higher than a point.
 
     One objective: those with a larger value. Several: those in an earlier non-dominated front; within a front
     those with a larger sum of per-objective ranks, so that fronts do not make every trial survive.
     """
     if len(point) == 1:
-        return sum(rival[0] > point[0] for rival in rivals)
-    everyone = [point, *rivals]
+        return sum(other[0] > point[0] for other in others)
+    everyone = [point, *others]
     order = [
         (-front, sums) for front, sums in zip(front_numbers(everyone), _rank_sums(everyone), strict=True)
     ]

@@ -23,15 +23,15 @@ class Schedule(Protocol):
         """Return the epochs at which all trials are compared; () for a rule without such epochs."""
 
     def looks_at(self, epoch: int) -> Sequence[int]:
-        """Return the epochs that a decision after `epoch` reads; empty: there is none."""
+        """Return the epochs that a decision after `epoch` reads; empty if no decision is taken there."""
 
     def stops(self, epoch: int, place: Place, own: Curve, others: LearningCurves) -> bool:
         """Return whether the trial ends here.
 
         Args:
-            place: of the trial among all that have reached the epoch, by their points there.
-            own: to this epoch.
-            others: the other trials of the lane.
+            place: rank of the trial among all that have reached the epoch, by their points there.
+            own: the curve of the trial to this epoch.
+            others: the curves of the other trials of the search.
         """
 
     def fewest_epochs(self, trials: int) -> int:
@@ -50,7 +50,7 @@ def decide(
 
     Args:
         own: this trial's curve to this epoch.
-        others: the other trials, as far as they have got.
+        others: the curves of the other trials so far.
         max_epochs: the end of every trial.
     """
     if epoch >= max_epochs:
@@ -68,11 +68,11 @@ def rungs(first: int, reduction: int, max_epochs: int) -> tuple[int, ...]:
     Example:
         first 1, reduction 3, max 9 -> (1, 3); first 1, reduction 3, max 10 -> (1, 3, 9)
     """
-    found, epoch = [], first
+    epochs, epoch = [], first
     while epoch < max_epochs:
-        found.append(epoch)
+        epochs.append(epoch)
         epoch *= reduction
-    return tuple(found)
+    return tuple(epochs)
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ MEDIAN_TRIALS = 5  # the median of fewer says little; as in Optuna's MedianPrune
 class Median:
     """Median stopping: a trial ends if its best value so far is below the median of the others' running averages.
 
-    The running average of a trial at epoch s is the mean of its values at the epochs 1 to s. Nobody is stopped
+    The running average of a trial at epoch s is the mean of its values at the epochs 1 to s. No trial is stopped
     before the epoch `grace`, nor while fewer than MEDIAN_TRIALS others have reached the epoch.
 
     Source:
@@ -157,7 +157,7 @@ class Median:
         return others.most_average_above(epoch, best)
 
     def fewest_epochs(self, trials: int) -> int:
-        """Return the epochs if all are stopped as soon as the rule allows it.
+        """Return the epochs if all trials are stopped as soon as the rule allows it.
 
         Example:
             20 trials of 9 epochs, grace 1: 5 * 9 + 15 * 1 = 60

@@ -1,1 +1,1 @@
-"""What a run keeps on disk and in its database, and which driver may write it."""
+"""What a run stores: run folder, the database of its trials, checkpoints that stay, and the lease to write them."""

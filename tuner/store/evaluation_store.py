@@ -1,4 +1,4 @@
-"""What a run keeps of its evaluations: metrics and remarks in the study's storage, outlier scores as files."""
+"""Storing evaluations of checkpoints: metrics and remarks in the study storage, outlier scores as files."""
 
 import hashlib
 import io
@@ -23,16 +23,16 @@ class EvaluationStore:
         self._store, self._folder = store, folder
 
     def metrics(self) -> dict[str, dict[str, float]]:
-        """Return {trial key: test metrics} of what was evaluated."""
+        """Return {trial key: test metrics} of the trials that were evaluated."""
         return self._notes("evaluation/")
 
     def remarks(self) -> dict[str, list[str]]:
         """Return {trial key: remarks} of the evaluations that have any."""
-        found = {key: entry["remarks"] for key, entry in self._notes("evaluated/").items()}
-        return {key: remarks for key, remarks in found.items() if remarks}
+        entries = self._notes("evaluated/")
+        return {key: entry["remarks"] for key, entry in entries.items() if entry["remarks"]}
 
     def protocols(self) -> dict[str, str]:
-        """Return {trial key: `protocol_id` of what it was evaluated under}."""
+        """Return {trial key: `protocol_id` of the protocol that it was evaluated by}."""
         done = self._notes("evaluation/")
         return {k: entry["protocol"] for k, entry in self._notes("evaluated/").items() if k in done}
 
@@ -52,7 +52,7 @@ class EvaluationStore:
             np.savez_compressed(buffer, **arrays)
             self._folder.files.write(name, buffer.getvalue())
         self._store.note(f"evaluated/{key}", {"protocol": protocol_id(protocol), "remarks": remarks})
-        self._store.note(f"evaluation/{key}", dict(metrics))  # last: it says that all of it is there
+        self._store.note(f"evaluation/{key}", dict(metrics))  # last: marks the evaluation as complete
         return name
 
     def scores(self, key: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Which checkpoints stay once a trial has ended: its last recorded one, and no other file beside it."""
+"""Deleting checkpoints of ended trials: all but that of the last recorded epoch."""
 
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
@@ -9,9 +9,9 @@ from tuner.base.records import State, TrialRecord
 
 
 class Retention:
-    """Deletes what is no longer needed; a listener of the trial queue.
+    """Deletes files of trials that have ended; a listener of the trial queue.
 
-    A running trial's worker keeps the latest checkpoint and the one before it. When the storage has a trial's end,
+    The worker of a running trial keeps the latest checkpoint and the one before it. Once the end of a trial is stored,
     the checkpoint of its last recorded epoch stays: what a COMPLETE trial is evaluated by (so the best trial's is
     always there), the rung at which a PRUNED one was stopped, the last good epoch of one that failed.
 
@@ -38,34 +38,34 @@ class Retention:
         superseded: Container[str] = (),
         evaluated: Container[str] = (),
     ) -> None:
-        """Do it for all that have ended: also for those whose end no driver lived to hear of. One listing.
+        """Do it for all trials that have ended, also those whose driver was killed at that moment. One listing.
 
         Args:
             superseded: confirm trials of a winner that the run no longer has; once evaluated, nothing needs them.
         """
-        found = self._by_trial("checkpoints")
+        checkpoints = self._by_trial("checkpoints")
         for record in records:
-            if record.state is State.RUNNING or record.key not in found:
+            if record.state is State.RUNNING or record.key not in checkpoints:
                 continue
             unused = record.key in superseded and (
                 record.key in evaluated or record.state is not State.COMPLETE
             )
             kept = "" if unused else record.checkpoint
-            if found[record.key] != [kept]:
+            if checkpoints[record.key] != [kept]:
                 self._keep(record.key, kept)
 
     def samples(self, records: Sequence[TrialRecord]) -> None:
         """Delete what methods of ended trials have left in `files/` but the newest; MLflow must have all of it."""
-        found = self._by_trial("files")
+        samples = self._by_trial("files")
         for record in records:
             if record.state is not State.RUNNING:
-                self._note(record.key, delete(self.files, found.get(record.key, [])[:-1]))
+                self._note(record.key, delete(self.files, samples.get(record.key, [])[:-1]))
 
     def _by_trial(self, folder: str) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
+        names: dict[str, list[str]] = {}
         for name in self.files.walk(folder):
-            found.setdefault(name.split("/")[1], []).append(name)
-        return found
+            names.setdefault(name.split("/")[1], []).append(name)
+        return names
 
     def _keep(self, key: str, checkpoint: str) -> None:
         self._problems.pop(key, None)
@@ -75,7 +75,7 @@ class Retention:
         if left:
             self._problems[key] = f"trial {key}: {'; '.join(left)}"
 
-    # what else a listener hears
+    # the other events of a listener
 
     def started(self, record: TrialRecord) -> None:
         """Do nothing."""

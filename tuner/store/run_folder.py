@@ -1,4 +1,4 @@
-"""The run's folder: its plan, storage, logs and lease. Knows no Ray, Optuna or MLflow."""
+"""The folder of a run: `plan.json`, logs, and where its database and lease are."""
 
 import datetime
 import json
@@ -43,7 +43,7 @@ class RunFolder:
         """Write a new run's `plan.json`.
 
         Raises:
-            UsageError: somebody else has just created it.
+            UsageError: another process has just created it.
         """
         if "plan.json" in self.files.names(""):
             raise UsageError(
@@ -111,7 +111,7 @@ class RunFolder:
         return f"sqlite:///{self.local / 'study.db'}"
 
     def lease(self) -> Lease:
-        """Return the right to drive this run, not yet taken."""
+        """Return the lease on this run, not yet taken."""
         return Lease(self.files, None if self.remote else self.local / "lease" / "lock")
 
 
@@ -134,7 +134,7 @@ def all_runs(root: str) -> list[tuple[RunFolder, dict[str, Any]]]:
 
     A `plan.json` that cannot be read is {"created": "", "plan": {}, "damaged": why}.
     """
-    found: list[tuple[RunFolder, dict[str, Any]]] = []
+    runs: list[tuple[RunFolder, dict[str, Any]]] = []
     for name in Folder(root).folders():
         folder = RunFolder(root, name)
         try:
@@ -144,8 +144,8 @@ def all_runs(root: str) -> list[tuple[RunFolder, dict[str, Any]]]:
             continue
         except (OSError, ValueError, KeyError, TypeError) as error:
             data = {"created": "", "plan": {}, "damaged": f"{type(error).__name__}: {error}"}
-        found.append((folder, data))
-    return sorted(found, key=lambda run: (run[1]["created"], run[0].name))
+        runs.append((folder, data))
+    return sorted(runs, key=lambda run: (run[1]["created"], run[0].name))
 
 
 def find_unfinished(study: str, root: str) -> str:

@@ -15,7 +15,7 @@ from tuner.base.records import Decision, Epoch, Role, State, TrialRecord
 from tuner.base.urls import with_driver, without_password
 from tuner.planning.plan import Plan
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 TRIAL = "trial"  # the attribute with what a trial was created from; in runs of old an attribute for each
 PRUNED = "pruned"  # constraint of a complete trial that was stopped early, where there are several objectives
@@ -76,19 +76,19 @@ def study_name(run: str, lane: str) -> str:
     return run if lane == "search" else f"{run}/{lane}"
 
 
-def read_with(url: str, look: Callable[[optuna.storages.BaseStorage], Found]) -> Found | None:
-    """Return what `look` finds in the storage; None if nothing has been written to it yet.
+def read_with(url: str, look: Callable[[optuna.storages.BaseStorage], Result]) -> Result | None:
+    """Return the result of `look` on the storage, opened read-only; None if nothing has been written to it yet.
 
     A SQLite file is opened read-only: in its write-ahead mode a reader neither waits for the driver nor makes
     it wait. Without a log beside it no driver has it open, and it is read as a file that does not change: that
-    leaves no trace, also where nothing may be written. If a driver began to write meanwhile, what was read may
+    writes nothing, so it works in a read-only folder too. If a driver began to write meanwhile, what was read may
     be torn: it is thrown away and read again as a file in use. PostgreSQL gets read-only transactions.
 
     Raises:
         UsageError: it cannot be opened or read, in one line without the password.
     """
-    scheme, found, file = url.partition(":///")
-    if not (scheme.startswith("sqlite") and found):
+    scheme, separator, file = url.partition(":///")
+    if not (scheme.startswith("sqlite") and separator):
         return _look(with_driver(url), url, {"execution_options": {"postgresql_readonly": True}}, look)
     path = Path(file.partition("?")[0])
     if not path.exists():
@@ -97,7 +97,7 @@ def read_with(url: str, look: Callable[[optuna.storages.BaseStorage], Found]) ->
     name = f"{scheme}:///file:{quote(str(path.absolute()))}"
     before = _at_rest(path)
     if before is not None:
-        result: Found | None = None
+        result: Result | None = None
         error: Exception | None = None
         try:
             result = _look(f"{name}?immutable=1&uri=true", url, arguments, look)
@@ -111,7 +111,7 @@ def read_with(url: str, look: Callable[[optuna.storages.BaseStorage], Found]) ->
 
 
 def _at_rest(path: Path) -> tuple[int, int, bytes] | None:
-    """Return what changes with every write to a SQLite file; None while somebody has it open for writing."""
+    """Return values that change with every write to a SQLite file; None while a process has it open for writing."""
     with path.open("rb") as file:
         header, stat = file.read(100), os.fstat(file.fileno())
     if any(path.with_name(path.name + end).exists() for end in ("-wal", "-journal")):
@@ -120,8 +120,8 @@ def _at_rest(path: Path) -> tuple[int, int, bytes] | None:
 
 
 def _look(
-    url: str, told: str, arguments: dict[str, Any], look: Callable[[optuna.storages.BaseStorage], Found]
-) -> Found | None:
+    url: str, told: str, arguments: dict[str, Any], look: Callable[[optuna.storages.BaseStorage], Result]
+) -> Result | None:
     from alembic.migration import MigrationContext
     from sqlalchemy import create_engine
     from sqlalchemy.exc import SQLAlchemyError
@@ -147,7 +147,7 @@ def _look(
 
 
 def read_trials(url: str, run: str, plan: Plan) -> tuple[list[TrialRecord], dict[str, Any]]:
-    """Return every trial of a run, lane by lane, and the facts stored under its search.
+    """Return every trial of a run, lane by lane, and the facts stored with its search.
 
     Raises:
         UsageError: the storage cannot be read.
@@ -189,7 +189,7 @@ def read_study(url: str, name: str, lane: str) -> tuple[list[TrialRecord], dict[
         trials = study.get_trials(deepcopy=False)
         return [record_of(frozen, lane, Role.SEARCH) for frozen in trials], dict(study.user_attrs)
 
-    found = read_with(url, look)
-    if found is None:
+    result = read_with(url, look)
+    if result is None:
         raise UsageError(f"{without_password(url)} has no study {name!r}")
-    return found
+    return result

@@ -99,7 +99,7 @@ def observations(
     reference: Mapping[str, float],
     run: str,
 ) -> tuple[tuple[Observation, ...], dict[str, int]]:
-    """Return what a lane may learn from trials, and {reason: how many were skipped}.
+    """Return trials as observations for the sampler of a lane, and {reason: how many were skipped}.
 
     Args:
         reference: validation metrics of the pretrained classifier that those trials started from.
@@ -174,15 +174,15 @@ def skipped_text(skipped: Mapping[str, int]) -> str:
 
 
 def lines(plan: Plan) -> list[str]:
-    """Return what a plan's lanes know beforehand, one line each."""
-    found = []
+    """Return the warm starts of a plan, one line for each lane."""
+    texts = []
     for item in plan.warm_start:
         without = (
             f", {sum(item.skipped.values())} skipped ({skipped_text(item.skipped)})" if item.skipped else ""
         )
         note = f"; {item.note}" if item.note else ""
-        found.append(f"warm start of {item.lane}: {item.taken} trials of {item.run}{without}{note}")
-    return found
+        texts.append(f"warm start of {item.lane}: {item.taken} trials of {item.run}{without}{note}")
+    return texts
 
 
 __all__ = ["attach", "lines", "observations", "params_in"]
