@@ -95,7 +95,7 @@ class TrialStore:
         self._ids: dict[int, int] = {}  # {number of a running trial: its id in the storage}
         self._records: dict[int, TrialRecord] = {}
         self._tried = {_fingerprint(o.params) for o in prior}
-        if self._finite:
+        if self._finite:  # the stream is called "walk": another name would change every grid search
             self._grid_order = samplers.grid_order(self.space, derive_seed(seed, "walk", lane))
             self._next = next(self._grid_order)
         self._sampler_study = SamplerStudy(sampler, self.space, directions, prior)

@@ -1,4 +1,7 @@
-"""`--warm-start RUN`: trials of an earlier run as observations for the sampler of a new one."""
+"""`--warm-start RUN`: trials of an earlier run as observations for the sampler of a new one.
+
+A lane is one search of a run: the study's own, or that of a baseline arm.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -68,7 +71,7 @@ def _database(folder: RunFolder, study_storage: str | None) -> str:
 
 
 def _with_run(plan: Plan, earlier: Plan, url: str) -> Plan:
-    from tuner.store.trial_reader import read_study
+    from tuner.store.trial_reader import read_study, study_name
 
     run = earlier.run_name
     reference: dict[str, float] = read_study(url, run, "search")[1].get("reference", {})
@@ -79,8 +82,7 @@ def _with_run(plan: Plan, earlier: Plan, url: str) -> Plan:
     lanes, reports = [], []
     for lane in plan.lanes:
         if lane.name in theirs and theirs[lane.name].method == lane.method:
-            name = run if lane.name == "search" else f"{run}/{lane.name}"
-            records, _ = read_study(url, name, lane.name)
+            records, _ = read_study(url, study_name(run, lane.name), lane.name)
             taken, skipped = observations(records, lane, plan.objectives, plan.floors, reference, run)
             if lane.name == "search" and not taken:
                 reasons = skipped_text(skipped) or "it has none"
