@@ -72,7 +72,7 @@ class Patcher(MetaPathFinder):
             if name == "search_spaces":  # the study of these tests
                 module.__path__.append(str(Path(__file__).parent))
                 module.NAMES += ("tiny",)
-            if name == "tuner.commands.run":
+            if name == "tuner.commands.stages":  # of a launch alone
                 sign(FOLDER / "driver")
             if name == "trainables.ray.trainable" and "default_worker.py" in " ".join(sys.orig_argv):
                 sign(FOLDER / f"worker-{os.getpid()}")
