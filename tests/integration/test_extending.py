@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "extending.md"
-COPIED = ("tuner", "trainables", "search_spaces", "launch.py", "pyproject.toml")
+COPIED = ("tuner", "trainables", "search_spaces", "tests", "docs", "launch.py", "pyproject.toml")
 RECIPES = ("study", "method", "attack", "detector", "data set", "sampler")
 MOST_FILES = 3  # that a recipe may touch besides tests
 
