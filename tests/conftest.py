@@ -1,8 +1,12 @@
 """The order of the suite: quick unit tests first, then everything that takes longer or starts processes."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# tensors here are tiny: threads would cost more than they bring, above all beside other work
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 UNIT = Path(__file__).parent / "unit"
 QUICK_S = 2.0  # longest time of a test without the mark `slow` in tests/unit, on an idle machine

@@ -20,14 +20,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 # `path`: words, then a fenced block of code
 STEP = re.compile(
-    r"^`(?P<path>[\w/.]+)`[^\n]*\n\n```(?P<kind>\w+)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL
+    r"^`(?P<path>[\w/.]+)` (?:[^\n]+\n)+\n```(?P<kind>\w+)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL
 )
 COMMANDS = re.compile(r"^```sh\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def recipes() -> dict[str, str]:
     """Return {what is added: the section's text}."""
-    parts = re.split(r"^## A (.+)$", PAGE.read_text(), flags=re.MULTILINE)
+    parts = re.split(r"^## An? (.+)$", PAGE.read_text(), flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 

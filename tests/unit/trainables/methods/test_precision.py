@@ -143,6 +143,7 @@ def trained():
     return method.network.eval()
 
 
+@pytest.mark.slow
 def test_an_attack_on_the_bf16_copy_is_as_strong(trained):
     """512 images: over seeds of the images and the attack, the ratio of the losses moves by 0.9 % around 1."""
     data = toy.images_of(512, 9)
@@ -189,6 +190,7 @@ def one_step(name, weights, values, images=32):
     return method, loss, after - before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_bf16_step_goes_where_the_float32_step_goes(name, trained):
     """256 images: where an attack rounds, signs turn and each image's loss moves, up or down alike.

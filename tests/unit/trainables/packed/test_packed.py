@@ -108,7 +108,11 @@ CASES = [
         ],
         {"outliers.ratio": 1.5},
     ),
-    *(("aoe", ATTACKED, {"attack.name": spec.name}) for spec in OUTLIER_ATTACKS if spec.packed),
+    *(
+        pytest.param("aoe", ATTACKED, {"attack.name": spec.name}, id=f"aoe-{spec.name}")
+        for spec in OUTLIER_ATTACKS
+        if spec.packed
+    ),
     ("aoe", [{**v, "attack.schedule": "up"} for v in ATTACKED], {"attack.name": "eba_pgd"}),
     ("aoe", ATTACKED, {"inlier_attack.name": "energy", "attack.name": "eba", "outlier_norm": "raw01"}),
     (

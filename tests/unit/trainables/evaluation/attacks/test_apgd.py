@@ -176,6 +176,7 @@ def test_every_iterate_is_the_published_code_s(trained, images, monkeypatch, nam
         torch.testing.assert_close(right, left, rtol=0, atol=1e-6, msg=f"iterate {age}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["standard", "robust"])
 def test_verdicts_agree_with_the_published_code(trained, images, name):
     """From other random starts, so that images on the edge differ, as they do from seed to seed there."""

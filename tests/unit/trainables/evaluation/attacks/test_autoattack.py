@@ -337,6 +337,7 @@ def test_full_autoattack_is_at_least_as_strong_as_pgd(digits):
     assert 0.1 < found.accuracy <= pgd.mean()
 
 
+@pytest.mark.slow
 def test_a_tenth_of_autoattack_is_at_least_as_strong_as_as_many_steps_of_pgd(digits):
     network, data = digits
     found = attack(network, data, budget=Budget(iterations=20, queries=100))
