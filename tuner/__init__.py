@@ -1,1 +1,1 @@
-"""Who runs a study: plan, searcher, scheduler, controller, tracking, report."""
+"""The service that runs studies; the packages are listed bottom to top in `tests/unit/test_architecture.py`."""
