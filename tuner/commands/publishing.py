@@ -30,14 +30,16 @@ def publish(session: Session, controller: Controller, failure: str) -> int:
         Interrupted: before the answer is printed; a resume makes up for it.
     """
     session.timings |= controller.timings
-    session.retention.sweep(controller.records(), controller.superseded(), controller.evaluations.metrics())
+    session.retention.sweep(
+        controller.stores.records(), controller.stores.superseded(), controller.stores.evaluations.metrics()
+    )
     result = study_result(session, controller)
     session.folder.write_json(cost_history.FILE, cost_history.to_json(session.plan, result.records))
     if "report" in session.plan.stages or failure:
         session.stage("report")
         result = _report(session, controller, result)
     if not session.tracker.flush(0):
-        session.retention.samples(controller.records())
+        session.retention.samples(controller.stores.records())
     session.signals.check()  # so late only the report is left to a resume
     _print(session, controller, result, failure)
     if failure:
@@ -45,7 +47,7 @@ def publish(session: Session, controller: Controller, failure: str) -> int:
     if controller.problems:
         session.failure = controller.problems[0]
         return 1
-    running = any(record.state is State.RUNNING for record in controller.records())
+    running = any(record.state is State.RUNNING for record in controller.stores.records())
     finished = "report" in session.plan.stages and not running
     session.folder.update(finished=finished, links=dict(result.links))
     return 0
@@ -68,20 +70,21 @@ def _print(session: Session, controller: Controller, result: StudyResult, failur
 
 def study_result(session: Session, controller: Controller) -> StudyResult:
     """Return everything that is known of the study as one value."""
-    best = controller.best()
-    records = controller.records()
+    stores = controller.stores
+    best = stores.best()
+    records = stores.records()
     return StudyResult(
         plan=session.plan,
         records=records,
-        tests=controller.evaluations.metrics(),
-        remarks=controller.evaluations.remarks(),
+        tests=stores.evaluations.metrics(),
+        remarks=stores.evaluations.remarks(),
         best=best,
-        feasible=frozenset(r.key for r in records if controller.feasible(r)),
-        pareto=controller.pareto(),
-        reference=controller.reference,
+        feasible=frozenset(r.key for r in records if stores.feasible(r)),
+        pareto=stores.pareto(),
+        reference=stores.reference,
         arms=controller.arm_results(),
-        scores=controller.evaluations.scores(best.key) if best else {},
-        importances=controller.importances(),
+        scores=stores.evaluations.scores(best.key) if best else {},
+        importances=stores.importances(),
         timings=dict(session.timings),
         environment=session.facts,
         links=_links(session, controller),
@@ -100,8 +103,8 @@ def _links(session: Session, controller: Controller) -> dict[str, str]:
     if experiment is None or parent is None:
         return {}
     ranked = sorted(
-        (r for r in controller.search.records() if r.history and r.state is not State.FAIL),
-        key=lambda r: (r.state is State.COMPLETE, controller.point(r.last)),
+        (r for r in controller.stores.search.records() if r.history and r.state is not State.FAIL),
+        key=lambda r: (r.state is State.COMPLETE, controller.stores.point(r.last)),
         reverse=True,
     )
     ids = [tracker.child_id(r.key) for r in ranked[:COMPARED]]

@@ -40,7 +40,7 @@ def run_stages(session: Session) -> tuple[Controller, str]:
         session.signals,
         session.console.progress,
     )
-    session.console.load_earlier(controller.records())
+    session.console.load_earlier(controller.stores.records())
     try:
         _prepare(session, controller, allocation, tracking)
         _search_evaluate_confirm(session, controller)
@@ -63,8 +63,8 @@ def _prepare(
         session.stage("probe", "how many trials share a GPU")
         controller.resources = _announced(session, _measured(session, allocation, assets))
     if session.resumed:
-        tracking.add_missing(controller.records(), controller.evaluations.metrics())
-    session.console.reference = controller.reference
+        tracking.add_missing(controller.stores.records(), controller.stores.evaluations.metrics())
+    session.console.reference = controller.stores.reference
 
 
 def _measured(session: Session, allocation: GpuAllocation, assets: Assets) -> Resources:
@@ -93,7 +93,7 @@ def _search_evaluate_confirm(session: Session, controller: Controller) -> None:
         controller.run_search()
     if "evaluate" in stages:
         session.stage("evaluate", "test splits of the finished trials")
-        controller.run_evaluate([r for s in controller.lanes.values() for r in s.records()])
+        controller.run_evaluate([r for s in controller.stores.lanes.values() for r in s.records()])
     if "confirm" in stages:
         session.stage("confirm", f"{session.plan.confirm_seeds} fresh seeds, every arm")
         controller.run_confirm()

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
@@ -15,31 +15,26 @@ from trainables.options import fields_of
 from trainables.options.methods import METHODS
 from trainables.ray.trainable import Assets
 from tuner.analysis.results import ArmResult
-from tuner.analysis.selection import best_feasible, is_feasible, point_of
 from tuner.base.errors import StudyFailed
-from tuner.base.records import Role, State, TrialRecord, most_common
+from tuner.base.records import State, TrialRecord, most_common
 from tuner.base.signals import Signals
 from tuner.devices.resources import Resources
 from tuner.execution import confirmation, remote_tasks
 from tuner.execution.ray_tune_adapter import run_queue
+from tuner.execution.run_stores import RunStores
 from tuner.execution.trial_queue import Lane, Listener, TrialQueue
-from tuner.planning.plan import LanePlan, Plan
+from tuner.planning.plan import Plan
 from tuner.search.budget import NO_BUDGET, Budget, share_of
-from tuner.search.learning_curves import Point, dominates
-from tuner.store.database import connection_lost, open_storage
-from tuner.store.evaluation_store import EvaluationStore, protocol_id
+from tuner.store.database import connection_lost
+from tuner.store.evaluation_store import protocol_id
 from tuner.store.run_folder import RunFolder
-from tuner.store.trial_reader import study_name
-from tuner.store.trial_store import TrialStore, importances
 
 
 class Controller:
     """One driver of one run.
 
     Attributes:
-        lanes: the stores of the searches, "search" first; `confirm` that of the confirm stage.
-        evaluations: what was measured on the test splits.
-        reference: validation metrics of the pretrained classifier, {} where the method has none.
+        stores: the run's trials and evaluations.
         timings: {stage: seconds of wall time} of this driver.
         problems, remarks: what went wrong (exit status 1) and what the user should know, one line each.
     """
@@ -57,36 +52,13 @@ class Controller:
         self.plan, self.folder, self.resources = plan, folder, resources
         self.listeners, self.signals, self.progress = listeners, signals, progress
         self.storage_url = storage_url
-        self._open_stores()
+        self.stores = RunStores(plan, folder, storage_url)
         self.timings: dict[str, float] = {}
         self.problems: list[str] = []
         self.remarks: list[str] = []
         self._assets: Assets | None = None
         self._test_benchmark: Any = None
         self._data_version: Any = None
-
-    def _open_stores(self) -> None:
-        plan = self.plan
-        self.storage = open_storage(self.storage_url)
-        self.lanes = {lane.name: self._store(lane) for lane in plan.lanes}
-        self.search = self.lanes["search"]
-        name = study_name(self.folder.name, "confirm")
-        self.confirm = TrialStore(self.storage, name, "confirm", Role.CONFIRM, {}, plan.objectives, plan.seed)
-        self.evaluations = EvaluationStore(self.search, self.folder)
-
-    def _store(self, lane: LanePlan) -> TrialStore:
-        name = study_name(self.folder.name, lane.name)
-        return TrialStore(
-            self.storage,
-            name,
-            lane.name,
-            Role(lane.role),
-            lane.space,
-            self.plan.objectives,
-            self.plan.seed,
-            self.plan.sampler,
-            lane.prior,
-        )
 
     def _problem(self, line: str) -> None:
         if line not in self.problems:
@@ -95,46 +67,6 @@ class Controller:
     def _remark(self, line: str) -> None:
         if line not in self.remarks:
             self.remarks.append(line)
-
-    # -- what is known ---------------------------------------------------------------------------------
-
-    def records(self) -> list[TrialRecord]:
-        """Return every trial of every lane."""
-        found = [record for store in self.lanes.values() for record in store.records()]
-        return found + self.confirm.records()
-
-    @property
-    def reference(self) -> dict[str, float]:
-        found: dict[str, float] = self.search.notes().get("reference", {})
-        return found
-
-    def superseded(self) -> list[str]:
-        """Return the keys of confirm trials of a winner that the run no longer has."""
-        found: list[str] = self.search.notes().get("superseded", [])
-        return found
-
-    def point(self, metrics: Mapping[str, float]) -> Point:
-        return point_of(self.plan.objectives, metrics)
-
-    def feasible(self, record: TrialRecord) -> bool:
-        """Return whether a complete trial meets every floor."""
-        return is_feasible(record, self.plan.floors, self.reference)
-
-    def best(self, lane: str = "search") -> TrialRecord | None:
-        """Return the feasible trial of a lane that is best in the first objective."""
-        plan = self.plan
-        return best_feasible(self.lanes[lane].records(), plan.objectives, plan.floors, self.reference)
-
-    def pareto(self) -> list[str]:
-        """Return the keys of the feasible trials that no other dominates in objectives and floors' metrics."""
-        records = [r for r in self.search.records() if self.feasible(r)]
-        axes = {r.key: (*self.point(r.last), *(r.last[f.metric] for f in self.plan.floors)) for r in records}
-        return [
-            key for key, point in axes.items() if not any(dominates(other, point) for other in axes.values())
-        ]
-
-    def importances(self) -> dict[str, float]:
-        return importances(self.storage, self.folder.name)
 
     # -- preparing -------------------------------------------------------------------------------------
 
@@ -174,8 +106,8 @@ class Controller:
             found = self._wait([job.remote(*source, seed, shared, protocol) for seed in missing])
             for seed, (state, metrics) in zip(missing, found, strict=True):
                 self._assets.pretrained[seed] = state
-                if seed == self.plan.seed and not self.reference:
-                    self.search.note("reference", metrics)
+                if seed == self.plan.seed and not self.stores.reference:
+                    self.stores.search.note("reference", metrics)
         self._clock("prepare", started)
         return self._assets
 
@@ -203,14 +135,15 @@ class Controller:
 
         def lanes() -> list[Lane]:
             return [
-                Lane(self.lanes[p.name], p.method, p.fixed, p.trials, self.plan.seed) for p in self.plan.lanes
+                Lane(self.stores.lanes[p.name], p.method, p.fixed, p.trials, self.plan.seed)
+                for p in self.plan.lanes
             ]
 
         deadline = math.inf
         if self.plan.time_budget_s is not None:
             deadline = time.monotonic() + self.plan.time_budget_s
         self._run(lanes, assets, deadline, "search", self.plan.budget)
-        records = self.search.records()
+        records = self.stores.search.records()
         if records and all(r.state is State.FAIL for r in records):
             raise StudyFailed(f"every trial failed; most often: {most_common([r.reason for r in records])}")
 
@@ -234,7 +167,7 @@ class Controller:
                 self._remark(
                     "the study's database was away; the trials in flight went on from their checkpoints"
                 )
-                self._open_stores()
+                self.stores = RunStores(self.plan, self.folder, self.storage_url)
         self._clock(what, started)
         self.signals.check()
 
@@ -248,7 +181,7 @@ class Controller:
             max_epochs=self.plan.max_epochs,
             schedule=self.plan.schedule,
             floors=self.plan.floors,
-            reference=self.reference,
+            reference=self.stores.reference,
             listeners=self.listeners,
             deadline=deadline,
             budget=budget,
@@ -267,7 +200,7 @@ class Controller:
                 splits_opened=self._opened_by_search if what == "search" else lambda names: None,
                 asked_to_stop=self.signals.stop_requested,
                 epoch_timeout_s=self.plan.epoch_timeout_s,
-                longest_epoch_s=max((r.longest_epoch_s for r in self.records()), default=0.0),
+                longest_epoch_s=max((r.longest_epoch_s for r in self.stores.records()), default=0.0),
                 pack=self.resources.pack,
             )
         missing = sum(max(0, lane.target - lane.asked) for lane in lanes if not lane.exhausted)
@@ -296,7 +229,7 @@ class Controller:
         on a machine, whatever the run.
         """
         started = time.monotonic()
-        done = self.evaluations.protocols()
+        done = self.stores.evaluations.protocols()
         todo = []
         for r in records:
             protocol = self.plan.test_protocol(r.lane, r.arm)
@@ -348,7 +281,7 @@ class Controller:
             self.folder.log(record.key, f"evaluation failed: {error}")
             self._problem(f"evaluation of {record.key} failed: {reason}")
             return
-        name = self.evaluations.add(
+        name = self.stores.evaluations.add(
             record.key, protocol, found.metrics, found.remarks, remote_tasks.scores_to_store(found)
         )
         if name:
@@ -371,32 +304,32 @@ class Controller:
 
     def run_confirm(self) -> None:
         """Retrain the winner and every arm with fresh seeds, and score them on the test splits."""
-        winner = self.best()
+        winner = self.stores.best()
         if winner is None:
-            raise StudyFailed(confirmation.no_winner_reason(self.plan, self.search.records()))
+            raise StudyFailed(confirmation.no_winner_reason(self.plan, self.stores.search.records()))
         arms = self._arms(winner)
-        planned, superseded = confirmation.plan_trials(self.plan, self.confirm, arms)
-        if superseded or self.superseded():
-            self.search.note("superseded", superseded)
+        planned, superseded = confirmation.plan_trials(self.plan, self.stores.confirm, arms)
+        if superseded or self.stores.superseded():
+            self.stores.search.note("superseded", superseded)
         assets = self.prepare(sorted({item.pretrain_seed for item in planned.values()}))
         target = max(planned, default=-1) + 1
 
         def lanes() -> list[Lane]:
-            return [Lane(self.confirm, "", {}, target, 0, early_stopping=False, planned=planned)]
+            return [Lane(self.stores.confirm, "", {}, target, 0, early_stopping=False, planned=planned)]
 
         self._run(lanes, assets, math.inf, "confirm")
-        self.run_evaluate(confirmation.records_of_arms(self.confirm.records(), arms))
+        self.run_evaluate(confirmation.records_of_arms(self.stores.confirm.records(), arms))
 
     def _arms(self, winner: TrialRecord) -> confirmation.Arms:
-        tuned = {arm.name: self.best(arm.name) for arm in self.plan.arms if arm.search}
+        tuned = {arm.name: self.stores.best(arm.name) for arm in self.plan.arms if arm.search}
         for name in [name for name, own in tuned.items() if own is None]:
             self._remark(f"arm {name} has no feasible trial and is not confirmed")
         return confirmation.arms_of(self.plan, winner, tuned)
 
     def arm_results(self) -> list[ArmResult]:
         """Return the confirm stage by arm, over the seeds that every arm has finished: pairs stay pairs."""
-        winner = self.best()
+        winner = self.stores.best()
         if winner is None:
             return []
-        records = confirmation.records_of_arms(self.confirm.records(), self._arms(winner))
-        return confirmation.arm_results(self.plan, records, self.evaluations.metrics())
+        records = confirmation.records_of_arms(self.stores.confirm.records(), self._arms(winner))
+        return confirmation.arm_results(self.plan, records, self.stores.evaluations.metrics())

@@ -1,0 +1,84 @@
+"""The stored trials and evaluations of a run, and what follows from them: winner, Pareto front, importances."""
+
+from collections.abc import Mapping
+
+from tuner.analysis.selection import best_feasible, is_feasible, point_of
+from tuner.base.records import Role, TrialRecord
+from tuner.planning.plan import LanePlan, Plan
+from tuner.search.learning_curves import Point, dominates
+from tuner.store.database import open_storage
+from tuner.store.evaluation_store import EvaluationStore
+from tuner.store.run_folder import RunFolder
+from tuner.store.trial_reader import study_name
+from tuner.store.trial_store import TrialStore, importances
+
+
+class RunStores:
+    """The stores of a run, opened for writing by its one driver.
+
+    Attributes:
+        lanes: {name: store} of the searches, "search" first.
+        confirm: of the confirm stage.
+        evaluations: what was measured on the test splits.
+    """
+
+    def __init__(self, plan: Plan, folder: RunFolder, storage_url: str) -> None:
+        self.plan, self.run_name = plan, folder.name
+        self.storage = open_storage(storage_url)
+        self.lanes = {lane.name: self._store(lane) for lane in plan.lanes}
+        self.search = self.lanes["search"]
+        name = study_name(self.run_name, "confirm")
+        self.confirm = TrialStore(self.storage, name, "confirm", Role.CONFIRM, {}, plan.objectives, plan.seed)
+        self.evaluations = EvaluationStore(self.search, folder)
+
+    def _store(self, lane: LanePlan) -> TrialStore:
+        return TrialStore(
+            self.storage,
+            study_name(self.run_name, lane.name),
+            lane.name,
+            Role(lane.role),
+            lane.space,
+            self.plan.objectives,
+            self.plan.seed,
+            self.plan.sampler,
+            lane.prior,
+        )
+
+    def records(self) -> list[TrialRecord]:
+        """Return every trial of every lane."""
+        return [r for store in (*self.lanes.values(), self.confirm) for r in store.records()]
+
+    @property
+    def reference(self) -> dict[str, float]:
+        """Return the validation metrics of the pretrained classifier, {} where the method has none."""
+        metrics: dict[str, float] = self.search.notes().get("reference", {})
+        return metrics
+
+    def superseded(self) -> list[str]:
+        """Return the keys of confirm trials of a winner that the run no longer has."""
+        keys: list[str] = self.search.notes().get("superseded", [])
+        return keys
+
+    def point(self, metrics: Mapping[str, float]) -> Point:
+        return point_of(self.plan.objectives, metrics)
+
+    def feasible(self, record: TrialRecord) -> bool:
+        """Return whether a complete trial meets every floor."""
+        return is_feasible(record, self.plan.floors, self.reference)
+
+    def best(self, lane: str = "search") -> TrialRecord | None:
+        """Return the feasible trial of a lane that is best in the first objective."""
+        plan = self.plan
+        return best_feasible(self.lanes[lane].records(), plan.objectives, plan.floors, self.reference)
+
+    def pareto(self) -> list[str]:
+        """Return the keys of the feasible trials that no other dominates in objectives and floors' metrics."""
+        records = [r for r in self.search.records() if self.feasible(r)]
+        axes = {r.key: (*self.point(r.last), *(r.last[f.metric] for f in self.plan.floors)) for r in records}
+        return [
+            key for key, point in axes.items() if not any(dominates(other, point) for other in axes.values())
+        ]
+
+    def importances(self) -> dict[str, float]:
+        """Return each searched parameter's share of the first objective's variance."""
+        return importances(self.storage, study_name(self.run_name, "search"))
