@@ -1,4 +1,4 @@
-"""The whole measurement of one classifier: `validate` while searching, `evaluate` once it has ended.
+"""Measure a classifier under a protocol: `validate` during a search, `evaluate` after it.
 
 Both return the metrics under the names that reports, MLflow and objectives use. A random stream is derived
 for each part, so that a number does not depend on which other groups were asked for.
@@ -21,23 +21,24 @@ from trainables.data.types.benchmark import Benchmark, LabelledImages
 from trainables.data.types.lazy_images import LazyImages
 from trainables.data.types.splits import Split
 from trainables.evaluation.attacks.autoattack import auto_attack
-from trainables.evaluation.attacks.robust import batch_size, robust_accuracy
+from trainables.evaluation.attacks.image_batches import batch_size
+from trainables.evaluation.attacks.robust_accuracy import robust_accuracy
 from trainables.evaluation.attacks.robust_ood import ScoreAttacks, robust_aurocs, robust_rates
 from trainables.evaluation.detectors.score_all import score_all
 from trainables.evaluation.metrics import ood_metrics as ood
-from trainables.evaluation.metrics.by_set import (
-    Groups,
-    Metrics,
-    ScoresBySet,
-    beside,
-    group_means,
-    mean,
-    metrics_beside,
-    per_set,
-)
 from trainables.evaluation.metrics.calibration import calibration
 from trainables.evaluation.metrics.corruption_error import mce_metrics
 from trainables.evaluation.metrics.metric_specs import check_registered
+from trainables.evaluation.metrics.metrics_per_set import (
+    Groups,
+    Metrics,
+    ScoresBySet,
+    group_means,
+    mean,
+    means_of_score,
+    metrics_per_set,
+    ood_means_of_score,
+)
 from trainables.evaluation.metrics.protocol import EvaluationProtocol, epsilon_name
 from trainables.evaluation.metrics.score_specs import SCORES
 from trainables.functional.attacks import attack_mode
@@ -49,15 +50,15 @@ TEST_GROUPS = {Split.TEST_OOD_NEAR: "near", Split.TEST_OOD_FAR: "far", Split.TES
 
 @dataclass
 class Evaluation:
-    """What the final evaluation of one classifier found.
+    """The results of the final evaluation of one classifier.
 
     Attributes:
         metrics: {"test/<metric>": value}; percentages as fractions.
         scores: {OOD set name, or "id" for the test images: (n,) float64 primary outlier scores}.
         attacked_scores: {epsilon as metric names write it: {OOD set name: (n,) primary scores under attack,
             "id": clean scores of the test images, "id attacked": those under attack}}, as far as measured.
-        remarks: what whoever reads the metrics has to know, one line each: attacks that do not hold, detectors
-            that do not suit the network.
+        remarks: notes that belong to the metrics, one line each: attacks that are not reliable, detectors that do
+            not suit the network.
     """
 
     metrics: Metrics
@@ -87,24 +88,24 @@ def validate(
     """
     session = _Session(network, protocol, generator, device)
     inliers = session.first(benchmark.sets(Split.VAL_ID))["id"]
-    found = session.on_inliers(inliers)
+    metrics = session.on_inliers(inliers)
     if benchmark.has(Split.VAL_OOD):
         sets = {"id": inliers, **session.first(benchmark.sets(Split.VAL_OOD))}
         everything = {"all": [name for name in sets if name != "id"]}
         if "ood" in protocol.groups:
-            by_set = per_set(_scores(session.logits(sets), protocol.score), ood.OOD_METRICS)
-            found |= group_means(by_set, everything)
-            found |= {name: value for name, value in by_set.items() if name.startswith("auroc/")}
+            by_set = metrics_per_set(_scores(session.logits(sets), protocol.score), ood.OOD_METRICS)
+            metrics |= group_means(by_set, everything)
+            metrics |= {name: value for name, value in by_set.items() if name.startswith("auroc/")}
         if "robust_ood" in protocol.groups:
             attacks = session.attacks(sets, (protocol.score,))
             for epsilon in protocol.ood_epsilons:
                 by_set = robust_aurocs(
                     attacks.under_attack(protocol.score, epsilon), epsilon, protocol.ood_sides
                 )
-                found |= by_set | group_means(by_set, everything)
+                metrics |= by_set | group_means(by_set, everything)
     if "corrupted" in protocol.groups and benchmark.has(Split.VAL_CORRUPTED):
-        found["accuracy/corrupted"] = mean(session.accuracies(benchmark.sets(Split.VAL_CORRUPTED)).values())
-    return check_registered({f"val/{name}": value for name, value in found.items()})
+        metrics["accuracy/corrupted"] = mean(session.accuracies(benchmark.sets(Split.VAL_CORRUPTED)).values())
+    return check_registered({f"val/{name}": value for name, value in metrics.items()})
 
 
 def evaluate(
@@ -135,17 +136,17 @@ def evaluate(
     sets, groups = {"id": inliers}, {}
     for split, group in TEST_GROUPS.items():
         if benchmark.has(split):
-            found = session.first(benchmark.sets(split))
-            sets |= found
+            loaded = session.first(benchmark.sets(split))
+            sets |= loaded
             if group:
-                groups[group] = list(found)
+                groups[group] = list(loaded)
     if len(sets) > 1 and "ood" in protocol.groups:
         logits = session.logits(sets)
         result.scores = _scores(logits, protocol.score)
-        by_set = per_set(result.scores, ood.OOD_METRICS)
+        by_set = metrics_per_set(result.scores, ood.OOD_METRICS)
         result.metrics |= by_set | group_means(by_set, groups)
         for score in protocol.scores:
-            result.metrics |= metrics_beside(score, _scores(logits, score), groups)
+            result.metrics |= ood_means_of_score(score, _scores(logits, score), groups)
     if len(sets) > 1 and "robust_ood" in protocol.groups:
         _under_attack(session, sets, groups, result)
     if len(sets) > 1 and protocol.detectors:
@@ -158,7 +159,7 @@ def evaluate(
         train = benchmark.labelled(Split.TRAIN)
         scores = score_all(network, train, images, protocol.detectors, session.device, unsuited)
         for name, by_name in scores.items():
-            result.metrics |= metrics_beside(name, by_name, groups)
+            result.metrics |= ood_means_of_score(name, by_name, groups)
         result.remarks += [f"detector {name} left out: {reason}" for name, reason in unsuited.items()]
     for epsilon in protocol.auto_attack_epsilons:
         _auto_attack(session, inliers, epsilon, state, result)
@@ -170,22 +171,22 @@ def evaluate(
 
 
 def _under_attack(session: "_Session", sets: Sets, groups: Groups, result: Evaluation) -> None:
-    """Measure OOD detection under attacks on the protocol's scores, and whether the attack holds."""
+    """Measure OOD detection under attacks on the protocol's scores, and check the attack."""
     protocol, sides = session.protocol, session.protocol.ood_sides
     others = [name for name in protocol.robust_scores if name != protocol.score]
     attacks = session.attacks(sets, (protocol.score, *others))
     for epsilon in protocol.ood_epsilons:
-        found = attacks.under_attack(protocol.score, epsilon)
-        result.attacked_scores[epsilon_name(epsilon)] = found.kept()
-        by_set = robust_aurocs(found, epsilon, sides)
-        result.metrics |= by_set | group_means(by_set | robust_rates(found, epsilon, sides), groups)
+        attack = attacks.under_attack(protocol.score, epsilon)
+        result.attacked_scores[epsilon_name(epsilon)] = attack.for_plots()
+        by_set = robust_aurocs(attack, epsilon, sides)
+        result.metrics |= by_set | group_means(by_set | robust_rates(attack, epsilon, sides), groups)
         if protocol.score in protocol.robust_scores:
-            result.metrics |= beside(protocol.score, by_set, groups)
+            result.metrics |= means_of_score(protocol.score, by_set, groups)
         for score in others:
             by_set = robust_aurocs(attacks.under_attack(score, epsilon), epsilon, sides)
-            result.metrics |= beside(score, by_set, groups)
+            result.metrics |= means_of_score(score, by_set, groups)
         if protocol.check_steps and epsilon == max(protocol.ood_epsilons) and set(sides) != {"id"}:
-            metrics, remarks = attacks.check(epsilon, found)
+            metrics, remarks = attacks.check(epsilon, attack)
             result.metrics |= metrics
             result.remarks += remarks
 
@@ -193,9 +194,9 @@ def _under_attack(session: "_Session", sets: Sets, groups: Groups, result: Evalu
 def _auto_attack(
     session: "_Session", inliers: LabelledImages, epsilon: float, state: Path | None, result: Evaluation
 ) -> None:
-    """Measure the robust accuracy by AutoAttack; its doubts about the network become remarks."""
+    """Measure the robust accuracy by AutoAttack; its warnings about the network become remarks."""
     name, n = epsilon_name(epsilon), session.protocol.auto_attack_images or None
-    found = auto_attack(
+    outcome = auto_attack(
         session.network,
         LabelledImages(inliers.images[:n], inliers.labels[:n]),
         epsilon,
@@ -203,11 +204,12 @@ def _auto_attack(
         device=session.device,
         state=None if state is None else state / f"autoattack-{name}.npz",
     )
-    result.metrics[f"accuracy/autoattack_{name}"] = found.accuracy
-    result.remarks += [f"AutoAttack at {name}: {line}" for line in found.warnings]
-    if found.version != "standard":
+    result.metrics[f"accuracy/autoattack_{name}"] = outcome.accuracy
+    result.remarks += [f"AutoAttack at {name}: {line}" for line in outcome.warnings]
+    if outcome.version != "standard":
         result.remarks.append(
-            f"AutoAttack at {name} is its {found.version} version ({', '.join(found.attacks)}), not the standard one"
+            f"AutoAttack at {name} is its {outcome.version} version ({', '.join(outcome.attacks)}), "
+            "not the standard one"
         )
 
 
@@ -244,21 +246,21 @@ class _Session:
 
     def on_inliers(self, inliers: LabelledImages) -> Metrics:
         """Return accuracy, calibration error and robust accuracy, as far as the protocol asks for them."""
-        found = {}
+        metrics = {}
         if {"clean", "calibration"} & set(self.protocol.groups):
             logits = self.logits({"id": inliers})["id"]
             if "clean" in self.protocol.groups:
-                found["accuracy/clean"] = ood.accuracy(logits.argmax(1), inliers.labels, "id")
+                metrics["accuracy/clean"] = ood.accuracy(logits.argmax(1), inliers.labels, "id")
             if "calibration" in self.protocol.groups:
-                found["calibration/ece"] = calibration(logits, inliers.labels, name="id").ece
+                metrics["calibration/ece"] = calibration(logits, inliers.labels, name="id").ece
         if "robust" in self.protocol.groups:
             for epsilon in self.protocol.robust_epsilons:
                 name = f"accuracy/robust_{epsilon_name(epsilon)}"
                 stream = self.stream(name)
-                found[name] = robust_accuracy(
+                metrics[name] = robust_accuracy(
                     self.network, inliers, epsilon, self.protocol, stream, self.device
                 )
-        return found
+        return metrics
 
     def attacks(self, sets: Sets, scores: tuple[str, ...]) -> ScoreAttacks:
         """Return the attacks on some scores, with the clean ones they are compared with."""
@@ -315,7 +317,7 @@ def _corrupted(accuracies: Metrics) -> Metrics:
     by_corruption: dict[str, list[float]] = {}
     for name, value in accuracies.items():
         by_corruption.setdefault(name.split("/")[0], []).append(value)
-    found = {f"accuracy/corrupted/{name}": mean(values) for name, values in by_corruption.items()}
+    means = {f"accuracy/corrupted/{name}": mean(values) for name, values in by_corruption.items()}
     quiet = [mean(values) for name, values in by_corruption.items() if not name.endswith("_noise")]
     off_noise = {"accuracy/corrupted/off_noise": mean(quiet)} if quiet else {}
-    return {"accuracy/corrupted": mean(accuracies.values()), **off_noise, **found}
+    return {"accuracy/corrupted": mean(accuracies.values()), **off_noise, **means}

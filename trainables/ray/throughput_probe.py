@@ -12,7 +12,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from trainables.base.errors import TrainingFailed
 from trainables.data.types.splits import Split
-from trainables.evaluation.attacks.robust import batch_size
+from trainables.evaluation.attacks.image_batches import batch_size
 from trainables.evaluation.measure import validate
 from trainables.options.packing import unpackable
 from trainables.packed import groups_of, stacked_epoch

@@ -1,7 +1,7 @@
-"""APGD-CE and APGD-T in batches that stay full: AutoAttack's two gradient attacks, as a screening within a search.
+"""APGD-CE and APGD-T, the two gradient attacks of AutoAttack, in dynamic batches: fast enough for use in a search.
 
-What it finds is an upper bound of AutoAttack's robust accuracy, usually a tight one, and not to be reported
-under that name: FAB-T and Square have not run.
+The accuracy under them is an upper bound of AutoAttack's robust accuracy, usually a tight one, and must not be
+reported under that name: FAB-T and Square have not run.
 """
 
 from dataclasses import dataclass
@@ -15,17 +15,16 @@ from trainables.base.errors import InputError
 from trainables.base.seeds import derive_seed
 from trainables.data.loading.device_loader import to_device, to_unit
 from trainables.data.types.benchmark import LabelledImages
-from trainables.evaluation.attacks import compaction
 from trainables.evaluation.attacks.autoattack import Budget, plan
-from trainables.evaluation.attacks.compaction import Rows
-from trainables.evaluation.attacks.robust import batch_size as default_batch_size
+from trainables.evaluation.attacks.dynamic_batching import Rows, run_attack
+from trainables.evaluation.attacks.image_batches import batch_size as default_batch_size
 from trainables.functional.attacks import attack_mode
 
 #: Share of the new step in an iterate; the rest is momentum.
 STEP_SHARE = 0.75
-#: A step is halved where fewer than this share of the steps since the last look raised the loss.
+#: A step is halved where fewer than this share of the steps since the last checkpoint raised the loss.
 RISING_SHARE = 0.75
-#: How far a target may be, in units of the way already made to it; see `apgd_verdicts`.
+#: How much the loss of a target may still have to rise, in units of its rise so far; see `apgd_verdicts`.
 REACH = 0.5
 
 
@@ -44,15 +43,16 @@ def apgd_verdicts(
 ) -> np.ndarray:
     """Return which images stay right under APGD on the cross-entropy and on the targeted DLR loss.
 
-    An image counts as broken if any iterate is misclassified, and leaves the batch then; waiting ones fill it up.
-    When fewer images are left than a batch holds, several targets of one image are tried at once. Runs whose
-    iterate has come to rest leave too. None of this changes a verdict: the random start of (image, target,
+    An image counts as broken if any iterate is misclassified; it leaves the batch then, and a waiting image takes its
+    place. When fewer images are left than a batch holds, several targets of one image are tried at once. Runs whose
+    iterate no longer moves leave too. None of this changes a verdict: the random start of (image, target,
     restart) is a function of these and the seed, on every device, and rows of a batch do not see one another.
 
-    What may change one is giving up a target out of reach. The targeted loss rises from below 0 to 0, where the
-    target overtakes. At its looks after 22 %, 41 %, ... of the iterations, a run that has risen ends if it has
-    farther to go than `reach` times its rise so far. On eleven digits networks (4,400 images) no verdict changed
-    down to a reach of 0.1; the default is five times as patient, and saves two thirds of the passes.
+    Giving up a target that is out of reach may change a verdict. The targeted loss rises from below 0 to 0, where the
+    target class overtakes. At the checkpoints after 22 %, 41 %, ... of the iterations, a run whose loss has risen
+    ends if the loss must still rise by more than `reach` times its rise so far. On eleven digits networks (4,400
+    images) no verdict changed down to a reach of 0.1; the default is five times as patient, and saves two thirds of
+    the passes.
 
     Args:
         network: (n, c, h, w) in [0, 1] -> logits, on the device; run in eval mode with frozen parameters, left as
@@ -74,7 +74,7 @@ def apgd_verdicts(
 
     Source:
         Croce & Hein 2020, algorithm 1 and equations 5 to 7. Where paper and published code differ, the code
-        (version "standard"): starts on the surface of the ball; the first look counts the first iterate as a rise
+        (version "standard"): starts on the surface of the ball; the first checkpoint counts the first iterate as a rise
         if its loss is positive. With K < 10 classes K - 1 targets; with K = 3 the untargeted DLR loss, with K = 2
         the cross-entropy alone, as `autoattack.plan` has it.
     """
@@ -98,7 +98,7 @@ def apgd_verdicts(
                     network, images, labels, others[:, :ranks], attack, epsilon, iterations, reach, key
                 )
                 jobs = torch.arange(ranks * len(images), device=images.device)
-                compaction.run(_APGD(problem, broken), jobs, size)
+                run_attack(_APGD(problem, broken), jobs, size)
     return (broken == 0).cpu().numpy()
 
 
@@ -121,7 +121,7 @@ class _APGD:
     """One loss; job j attacks image j % n with its target of rank j // n.
 
     Rows: the iterate x, the one before it, the best one so far and its gradient, the box around the image, the
-    step length, and what the next look at it needs.
+    step length, and what its next checkpoint needs.
     """
 
     def __init__(self, problem: _Problem, broken: Tensor) -> None:
@@ -165,7 +165,7 @@ class _APGD:
 
     def step(self, rows: Rows) -> None:
         x = rows["x"]
-        loss, gradient = self._look(rows)
+        loss, gradient = self._loss_and_gradient(rows)
         better = loss > rows["best_loss"]
         image_like = (-1, *[1] * (x.dim() - 1))
         rows["best_loss"] = torch.where(better, loss, rows["best_loss"])
@@ -176,7 +176,7 @@ class _APGD:
         rows["first_loss"] = torch.where(first, loss, rows["first_loss"])
         # the published code compares the first iterate's loss with 0, not with that of the start
         rows["loss"] = torch.where(first, 0.0, loss)
-        back = self._judge(rows).view(image_like)
+        back = self._apply_checkpoint(rows).view(image_like)
         x, gradient = torch.where(back, rows["best"], x), torch.where(back, rows["best_gradient"], gradient)
         ahead = torch.clamp(x + rows["step"] * gradient.sign(), rows["low"], rows["high"])
         mixed = x + (ahead - x) * STEP_SHARE + (x - rows["before"]) * (1 - STEP_SHARE)
@@ -191,7 +191,7 @@ class _APGD:
         broken = self.broken[rows["image"]] > 0
         return broken | rows["over"] | (rows["age"] > self.problem.iterations)
 
-    def _look(self, rows: Rows) -> tuple[Tensor, Tensor]:
+    def _loss_and_gradient(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """Return losses (rows,) and their gradients, and record who is misclassified."""
         with torch.enable_grad():
             x = rows["x"].detach().requires_grad_(True)
@@ -202,9 +202,9 @@ class _APGD:
         self.broken.index_add_(0, rows["image"], wrong.int())  # several rows may be of one image
         return loss.detach(), gradient
 
-    def _judge(self, rows: Rows) -> Tensor:
-        """Look at the rows whose time it is: halve the steps of those that rise too seldom, and return (rows,)
-        which; end those whose target is out of reach.
+    def _apply_checkpoint(self, rows: Rows) -> Tensor:
+        """Apply the checkpoint's rules to the rows that have reached one: halve the steps of those whose loss rises too
+        seldom, return (rows,) which these are, and end those whose target is out of reach.
         """
         window = self.windows[rows["age"].clamp_max(self.problem.iterations)]
         due = window > 0
@@ -223,21 +223,21 @@ class _APGD:
 
 
 def windows(iterations: int) -> list[int]:
-    """Return for each iterate 0, 1, ... how many steps a look at it judges; 0 where there is no look.
+    """Return for each iterate 0, 1, ... how many steps its checkpoint judges; 0 where there is none.
 
-    The first look is after 22 % of the iterations; each interval is 3 % shorter than the last, down to 6 %.
+    The first checkpoint is after 22 % of the iterations; each interval is 3 % shorter than the last, down to 6 %.
 
     Example:
-        100 iterations: looks at 22, 41, 57, 70, 80, 87, 93 and 99.
+        100 iterations: checkpoints at 22, 41, 57, 70, 80, 87, 93 and 99.
     """
     first, shrink, least = (max(int(share * iterations), 1) for share in (0.22, 0.03, 0.06))
-    found = [0] * (iterations + 1)
+    judged = [0] * (iterations + 1)
     age = window = first
     while age <= iterations:
-        found[age] = window
+        judged[age] = window
         window = max(window - shrink, least)
         age += window
-    return found
+    return judged
 
 
 def dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
@@ -302,5 +302,5 @@ def _logits(network: nn.Module, images: Tensor, size: int) -> Tensor:
 
 def _check(data: LabelledImages, classes: int) -> None:
     if not 0 <= data.labels.min() <= data.labels.max() < classes:
-        found = f"{data.labels.min()} to {data.labels.max()}"
-        raise InputError(f"APGD needs labels 0 to {classes - 1}, the classes of the network, not {found}")
+        present = f"{data.labels.min()} to {data.labels.max()}"
+        raise InputError(f"APGD needs labels 0 to {classes - 1}, the classes of the network, not {present}")

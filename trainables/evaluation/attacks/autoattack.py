@@ -1,8 +1,8 @@
-"""AutoAttack: the published attack code of pyautoattack, made to work for few classes and to survive a kill.
+"""AutoAttack with the attack code of pyautoattack, for fewer than 10 classes too, resumable after a kill.
 
-The attacks (APGD-CE, APGD-T, FAB-T, Square), their order and their batches are the reference's, so that the
-verdicts are too. What is added: fewer than 10 classes, a network that is left as it was found, its warnings in
-the result, and a state file after every batch.
+The attacks (APGD-CE, APGD-T, FAB-T, Square), their order and their batches are the reference's, and so are the
+verdicts. Added: fewer than 10 classes, a network that is left as it was, the library's warnings in the result, and a
+state file after every batch.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from trainables.data.loading.device_loader import to_unit
 from trainables.data.loading.open_dataset import fingerprint_images
 from trainables.data.loading.stream_loader import in_order
 from trainables.data.types.benchmark import LabelledImages
-from trainables.evaluation.attacks.autoattack_state import Progress
+from trainables.evaluation.attacks.autoattack_progress import Progress
 from trainables.functional.attacks import attack_mode
 
 FORMAT = 1
@@ -50,7 +50,7 @@ class Budget:
 
 @dataclass
 class AutoAttackResult:
-    """What AutoAttack found.
+    """The result of an AutoAttack run.
 
     Attributes:
         robust: (n,) bool, right under every attack.
@@ -59,7 +59,7 @@ class AutoAttackResult:
             image was left for are missing.
         version: "standard", "custom" (3 classes or fewer) or "reduced" (a smaller budget): not the same number.
         attacks: every attack of that version, in order.
-        warnings: the reference's doubts about this network (random, probabilities in place of logits, zero
+        warnings: the reference's warnings about this network (random, probabilities in place of logits, zero
             gradients, Square stronger than the white-box attacks), one line each; empty is good.
         seed, batch_size, epsilon: what else the verdicts depend on.
     """
@@ -91,7 +91,7 @@ def auto_attack(
     state: Path | None = None,
     budget: Budget | None = None,
 ) -> AutoAttackResult:
-    """Attack every image within an Linf ball; each attack sees those that stand when it begins.
+    """Attack every image within an Linf ball; each attack gets the images that are still right when it begins.
 
     Args:
         network: (n, c, h, w) in [0, 1] -> logits, on the device; run in eval mode with frozen parameters, left
@@ -101,7 +101,7 @@ def auto_attack(
         seed: of every random start; each batch starts from it, as in the reference.
         batch_size: belongs to the result, because the images of a batch share random numbers.
         state: file to go on from and to write after every batch, whole or not at all; kept at the end, so that a
-            second call costs one look at it. A file that cannot be read starts over, with a warning.
+            second call only reads it. A file that cannot be read starts over, with a warning.
 
     Raises:
         InputError: no images, labels that are no classes, or a state file of another network, data or setting.
@@ -114,9 +114,9 @@ def auto_attack(
     _check(data)
     budget = budget or Budget()
     device = torch.device(device)
-    with _untouched(network, device), _collected() as heard:
-        run = _Run(network, data, epsilon, seed, device, batch_size, budget, heard)
-        return run.whole(state)
+    with _restored(network, device), _collected_warnings() as warnings:
+        run = _Run(network, data, epsilon, seed, device, batch_size, budget, warnings)
+        return run.run(state)
 
 
 def plan(classes: int, budget: Budget) -> tuple[str, tuple[str, ...], int]:
@@ -138,7 +138,7 @@ def plan(classes: int, budget: Budget) -> tuple[str, tuple[str, ...], int]:
 
 
 class _Run:
-    """One AutoAttack run: the library's attacks, our loop over attacks and batches."""
+    """One AutoAttack run: the library's attacks in a loop over attacks and batches that can be resumed."""
 
     def __init__(
         self,
@@ -149,10 +149,10 @@ class _Run:
         device: torch.device,
         batch_size: int,
         budget: Budget,
-        heard: dict[str, str],
+        warnings: dict[str, str],
     ) -> None:
         self.network, self.data, self.epsilon, self.seed = network, data, epsilon, seed
-        self.device, self.batch_size, self.budget, self.heard = device, batch_size, budget, heard
+        self.device, self.batch_size, self.budget, self.warnings = device, batch_size, budget, warnings
         with torch.no_grad():
             classes = int(network(self._images(np.arange(1))[0]).shape[1])
         if data.labels.max() >= classes:
@@ -160,14 +160,14 @@ class _Run:
         self.version, self.attacks, targets = plan(classes, budget)
         self.library = _library(network, epsilon, seed, device, targets, budget)
 
-    def whole(self, path: Path | None) -> AutoAttackResult:
+    def run(self, path: Path | None) -> AutoAttackResult:
         key = "" if path is None else self._key()
         progress = self._resumed(path, key) or self._begun()
-        self.heard.update(progress.heard)
+        self.warnings.update(progress.warnings)
         while progress.stage < len(self.attacks):
             for _ in self._batches(progress):
                 if path is not None:
-                    progress.heard = dict(self.heard)
+                    progress.warnings = dict(self.warnings)
                     progress.write(path, key)
         if self.attacks[-1] in progress.after:
             self._checks().check_square_sr(progress.after, logger=_logger())
@@ -180,11 +180,11 @@ class _Run:
             self.seed,
             self.batch_size,
             self.epsilon,
-            list(self.heard.values()),
+            list(self.warnings.values()),
         )
 
     def _begun(self) -> Progress:
-        """Look at the network as the reference does, and at who is right without an attack."""
+        """Run the reference's checks of the network, and find the images that are right without an attack."""
         n = min(self.batch_size, len(self.data))
         x, y = self._images(np.arange(n))
         checks = self._checks()
@@ -217,7 +217,7 @@ class _Run:
         except InputError:
             raise
         except ValueError as error:
-            _logger().warning(f"the state file {path} was not whole, the run started over ({_line(error)})")
+            _logger().warning(f"the state file {path} was damaged, the run started over ({_line(error)})")
             return None
 
     def _batches(self, progress: Progress) -> Iterator[None]:
@@ -279,21 +279,21 @@ def _library(
     from pyautoattack import AutoAttack
 
     # "standard" logs more and sets the same numbers that follow
-    found = AutoAttack(
+    library = AutoAttack(
         network, attacks=[], device=device, eps=epsilon, norm="Linf", seed=seed, version="custom"
     )
-    found.verbose = False
-    found.apgd.n_restarts = found.fab.n_restarts = 1  # without a version there would be 5
-    found.apgd_targeted.n_target_classes = found.fab.n_target_classes = targets
-    found.square.n_queries = budget.queries
-    found.fab.n_iter = budget.iterations
-    for attack in (found.apgd, found.apgd_targeted):
+    library.verbose = False
+    library.apgd.n_restarts = library.fab.n_restarts = 1  # without a version there would be 5
+    library.apgd_targeted.n_target_classes = library.fab.n_target_classes = targets
+    library.square.n_queries = budget.queries
+    library.fab.n_iter = budget.iterations
+    for attack in (library.apgd, library.apgd_targeted):
         attack.n_iter = attack.n_iter_orig = budget.iterations
         # the schedule of its step length is worked out for 100 iterations when it is made
         attack.n_iter_2 = max(int(0.22 * budget.iterations), 1)
         attack.n_iter_min = max(int(0.06 * budget.iterations), 1)
         attack.size_decr = max(int(0.03 * budget.iterations), 1)
-    return found
+    return library
 
 
 def _perturb(library: Any, attack: str, x: Tensor, y: Tensor) -> Tensor:
@@ -309,13 +309,13 @@ def _perturb(library: Any, attack: str, x: Tensor, y: Tensor) -> Tensor:
         run = library.apgd
         run.loss = attack.removeprefix("apgd-")
     run.seed = library.get_seed()
-    found: Tensor = run.perturb(x, y)
-    return found
+    adversarial: Tensor = run.perturb(x, y)
+    return adversarial
 
 
 @contextmanager
-def _untouched(network: nn.Module, device: torch.device) -> Iterator[None]:
-    """Freeze the network, switch mixed precision off, and keep the library's global seeding to itself."""
+def _restored(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """Freeze the network, switch mixed precision off, and restore the global random states that the library seeds."""
     cuda = [device] if device.type == "cuda" else []
     with (
         attack_mode(network),
@@ -330,26 +330,26 @@ def _logger() -> logging.Logger:
 
 
 @contextmanager
-def _collected() -> Iterator[dict[str, str]]:
-    """Collect the warnings of the library in place of printing them.
+def _collected_warnings() -> Iterator[dict[str, str]]:
+    """Collect the warnings of the library instead of printing them.
 
     Messages that differ in their numbers only (points with zero gradient, once per batch and target) count as one,
     and the one with the largest number is kept.
     """
-    heard: dict[str, str] = {}
+    warnings: dict[str, str] = {}
 
     class Collect(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             message = record.getMessage().replace(" See flags_doc.md for details.", "")
             kind = re.sub(r"\d+", "#", message)
-            heard[kind] = max(heard.get(kind, message), message, key=_numbers)
+            warnings[kind] = max(warnings.get(kind, message), message, key=_numbers)
 
     logger, handler = _logger(), Collect(logging.WARNING)
     propagates = logger.propagate
     logger.addHandler(handler)
     logger.propagate = False
     try:
-        yield heard
+        yield warnings
     finally:
         logger.propagate = propagates
         logger.removeHandler(handler)

@@ -1,4 +1,4 @@
-"""How much noise a classifier stands: against a noise generator that was freshly trained to fool it."""
+"""Robustness to learned noise: the noise of a generator that is trained anew to fool the classifier."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trainables.data.loading.device_loader import DeviceLoader, to_device, to_unit
 from trainables.data.loading.stream_loader import StreamLoader, make_loader
 from trainables.data.types.benchmark import LabelledImages
-from trainables.evaluation.attacks.robust import batch_size
+from trainables.evaluation.attacks.image_batches import batch_size
 from trainables.functional.attacks import attack_mode
 from trainables.functional.noise import rescale
 from trainables.networks.noise_generator import NoiseGenerator, train_generator
@@ -26,7 +26,7 @@ Fooled = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class NoiseRobustness:
-    """What a freshly trained noise generator does to a classifier.
+    """Results of a noise generator trained anew against a classifier.
 
     Attributes:
         median_l2: median over all images of the smallest length along the generator's noise that changes the
@@ -57,7 +57,7 @@ def noise_robustness(
     generator: torch.Generator,
     device: torch.device | str = "cpu",
 ) -> NoiseRobustness:
-    """Train a new noise generator against a frozen classifier, then measure both numbers with its noise.
+    """Train a new noise generator against a frozen classifier, then measure the classifier on its noise.
 
     Args:
         network: (n, c, h, w) in [0, 1] -> logits; attacked and measured in eval mode, left as it was.
@@ -114,8 +114,8 @@ def measure(
 
             right.append(~fooled(torch.full((len(x),), length, device=x.device)))
             wrong = network(x).argmax(1) != y
-            found = shortest_lengths(fooled, len(x), x[0].numel() ** 0.5, x.device)
-            shortest.append(torch.where(wrong, 0.0, found))
+            smallest = shortest_lengths(fooled, len(x), x[0].numel() ** 0.5, x.device)
+            shortest.append(torch.where(wrong, 0.0, smallest))
     lengths = torch.cat(shortest).cpu().numpy()
     accuracy = float(torch.cat(right).double().mean())
     return NoiseRobustness(_median(lengths), accuracy, length, lengths)

@@ -1,4 +1,4 @@
-"""PGD on the class without the steps that can change nothing: the verdicts of the plain loop, for less."""
+"""PGD that stops for each image once further steps cannot change whether it is misclassified."""
 
 from collections.abc import Callable
 
@@ -6,8 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from trainables.data.loading.device_loader import to_unit
-from trainables.evaluation.attacks import compaction
-from trainables.evaluation.attacks.compaction import Rows
+from trainables.evaluation.attacks.dynamic_batching import Rows, run_attack
+
+#: Step length = STEP_SCALE * epsilon / steps, so that the ball can be crossed twice.
+STEP_SCALE = 2.5
+
+
+def random_starts(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return random starts like the images, float32, uniform in [-1, 1): in units of epsilon."""
+    shape = tuple(images.shape)
+    return torch.rand(shape, generator=generator, device=images.device, dtype=torch.float32) * 2 - 1
 
 
 def broken_by_pgd(
@@ -25,9 +33,9 @@ def broken_by_pgd(
 ) -> Tensor:
     """Return which images any of the steps + 1 iterates of PGD misclassifies.
 
-    An image leaves the batch at its first misclassified iterate. It also leaves when an iterate is one that was
-    there before: the next iterate is a function of the present one alone, so that from here on they only repeat.
-    Both are exact. With steps of a quarter of epsilon an image that stands repeats itself after 15 to 20 steps;
+    The result is that of the plain loop. An image leaves the batch at its first misclassified iterate. It also
+    leaves when an iterate equals an earlier one: the next iterate is a function of the present one alone, so that
+    all later ones repeat. With steps of a quarter of epsilon a robust image repeats itself after 15 to 20 steps;
     with steps that shrink as their number grows (2.5 epsilon / steps), hardly before the last ones.
 
     Call it within `attacks.attack_mode`.
@@ -42,7 +50,7 @@ def broken_by_pgd(
         steps: at least 0.
         length: of a step, in pixel units.
         size: images at a time. The iterates of an image do not depend on it, nor on the other images, beyond
-            what the rounding of the network's kernels does (none from 5 images of a batch on, on CPUs we tried).
+            what the rounding of the network's kernels does (none from 5 images of a batch on, on the CPUs tried).
 
     Returns:
         (m,) bool, in the order of `rows`.
@@ -51,7 +59,7 @@ def broken_by_pgd(
         Madry et al. 2018 (PGD); the repetition of sign-gradient iterates: arXiv 2503.19347.
     """
     attack = _PGD(network, loss, images, labels, starts, epsilon, steps, length)
-    compaction.run(attack, rows, size)
+    run_attack(attack, rows, size)
     return attack.broken[rows]
 
 
@@ -112,7 +120,7 @@ class _PGD:
         # a finished row must not go on to iterates that the plain loop does not see
         self.broken[rows["image"]] |= wrong & ~rows["over"]
         moved = torch.clamp(x.detach() + self.length * gradient.sign(), rows["low"], rows["high"])
-        # nine of ten come to rest between two iterates; longer periods are left to the remembered ones
+        # nine of ten alternate between two iterates; longer periods are found by the remembered one
         repeats = _equal(moved, rows["before"]) | _equal(moved, rows["earlier"])
         rows["over"] = rows["over"] | wrong | repeats | (rows["age"] == self.steps)
         rows["age"] = (rows["age"] + 1).clamp_max(self.steps + 1)

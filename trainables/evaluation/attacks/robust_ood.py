@@ -1,4 +1,4 @@
-"""OOD detection when OOD images, ID images or both are attacked, and whether that attack can be trusted."""
+"""OOD detection when OOD images, ID images or both are attacked, and a check with a stronger attack."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from trainables.data.loading.device_loader import to_unit
-from trainables.evaluation.attacks.robust import attacked_scores
+from trainables.evaluation.attacks.attacked_scores import attacked_scores
 from trainables.evaluation.metrics import ood_metrics as ood
-from trainables.evaluation.metrics.by_set import Metrics, ScoresBySet, per_set
+from trainables.evaluation.metrics.metrics_per_set import Metrics, ScoresBySet, metrics_per_set
 from trainables.evaluation.metrics.protocol import EvaluationProtocol, epsilon_name
 
 RISE = 0.005  #: a stronger attack may raise the AUROC by so much: random starts differ
@@ -40,10 +40,10 @@ class UnderAttack:
             return {**self.clean, "id": self.attacked["id"]}
         return dict(self.attacked)
 
-    def kept(self) -> ScoresBySet:
-        """Return what is kept for plots: clean ID scores, attacked OOD scores, and "id attacked"."""
-        found = {**self.attacked, "id": self.clean["id"]}
-        return found | ({"id attacked": self.attacked["id"]} if "id" in self.attacked else {})
+    def for_plots(self) -> ScoresBySet:
+        """Return the scores that reports plot: clean ID scores, attacked OOD scores, and "id attacked"."""
+        scores = {**self.attacked, "id": self.clean["id"]}
+        return scores | ({"id attacked": self.attacked["id"]} if "id" in self.attacked else {})
 
 
 class ScoreAttacks:
@@ -67,7 +67,7 @@ class ScoreAttacks:
         self.stream, self.device = stream, device
 
     def under_attack(self, score: str, epsilon: float) -> UnderAttack:
-        """Attack whoever the protocol's sides name; every set has a random stream of its own."""
+        """Attack the sides that the protocol names; every set has a random stream of its own."""
         sides = set(self.protocol.ood_sides)
         return UnderAttack(
             self.clean[score],
@@ -100,12 +100,12 @@ class ScoreAttacks:
             direction="maximise" if name == "id" else "minimise",
         )
 
-    def check(self, epsilon: float, found: UnderAttack) -> tuple[Metrics, list[str]]:
+    def check(self, epsilon: float, attack: UnderAttack) -> tuple[Metrics, list[str]]:
         """Repeat the attack on the first OOD images of each set with more steps and restarts.
 
         Both AUROCs are of the same images, pooled over the sets, against the clean ID scores. A stronger attack that
-        finds less is a sign that gradients do not lead where they should (masking); one that finds much more says
-        that the reported robust AUROC is too high.
+        leaves a higher AUROC is a sign of gradient masking; one that leaves a much lower AUROC says that the
+        reported robust AUROC is too high.
 
         Returns:
             ({"attack_check_<eps>/auroc_change": stronger minus reported}, remarks).
@@ -119,9 +119,9 @@ class ScoreAttacks:
         # one pool: a few images of each set alone would make small batches
         pool = torch.cat([to_unit(torch.tensor(np.asarray(self.images[name][:n]))) for name in names])
         stronger = self._attack(score, epsilon, "", pool, steps, restarts, "attack_check")
-        reported = np.concatenate([found.attacked[name][:n] for name in names])
-        before = ood.auroc(found.clean["id"], reported)
-        after = ood.auroc(found.clean["id"], stronger)
+        reported = np.concatenate([attack.attacked[name][:n] for name in names])
+        before = ood.auroc(attack.clean["id"], reported)
+        after = ood.auroc(attack.clean["id"], stronger)
         what = (
             f"PGD-{steps} with {restarts} restarts in place of PGD-{self.protocol.steps} with "
             f"{self.protocol.restarts} moves the robust AUROC ({score}) at {epsilon_name(epsilon)} "
@@ -135,28 +135,28 @@ class ScoreAttacks:
         return {f"attack_check_{epsilon_name(epsilon)}/auroc_change": after - before}, remarks
 
 
-def robust_aurocs(found: UnderAttack, epsilon: float, sides: Sequence[str]) -> Metrics:
+def robust_aurocs(attack: UnderAttack, epsilon: float, sides: Sequence[str]) -> Metrics:
     """Return the AUROC by set of every side.
 
     Example:
         Sides "ood", "id" and "both" at 0.1: `robust_auroc_0.1/<set>`, `robust_auroc_id_0.1/<set>`,
         `robust_auroc_both_0.1/<set>`.
     """
-    return _by_side(found, epsilon, sides, {"auroc": ood.auroc})
+    return _by_side(attack, epsilon, sides, {"auroc": ood.auroc})
 
 
-def robust_rates(found: UnderAttack, epsilon: float, sides: Sequence[str]) -> Metrics:
+def robust_rates(attack: UnderAttack, epsilon: float, sides: Sequence[str]) -> Metrics:
     """Return both FPR95 by set of every side, named as in `robust_aurocs`."""
     functions = {"fpr95_id_pos": ood.fpr95_id_pos, "fpr95_ood_pos": ood.fpr95_ood_pos}
-    return _by_side(found, epsilon, sides, functions)
+    return _by_side(attack, epsilon, sides, functions)
 
 
 def _by_side(
-    found: UnderAttack, epsilon: float, sides: Sequence[str], functions: Mapping[str, Callable[..., float]]
+    attack: UnderAttack, epsilon: float, sides: Sequence[str], functions: Mapping[str, Callable[..., float]]
 ) -> Metrics:
     metrics: Metrics = {}
     for side in sides:
         tail = epsilon_name(epsilon) if side == "ood" else f"{side}_{epsilon_name(epsilon)}"
         named = {f"robust_{metric}_{tail}": function for metric, function in functions.items()}
-        metrics |= per_set(found.compared(side), named)
+        metrics |= metrics_per_set(attack.compared(side), named)
     return metrics

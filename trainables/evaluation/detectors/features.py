@@ -11,7 +11,7 @@ from trainables.data.loading.device_loader import to_unit
 from trainables.data.loading.stream_loader import in_order
 from trainables.data.types.benchmark import LabelledImages
 from trainables.data.types.lazy_images import LazyImages
-from trainables.evaluation.attacks.robust import batch_size
+from trainables.evaluation.attacks.image_batches import batch_size
 from trainables.functional.attacks import attack_mode
 from trainables.networks import Classifier
 

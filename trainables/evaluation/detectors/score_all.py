@@ -14,11 +14,11 @@ from torch import Tensor
 from trainables.base.errors import InputError
 from trainables.data.loading.stream_loader import in_order
 from trainables.data.types.benchmark import LabelledImages
-from trainables.evaluation.attacks.robust import batch_size
+from trainables.evaluation.attacks.image_batches import batch_size
 from trainables.evaluation.detectors.base import Detector, FeatureDetector
 from trainables.evaluation.detectors.features import features_of, first_fit_images
-from trainables.evaluation.metrics.by_set import ScoresBySet
 from trainables.evaluation.metrics.detector_specs import DETECTORS
+from trainables.evaluation.metrics.metrics_per_set import ScoresBySet
 from trainables.networks import Classifier
 
 
@@ -68,14 +68,14 @@ def score_all(
     features: dict[str, Tensor] = {}
     if any(isinstance(detector, FeatureDetector) for detector in detectors.values()):
         features = {name: features_of(network, part, device) for name, part in images.items()}
-    found: dict[str, ScoresBySet] = {}
+    scores: dict[str, ScoresBySet] = {}
     size = batch_size(device)
     for name, detector in detectors.items():
         if isinstance(detector, FeatureDetector):
-            found[name] = {s: detector.score_features(z).numpy() for s, z in features.items()}
+            scores[name] = {s: detector.score_features(z).numpy() for s, z in features.items()}
         else:
-            found[name] = {
+            scores[name] = {
                 s: torch.cat([detector.score(x) for x in in_order(part, size, device)]).numpy()
                 for s, part in images.items()
             }
-    return found
+    return scores

@@ -17,8 +17,8 @@ from trainables.data.types.benchmark import Benchmark, LabelledImages
 from trainables.data.types.splits import Split
 from trainables.evaluation import measure as protocol_module
 from trainables.evaluation.attacks import autoattack
+from trainables.evaluation.attacks.attacked_scores import attacked_scores
 from trainables.evaluation.attacks.autoattack import Budget, auto_attack
-from trainables.evaluation.attacks.robust import attacked_scores
 from trainables.evaluation.detectors.score_all import score_all
 from trainables.evaluation.measure import Evaluation, evaluate, validate
 from trainables.evaluation.metrics import ood_metrics as ood

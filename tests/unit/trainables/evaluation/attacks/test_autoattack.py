@@ -15,7 +15,7 @@ from trainables.data.types.benchmark import LabelledImages
 from trainables.data.types.splits import Split
 from trainables.evaluation.attacks import autoattack
 from trainables.evaluation.attacks.autoattack import Budget, auto_attack, plan
-from trainables.evaluation.attacks.robust import robust_verdicts
+from trainables.evaluation.attacks.robust_accuracy import robust_verdicts
 from trainables.evaluation.metrics.protocol import EvaluationProtocol
 from trainables.methods.standard import Standard
 from trainables.options import build

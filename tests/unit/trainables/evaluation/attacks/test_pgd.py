@@ -9,7 +9,7 @@ from tests.unit import toy
 from trainables.data.loading.device_loader import to_unit
 from trainables.data.loading.open_dataset import load
 from trainables.data.types.splits import Split
-from trainables.evaluation.attacks.compaction import size_of
+from trainables.evaluation.attacks.dynamic_batching import padded_size
 from trainables.evaluation.attacks.pgd import broken_by_pgd, is_remembered
 from trainables.functional.attacks import attack_mode
 from trainables.methods.adversarial import PGDAT
@@ -213,8 +213,17 @@ def test_a_period_longer_than_a_gap_is_seen_in_the_end():
 
 def test_batches_come_in_few_sizes():
     """The docstring's examples; never fewer than go on, at most a quarter or 7 more, 16 sizes up to 256."""
-    assert [size_of(count) for count in (1, 3, 8, 9, 50, 100, 200, 256)] == [8, 8, 8, 16, 56, 112, 224, 256]
-    sizes = [size_of(count) for count in range(1, 257)]
+    assert [padded_size(count) for count in (1, 3, 8, 9, 50, 100, 200, 256)] == [
+        8,
+        8,
+        8,
+        16,
+        56,
+        112,
+        224,
+        256,
+    ]
+    sizes = [padded_size(count) for count in range(1, 257)]
     assert sizes == sorted(sizes)
     assert all(count <= size <= max(count + 7, 1.25 * count) for count, size in enumerate(sizes, start=1))
     assert len(set(sizes)) == 16

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from trainables.data.types.benchmark import Benchmark, LabelledImages
 from trainables.data.types.lazy_images import ArraySource, LazyImages
 from trainables.data.types.splits import DatasetInfo, Split
-from trainables.evaluation.attacks import robust
-from trainables.evaluation.attacks.robust import attacked_scores, robust_verdicts
+from trainables.evaluation.attacks import image_batches
+from trainables.evaluation.attacks.attacked_scores import attacked_scores
+from trainables.evaluation.attacks.robust_accuracy import robust_verdicts
 from trainables.evaluation.attacks.robust_ood import ScoreAttacks, UnderAttack
 from trainables.evaluation.measure import Evaluation, evaluate, validate
 from trainables.evaluation.metrics import ood_metrics as ood
@@ -194,8 +195,8 @@ def test_what_is_compared() -> None:
     assert found.compared("ood") == {"id": one, "a": four}
     assert found.compared("id") == {"id": three, "a": two}
     assert found.compared("both") == {"id": three, "a": four}
-    assert found.kept() == {"id": one, "a": four, "id attacked": three}
-    assert UnderAttack({"id": one}, {"a": four}).kept() == {"id": one, "a": four}
+    assert found.for_plots() == {"id": one, "a": four, "id attacked": three}
+    assert UnderAttack({"id": one}, {"a": four}).for_plots() == {"id": one, "a": four}
 
 
 # -- sets that stay files ----------------------------------------------------------------------------------
@@ -222,7 +223,7 @@ def test_lazy_sets_give_the_same_numbers_and_are_decoded_block_by_block(
     values: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """1500 images; with 600 to a block that is three blocks, in the attacks on the class and on the score."""
-    monkeypatch.setattr(robust, "BLOCK_VALUES", values)
+    monkeypatch.setattr(image_batches, "BLOCK_VALUES", values)
     monkeypatch.setattr(Counting, "most", 0)
     eager, lazy = grey(1500)
     network = Linear()
@@ -246,7 +247,7 @@ def test_lazy_sets_give_the_same_numbers_and_are_decoded_block_by_block(
 def test_one_restart_has_the_same_starts_in_any_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     eager, _ = grey(1500)
     whole = attacked_scores(Linear(), eager, "msp", 0.02, steps=3, generator=seeded())
-    monkeypatch.setattr(robust, "BLOCK_VALUES", 1)
+    monkeypatch.setattr(image_batches, "BLOCK_VALUES", 1)
     parts = attacked_scores(Linear(), torch.from_numpy(eager), "msp", 0.02, steps=3, generator=seeded())
     np.testing.assert_array_equal(whole, parts)
 

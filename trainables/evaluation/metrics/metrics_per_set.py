@@ -1,4 +1,4 @@
-"""From outlier scores by set to metrics by set, and their means over near and far sets."""
+"""OOD metrics of each OOD set, computed from the outlier scores, and their means over groups of sets."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -11,7 +11,9 @@ ScoresBySet = dict[str, np.ndarray]  #: {OOD set, or "id" for the ID images: (n,
 Groups = Mapping[str, list[str]]  #: {group: its OOD sets}
 
 
-def per_set(scores: Mapping[str, np.ndarray], functions: Mapping[str, Callable[..., float]]) -> Metrics:
+def metrics_per_set(
+    scores: Mapping[str, np.ndarray], functions: Mapping[str, Callable[..., float]]
+) -> Metrics:
     """Return {"<metric>/<OOD set>": value}."""
     return {
         f"{metric}/{name}": function(scores["id"], values, name)
@@ -32,16 +34,16 @@ def group_means(by_set: Metrics, groups: Groups) -> Metrics:
     }
 
 
-def beside(score: str, by_set: Metrics, groups: Groups) -> Metrics:
-    """Return the group means (and the unknown classes, where there are any) of one more score or detector."""
-    found = group_means(by_set, groups)
-    found |= {name: value for name, value in by_set.items() if name.endswith("/unknown")}
-    return {f"{score}/{name}": value for name, value in found.items()}
+def means_of_score(score: str, by_set: Metrics, groups: Groups) -> Metrics:
+    """Return {"<score>/<metric>/<group>": mean} of a score or detector, and its values on the set "unknown", if any."""
+    means = group_means(by_set, groups)
+    means |= {name: value for name, value in by_set.items() if name.endswith("/unknown")}
+    return {f"{score}/{name}": value for name, value in means.items()}
 
 
-def metrics_beside(score: str, scores: Mapping[str, np.ndarray], groups: Groups) -> Metrics:
-    """Return `beside` of every OOD metric."""
-    return beside(score, per_set(scores, ood.OOD_METRICS), groups)
+def ood_means_of_score(score: str, scores: Mapping[str, np.ndarray], groups: Groups) -> Metrics:
+    """Return `means_of_score` of every OOD metric, computed from the scores."""
+    return means_of_score(score, metrics_per_set(scores, ood.OOD_METRICS), groups)
 
 
 def mean(values: Iterable[float]) -> float:

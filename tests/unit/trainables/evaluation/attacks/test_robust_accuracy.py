@@ -1,4 +1,4 @@
-"""Attacks for evaluation: exact on linear networks, fair between images, without a trace in the network."""
+"""PGD on the class and on the outlier score: exact on linear networks; the network is left as it was."""
 
 from dataclasses import replace
 
@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from trainables.base.errors import InputError
 from trainables.data.types.benchmark import LabelledImages
-from trainables.evaluation.attacks.robust import attacked_scores, robust_accuracy, robust_verdicts
+from trainables.evaluation.attacks.attacked_scores import attacked_scores
+from trainables.evaluation.attacks.robust_accuracy import robust_accuracy, robust_verdicts
 from trainables.evaluation.metrics.protocol import EvaluationProtocol
 from trainables.evaluation.metrics.score_specs import SCORES
 

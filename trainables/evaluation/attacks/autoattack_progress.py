@@ -1,4 +1,4 @@
-"""Where an AutoAttack run is, on disk: written whole after every batch, refused by another run."""
+"""The state file of an AutoAttack run, written after every batch, from which a killed run resumes."""
 
 import json
 import zipfile
@@ -14,21 +14,21 @@ from trainables.base.storage import atomic_write
 
 @dataclass
 class Progress:
-    """What a state file holds; `batch` batches of attack number `stage` are done.
+    """What a state file holds: `batch` batches of attack number `stage` are done.
 
     Attributes:
-        clean: (n,) bool, who was right without an attack.
-        begun: (n,) bool, who stood when this attack began: its batches are drawn from them.
-        standing: (n,) bool, who stands now.
+        clean: (n,) bool, images that are right without an attack.
+        begun: (n,) bool, images that were right when this attack began: its batches are drawn from them.
+        standing: (n,) bool, images that are right under every attack so far.
         after: {"clean" or attack: share of images right after it}.
-        heard: the warnings so far.
+        warnings: {message without its numbers: message}, of the library so far.
     """
 
     clean: np.ndarray
     begun: np.ndarray
     standing: np.ndarray
     after: dict[str, float]
-    heard: dict[str, str]
+    warnings: dict[str, str]
     stage: int = 0
     batch: int = 0
 
@@ -37,7 +37,7 @@ class Progress:
         meta = {
             "key": key,
             "after": self.after,
-            "heard": self.heard,
+            "heard": self.warnings,
             "stage": self.stage,
             "batch": self.batch,
         }
@@ -52,14 +52,18 @@ class Progress:
 
         Raises:
             InputError: it belongs to another run.
-            ValueError: it is not whole.
+            ValueError: it is truncated or damaged.
         """
         try:
-            with np.load(path, allow_pickle=False) as found:
-                meta = json.loads(str(found["meta"]))
-                arrays = {name: found[name] for name in ("clean", "begun", "standing")}
+            with np.load(path, allow_pickle=False) as saved:
+                meta = json.loads(str(saved["meta"]))
+                arrays = {name: saved[name] for name in ("clean", "begun", "standing")}
             progress = Progress(
-                after=meta["after"], heard=meta["heard"], stage=meta["stage"], batch=meta["batch"], **arrays
+                after=meta["after"],
+                warnings=meta["heard"],
+                stage=meta["stage"],
+                batch=meta["batch"],
+                **arrays,
             )
         except (OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise ValueError(str(error)) from error

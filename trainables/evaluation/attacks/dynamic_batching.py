@@ -1,7 +1,7 @@
-"""Run an iterative attack on many images, one batch at a time: finished rows leave, waiting ones take their place.
+"""Dynamic batching of an iterative attack: finished rows leave the batch, waiting ones take their place.
 
-The cost of an attack is the rows it passes through the network. Most images fall in the first few steps, and
-those that never fall come to rest early: kept in the batch until its last step, they would be most of the cost.
+The cost of an attack is the number of rows passed through the network. Most images are misclassified in the first few
+steps, and those that never are stop changing early: kept in the batch until its last step, they would be most of it.
 """
 
 from typing import Protocol
@@ -12,7 +12,7 @@ from torch import Tensor
 #: {name: (rows, ...)}, "age" among them; one row is one image (and target) under attack.
 Rows = dict[str, Tensor]
 
-#: Steps between two looks at who is finished; a look makes the host wait for a GPU.
+#: Steps between two checks which rows are finished; a check makes the host wait for a GPU.
 INTERVAL = {"cpu": 1, "cuda": 5}
 #: Smaller batches are not made smaller: below 4 rows a CPU multiplies with other kernels, which round differently,
 #: and an image's iterates would depend on who is left beside it.
@@ -20,7 +20,7 @@ FEWEST = 8
 
 
 class Attack(Protocol):
-    """An attack in steps; it records its findings itself."""
+    """An attack in steps, which records its results itself."""
 
     def wanted(self, jobs: Tensor) -> Tensor:
         """Return (m,) which of the waiting jobs (m,) are still worth starting."""
@@ -35,11 +35,11 @@ class Attack(Protocol):
         ...
 
     def finished(self, rows: Rows) -> Tensor:
-        """Return (rows,) which rows can find nothing more; once finished, a row stays so."""
+        """Return (rows,) which rows need no further steps; a finished row stays finished."""
         ...
 
 
-def run(attack: Attack, jobs: Tensor, size: int) -> None:
+def run_attack(attack: Attack, jobs: Tensor, size: int) -> None:
     """Run every job to its end.
 
     Args:
@@ -64,23 +64,23 @@ def run(attack: Attack, jobs: Tensor, size: int) -> None:
 
 
 def _without(finished: Tensor, rows: Rows) -> Rows:
-    """Return the rows without the finished ones, if that pays; some stay to make up a batch of `size_of`."""
+    """Return the unfinished rows, and finished ones that fill the batch up to `padded_size`; all if none can go."""
     going = ~finished
     count = int(going.sum())
     if count == 0:
         return {}
-    size = size_of(count)
+    size = padded_size(count)
     if size >= len(going):
         return rows
     chosen = going.int().argsort(descending=True)[:size]
     return {name: value[chosen] for name, value in rows.items()}
 
 
-def size_of(count: int) -> int:
-    """Return the rows of a batch for so many that go on: few sizes, up to a quarter more than needed.
+def padded_size(count: int) -> int:
+    """Return the batch size for `count` unfinished rows: one of few sizes, up to a quarter larger than needed.
 
-    A library prepares its kernels anew for every size that it has not seen (oneDNN: as long as a step takes). With a
-    size for every number of survivors that was a tenth of an attack.
+    oneDNN prepares its kernels anew for every batch size, which takes as long as a step: with a size for every
+    number of unfinished rows, a tenth of an attack.
 
     Example:
         3 -> 8, 50 -> 56, 100 -> 112, 200 -> 224: multiples of 8 up to 64, of 16 up to 128, of 32 up to 256
