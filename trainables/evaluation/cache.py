@@ -54,9 +54,9 @@ class EvaluationCache:
         An evaluation that cannot be stored (a full disk, a folder without write permission) is returned with a
         warning, not lost.
         """
-        found = self.load(key)
-        if found is not None:
-            return found
+        evaluation = self.load(key)
+        if evaluation is not None:
+            return evaluation
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = locked(self.folder / f".{key}.lock")
@@ -65,15 +65,15 @@ class EvaluationCache:
             warnings.warn(f"evaluations cannot be stored in {self.folder}: {error}", stacklevel=2)
             return compute(None)
         try:
-            found = self.load(key)
-            if found is not None:
-                return found
-            found = compute(self._state(key))
+            evaluation = self.load(key)
+            if evaluation is not None:
+                return evaluation
+            evaluation = compute(self._state(key))
             try:
-                self.store(key, found)
+                self.store(key, evaluation)
             except OSError as error:
                 warnings.warn(f"evaluation not stored in {self.folder}: {error}", stacklevel=2)
-            return found
+            return evaluation
         finally:
             lock.__exit__(None, None, None)
 
@@ -112,16 +112,18 @@ class EvaluationCache:
                 return None
             if hashlib.sha256(data).hexdigest() != entry["scores_sha256"]:
                 return None
-            found = Evaluation({name: float(value) for name, value in entry["metrics"].items()})
-            found.remarks += map(str, entry["remarks"])
+            evaluation = Evaluation({name: float(value) for name, value in entry["metrics"].items()})
+            evaluation.remarks += map(str, entry["remarks"])
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 for i, (epsilon, name) in enumerate(entry["arrays"]):
-                    target = found.attacked_scores.setdefault(epsilon, {}) if epsilon else found.scores
+                    target = (
+                        evaluation.attacked_scores.setdefault(epsilon, {}) if epsilon else evaluation.scores
+                    )
                     target[name] = arrays[f"a{i}"]
         # whatever is wrong with a file of a cache, it is computed again
         except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile):
             return None
-        return found
+        return evaluation
 
     def _state(self, key: str) -> Path:
         return self.folder / f"{key}.state"

@@ -108,13 +108,13 @@ def load_checkpoint(path: Path, network: nn.Module) -> dict[str, Tensor]:
         part = damaged_part(path) if zipfile.is_zipfile(path) else ""  # files of before torch 1.6 are none
         if part:
             raise ValueError(f"checksum of {part} is wrong")
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and runtime errors alike: torch promises no type
         raise DataFileError(
             f"pretrain.checkpoint {path} cannot be read ({type(error).__name__}); "
             "write it with torch.save(network.state_dict(), path)"
         ) from error
-    state = found.get("network", found) if isinstance(found, Mapping) else found
+    state = content.get("network", content) if isinstance(content, Mapping) else content
     problem = _misfit(state, network)
     if problem:
         raise DataFileError(f"pretrain.checkpoint {path} does not fit the network: {problem}")

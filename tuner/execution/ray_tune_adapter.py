@@ -16,6 +16,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
+from trainables.evaluation.metrics.metric_specs import EPOCH, METRICS
 from trainables.ray.packed_trainable import PackedTrainable
 from trainables.ray.trainable import Assets, StudyTrainable
 from tuner.base.errors import StudyHalted
@@ -225,7 +226,7 @@ def worker_exception(trial: Any) -> Exception | None:
 
 def is_metric(name: str, value: Any) -> bool:
     """Return whether an entry of a report is a metric of the trial; Tune adds entries of its own."""
-    ours = name.startswith(("val/", "train/")) or name in ("seconds", "seconds_validation", "passes")
+    ours = name.startswith(("val/", "train/")) or (name in METRICS and METRICS[name].group == EPOCH)
     return ours and isinstance(value, (int, float))
 
 

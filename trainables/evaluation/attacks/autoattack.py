@@ -248,7 +248,8 @@ class _Run:
         outside = torch.maximum(-adversarial.amin(), adversarial.amax() - 1)
         if not bool((distance <= self.epsilon + TOLERANCE) & (outside <= TOLERANCE)):
             _logger().warning(f"{attack} left its ball or [0, 1]; the robust accuracy may be too low")
-        return (self.network(adversarial).argmax(1) == y).cpu().numpy()
+        right: np.ndarray = (self.network(adversarial).argmax(1) == y).cpu().numpy()
+        return right
 
     def _images(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         images, labels = self.data.images[rows], self.data.labels[rows]

@@ -110,7 +110,8 @@ def measure(
             noise = noise_generator(noise_generator.seeds(x, generator))
 
             def fooled(lengths: Tensor, x: Tensor = x, y: Tensor = y, noise: Tensor = noise) -> Tensor:
-                return network(rescale(x, noise, lengths)).argmax(1) != y
+                predicted: Tensor = network(rescale(x, noise, lengths)).argmax(1)
+                return predicted != y
 
             right.append(~fooled(torch.full((len(x),), length, device=x.device)))
             wrong = network(x).argmax(1) != y

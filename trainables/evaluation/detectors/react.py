@@ -27,4 +27,5 @@ class React(FeatureDetector):
         return self
 
     def score_features(self, features: Tensor) -> Tensor:
-        return self._library.predict_feature_maps(features).double().cpu()
+        scores: Tensor = self._library.predict_feature_maps(features)
+        return scores.double().cpu()

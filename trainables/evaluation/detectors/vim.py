@@ -61,6 +61,7 @@ class Vim(FeatureDetector):
 
     def score_features(self, features: Tensor) -> Tensor:
         def virtual(z: Tensor) -> Tensor:
-            return self.alpha * ((z - self._origin) @ self._residual).norm(dim=1) + energy(self._logits(z))
+            residual: Tensor = ((z - self._origin) @ self._residual).norm(dim=1)
+            return self.alpha * residual + energy(self._logits(z))
 
         return in_double(virtual, features)

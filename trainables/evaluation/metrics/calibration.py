@@ -1,4 +1,4 @@
-"""Whether a classifier is as often right as it says: reliability bins and the expected calibration error."""
+"""Calibration of a classifier: reliability bins and the expected calibration error."""
 
 from dataclasses import dataclass
 
@@ -31,8 +31,8 @@ class Reliability:
     @property
     def gaps(self) -> np.ndarray:
         """(bins,) accuracy minus confidence; negative = too sure of itself; 0 where a bin is empty."""
-        found: np.ndarray = np.where(self.count > 0, self.accuracy - self.confidence, 0.0)
-        return found
+        gaps: np.ndarray = np.where(self.count > 0, self.accuracy - self.confidence, 0.0)
+        return gaps
 
     @property
     def ece(self) -> float:

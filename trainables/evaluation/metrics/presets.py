@@ -80,10 +80,10 @@ def fields_of(name: str, dataset: str) -> Fields:
 def winner_protocol(base: Mapping[str, Any]) -> Fields:
     """Return what a confirmed winner is measured by beside `base`: detectors, and whether its attack holds."""
     groups = base.get("groups", GROUPS)
-    found: Fields = {"detectors": DETECTORS.names} if "ood" in groups else {}
+    chosen: Fields = {"detectors": DETECTORS.names} if "ood" in groups else {}
     if "robust_ood" in groups:
-        found |= {"check_steps": 100, "check_restarts": 2, "check_images": 16}
-    return found
+        chosen |= {"check_steps": 100, "check_restarts": 2, "check_images": 16}
+    return chosen
 
 
 #: What decides how a number is measured; a protocol that is widened keeps these, so that its numbers stay the same.
@@ -97,11 +97,11 @@ def widened(base: Mapping[str, Any], more: Mapping[str, Any]) -> Fields:
         {"groups": ("clean",), "steps": 20} and {"groups": ("clean", "ood"), "steps": 100, "check_steps": 500} give
         {"groups": ("clean", "ood"), "steps": 20, "check_steps": 500}.
     """
-    found: Fields = dict(base)
+    chosen: Fields = dict(base)
     defaults = {f.name: f.default for f in fields(EvaluationProtocol)}
     for key, value in more.items():
         if isinstance(value, tuple | list):
-            found[key] = tuple(dict.fromkeys([*found.get(key, defaults[key]), *value]))
+            chosen[key] = tuple(dict.fromkeys([*chosen.get(key, defaults[key]), *value]))
         elif key not in KEPT:
-            found[key] = value
-    return found
+            chosen[key] = value
+    return chosen

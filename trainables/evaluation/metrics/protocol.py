@@ -1,4 +1,4 @@
-"""What is measured, as data: readable without torch, stored in `plan.json`, hashed for reuse."""
+"""`EvaluationProtocol`: what is measured of a classifier and how; stored in plan.json, hashed for reuse. No torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
