@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainables.base.errors import InputError, unknown
 from trainables.functional.losses import energy, full_precision, uniformity
 from trainables.options.attacks import AttackSpec
 from trainables.options.classifiers import InlierAttackOptions
@@ -137,6 +138,8 @@ def epsilon_at(options: AttackOptions, epoch: int, epochs: int) -> float:
         return options.epsilon * (epoch + 1) / epochs
     if rule == "down":
         return options.epsilon * (1 - epoch / epochs)
+    if rule != "constant":
+        raise InputError(unknown("attack schedule", rule, ("constant", "up", "down", "oscillate")))
     return options.epsilon
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables import networks
-from trainables.base.errors import TrainingFailed
+from trainables.base.errors import InputError, TrainingFailed, unknown
 from trainables.base.seeds import derive_seed
 from trainables.base.streams import Streams
 from trainables.data.loading.device_loader import DeviceLoader, OutlierLoader
@@ -136,7 +136,11 @@ class Method(ABC):
 
 
 def make_optimizer(parameters: Any, options: Any) -> torch.optim.Optimizer:
-    """Return Adam, or SGD with Nesterov momentum, as the options say (lr, momentum, weight_decay)."""
+    """Return Adam, or SGD with Nesterov momentum, as the options say (lr, momentum, weight_decay).
+
+    Raises:
+        InputError: another `optimizer`.
+    """
     momentum = getattr(options, "momentum", 0.9)
     if options.optimizer == "adam":
         return torch.optim.Adam(
@@ -146,6 +150,8 @@ def make_optimizer(parameters: Any, options: Any) -> torch.optim.Optimizer:
             weight_decay=options.weight_decay,
             foreach=True,
         )
+    if options.optimizer != "sgd":
+        raise InputError(unknown("optimizer", options.optimizer, ("adam", "sgd")))
     return torch.optim.SGD(
         parameters,
         lr=options.lr,
@@ -165,6 +171,9 @@ def schedule_factor(options: Any, step: int, steps_per_epoch: int) -> float:
 
     Args:
         step: from 0, over the whole training.
+
+    Raises:
+        InputError: another `schedule`.
     """
     total = max(1, options.epochs * steps_per_epoch)
     progress = min(1.0, step / total)
@@ -177,6 +186,8 @@ def schedule_factor(options: Any, step: int, steps_per_epoch: int) -> float:
         return last + (1 - last) * 0.5 * (1 + math.cos(math.pi * progress))
     if options.schedule == "step":
         return float(options.gamma ** (step // steps_per_epoch // options.step_size))
+    if options.schedule != "constant":
+        raise InputError(unknown("schedule", options.schedule, ("one_cycle", "cosine", "step", "constant")))
     return 1.0
 
 

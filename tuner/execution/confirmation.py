@@ -99,7 +99,7 @@ def arm_results(
         rows = [tests[by_seed[k].key] for k in shared]
         values = {m: [row[m] for row in rows] for m in (rows[0] if rows else {})}
         seconds = sum(by_seed[k].seconds for k in shared) / max(1, len(shared))
-        role, text = about.get(arm, ("control", ""))
+        role, text = about[arm]
         results.append(
             ArmResult(arm, role, text, next(iter(by_seed.values())).configuration, values, seconds)
         )

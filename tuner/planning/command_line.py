@@ -25,6 +25,7 @@ def parser(options: Mapping[str, Option]) -> Parser:
         prog="launch.py",
         description="Search the hyperparameters of a robust or out-of-distribution-aware classifier.",
         argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,  # a shortened --trials would start a study
     )
     groups = {
         title: made.add_argument_group(title) for title in dict.fromkeys(o.group for o in options.values())
@@ -97,6 +98,8 @@ def checked(options: LaunchOptions) -> LaunchOptions:
         raise UsageError(
             "--json goes with --evaluate or --status; a study writes its results into its run folder"
         )
+    if options.driver_on and not options.submit:
+        raise UsageError("--driver-on goes with --submit; without it the driver runs here")
     if not flags and not options.study:
         raise UsageError("name a study with --study (see --list), for example --study aoe_sigma")
     return options
@@ -136,10 +139,6 @@ def forwarded(arguments: Sequence[str]) -> list[str]:
 
 
 def _option_of(word: str) -> Option | None:
-    """Return the option that a word of a command line names, in full or by an unambiguous beginning."""
+    """Return the option that a word of a command line names."""
     name = word.partition("=")[0]
-    if not name.startswith("--"):
-        return None
-    options = {option.flag: option for option in launch_options().values()}
-    fitting = [option for flag, option in options.items() if flag.startswith(name)]
-    return options.get(name) or (fitting[0] if len(fitting) == 1 else None)
+    return next((option for option in launch_options().values() if option.flag == name), None)

@@ -21,12 +21,12 @@ def forest(result: StudyResult) -> Figure | None:
         return None
     columns = min(3, len(metrics))
     figure, panels = grid(len(metrics), height=0.9 + 0.3 * len(result.arms), columns=columns, width=3.2)
-    colours = {"baseline": VERMILION, "control": GREY}
+    colours = {"baseline": VERMILION, "control": GREY, "confirm": GREEN}
     names = [arm.label for arm in result.arms]
     for i, (axes, metric) in enumerate(zip(panels, metrics, strict=True)):
         for row, arm in enumerate(result.arms):
             interval = arm.seed_interval(metric)
-            colour = BLUE if arm.name == "best" else colours.get(arm.role, GREEN)
+            colour = BLUE if arm.name == "best" else colours[arm.role]
             seeds = [v for v in arm.values.get(metric, ()) if math.isfinite(v)]
             axes.plot(seeds, [row + 0.22] * len(seeds), "|", color=colour, alpha=0.6, markersize=5)
             if interval.n:

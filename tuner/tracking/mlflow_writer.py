@@ -15,6 +15,8 @@ from tuner.base.text import one_line
 from tuner.base.urls import redact, sqlite_file
 from tuner.tracking.spool import Event
 
+#: the operations of events; `MlflowWriter` carries them out, `Tracker` accepts no other
+OPERATIONS = ("start", "child", "inputs", "tag", "metrics", "final", "text", "artifact", "close")
 _DUBIOUS = ("BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")  # also the answers of a store that is failing
 
 
@@ -152,6 +154,8 @@ class MlflowWriter:
     def _apply(self, event: Event) -> None:
         op, key = event["op"], event["key"]
         run = self.runs.get(key) or self._new_child(event)
+        if op not in OPERATIONS:
+            raise ValueError(f"there is no operation of that name; known: {', '.join(OPERATIONS)}")
         if op in ("text", "artifact"):
             self._flush_all()  # metrics do not wait for a slow or failing upload
             self._upload(run, event)

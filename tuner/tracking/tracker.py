@@ -21,7 +21,7 @@ from tuner.base.urls import redact, resolved
 from tuner.tracking.connection import open_store
 from tuner.tracking.delivery_thread import DeliveryThread
 from tuner.tracking.mlflow_uris import check_uri
-from tuner.tracking.mlflow_writer import MlflowWriter
+from tuner.tracking.mlflow_writer import OPERATIONS, MlflowWriter
 from tuner.tracking.spool import EventBatch, Spool
 
 log = logging.getLogger(__name__)
@@ -230,6 +230,8 @@ class Tracker:
         self._put(op=op, key=key, step=int(step), v=numbers, t=time_ms)
 
     def _put(self, **event: Any) -> None:
+        if event["op"] not in OPERATIONS:
+            raise ValueError(f"{event['op']!r} is no operation of an event; known: {', '.join(OPERATIONS)}")
         event["t"] = event.get("t") or int(time.time() * 1000)
         try:
             self._spool.append(event)

@@ -4,7 +4,7 @@ import pytest
 
 from tuner.base.errors import UsageError
 from tuner.base.urls import without_password
-from tuner.planning.command_line import as_command, forwarded, parse, resume_command
+from tuner.planning.command_line import as_command, checked, forwarded, parse, resume_command
 from tuner.planning.launch_options import EVERY, NEWEST, STDOUT, LaunchOptions
 
 URL = "postgresql+psycopg2://me:pa%40ss@db.example:5432/studies?sslmode=require"
@@ -116,7 +116,18 @@ def test_local_options_are_dropped_however_they_are_written() -> None:
     for local in (
         ["--address", "http://h:1"],
         ["--address=http://h:1"],
-        ["--addr", "h"],
-        ["--driver", "10.0.0.2"],
+        ["--driver-on", "10.0.0.2"],
     ):
         assert forwarded([*kept[:2], *local, "--submit", *kept[2:]]) == kept
+
+
+@pytest.mark.parametrize("arguments", [["--tri", "3"], ["--dry"], ["--max-epoch=2"]])
+def test_options_are_not_shortened(arguments: list[str]) -> None:
+    """A shortened --dry-run would be one letter away from starting a study."""
+    with pytest.raises(UsageError, match="unrecognized arguments"):
+        parse(["--study", "aoe_sigma", *arguments])
+
+
+def test_the_driver_s_node_needs_a_cluster() -> None:
+    with pytest.raises(UsageError, match="--driver-on goes with --submit"):
+        checked(parse(["--study", "aoe_sigma", "--driver-on", "10.0.0.2"]))
