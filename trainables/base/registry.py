@@ -1,5 +1,6 @@
 """Named specs: one registry per kind of thing (data set, attack, sampler, ...), looked up by name."""
 
+import re
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Any, Generic, Protocol, TypeVar
@@ -15,6 +16,9 @@ class Named(Protocol):
 
 
 S = TypeVar("S", bound=Named)
+
+_NAME = re.compile(r"[A-Za-z\[][^\s,()='\"]*")
+_VALUES = ("true", "false", "null", "nan", "inf")
 
 
 class Registry(Generic[S]):
@@ -36,9 +40,18 @@ class Registry(Generic[S]):
     def register(self, spec: S) -> S:
         """Add a spec and return it.
 
+        A registry belongs to its process: a spec that trials on Ray workers need is registered by a module that the
+        workers import.
+
         Raises:
-            InputError: the name is taken; a spec never replaces another in silence.
+            InputError: the name is taken (a spec never replaces another in silence), or cannot be written as the value
+                of an option.
         """
+        if not isinstance(spec.name, str) or not _NAME.fullmatch(spec.name) or spec.name.lower() in _VALUES:
+            raise InputError(
+                f"{self.kind} {spec.name!r} cannot be registered; a name begins with a letter, has no blanks and none "
+                "of , ( ) = and quotes, and is not true, false, null, nan or inf"
+            )
         if spec.name in self._specs:
             raise InputError(f"{self.kind} {spec.name!r} is registered already; choose another name")
         self._specs[spec.name] = spec
@@ -52,7 +65,7 @@ class Registry(Generic[S]):
         """Return the spec of a name; InputError with the nearest known name if there is none."""
         try:
             return self._specs[name]
-        except KeyError:
+        except (KeyError, TypeError):
             raise InputError(unknown(self.kind, name, self._specs)) from None
 
     def __contains__(self, name: object) -> bool:

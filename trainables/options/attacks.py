@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from trainables.base.errors import InputError
 from trainables.base.registry import Registry, resolve_reference
 
 #: Passes of one gradient step: forward, and backward to the inputs.
@@ -49,15 +50,17 @@ class AttackSpec:
         """Check the spec.
 
         Raises:
-            ValueError: fields that contradict one another.
+            InputError: fields that contradict one another, or unknown `steps`.
         """
+        if self.steps not in ("none", "one", "option"):
+            raise InputError(f"attack {self.name!r}: steps is {self.steps!r}; it must be none, one or option")
         if bool(self.objective) == (self.steps == "none"):
-            raise ValueError(f"attack {self.name!r}: an objective needs steps, and steps need an objective")
+            raise InputError(f"attack {self.name!r}: an objective needs steps, and steps need an objective")
         if self.objective and self.noise:
-            raise ValueError(f"attack {self.name!r} has an objective and a noise; it can have one of them")
+            raise InputError(f"attack {self.name!r} has an objective and a noise; it can have one of them")
         form = "ascent" if self.objective else "noise" if self.noise else "unchanged"
         if self.packed not in (form, None):
-            raise ValueError(f"attack {self.name!r}: packed is {self.packed!r}; it must be {form!r} or None")
+            raise InputError(f"attack {self.name!r}: packed is {self.packed!r}; it must be {form!r} or None")
 
     def gradient_steps(self, steps: int) -> int:
         """Return how many gradient steps it takes where the option `steps` is as given."""

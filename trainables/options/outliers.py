@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from trainables.base.errors import InputError
 from trainables.base.registry import Registry, resolve_reference
 
 
@@ -32,12 +33,12 @@ class OutlierSourceSpec:
         """Check the spec.
 
         Raises:
-            ValueError: fields that contradict one another.
+            InputError: fields that contradict one another.
         """
         if sum(map(bool, (self.generator, self.noise, self.file))) != 1:
-            raise ValueError(f"outlier source {self.name!r} needs exactly one of generator, noise and file")
+            raise InputError(f"outlier source {self.name!r} needs exactly one of generator, noise and file")
         if bool(self.path) != bool(self.file):
-            raise ValueError(f"outlier source {self.name!r}: file and path must be given together")
+            raise InputError(f"outlier source {self.name!r}: file and path must be given together")
 
     def load_generator(self) -> Any:
         """Return a new generator, not fitted yet."""

@@ -37,6 +37,13 @@ def test_an_unknown_name_raises_and_names_the_nearest(fruits: Registry[Fruit]) -
         fruits.unregister("xyz")
 
 
+@pytest.mark.parametrize("name", ["", " ", "a b", "a,b", "choice(x)", "nan", "True", "1.5", "-x", 3, None])
+def test_a_name_that_no_option_can_say_is_refused(fruits: Registry[Fruit], name: str) -> None:
+    with pytest.raises(InputError, match="cannot be registered; a name begins with a letter"):
+        fruits.register(Fruit(name))
+    assert fruits.names == ("pear", "apple")
+
+
 def test_a_name_is_registered_once(fruits: Registry[Fruit]) -> None:
     with pytest.raises(InputError, match="fruit 'pear' is registered already"):
         fruits.register(Fruit("pear", 1))

@@ -37,7 +37,7 @@ def test_the_packed_form_of_an_attack_has_to_be_declared() -> None:
     ],
 )
 def test_contradictory_fields_are_refused(fields: dict[str, Any], says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(InputError, match=says):
         AttackSpec(**{"name": "mine", "about": "", "packed": None, **fields})
 
 

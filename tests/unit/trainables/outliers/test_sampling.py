@@ -198,7 +198,7 @@ def test_a_registered_source_is_an_allowed_value(counting: OutlierSourceSpec) ->
     [{}, {"generator": "a:b", "noise": "a:b"}, {"file": "a:b"}, {"noise": "a:b", "path": "the folder"}],
 )
 def test_a_source_spec_has_one_origin_and_files_have_a_path(fields: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="outlier source 'x'"):
+    with pytest.raises(InputError, match="outlier source 'x'"):
         OutlierSourceSpec(name="x", about="", **fields)
 
 
