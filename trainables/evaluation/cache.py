@@ -1,4 +1,4 @@
-"""Evaluations by content: the same checkpoint under the same protocol on the same data is measured once.
+"""Cache of evaluation results, keyed by the content of checkpoint, protocol and data.
 
 An entry is `<key>.npz` (scores) and `<key>.json` (metrics, and the checksum of the scores), the latter written
 last. What cannot be read whole counts as missing and is computed again.

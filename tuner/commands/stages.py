@@ -1,4 +1,4 @@
-"""The stages of a launch up to the report, in order: start, prepare, probe, search, evaluate, confirm."""
+"""Calls the controller's stages in order (prepare, probe, search, evaluate, confirm), with tracking around them."""
 
 import ray
 

@@ -1,4 +1,4 @@
-"""Confirm stage: the arms to retrain with fresh seeds, their trials, and their results."""
+"""Confirm stage: winner, baselines and controls (the arms), retrained with fresh seeds, and their results."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Runs the stages of a study on Ray. All state is in the storage; any moment may be the last."""
+"""Trains and evaluates the trials of each stage on Ray. All state is in the storage, so that a kill loses none."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""The report's section on cost: epochs, training and device time by lane, budgets, wall time by stage."""
+"""The report's section on cost: epochs, training and device time by search, budgets, wall time by stage."""
 
 from tuner.analysis.metric_text import duration
 from tuner.analysis.results import StudyResult

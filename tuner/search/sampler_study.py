@@ -1,4 +1,4 @@
-"""The Optuna study in memory that a sampler draws from: one lane's trials and the observations of earlier runs.
+"""The Optuna study in memory that a sampler draws from: one search's trials and the observations of earlier runs.
 
 A lane is one search of a run: the study's own, or that of a baseline arm.
 """

@@ -1,4 +1,4 @@
-"""A driver's exclusive right to a run, on one machine, on shared folders and on object stores.
+"""Lock on a run that only one driver process holds at a time: on one machine, shared folders and object stores.
 
 Each driver keeps a claim of its own, `lease/<token>.json`, and rewrites it every few seconds with a counter raised.
 Only whole-file reads and writes and a listing that shows every finished write are needed, so an object store will do:

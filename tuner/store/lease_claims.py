@@ -1,4 +1,4 @@
-"""The claims of drivers on a run, `lease/<token>.json` in its folder: read, and judged alive or dead."""
+"""Lock files of drivers (`lease/<token>.json` in the run folder), and whether the driver of each is still alive."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Penultimate features of a set, and the training images that scores are fitted on."""
+"""Penultimate features of images, and the fixed subset of training images that detectors are fitted on."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -1,1 +1,1 @@
-"""What is measured of a classifier, as data, and the metrics themselves."""
+"""Protocols, specs of metrics, scores and detectors, and the functions that compute metrics."""

@@ -1,4 +1,4 @@
-"""The named protocols, by data set. No torch: the command line lists and checks them.
+"""The preset protocols quick, standard, full and autoattack, with each data set's radii. No torch.
 
 quick       clean accuracy, calibration, OOD detection; seconds, no attack
 standard    what every study's evaluate stage measures: also attacks and corruptions
