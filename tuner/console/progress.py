@@ -26,6 +26,7 @@ from tuner.analysis.selection import cost_of
 from tuner.analysis.trial_columns import STATE_LABELS, TrialRow, TrialTable, columns_of
 from tuner.analysis.verdict import headline, verdict
 from tuner.base.records import State, TrialRecord
+from tuner.base.trial_listener import TrialListener
 from tuner.console.preview import plan_text
 from tuner.console.safe_stream import SafeStream
 from tuner.planning.plan import Plan
@@ -39,7 +40,7 @@ REFRESH_S = 0.25
 MOST_FAILURES, MOST_BESTS, SHARES = 20, 30, 20  # lines of each kind on a plain screen
 
 
-class Console:
+class Console(TrialListener):
     """Shows the progress of a run; a listener of the trial queue.
 
     All calls come from the driver's thread, and it has no other.
@@ -107,12 +108,6 @@ class Console:
         shown = ", ".join(f"{name}={value:.5g}" for name, value in metrics.items())
         self._write_log(f"trial {record.key} epoch {epoch}: {shown}")
         self._draw()
-
-    def evaluated(self, record: TrialRecord, metrics: Mapping[str, float]) -> None:
-        """Do nothing: `progress` counts evaluations, and the answer shows their values."""
-
-    def artifact_written(self, key: str, path: Path) -> None:
-        """Do nothing: files that trials leave are shown by MLflow."""
 
     def ended(self, record: TrialRecord) -> None:
         self._records[record.key] = record

@@ -18,11 +18,12 @@ from tuner.analysis.results import ArmResult
 from tuner.base.errors import StudyFailed
 from tuner.base.records import State, TrialRecord, most_common
 from tuner.base.signals import Signals
+from tuner.base.trial_listener import TrialListener
 from tuner.devices.resources import Resources
 from tuner.execution import confirmation, remote_tasks
 from tuner.execution.ray_tune_adapter import run_queue
 from tuner.execution.run_stores import RunStores
-from tuner.execution.trial_queue import Lane, Listener, TrialQueue
+from tuner.execution.trial_queue import Lane, TrialQueue
 from tuner.planning.plan import Plan
 from tuner.search.budget import NO_BUDGET, Budget, share_of
 from tuner.store.database import connection_lost
@@ -45,7 +46,7 @@ class Controller:
         folder: RunFolder,
         storage_url: str,
         resources: Resources,
-        listeners: Sequence[Listener],
+        listeners: Sequence[TrialListener],
         signals: Signals,
         progress: Callable[[int, int, str], None],
     ) -> None:

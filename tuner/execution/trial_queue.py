@@ -4,13 +4,13 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from search_spaces.study import Floor, Objective
 from trainables.base.seeds import derive_seed
 from tuner.analysis.selection import point_of
 from tuner.base.records import Decision, State, TrialRecord
+from tuner.base.trial_listener import TrialListener
 from tuner.search.budget import NO_BUDGET, Budget, Usage
 from tuner.search.learning_curves import LearningCurves, Point
 from tuner.search.schedulers import NoStopping, Place, Schedule, decide
@@ -45,19 +45,6 @@ class Assignment:
     epochs: int
     attempt: int
     lost_workers: int = 0
-
-
-class Listener(Protocol):
-    """Is called for every event of a trial, on the driver's thread and after the storage holds it.
-
-    Implemented by tracking, the console and the retention of checkpoints.
-    """
-
-    def started(self, record: TrialRecord) -> None: ...
-    def epoch(self, record: TrialRecord, epoch: int) -> None: ...
-    def ended(self, record: TrialRecord) -> None: ...
-    def evaluated(self, record: TrialRecord, metrics: Mapping[str, float]) -> None: ...
-    def artifact_written(self, key: str, path: Path) -> None: ...
 
 
 @dataclass
@@ -131,7 +118,7 @@ class TrialQueue:
         schedule: Schedule,
         floors: Sequence[Floor] = (),
         reference: Mapping[str, float] | None = None,
-        listeners: Sequence[Listener] = (),
+        listeners: Sequence[TrialListener] = (),
         deadline: float = math.inf,
         budget: Budget = NO_BUDGET,
         usage_rates: Mapping[str, float] | None = None,

@@ -1,14 +1,14 @@
 """Deleting checkpoints of ended trials: all but that of the last recorded epoch."""
 
-from collections.abc import Container, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Container, Sequence
 
 from trainables.base.storage import Folder
 from trainables.training.checkpoints import delete, keep_only
 from tuner.base.records import State, TrialRecord
+from tuner.base.trial_listener import TrialListener
 
 
-class Retention:
+class Retention(TrialListener):
     """Deletes files of trials that have ended; a listener of the trial queue.
 
     The worker of a running trial keeps the latest checkpoint and the one before it. Once the end of a trial is stored,
@@ -74,17 +74,3 @@ class Retention:
     def _note(self, key: str, left: Sequence[str]) -> None:
         if left:
             self._problems[key] = f"trial {key}: {'; '.join(left)}"
-
-    # the other events of a listener
-
-    def started(self, record: TrialRecord) -> None:
-        """Do nothing."""
-
-    def epoch(self, record: TrialRecord, epoch: int) -> None:
-        """Do nothing: the worker has deleted the one before the last."""
-
-    def evaluated(self, record: TrialRecord, metrics: Mapping[str, float]) -> None:
-        """Do nothing."""
-
-    def artifact_written(self, key: str, path: Path) -> None:
-        """Do nothing."""

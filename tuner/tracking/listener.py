@@ -10,12 +10,13 @@ from trainables.data.loading.open_dataset import fingerprint_images
 from trainables.data.types.benchmark import Benchmark
 from trainables.data.types.splits import SEARCH_SPLITS, Split
 from tuner.base.records import State, TrialRecord
+from tuner.base.trial_listener import TrialListener
 from tuner.planning.plan import Plan
 from tuner.tracking.tracker import Tracker
 
 
-class TrackingListener:
-    """A `tuner.execution.trial_queue.Listener` that passes every event of a trial to the tracker.
+class TrackingListener(TrialListener):
+    """Passes every event of a trial to the tracker.
 
     Attributes:
         datasets: the data sets that the trials read, see `describe_datasets`; empty until the data are loaded.
