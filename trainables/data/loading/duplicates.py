@@ -75,7 +75,7 @@ def overlaps(sets: Sets, alike: bool = True) -> list[Overlap]:
     """
     pairs = [(a, b) for a, b in combinations(sets, 2) if not (a.startswith("val_") and b.startswith("val_"))]
     hashes = _exact_hashes(sets)
-    found = [o for a, b in pairs if (o := _overlap(a, b, hashes[a], hashes[b], sets, True)) is not None]
+    found = [o for a, b in pairs if (o := _overlap(a, b, hashes[a], hashes[b], sets)) is not None]
     if alike:
         thumbs = {name: thumbnails(data.images) for name, data in sets.items() if _is_large(data)}
         for a, b in pairs:
@@ -131,9 +131,13 @@ def _images(images: Array | LazyImages) -> Iterator[Array]:
         yield from np.asarray(images[start : start + _BLOCK])
 
 
+def _as_bytes(image: Array) -> Array:
+    """Return an image in 0..255 as uint8, whether it came so or as numbers in [0, 1]."""
+    return image if image.dtype == np.uint8 else np.rint(image * 255).astype(np.uint8)
+
+
 def _digest(image: Array) -> bytes:
-    pixels = image if image.dtype == np.uint8 else np.rint(image * 255).astype(np.uint8)
-    return hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).digest()
+    return hashlib.sha256(np.ascontiguousarray(_as_bytes(image)).tobytes()).digest()
 
 
 def _matches(first: Sequence[bytes], second: Sequence[bytes]) -> dict[int, int]:
@@ -142,11 +146,9 @@ def _matches(first: Sequence[bytes], second: Sequence[bytes]) -> dict[int, int]:
     return {place: places[value] for place, value in enumerate(second) if value in places}
 
 
-def _overlap(
-    a: str, b: str, first: Sequence[bytes], second: Sequence[bytes], sets: Sets, exact: bool
-) -> Overlap | None:
+def _overlap(a: str, b: str, first: Sequence[bytes], second: Sequence[bytes], sets: Sets) -> Overlap | None:
     same = _matches(first, second)
-    return Overlap(a, b, len(same), len(second), _examples(a, b, sets, same), exact) if same else None
+    return Overlap(a, b, len(same), len(second), _examples(a, b, sets, same), True) if same else None
 
 
 def _examples(a: str, b: str, sets: Sets, same: Mapping[int, int]) -> tuple[str, ...]:
@@ -173,7 +175,7 @@ def thumbnails(images: Array | LazyImages) -> Array:
     """Return (n, 16, 16) uint8 grey thumbnails of (n, c, h, w) images."""
     small = np.empty((len(images), _THUMB, _THUMB), np.uint8)
     for place, image in enumerate(_images(images)):
-        pixels = image if image.dtype == np.uint8 else np.rint(image * 255).astype(np.uint8)
+        pixels = _as_bytes(image)
         grey = (
             pixels[0]
             if len(pixels) == 1
