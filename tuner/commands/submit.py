@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from tuner.base import environment
 from tuner.base.errors import Interrupted, StudyFailed, UsageError
+from tuner.base.text import one_line
 from tuner.commands.source_export import export
 from tuner.planning.command_line import forwarded, parse
 from tuner.planning.launch_options import NEWEST, LaunchOptions
@@ -134,7 +135,7 @@ def connect(address: str) -> Jobs:
             "that its nodes have"
         ) from error
     except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, limit=None)[:200]
         raise UsageError(
             f"no Ray job server at {address} ({reason}); open the tunnel with: ray dashboard cluster.yaml"
         ) from error

@@ -18,6 +18,7 @@ from tuner.analysis.results import ArmResult
 from tuner.base.errors import StudyFailed
 from tuner.base.records import State, TrialRecord, most_common
 from tuner.base.signals import Signals
+from tuner.base.text import one_line
 from tuner.base.trial_listener import TrialListener
 from tuner.devices.resources import Resources
 from tuner.execution import confirmation, remote_tasks
@@ -278,7 +279,7 @@ class Controller:
         try:
             found = ray.get(ref)
         except Exception as error:
-            reason = " ".join(str(error).split())[-300:]
+            reason = one_line(error, limit=None)[-300:]
             self.folder.log(record.key, f"evaluation failed: {error}")
             self._problem(f"evaluation of {record.key} failed: {reason}")
             return

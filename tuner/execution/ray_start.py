@@ -7,6 +7,7 @@ import socket
 import ray
 
 from tuner.base.errors import Interrupted, StudyHalted, UsageError
+from tuner.base.text import one_line
 
 
 def start_ray(address: str | None) -> None:
@@ -28,7 +29,7 @@ def start_ray(address: str | None) -> None:
             ignore_reinit_error=True,
         )
     except (OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, limit=None)[:200]
         if address is None:
             raise StudyHalted(f"Ray does not start here ({reason}); mend that") from error
         raise UsageError(f"no Ray cluster at --address {address}: {reason}") from error

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tuner.base.errors import UsageError
 from tuner.base.records import Decision, Epoch, Role, State, TrialRecord
+from tuner.base.text import one_line
 from tuner.base.urls import with_driver, without_password
 from tuner.planning.plan import Plan
 
@@ -142,7 +143,7 @@ def _look(
             storage.remove_session()
             storage.engine.dispose()
     except (SQLAlchemyError, OptunaError, ImportError, RuntimeError) as error:
-        reason = " ".join(str(error).split()).partition(" (Background on this error")[0][:200]
+        reason = one_line(error, limit=None).partition(" (Background on this error")[0][:200]
         raise UsageError(f"cannot read the study storage {without_password(told)}: {reason}") from error
 
 
