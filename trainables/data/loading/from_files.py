@@ -23,9 +23,10 @@ from trainables.data.types.benchmark import Benchmark, LabelledImages
 from trainables.data.types.dataset_info import dataset_info
 from trainables.data.types.dataset_spec import DatasetSpec, HoldOut
 from trainables.data.types.datasets import DATASETS
-from trainables.data.types.file_check import class_folders, find_folder, local_folder
+from trainables.data.types.file_check import find_folder, local_folder
 from trainables.data.types.lazy_images import LazyImages
 from trainables.data.types.made_sets import NOISE_N, NOISES
+from trainables.data.types.picture_files import class_folders
 from trainables.data.types.splits import DatasetInfo, Origin, Split
 
 Array = np.ndarray

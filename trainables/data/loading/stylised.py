@@ -1,6 +1,5 @@
 """`StylisedLoader`: a stylised copy of the training set with its labels, from class folders or one npz file."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -10,9 +9,10 @@ from torch import Tensor
 
 from trainables.base.errors import DataFileError, InputError
 from trainables.data.loading.device_loader import augment, to_device, to_unit
+from trainables.data.loading.stream_loader import OnDemand
+from trainables.data.readers.image_readers import class_tree
+from trainables.data.types.lazy_images import LazyImages
 from trainables.data.types.splits import DatasetInfo
-
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".webp"})
 
 
 class Pictures(Protocol):
@@ -126,47 +126,18 @@ class _Array:
 
 
 class _Folders:
-    """One folder of image files per class, in the order of their names (as torchvision's ImageFolder)."""
+    """One folder of image files per class; each picture is decoded when it is drawn."""
 
     def __init__(self, root: Path, info: DatasetInfo, device: torch.device | str) -> None:
         root = root / "train" if (root / "train").is_dir() else root
-        classes = sorted(entry for entry in root.iterdir() if entry.is_dir())
-        if len(classes) != info.num_classes:
+        if info.shape[0] not in (1, 3):
             raise DataFileError(
-                f"sin_dir {root} has {len(classes)} class folders; {info.name} has {info.num_classes} classes"
+                f"sin_dir: image files have 1 or 3 channels, not {info.shape[0]}; use an npz file"
             )
-        self.files: list[Path] = []
-        labels: list[int] = []
-        for label, folder in enumerate(classes):
-            files = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
-            if not files:
-                raise DataFileError(f"sin_dir {folder} holds no image ({', '.join(sorted(SUFFIXES))})")
-            self.files += files
-            labels += [label] * len(files)
-        self.shape, self.device = info.shape, device
-        self.labels = torch.tensor(labels, device=device)
-        _read(
-            self.files[0], self.shape
-        )  # a copy with other images is refused now, not in the middle of an epoch
+        tree = class_tree(root, info.num_classes)
+        self.images = OnDemand(LazyImages(tree.source, info.shape), device)
+        self.labels = to_device(tree.labels, device)
+        self.images[[0]]  # a copy with unreadable images is refused now, not in the middle of an epoch
 
     def take(self, rows: Tensor) -> Tensor:
-        files: Sequence[Path] = [self.files[row] for row in rows.tolist()]
-        return to_device(np.stack([_read(file, self.shape) for file in files]), self.device)
-
-
-def _read(file: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    """Return a picture as uint8 (c, h, w): scaled to cover the task's size, then cut to its centre."""
-    from PIL import Image, ImageOps
-
-    channels, height, width = shape
-    if channels not in (1, 3):
-        raise DataFileError(f"sin_dir: image files have 1 or 3 channels, not {channels}; use an npz file")
-    try:
-        with Image.open(file) as opened:
-            picture = opened.convert("L" if channels == 1 else "RGB")
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError and more
-        raise DataFileError(f"{file} is not a readable image: {type(error).__name__}") from error
-    if picture.size != (width, height):
-        picture = ImageOps.fit(picture, (width, height), Image.Resampling.BILINEAR)
-    pixels = np.asarray(picture)
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+        return self.images[rows]

@@ -18,8 +18,8 @@ from trainables.data.readers.image_readers import class_tree
 from trainables.data.readers.outlier_files import check_npy
 from trainables.data.types.benchmark import LabelledImages
 from trainables.data.types.dataset_spec import DatasetSpec
-from trainables.data.types.file_check import class_folders
 from trainables.data.types.lazy_images import FileSource, LazyImages, NpySource
+from trainables.data.types.picture_files import class_folders
 from trainables.data.types.splits import DatasetInfo
 
 #: The test corruptions of Hendrycks & Dietterich 2019, in the order of their table.

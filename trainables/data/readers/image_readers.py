@@ -14,9 +14,10 @@ import numpy as np
 from trainables.base.errors import DataFileError
 from trainables.base.registry import resolve_reference
 from trainables.data.readers.array_readers import read_cifar, read_idx, read_mat, read_svhn
-from trainables.data.types.file_check import class_folders, find_folder
-from trainables.data.types.lazy_images import ArraySource, FileSource, Source, picture_files
+from trainables.data.types.file_check import find_folder
+from trainables.data.types.lazy_images import ArraySource, FileSource, Source
 from trainables.data.types.ood_sets import files_of
+from trainables.data.types.picture_files import SUFFIXES, class_folders, picture_files, pictures_by_class
 
 Array = np.ndarray
 
@@ -71,18 +72,16 @@ def class_tree(folder: Path, classes: int, inner: str = "") -> Pictures:
     Raises:
         DataFileError: another number of class folders, or one without a picture.
     """
-    known = class_folders(folder)
-    if classes and len(known) != classes:
-        hint = " (pictures must lie in class folders)" if not known else ""
-        raise DataFileError(f"{folder} has {len(known)} class folders; want {classes}{hint}")
+    found = pictures_by_class(folder, inner)
+    if classes and len(found) != classes:
+        hint = " (pictures must lie in class folders)" if not found else ""
+        raise DataFileError(f"{folder} has {len(found)} class folders; want {classes}{hint}")
     names: list[str] = []
     labels: list[int] = []
-    for label, one in enumerate(known):
-        within = f"{one}/{inner}" if inner and (folder / one / inner).is_dir() else one
-        files = picture_files(folder / within)
+    for label, (one, files) in enumerate(found.items()):
         if not files:
-            raise DataFileError(f"{folder / within} holds no picture")
-        names += [f"{within}/{file}" for file in files]
+            raise DataFileError(f"{folder / one} holds no picture ({', '.join(sorted(SUFFIXES))})")
+        names += files
         labels += [label] * len(files)
     return Pictures(FileSource(folder, names), np.array(labels, np.int64), sorted=True)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trainables.base.errors import DataFileError
 from trainables.data.types.datasets import DATASETS
-from trainables.data.types.file_check import class_folders
+from trainables.data.types.picture_files import class_folders
 from trainables.data.types.splits import DatasetInfo
 
 

@@ -74,14 +74,5 @@ def local_folder(name: str, data_dir: str) -> str:
     return data_dir
 
 
-def class_folders(folder: Path) -> list[str]:
-    """Return the names of the class folders in a folder, sorted: their order is the order of the labels."""
-    try:
-        names = [entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."]
-    except OSError as error:
-        raise DataFileError(f"{folder} cannot be listed: {error.strerror}") from error
-    return sorted(names)
-
-
 def _lacking(root: Path, marks: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(m for m in marks if not any((root / choice).exists() for choice in m.split("|")))

@@ -19,12 +19,11 @@ import numpy as np
 from PIL import Image
 
 from trainables.base.errors import DataFileError
+from trainables.data.types.picture_files import read_picture
 
 Array = np.ndarray
 Shape = tuple[int, int, int]
 
-#: Endings of files that count as pictures.
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 DECODERS = min(8, os.cpu_count() or 1)  #: threads that decode a set into an array
 _BLOCK = 32
 
@@ -35,7 +34,7 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def picture(self, row: int) -> Image.Image:
-        """Return one picture in its own size and mode.
+        """Return one picture in its own size, in mode L or RGB.
 
         Raises:
             DataFileError: it cannot be decoded; one line that names the file.
@@ -62,15 +61,7 @@ class FileSource:
         return Path(self.root) / os.fsdecode(bytes(self.names[row]))
 
     def picture(self, row: int) -> Image.Image:
-        path = self.path(row)
-        try:
-            with Image.open(path) as opened:
-                opened.load()
-                return opened
-        except FileNotFoundError:
-            raise DataFileError(f"{path} is missing; unpack the archive again") from None
-        except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError and more
-            raise DataFileError(f"{path} is not a whole picture: {_line(error)}") from error
+        return read_picture(self.path(row))
 
     def ready(self, rows: Array, shape: Shape) -> Array | None:
         return None
@@ -249,17 +240,3 @@ def fit(picture: Image.Image, shape: Shape, crop: float = 1.0) -> Array:
         )
     pixels = np.asarray(picture)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
-
-
-def picture_files(folder: Path) -> list[str]:
-    """Return the names of all pictures below a folder, relative to it, sorted; links to folders are followed."""
-    names: list[str] = []
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        prefix = "" if Path(parent) == folder else os.path.relpath(parent, folder) + "/"
-        names += [prefix + f for f in files if os.path.splitext(f)[1].lower() in SUFFIXES and f[0] != "."]
-    return sorted(names)
-
-
-def _line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -17,7 +17,8 @@ from trainables.data.loading.device_loader import DeviceLoader
 from trainables.data.loading.open_dataset import fingerprint_images
 from trainables.data.loading.stream_loader import StreamLoader, decoded, in_order, make_loader
 from trainables.data.types.benchmark import LabelledImages
-from trainables.data.types.lazy_images import ArraySource, FileSource, LazyImages, NpySource, picture_files
+from trainables.data.types.lazy_images import ArraySource, FileSource, LazyImages, NpySource
+from trainables.data.types.picture_files import picture_files
 
 SHAPE = (3, 16, 16)
 
@@ -207,13 +208,6 @@ def test_fingerprints_of_lazy_images_tell_files_apart_without_reading_them(tmp_p
     assert len(prints) == len(variants)
     (tmp_path / "b" / "003.png").write_bytes(b"another length")
     assert fingerprint_images(b) not in prints
-
-
-def test_hidden_and_other_files_are_no_pictures(tmp_path: Path) -> None:
-    for name in ("b/2.JPEG", "a.jpg", "b/1.png", ".a.jpg", ".hidden/c.png", "notes.txt", "b/labels.csv"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-    assert picture_files(tmp_path) == ["a.jpg", "b/1.png", "b/2.JPEG"]
 
 
 @pytest.mark.parametrize(
