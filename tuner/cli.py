@@ -8,6 +8,7 @@ from search_spaces.domain import SpaceError
 from trainables.base.errors import InputError
 from tuner.base import environment
 from tuner.base.errors import Interrupted, LeaseLost, StudyFailed, UsageError
+from tuner.base.program import program_name
 from tuner.base.text import one_line
 from tuner.base.urls import redact
 from tuner.planning import cost_history
@@ -20,10 +21,10 @@ def run(arguments: Sequence[str]) -> int:
     try:
         return _run(list(arguments))
     except (UsageError, InputError, SpaceError) as error:
-        print(f"launch.py: {one_line(error, limit=None)}", file=sys.stderr)
+        print(f"{program_name()}: {one_line(error, limit=None)}", file=sys.stderr)
         return 2
     except (StudyFailed, LeaseLost) as error:
-        print(f"launch.py: {one_line(error, limit=None)}", file=sys.stderr)
+        print(f"{program_name()}: {one_line(error, limit=None)}", file=sys.stderr)
         return 1
     except Interrupted as error:
         return error.exit_code
@@ -42,9 +43,8 @@ def _run(arguments: list[str]) -> int:
         from tuner.commands.submit import submit_launch
 
         return submit_launch(options, arguments, command)
-    for action in options.actions:
-        if action in ANSWERS:
-            return ANSWERS[action](options)
+    if options.action in ANSWERS:
+        return ANSWERS[options.action](options)
     return _study(options, command)
 
 

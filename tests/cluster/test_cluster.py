@@ -114,7 +114,7 @@ def test_a_study_spreads_and_outlives_lost_nodes_and_a_closed_laptop(cluster: Cl
 
     interrupt(cluster)
     assert follower.wait(timeout=30) == 130
-    assert f"python launch.py --submit --resume {CHAOS}" in cluster.log("chaos.log")
+    assert f"python {ROOT}/launch.py --submit --resume {CHAOS}" in cluster.log("chaos.log")
     follower = cluster.start(*cluster.launch("--submit", "--resume", CHAOS), log="again.log")
     assert follower.wait(timeout=500) == 0, cluster.log("again.log")
     assert "following that" in cluster.log("again.log")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from search_spaces.study import Objective
-from tests.faults.conftest import Study, at, integrity
+from tests.faults.conftest import ROOT, Study, at, integrity
 from tuner.base.records import Role
 from tuner.store.database import open_storage
 from tuner.store.trial_reader import has_run
@@ -56,7 +56,7 @@ def test_a_full_disk_ends_the_launch_in_one_line_and_a_resume_goes_on(
         last = done.err.strip().splitlines()[-1]
         assert last.startswith("launch.py: "), done.err
         assert words in last
-        assert "continue with: python launch.py --study tiny --resume run" in last
+        assert f"continue with: python {ROOT}/launch.py --study tiny --resume run" in last
         assert "Traceback" not in done.out + done.err
         assert integrity(disk / "run" / "study.db") == "ok"
         (disk / "filler").unlink()

@@ -24,7 +24,10 @@ STUDY = ["--study", "aoe_sigma"]
         ([*STUDY, "--set", "lr=uniform(-1, 1)"], "must be at least 0"),
         ([*STUDY, "--set", "lr=loguniform(0, 1)"], "above 0"),
         ([*STUDY, "--set", "attack.steps=uniform(1, 3)"], "whole number"),
-        ([*STUDY, "--set", "attack.name=choice(fgsm, nope)"], "one of none, fgsm"),
+        (
+            [*STUDY, "--set", "attack.name=choice(fgsm, nope)"],
+            "attack.name is 'nope'; did you mean none? known: ",
+        ),
         ([*STUDY, "--set", "lr"], "KEY=VALUE"),
         ([*STUDY, "--set", "epochs=3"], "--max-epochs"),
         ([*STUDY, "--trials", "0"], "at least 1"),

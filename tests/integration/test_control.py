@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tests.integration.conftest import Launcher
+from tests.integration.conftest import ROOT, Launcher
 from tests.integration.test_interruptions import comparable
 from tests.integration.test_main_job import rows, runs_of
 from tuner.cli import run as launch
@@ -37,7 +37,7 @@ def test_interrupted_at_every_stage_ends_the_same(launcher: Launcher) -> None:
         out, err = process.communicate(timeout=300)
         assert process.returncode == (143, 130)[turn % 2], (stage, out, err)
         assert "Traceback" not in out + err
-        command = "python launch.py --study aoe_sigma --resume cut"
+        command = f"python {ROOT}/launch.py --study aoe_sigma --resume cut"
         assert command in out, (stage, out)
         plan = json.loads((launcher.folder / "runs" / "cut" / "plan.json").read_text())
         assert (plan["finished"], plan["ended"]["state"]) == (False, "interrupted")
@@ -78,7 +78,7 @@ def test_asked_how_it_stands_and_asked_to_stop(
     assert f"process {process.pid} on {os.uname().nodename} has SIGTERM" in told
     out, err = process.communicate(timeout=60)
     assert process.returncode == 143, out + err
-    assert "python launch.py --study aoe_sigma --resume live" in out
+    assert f"python {ROOT}/launch.py --study aoe_sigma --resume live" in out
     assert "python launch.py --study aoe_sigma --resume live" in told
     assert json.loads(ask("--status", "live", "--json"))["state"] == "interrupted"
     assert launch(["--stop", "live"]) == 2

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import Launcher
+from tests.integration.conftest import ROOT, Launcher
 from tests.integration.test_main_job import rows, runs_of, small
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -55,7 +55,7 @@ def test_signals_save_and_print_how_to_go_on(launcher: Launcher, number: int, co
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == code, out + err
-    command = "python launch.py --study aoe_sigma --resume stopped"
+    command = f"python {ROOT}/launch.py --study aoe_sigma --resume stopped"
     assert command in out + err
     assert "Traceback" not in out + err
     done = launcher.run(*command.split()[2:], *SEARCH)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import Done, Launcher
+from tests.integration.conftest import ROOT, Done, Launcher
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 ARMS = ["best", "gauss", "no_attack", "oe", "signnoise"]
@@ -211,4 +211,4 @@ def test_the_report_holds_the_answer(report: Callable[[str], str]) -> None:
         text = report(name)
         assert "Which outlier sigma and which attack" in text
         assert "outliers.sigma" in text
-        assert "python launch.py --study aoe_sigma" in text
+        assert f"python {ROOT}/launch.py --study aoe_sigma" in text

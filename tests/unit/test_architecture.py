@@ -21,7 +21,7 @@ HEAVY = ("torch", "torchvision", "ray", "optuna", "mlflow", "matplotlib", "scipy
 #: bottom to top
 TUNER = (
     *("base", "search", "planning", "analysis", "store", "tracking", "devices", "execution"),
-    *("report", "console", "commands", "cli"),
+    *("report", "console", "commands", "cli", "__main__"),
 )
 TRAINABLES = (
     *("base", "options", "functional", "networks"),
@@ -105,7 +105,7 @@ def test_a_package_imports_only_what_is_below_it(path: Path) -> None:
 
 def test_every_folder_has_its_place_in_the_order() -> None:
     folders = {p.name for p in (ROOT / "tuner").iterdir() if p.name[0] not in "_."}
-    assert folders == set(TUNER) - {"cli"} | {"cli.py"}
+    assert folders == set(TUNER) - {"cli", "__main__"} | {"cli.py"}
     for path in modules("trainables"):
         inside = dotted(path).partition(".")[2]
         assert package_of(dotted(path), TRAINABLES) or inside in ("", "data"), (

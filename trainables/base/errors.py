@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+SHOWN = 6  #: names that an error message lists at most
+
 
 class InputError(ValueError):
     """Something the user gave is wrong: an option, a file, a name. Shown as one line, exit status 2."""
@@ -21,8 +23,15 @@ class TrainingFailed(RuntimeError):
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """Return the one-line message for a name that is not among the known ones, with the nearest."""
+    """Return the one-line message for a name that is not among the known ones."""
+    return f"unknown {kind} {name!r}; {nearest(name, known)}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the name that may be meant and the few nearest: "did you mean tpe? known: gp, tpe and 4 more"."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}"
-    return f"unknown {kind} {name!r}; {hint}"
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    shown = sorted(difflib.get_close_matches(name, names, n=SHOWN, cutoff=0.0))
+    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+    listed = f"known: {', '.join(shown) or 'none'}{more}"
+    return f"did you mean {close[0]}? {listed}" if close else listed

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from trainables.base.errors import InputError, unknown
+from trainables.base.errors import InputError, nearest, unknown
 from trainables.base.registry import Registry
 
 T = TypeVar("T")
@@ -120,7 +120,7 @@ def check(key: str, value: Any, field: "dataclasses.Field[Any]", hint: Any) -> A
     if value is None:
         return value
     if choices is not None and value not in choices:
-        raise InputError(f"{key} is {value!r}; it must be one of {', '.join(map(str, choices))}")
+        raise InputError(f"{key} is {value!r}; {nearest(str(value), map(str, choices))}")
     if low is not None and not value >= low:  # `not >=` also refuses NaN
         raise InputError(f"{key} is {value}; it must be at least {low:g}")
     if high is not None and not value <= high:

@@ -41,11 +41,9 @@ def evaluate(options: LaunchOptions) -> str:
     """Score the checkpoint that the options name and return what to print.
 
     Raises:
-        UsageError: options that do not go together, or a checkpoint that is not there.
+        UsageError: a checkpoint that is not there.
         InputError: a file, a data set or a protocol that does not suit.
     """
-    if options.study or options.resume:
-        raise UsageError("--evaluate scores one checkpoint; leave out --study and --resume")
     name = options.protocol or "standard"
     presets.check_name(name)  # an unknown name, before anything is imported or read
     to_file = options.json if options.json != STDOUT else None

@@ -3,7 +3,6 @@
 Reads only, locks nothing, and works while a driver runs, after it was killed, and on another machine.
 """
 
-import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from tuner.analysis.selection import best_feasible
 from tuner.base.errors import UsageError
 from tuner.base.records import State, TrialRecord
 from tuner.planning import plan as plans
-from tuner.planning.command_line import parse, resume_command
+from tuner.planning.command_line import parse_stored, resume_command
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import Plan
 from tuner.store.lease_claims import BEAT_S, Claim, Watch, read_claims
@@ -152,7 +151,7 @@ class RunSnapshot:
     def resume_command(self) -> str:
         """Return the command that continues the run, with the options of its last launch."""
         try:
-            options = parse(shlex.split(self.facts["commands"][-1])[2:])
+            options = parse_stored(self.facts["commands"][-1])
         except (UsageError, KeyError, IndexError):  # of another version
             options = LaunchOptions()
         kept = replace(options, storage=self.folder.root, study_storage=self.facts.get("study_storage"))

@@ -5,7 +5,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import search_spaces
 from tuner.analysis.metric_text import duration, metric_label, setting_text, value_text
+from tuner.base.errors import UsageError
 from tuner.base.records import State, TrialRecord
 from tuner.commands.run_state import RunSnapshot, RunState, read_run, read_runs
 from tuner.planning.launch_options import EVERY, LaunchOptions
@@ -23,10 +25,15 @@ def answer(options: LaunchOptions) -> str:
         runs, problems = read_runs(options.storage, options.study, options.study_storage)
         if options.json:
             return json.dumps([as_json(run) for run in runs], indent=2)
-        lines = table(runs) if runs else [f"no runs in {options.storage}"]
+        if options.study and not runs:
+            search_spaces.get(options.study)  # a misspelt name has no runs either
+        of_study = f" of study {options.study}" if options.study else ""
+        lines = table(runs) if runs else [f"no runs{of_study} in {options.storage}"]
         return "\n".join([*lines, *problems])
     assert options.status is not None
     run = read_run(options.status, options.storage, options.study_storage)
+    if options.study and options.study != run.plan.study:
+        raise UsageError(f"run {options.status!r} is of study {run.plan.study}, not {options.study}")
     return json.dumps(as_json(run), indent=2) if options.json else "\n".join(lines_of(run))
 
 

@@ -15,10 +15,11 @@ from typing import Any, Protocol
 
 from tuner.base import environment
 from tuner.base.errors import Interrupted, StudyFailed, UsageError
+from tuner.base.program import program
 from tuner.base.text import one_line
 from tuner.commands.source_export import export
 from tuner.planning.command_line import forwarded, parse
-from tuner.planning.launch_options import NEWEST, LaunchOptions
+from tuner.planning.launch_options import NEWEST, LaunchOptions, launch_options
 from tuner.planning.resolve import resolve
 from tuner.store.run_folder import default_name
 
@@ -52,7 +53,7 @@ def submit_launch(options: LaunchOptions, arguments: Sequence[str], command: str
     Raises:
         UsageError, StudyFailed: see `submit`; the plan of a new run cannot be carried out.
     """
-    new = not options.actions and not options.dry_run
+    new = options.action == "study" and not options.dry_run
     run = options.resume if options.resume not in (None, NEWEST) else ""
     if new:
         run = options.run_name or default_name(options.study, "runs")
@@ -153,9 +154,12 @@ def find_running(jobs: Jobs, run: str) -> str:
 def entrypoint(arguments: Sequence[str], run_name: str) -> str:
     """Return the shell command of the job: the same options without the local ones; a new run gets its name here."""
     words = forwarded(arguments)
-    if run_name and not parse(words).run_name:
+    options = parse(words)
+    if run_name and not options.run_name:
         words += ["--run-name", run_name]
-    return shlex.join(["python", "launch.py", *words, "--address", "auto"])
+    if options.action in launch_options()["address"].goes_with:
+        words += ["--address", "auto"]
+    return shlex.join(["python", "launch.py", *words])
 
 
 def follow(
@@ -216,6 +220,6 @@ def detached(job: str, address: str, run: str) -> str:
     common = "" if address == DEFAULT_ADDRESS else f" --address {address}"
     lines = [f"detached; job {job} goes on in the cluster"]
     if run:
-        lines.append(f"  follow it again: python launch.py --submit --resume {run}{common}")
+        lines.append(f"  follow it again: {shlex.join(program())} --submit --resume {run}{common}")
     lines.append(f"  end it:          ray job stop {job} --address {address}")
     return "\n".join(lines)

@@ -1,12 +1,15 @@
 """Command lines of `launch.py`: parsed into `LaunchOptions`, and written again for storage, a resume or a cluster."""
 
 import argparse
+import itertools
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
+from trainables.base.errors import unknown
 from tuner.base import environment
 from tuner.base.errors import UsageError
+from tuner.base.program import program, program_name
 from tuner.base.urls import without_password
 from tuner.planning.launch_options import LaunchOptions, launch_options
 from tuner.planning.option import Option, Role
@@ -19,10 +22,26 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see --help)")
 
 
+class _Once(argparse.Action):
+    """Stores the value of an option; a second, different one is refused, as it would replace the first in silence."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        flag: str | None = None,
+    ) -> None:
+        first = getattr(namespace, self.dest, values)
+        if first != values:
+            raise UsageError(f"{flag} is given twice, as {first} and as {values}; give it once")
+        setattr(namespace, self.dest, values)
+
+
 def parser(options: Mapping[str, Option]) -> Parser:
     """Return a parser of {field: option}; its namespace holds only what was given."""
     made = Parser(
-        prog="launch.py",
+        prog=program_name(),
         description="Search the hyperparameters of a robust or out-of-distribution-aware classifier.",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,  # a shortened --trials would start a study
@@ -43,8 +62,7 @@ def _arguments(option: Option) -> dict[str, Any]:
     if option.read is None:
         return {"action": "store_true"}
     arguments: dict[str, Any] = {"type": _reader(option), "metavar": option.metavar}
-    if option.repeated:
-        arguments["action"] = "append"
+    arguments["action"] = "append" if option.repeated else _Once
     if isinstance(option.metavar, tuple):
         arguments["nargs"] = len(option.metavar)
     if option.bare is not None:
@@ -72,37 +90,58 @@ def parse(arguments: Sequence[str]) -> LaunchOptions:
     """Return the options of a command line, each the given one, its environment variable or its default.
 
     Raises:
-        UsageError: an unknown option, a value that cannot be read, or options that exclude each other, in one line.
+        UsageError: an unknown option, a value that cannot be read, an option that is given twice or does not go with
+            what is to be done, in one line.
     """
-    options = launch_options()
-    values: dict[str, Any] = {
-        name: _reader(option)(text)
-        for name, option in options.items()
-        if option.variable and (text := environment.variable(option.variable))
-    }
-    for name, value in vars(parser(options).parse_args(arguments)).items():
-        values[name] = tuple(value) if isinstance(value, list) else value
-    return checked(LaunchOptions(**values))
+    given = _read(arguments)
+    options = LaunchOptions(**_from_environment() | given)
+    _check_together(options, given)
+    return options
 
 
-def checked(options: LaunchOptions) -> LaunchOptions:
-    """Return the options if they name exactly one thing to do.
+def parse_stored(command: str) -> LaunchOptions:
+    """Return the options of a command that was stored, with whatever program; earlier versions allowed more.
 
     Raises:
-        UsageError: they name several, or none.
+        UsageError: an unknown option, or a value that cannot be read.
     """
-    flags = [launch_options()[name].flag for name in options.actions]
-    if len(flags) > 1:
-        raise UsageError(f"{flags[0]} and {flags[1]} exclude each other; give one of them")
-    if options.json and options.status is None and options.evaluate is None:
+    words = itertools.dropwhile(lambda word: not word.startswith("--"), shlex.split(command))
+    return LaunchOptions(**_from_environment() | _read(list(words)))
+
+
+def _from_environment() -> dict[str, Any]:
+    return {
+        name: _reader(option)(text)
+        for name, option in launch_options().items()
+        if option.variable and (text := environment.variable(option.variable))
+    }
+
+
+def _read(arguments: Sequence[str]) -> dict[str, Any]:
+    """Return {field: value} of the options that a command line gives."""
+    namespace, rest = parser(launch_options()).parse_known_args(arguments)
+    if rest:
+        name = next((word.partition("=")[0] for word in rest if word.startswith("-")), "")
+        flags = [option.flag for option in launch_options().values()]
         raise UsageError(
-            "--json goes with --evaluate or --status; a study writes its results into its run folder"
+            f"{unknown('option', name, flags)} (see --help)"
+            if name
+            else f"{rest[0]!r} belongs to no option (see --help)"
         )
-    if options.driver_on and not options.submit:
-        raise UsageError("--driver-on goes with --submit; without it the driver runs here")
-    if not flags and not options.study:
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in vars(namespace).items()}
+
+
+def _check_together(options: LaunchOptions, given: Iterable[str]) -> None:
+    """Raise UsageError if nothing is to be done, or an option was given that does not go with it."""
+    declared, action = launch_options(), options.action
+    if action == "study" and not options.study:
         raise UsageError("name a study with --study (see --list), for example --study aoe_sigma")
-    return options
+    present = {action, "submit"} if options.submit else {action}
+    for name in given:
+        if present.isdisjoint(declared[name].goes_with):
+            others = [declared[other].flag for other in declared[name].goes_with if other != name]
+            right = f"it goes with {' or '.join(others)}" if others else "give one of them"
+            raise UsageError(f"{declared[name].flag} does not go with {declared[action].flag}; {right}")
 
 
 def as_command(arguments: Sequence[str]) -> str:
@@ -111,7 +150,7 @@ def as_command(arguments: Sequence[str]) -> str:
     for argument in arguments:
         flag, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
         words.append(f"{flag}{equals}{without_password(value)}" if "://" in value else argument)
-    return shlex.join(["python", "launch.py", *words])
+    return shlex.join([*program(), *words])
 
 
 def resume_command(study: str, run: str, options: LaunchOptions) -> str:

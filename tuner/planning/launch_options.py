@@ -19,6 +19,9 @@ TASK, BUDGET, SEARCH, DATA = "what to do", "budget", "search", "data"
 MACHINE, STORAGE = "machine", "storage"
 
 count = values.whole_number(at_least=1)
+#: what an option goes with (see `Option.goes_with`) that is not only for starting and continuing runs
+RUN = ("study", "resume")
+READ = ("status", "why", "stop")
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,14 @@ class LaunchOptions:
     """What a command line asks for; None or empty where it says nothing."""
 
     # -- what to do ------------------------------------------------------------------------------------------
-    study: str = option(TASK, STORED, "the study to run or resume; see --list", default="", metavar="STUDY")
+    study: str = option(
+        TASK,
+        STORED,
+        "the study to run or resume; see --list",
+        default="",
+        metavar="STUDY",
+        goes_with=(*RUN, "status"),
+    )
     list_studies: bool = switch(TASK, ACTION, "list the studies, one line each", flag="--list")
     dry_run: bool = switch(TASK, ONCE, "print the resolved plan and its cost; change nothing")
     resume: str | None = option(
@@ -70,6 +80,7 @@ class LaunchOptions:
         "how to measure: quick, standard (default), full, autoattack; with --study: what the confirm stage "
         "measures beside the study's own protocol",
         metavar="NAME",
+        goes_with=(*RUN, "evaluate"),
     )
     json: str | None = option(
         TASK,
@@ -77,6 +88,7 @@ class LaunchOptions:
         "with --evaluate or --status: the answer as JSON, on the terminal if no file is named",
         metavar="FILE",
         bare=STDOUT,
+        goes_with=("evaluate", "status"),
     )
     stages: tuple[str, ...] = option(
         TASK,
@@ -152,8 +164,11 @@ class LaunchOptions:
         STORED,
         f"data set (default: the study's built-in one): {', '.join(DATASETS.names)}",
         metavar="NAME",
+        goes_with=(*RUN, "evaluate"),
     )
-    data_dir: str | None = option(DATA, LOCATION, "folder of the data set's files", metavar="DIR")
+    data_dir: str | None = option(
+        DATA, LOCATION, "folder of the data set's files", metavar="DIR", goes_with=(*RUN, "evaluate")
+    )
     settings: tuple[str, ...] = option(
         DATA,
         STORED,
@@ -173,7 +188,12 @@ class LaunchOptions:
         read=values.gpu_share,
     )
     cpus_per_trial: int | None = option(
-        MACHINE, STORED, "CPUs and threads of a trial (default: 1)", metavar="N", read=count
+        MACHINE,
+        STORED,
+        "CPUs and threads of a trial (default: 1)",
+        metavar="N",
+        read=count,
+        goes_with=(*RUN, "evaluate"),
     )
     epoch_timeout_s: float | None = option(
         MACHINE,
@@ -206,12 +226,14 @@ class LaunchOptions:
         metavar="ADDRESS",
         variable="TUNER_ADDRESS",
         local=True,  # the job joins the cluster that it runs on
+        goes_with=(*RUN, "submit"),
     )
     submit: bool = switch(
         MACHINE,
         ONCE,
         "run this command on the cluster behind --address (default: http://127.0.0.1:8265) and follow it",
         local=True,
+        goes_with=(*RUN, *READ, "evaluate"),
     )
     driver_on: str | None = option(
         MACHINE,
@@ -219,6 +241,7 @@ class LaunchOptions:
         "with --submit: node that drives the study (default: the head)",
         metavar="IP",
         local=True,
+        goes_with=("submit",),
     )
 
     # -- storage ---------------------------------------------------------------------------------------------
@@ -228,6 +251,7 @@ class LaunchOptions:
         "name of the run and of its folder (default: <study>-<UTC time>)",
         metavar="RUN",
         read=values.run_name,
+        goes_with=("study",),
     )
     storage: str = option(
         STORAGE,
@@ -236,6 +260,7 @@ class LaunchOptions:
         metavar="DIR|URI",
         variable="TUNER_STORAGE",
         default="runs",
+        goes_with=(*RUN, *READ, "evaluate"),
     )
     study_storage: str | None = option(
         STORAGE,
@@ -243,19 +268,21 @@ class LaunchOptions:
         "database of the study (default: in the run folder)",
         metavar="URL",
         variable="TUNER_STUDY_STORAGE",
+        goes_with=(*RUN, *READ),
     )
     tracking_uri: str | None = option(
-        STORAGE, LOCATION, "MLflow store (default: sqlite:///mlflow.db)", metavar="URI"
+        STORAGE,
+        LOCATION,
+        "MLflow store (default: sqlite:///mlflow.db)",
+        metavar="URI",
+        goes_with=(*RUN, "evaluate"),
     )
 
     @property
-    def actions(self) -> tuple[str, ...]:
-        """Return the fields of the actions that are asked for: one at most in a command line that `parse` took."""
-        return tuple(
-            name
-            for name, declared in launch_options().items()
-            if declared.role is ACTION and getattr(self, name) not in (None, False)
-        )
+    def action(self) -> str:
+        """Return the field of what is to be done: of the first action that is asked for, "study" to start one."""
+        actions = (name for name, declared in launch_options().items() if declared.role is ACTION)
+        return next((name for name in actions if getattr(self, name) not in (None, False)), "study")
 
 
 @cache

@@ -34,6 +34,8 @@ class Option:
         repeated: it may be given several times, and the values are gathered.
         variable: environment variable that takes the place of the default.
         local: `--submit` uses it on this machine; every other option is forwarded to the job on the cluster.
+        goes_with: fields of the options, one of which it needs: by default one that starts or continues a run. An
+            action goes with itself.
     """
 
     group: str
@@ -46,6 +48,7 @@ class Option:
     repeated: bool = False
     variable: str = ""
     local: bool = False
+    goes_with: tuple[str, ...] = ("study", "resume")
 
 
 def option(group: str, role: Role, help: str, *, default: Any = None, **attributes: Any) -> Any:
@@ -77,4 +80,8 @@ def _complete(name: str, metadata: Mapping[str, Any]) -> Option:
         raise TypeError(f"option {name} has no help")
     if (declared.read is None) != (declared.metavar == ""):
         raise TypeError(f"option {name}: a value needs `read` and `metavar`, a switch has neither")
-    return replace(declared, flag=declared.flag or f"--{name.replace('_', '-')}")
+    return replace(
+        declared,
+        flag=declared.flag or f"--{name.replace('_', '-')}",
+        goes_with=(name,) if declared.role is Role.ACTION else declared.goes_with,
+    )

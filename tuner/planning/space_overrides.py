@@ -31,10 +31,11 @@ def override_space(
         methods: names of the methods whose options a setting may be one of.
 
     Raises:
-        UsageError: a text is not KEY=VALUE, or another option sets the key.
+        UsageError: a text is not KEY=VALUE, another option sets the key, or it has two values.
         SpaceError, InputError: a value that cannot be read or that the methods' options do not allow.
     """
     settled = dict(space)
+    given: dict[str, str] = {}
     for text in texts:
         key, equals, value = text.partition("=")
         key = key.strip()
@@ -42,6 +43,8 @@ def override_space(
             raise UsageError(f"--set {text!r} is not KEY=VALUE, for example --set lr=0.001")
         if key in RESERVED:
             raise UsageError(f"--set {key}=... is not possible; use {RESERVED[key]}")
+        if given.setdefault(key, value) != value:
+            raise UsageError(f"--set {key} is given twice, as {given[key]} and as {value}; give it once")
         settled[key] = parse_setting(value)
     known: dict[str, Any] = {}
     for method in methods:

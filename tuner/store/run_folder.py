@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trainables.base.errors import nearest
 from trainables.base.storage import Folder
 from tuner.base import environment
 from tuner.base.errors import UsageError
@@ -76,7 +77,8 @@ class RunFolder:
         try:
             data = json.loads(self.files.read("plan.json"))
         except FileNotFoundError:
-            raise UsageError(f"run {self.name!r} does not exist in {self.root}") from None
+            hint = nearest(self.name, (folder.name for folder, _ in all_runs(self.root)))
+            raise UsageError(f"run {self.name!r} does not exist in {self.root}; {hint}") from None
         except ValueError as error:
             raise UsageError(f"{self.uri}/plan.json is damaged: {error}") from error
         return plans.from_dict(data["plan"]), data

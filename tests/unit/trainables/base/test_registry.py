@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from trainables.base.errors import InputError
+from trainables.base.errors import InputError, unknown
 from trainables.base.registry import Registry, resolve_reference
 from trainables.base.schema import build, choices_of, fields_of, option
 
@@ -31,10 +31,19 @@ def test_a_registry_keeps_the_order_of_registration(fruits: Registry[Fruit]) -> 
 
 
 def test_an_unknown_name_raises_and_names_the_nearest(fruits: Registry[Fruit]) -> None:
-    with pytest.raises(InputError, match=r"^unknown fruit 'aple'; did you mean apple\?$"):
+    with pytest.raises(InputError, match=r"^unknown fruit 'aple'; did you mean apple\? known: apple, pear$"):
         fruits["aple"]
     with pytest.raises(InputError, match=r"^unknown fruit 'xyz'; known: apple, pear$"):
         fruits.unregister("xyz")
+
+
+def test_of_many_names_the_nearest_are_listed() -> None:
+    names = [f"layer.{n}" for n in range(30)] + ["lr", "lr_decay"]
+    assert unknown("option", "lr_decya", names) == (
+        "unknown option 'lr_decya'; did you mean lr_decay? "
+        "known: layer.6, layer.7, layer.8, layer.9, lr, lr_decay and 26 more"
+    )
+    assert unknown("run", "one", []) == "unknown run 'one'; known: none"
 
 
 @pytest.mark.parametrize("name", ["", " ", "a b", "a,b", "choice(x)", "nan", "True", "1.5", "-x", 3, None])
@@ -57,7 +66,7 @@ def test_an_option_takes_the_names_of_a_registry_also_those_registered_later(fru
 
     (field, _, _) = fields_of(Options)["snack"]
     assert choices_of(field) == ("pear", "apple")
-    with pytest.raises(InputError, match=r"^snack is 'fig'; it must be one of pear, apple$"):
+    with pytest.raises(InputError, match=r"^snack is 'fig'; known: apple, pear$"):
         build(Options, {"snack": "fig"})
     fruits.register(Fruit("fig"))
     assert build(Options, {"snack": "fig"}).snack == "fig"

@@ -34,7 +34,7 @@ def test_defaults_are_valid_and_round_trip(method: str) -> None:
         ({"attack.epsilon": float("nan")}, "at least 0"),
         ({"attack.steps": 2.5}, "must be of type int"),
         ({"attack.steps": True}, "must be of type int"),
-        ({"attack.name": "foo"}, "one of none, fgsm"),
+        ({"attack.name": "foo"}, "attack.name is 'foo'; known: fgsm, gauss, "),
         ({"shared_noise": 1}, "must be of type bool"),
     ],
 )

@@ -268,7 +268,7 @@ def one_line(err: str) -> str:
         (["0" * 32], "there is no MLflow store"),
         (["0" * 32, "--tracking-uri", "./mlruns"], "sqlite:///"),
         (["one.pt", "--json", "/nowhere/at/all.json"], "there is no folder /nowhere/at"),
-        (["one.pt", "--study", "aoe_sigma"], "leave out --study"),
+        (["one.pt", "--study", "aoe_sigma"], "--study does not go with --evaluate"),
     ],
 )
 def test_errors_are_one_line(
@@ -283,4 +283,6 @@ def test_errors_are_one_line(
 
 def test_json_is_for_evaluate(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["--study", "aoe_sigma", "--json"]) == 2
-    assert "--json goes with --evaluate" in one_line(capsys.readouterr().err)
+    assert "--json does not go with --study; it goes with --evaluate or --status" in one_line(
+        capsys.readouterr().err
+    )

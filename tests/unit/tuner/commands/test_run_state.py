@@ -163,10 +163,18 @@ def test_the_list_of_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert text.splitlines()[-1].startswith("run broken: plan.json is damaged: ")
     assert len(text.splitlines()) == 4
     _, text = ask(capsys, "--status", "--study", "robgan", "--storage", str(tmp_path))
+    assert text.splitlines()[0] == f"no runs of study robgan in {tmp_path}"
     assert "two" not in text
-    code, text = ask(capsys, "--status", "three", "--storage", str(tmp_path))
-    assert (code, len(text.splitlines())) == (2, 1)
-    assert "run 'three' does not exist" in text
+
+
+def test_runs_and_studies_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    StoredRun(tmp_path)
+    for words, says in (
+        (["--status", "oen"], f"run 'oen' does not exist in {tmp_path}; did you mean one? known: one"),
+        (["--status", "one", "--study", "robgan"], "run 'one' is of study aoe_sigma, not robgan"),
+        (["--status", "--study", "robgn"], "unknown study 'robgn'; did you mean robgan?"),
+    ):
+        assert ask(capsys, *words, "--storage", str(tmp_path)) == (2, f"launch.py: {says}\n")
 
 
 def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

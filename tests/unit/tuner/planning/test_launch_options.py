@@ -36,6 +36,17 @@ def test_every_option_is_forwarded_or_local(name: str) -> None:
     assert forwarded(["--study", "s", *words]) == ["--study", "s", *([] if OPTIONS[name].local else words)]
 
 
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_goes_with_an_action_or_a_switch(name: str) -> None:
+    others = {
+        other
+        for other, declared in OPTIONS.items()
+        if declared.role is Role.ACTION or other in ("study", "submit")
+    }
+    assert OPTIONS[name].goes_with
+    assert set(OPTIONS[name].goes_with) <= others
+
+
 def test_the_local_options() -> None:
     assert {name for name, declared in OPTIONS.items() if declared.local} == {
         "address",

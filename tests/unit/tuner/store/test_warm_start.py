@@ -214,6 +214,7 @@ def test_a_resume_cannot_change_how_the_search_goes(root: Path) -> None:
     for request, says in (
         (LaunchOptions("aoe_sigma", sampler="gp"), "--sampler gp differs from the run's tpe"),
         (LaunchOptions("aoe_sigma", scheduler="none"), "--scheduler none differs from the run's asha"),
+        (LaunchOptions("aoe_sigma", cpus_per_trial=2), "--cpus-per-trial 2 differs from the run's 1"),
         (LaunchOptions("aoe_sigma", warm_start=("x",)), "--warm-start x differs from the run's old"),
     ):
         with pytest.raises(UsageError, match=says):
