@@ -2,10 +2,14 @@
 
 import os
 import platform
+import secrets
 import subprocess
 import time
 from importlib import metadata
 from pathlib import Path
+
+from tuner.base.errors import UsageError
+from tuner.base.private_files import keep_private, make_private
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy", "scipy", "scikit-learn")
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,10 +38,39 @@ def apply_defaults() -> None:
 
 
 def use_ray_token() -> None:
-    """Turn Ray's token authentication on where this user has a token: Ray does so only for clusters it started."""
-    given = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
-    if given or (Path.home() / ".ray" / "auth_token").is_file():
+    """Turn Ray's token authentication on where this user has a token: Ray does so only for clusters it started.
+
+    Raises:
+        UsageError: see `protect_ray_token`.
+    """
+    if os.environ.get("RAY_AUTH_TOKEN") or protect_ray_token():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def protect_ray_token(*, make: bool = False) -> bool:
+    """Have the file of Ray's token readable for this user alone (Ray's own tools leave it readable for all).
+
+    Args:
+        make: make a token if there is none.
+
+    Returns:
+        Whether there is a file.
+
+    Raises:
+        UsageError: the file belongs to another user, or cannot be made.
+    """
+    given = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = Path(given) if given else Path.home() / ".ray" / "auth_token"
+    try:
+        if make:
+            keep_private(path, secrets.token_hex(32))
+        elif path.is_file():
+            make_private(path)
+    except OSError as error:
+        raise UsageError(
+            f"Ray's token: {error}; remove that file, or name one of your own in RAY_AUTH_TOKEN_PATH"
+        ) from None
+    return path.is_file()
 
 
 def process_age_s() -> float:

@@ -17,6 +17,7 @@ from typing import Any
 
 from tuner.base import environment
 from tuner.base.errors import UsageError
+from tuner.base.private_files import keep_private, write_private
 from tuner.base.text import one_line
 from tuner.commands.source_export import export
 
@@ -60,22 +61,6 @@ def prepare(storage: str, target: Path, home: Path, settings: Sequence[str] = ()
         f"[mlflow]\nmlflow_tracking_username = {TRACKING_USER}\nmlflow_tracking_password = {secrets.token_hex(24)}\n",
     )
     keep_private(home / ".ray" / "auth_token", secrets.token_hex(32))
-
-
-def keep_private(path: Path, text: str) -> None:
-    """Write a secret unless there is one already; its mode becomes 600 either way (Ray's own tool leaves 644)."""
-    if path.is_file() and path.stat().st_size:
-        path.chmod(0o600)
-    else:
-        write_private(path, text)
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that nobody else can read, not even for a moment."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
 
 
 def on_premises(

@@ -1,12 +1,19 @@
-"""Patch of Ray Tune's private `RayActorManager`, and the check of the Ray version that it was written for.
+"""Patches of Ray's private code, and the check of the Ray version that they were written for.
 
-Tune's actor manager knows two ways in which a task of a worker fails: `RayActorError` (the actor is gone) and
-`RayTaskError` (the task raised). On any other it raises, and the whole study ends; `OutOfMemoryError` (Ray killed the
-worker to save memory) and `NodeDiedError` are such others. The patch reports them as the loss of that one actor, so
+Lost workers: Tune's actor manager knows two ways in which a task of a worker fails, `RayActorError` (the actor is gone)
+and `RayTaskError` (the task raised). On any other it raises, and the whole study ends; `OutOfMemoryError` (Ray killed
+the worker to save memory) and `NodeDiedError` are such others. The patch reports them as the loss of that one actor, so
 that its trial goes back into the queue and the study goes on.
+
+Errors of workers: Tune writes a worker's exception to a pickle and reads it again after `fit`, from a folder or a
+bucket that others may be able to write to. The patch keeps the exception in memory; Tune writes and reads text alone.
+
+Loopback: a Ray that runs on one machine listens for the whole network on Linux; the patch turns on what Ray does on
+macOS and Windows.
 """
 
 import functools
+import os
 from typing import Any
 
 import ray
@@ -25,25 +32,48 @@ def check_ray_version(version: str = ray.__version__) -> None:
         )
 
 
-def report_lost_workers_as_actor_errors() -> None:
-    """Patch `RayActorManager._actor_task_failed`, once per process.
+def patch_tune() -> None:
+    """Patch Tune's handling of lost workers and of their errors, once per process.
 
     Raises:
         UsageError: Ray is of another minor version.
     """
     check_ray_version()
-    # imported here: in another version the private module may have moved, and the line above says what is wrong
+    # imported here: in another version the private modules may have moved, and the line above says what is wrong
     from ray.air.execution._internal.actor_manager import RayActorManager
+    from ray.tune.error import TuneError
+    from ray.tune.experiment import Trial
 
-    original = RayActorManager._actor_task_failed
-    if hasattr(original, "__wrapped__"):
+    task_failed, handle_error = RayActorManager._actor_task_failed, Trial.handle_error
+    if hasattr(task_failed, "__wrapped__"):
         return
 
-    @functools.wraps(original)
-    def patched(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
-        original(self, tracked_actor_task=tracked_actor_task, exception=as_actor_error(exception))
+    @functools.wraps(task_failed)
+    def report_as_actor_error(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        task_failed(self, tracked_actor_task=tracked_actor_task, exception=as_actor_error(exception))
 
-    RayActorManager._actor_task_failed = patched  # type: ignore[method-assign]
+    @functools.wraps(handle_error)
+    def keep_in_memory(self: Any, exc: Exception | None = None) -> None:
+        self.temporary_state.worker_error = exc
+        handle_error(self, TuneError(str(exc)))  # Tune makes pickles of Ray's own errors only
+
+    RayActorManager._actor_task_failed = report_as_actor_error  # type: ignore[method-assign]
+    Trial.handle_error = keep_in_memory  # type: ignore[method-assign]
+
+
+def worker_error(trial: Any) -> Exception | None:
+    """Return the exception that a trial's worker ended with, None if it was not lost and did not raise."""
+    error: Exception | None = getattr(trial.temporary_state, "worker_error", None)
+    return error
+
+
+def listen_on_loopback_only() -> None:
+    """Have a Ray that is started by this process listen at 127.0.0.1 and nowhere else."""
+    check_ray_version()
+    from ray._private import ray_constants
+
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"  # for the processes that Ray starts
 
 
 def as_actor_error(exception: Exception) -> Exception:

@@ -3,49 +3,95 @@
 import logging
 import os
 import socket
+from pathlib import Path
 
 import ray
 
+from tuner.base import environment
 from tuner.base.errors import Interrupted, StudyHalted, UsageError
 from tuner.base.text import one_line
+from tuner.execution.ray_patch import listen_on_loopback_only
+from tuner.execution.ray_session import make_session_folder, remove_at_exit
 
 
 def start_ray(address: str | None) -> None:
     """Connect to the cluster at an address ("auto" or HOST:PORT), or start Ray here for this launch.
 
+    A Ray that is started here answers on this machine alone and only to who has the user's token; its files are in a
+    folder that no other user may enter.
+
     Raises:
-        UsageError: no cluster answers at the address.
+        UsageError: no cluster answers at the address; RAY_TMPDIR or the token's file does not suit.
         StudyHalted: Ray does not start here.
         Interrupted: SIGTERM came while Ray's own handler was in place.
     """
     try:
-        if address is not None:
-            check_answers(address)
-        ray.init(
-            address=address or (None if "RAY_ADDRESS" in os.environ else "local"),
-            include_dashboard=False if address is None else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            ignore_reinit_error=True,
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = one_line(error, limit=None)[:200]
         if address is None:
-            raise StudyHalted(f"Ray does not start here ({reason}); mend that") from error
-        raise UsageError(f"no Ray cluster at --address {address}: {reason}") from error
+            _start_here()
+        else:
+            _join(address)
     except SystemExit:
         raise Interrupted(143) from None
+
+
+def _start_here() -> None:
+    os.environ.pop("RAY_AUTH_MODE", None)  # by default a Ray that is started here wants the token
+    environment.protect_ray_token(make="RAY_AUTH_TOKEN" not in os.environ)
+    listen_on_loopback_only()
+    try:
+        folder = make_session_folder()
+    except OSError as error:
+        raise StudyHalted(
+            f"Ray does not start here ({error}); mend that, or name a folder in RAY_TMPDIR"
+        ) from error
+    try:
+        _init("local", folder)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise StudyHalted(
+            f"Ray does not start here ({_reason(error)}; its logs are in {folder}); mend that"
+        ) from error
+    remove_at_exit(folder)
+
+
+def _join(address: str) -> None:
+    environment.protect_ray_token()
+    option = "RAY_ADDRESS" if environment.variable("RAY_ADDRESS") == address else "--address"
+    try:
+        check_answers(address)
+        _init(address)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UsageError(f"no Ray cluster at {option} {address}: {_reason(error)}") from error
+
+
+def _init(address: str, session_folder: Path | None = None) -> None:
+    ray.init(
+        address=address,
+        include_dashboard=False if session_folder else None,
+        _temp_dir=str(session_folder) if session_folder else None,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        ignore_reinit_error=True,
+    )
+
+
+def _reason(error: Exception) -> str:
+    return one_line(error, limit=None)[:200]
 
 
 def check_answers(address: str) -> None:
     """Raise an OSError if nothing answers at the address of a cluster; Ray itself would wait for it without end.
 
-    For "auto" Ray reads the address from a file, which is still there after the cluster was killed.
+    For "auto" Ray reads the address from a file, which is still there after the cluster was killed. In a folder for
+    all users anyone may have put it there, to be sent this user's token.
     """
     if "://" in address:
         return
+    from ray._common.utils import get_ray_address_file
     from ray._private.services import canonicalize_bootstrap_address
 
+    file = Path(get_ray_address_file(None))
+    if address == "auto" and file.exists() and (owner := file.stat().st_uid) not in (0, os.geteuid()):
+        raise PermissionError(f"{file} was written by user {owner}; name the cluster as HOST:PORT")
     resolved = canonicalize_bootstrap_address(address)
     if resolved is not None:  # if None, ray.init says that there is no cluster
         host, _, port = resolved.rpartition(":")

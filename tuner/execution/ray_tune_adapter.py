@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 from ray.exceptions import RayTaskError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -23,7 +22,7 @@ from tuner.base.errors import StudyHalted
 from tuner.base.records import Decision
 from tuner.base.text import one_line
 from tuner.execution.pack_assignment import PackAssignment
-from tuner.execution.ray_patch import report_lost_workers_as_actor_errors
+from tuner.execution.ray_patch import patch_tune, worker_error
 from tuner.execution.trial_queue import Assignment, TrialQueue
 from tuner.execution.watchdog import NotCheckpointed, Watchdog
 
@@ -189,7 +188,7 @@ class QueueScheduler(NotCheckpointed, FIFOScheduler):
         """
         packs = self.packs
         keys = [trial.config["_service"]["key"]] if packs is None else packs.remove_worker(trial.trial_id)
-        error = worker_exception(trial)
+        error = worker_error(trial)
         text = worker_error_text(error) if error else "the worker vanished"
         hung = self.watchdog.hung.pop(trial.trial_id, "")
         for key in keys:
@@ -210,18 +209,6 @@ def worker_error_text(error: Exception) -> str:
     if len(lines) > 1 and any(line.startswith('File "') for line in lines):
         lines = [f"{lines[0].partition(', ray::')[0]}:", lines[-1]]  # the last line names the exception
     return one_line(" ".join(lines), limit=300)
-
-
-def worker_exception(trial: Any) -> Exception | None:
-    """Return the exception that a trial's worker ended with, or None if Tune wrote none.
-
-    `trial.get_error()` cannot be used: it reads the copy in Tune's storage, which is made after this callback.
-    """
-    path = trial.pickled_error_file  # in the driver's own temporary folder
-    if path is None or not Path(path).exists():
-        return None
-    error: Exception = ray.cloudpickle.loads(Path(path).read_bytes())
-    return error
 
 
 def is_metric(name: str, value: Any) -> bool:
@@ -275,7 +262,7 @@ def run_queue(
         StudyHalted: the disk that takes the checkpoints is full; the trials in flight stay RUNNING.
         Exception: what the queue, its storage or its listeners raised.
     """
-    report_lost_workers_as_actor_errors()
+    patch_tune()
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # every failure is in the trial's log and state
     first_error = FirstError()
     watchdog = Watchdog(epoch_timeout_s, longest_epoch_s * pack)

@@ -50,7 +50,7 @@ def parser(options: Mapping[str, Option]) -> Parser:
         title: made.add_argument_group(title) for title in dict.fromkeys(o.group for o in options.values())
     }
     for name, option in options.items():
-        variable = f" [environment: {option.variable}]" if option.variable else ""
+        variable = f" [environment: {' or '.join(option.variables)}]" if option.variables else ""
         groups[option.group].add_argument(
             option.flag, dest=name, help=option.help + variable, **_arguments(option)
         )
@@ -113,7 +113,7 @@ def _from_environment() -> dict[str, Any]:
     return {
         name: _reader(option)(text)
         for name, option in launch_options().items()
-        if option.variable and (text := environment.variable(option.variable))
+        if (text := next(filter(None, map(environment.variable, option.variables)), ""))
     }
 
 

@@ -224,7 +224,8 @@ class LaunchOptions:
         LOCATION,
         "Ray cluster to join: auto or HOST:PORT (default: start one here); with --submit the job server's URL",
         metavar="ADDRESS",
-        variable="TUNER_ADDRESS",
+        read=values.address,
+        variables=("TUNER_ADDRESS", "RAY_ADDRESS"),
         local=True,  # the job joins the cluster that it runs on
         goes_with=(*RUN, "submit"),
     )
@@ -258,7 +259,7 @@ class LaunchOptions:
         LOCATION,
         "root of the run folders (default: runs)",
         metavar="DIR|URI",
-        variable="TUNER_STORAGE",
+        variables=("TUNER_STORAGE",),
         default="runs",
         goes_with=(*RUN, *READ, "evaluate"),
     )
@@ -267,7 +268,7 @@ class LaunchOptions:
         LOCATION,
         "database of the study (default: in the run folder)",
         metavar="URL",
-        variable="TUNER_STUDY_STORAGE",
+        variables=("TUNER_STUDY_STORAGE",),
         goes_with=(*RUN, *READ),
     )
     tracking_uri: str | None = option(

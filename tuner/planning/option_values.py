@@ -61,6 +61,11 @@ def requested_pack(text: str) -> int | None:
     return int(text)
 
 
+def address(text: str) -> str | None:
+    """Return the address of a Ray cluster; None for "local", as RAY_ADDRESS may say: a Ray of the launch's own."""
+    return None if text == "local" else text
+
+
 def comma_separated(text: str) -> tuple[str, ...]:
     """Return the names of a list that is separated by commas."""
     return tuple(part.strip() for part in text.split(",") if part.strip())

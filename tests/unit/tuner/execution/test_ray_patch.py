@@ -22,9 +22,9 @@ TASK_ERROR = RayTaskError("step", "Traceback ...", ValueError("no luck"))
 
 @pytest.fixture(autouse=True)
 def unpatched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put Ray's own method in place for the test, and what was there before back after it."""
-    original = inspect.unwrap(RayActorManager._actor_task_failed)
-    monkeypatch.setattr(RayActorManager, "_actor_task_failed", original)
+    """Put Ray's own methods in place for the test, and what was there before back after it."""
+    for owner, name in ((RayActorManager, "_actor_task_failed"), (Trial, "handle_error")):
+        monkeypatch.setattr(owner, name, inspect.unwrap(getattr(owner, name)))
 
 
 def handled(exception: Exception) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def handled(exception: Exception) -> dict[str, Any]:
 def test_an_error_that_tune_does_not_know_ends_one_actor_and_not_the_study(error: Exception) -> None:
     with pytest.raises(RuntimeError, match="unexpected exception"):  # else the patch is needed no more
         handled(error)
-    ray_patch.report_lost_workers_as_actor_errors()
+    ray_patch.patch_tune()
     told = handled(error)
     assert type(told["actor"]) is RayActorError
     assert f"{type(error).__name__}: " in str(told["actor"])
@@ -51,21 +51,21 @@ def test_an_error_that_tune_does_not_know_ends_one_actor_and_not_the_study(error
 @pytest.mark.parametrize("error", [TASK_ERROR, RayActorError(error_msg="gone")])
 def test_errors_that_tune_knows_stay_as_they_are(error: Exception) -> None:
     before = handled(error)
-    ray_patch.report_lost_workers_as_actor_errors()
+    ray_patch.patch_tune()
     assert handled(error) == before
     assert before["task"] is error
 
 
 def test_an_error_that_is_not_rays_still_ends_the_study() -> None:
-    ray_patch.report_lost_workers_as_actor_errors()
+    ray_patch.patch_tune()
     with pytest.raises(RuntimeError, match="unexpected exception"):
         handled(ValueError("a fault of the driver"))
 
 
 def test_the_patch_is_applied_once() -> None:
-    ray_patch.report_lost_workers_as_actor_errors()
+    ray_patch.patch_tune()
     patched = RayActorManager._actor_task_failed
-    ray_patch.report_lost_workers_as_actor_errors()
+    ray_patch.patch_tune()
     assert RayActorManager._actor_task_failed is patched
 
 
@@ -77,9 +77,28 @@ def test_ray_still_has_the_method_with_this_signature() -> None:
     ]
 
 
-def test_tune_still_has_the_parts_of_a_trial_that_the_adapter_reads() -> None:
-    assert isinstance(Trial.pickled_error_file, property)
-    assert Trial("none", stub=True).temporary_state.ray_actor is None
+@pytest.mark.parametrize("error", [TASK_ERROR, RayActorError(error_msg="gone"), ValueError("no luck")])
+def test_the_error_of_a_worker_stays_in_memory_and_no_pickle_is_written_or_read(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trial, "local_path", str(tmp_path))
+    before = Trial("none", stub=True)
+    before.handle_error(TASK_ERROR)
+    assert (tmp_path / "error.pkl").exists()  # else the patch is needed no more
+    (tmp_path / "error.pkl").unlink()
+    ray_patch.patch_tune()
+    trial = Trial("none", stub=True)
+    trial.handle_error(error)
+    assert ray_patch.worker_error(trial) is error
+    assert [path.name for path in tmp_path.iterdir()] == ["error.txt"]
+    assert trial.pickled_error_file is None
+    assert trial.get_pickled_error() is None
+
+
+def test_a_trial_without_an_error_has_none() -> None:
+    trial = Trial("none", stub=True)
+    assert ray_patch.worker_error(trial) is None
+    assert trial.temporary_state.ray_actor is None  # which the adapter reads too
 
 
 @pytest.mark.parametrize("version", ["2.59.1", "2.61.0", "3.0.0.dev0", "2.6.0"])

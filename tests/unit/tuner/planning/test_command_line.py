@@ -173,6 +173,17 @@ def test_the_environment_takes_the_place_of_defaults_and_the_command_line_comes_
     assert parse(["--study", "s"]).storage == "runs"
 
 
+def test_rays_own_variable_is_the_address_and_ours_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TUNER_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6399")
+    options = parse(["--study", "s"])
+    assert options.address == "127.0.0.1:6399"
+    assert resume_command("s", "r", options).endswith("--resume r --address 127.0.0.1:6399")
+    monkeypatch.setenv("TUNER_ADDRESS", "auto")
+    assert parse(["--study", "s"]).address == "auto"
+    assert parse(["--study", "s", "--address", "local"]).address is None
+
+
 def test_a_password_leaves_a_url_and_nothing_else_does() -> None:
     assert without_password(URL) == BARE
     for url in (BARE, "sqlite:///runs/one/study.db", "s3://bucket/runs", "runs", "http://[broken"):

@@ -1,0 +1,50 @@
+"""Joining a cluster that is not there, or that another user has named: one line, and no token sent."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from tuner.base.errors import UsageError
+from tuner.execution.ray_start import start_ray
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.mark.parametrize("variable", ["RAY_ADDRESS", "TUNER_ADDRESS"])
+def test_a_cluster_that_is_not_there_is_named_with_its_option(
+    variable: str, closed_port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(variable, f"127.0.0.1:{closed_port}")
+    option = "RAY_ADDRESS" if variable == "RAY_ADDRESS" else "--address"
+    with pytest.raises(UsageError, match=f"^no Ray cluster at {option} 127.0.0.1:{closed_port}: .*refused"):
+        start_ray(f"127.0.0.1:{closed_port}")
+
+
+def test_a_cluster_that_another_user_has_named_is_not_joined(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    named = tmp_path / "ray" / "ray_current_cluster"
+    named.parent.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0)
+        named.write_text(f"127.0.0.1:{server.getsockname()[1]}")
+        user = os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+        if user == 0:
+            os.chown(named, 12345, -1)
+        with pytest.raises(
+            UsageError, match=r"ray_current_cluster was written by user .*; name the cluster as HOST:PORT"
+        ):
+            start_ray("auto")
+        with pytest.raises(BlockingIOError):
+            server.accept()
