@@ -6,8 +6,9 @@ from pathlib import Path
 
 from search_spaces.domain import Float
 from trainables.data.readers.outlier_files import check_outlier_files
-from trainables.data.types.availability import left_out
+from trainables.data.types.availability import how_to_add, left_out, ood_sets
 from trainables.data.types.dataset_info import dataset_info
+from trainables.data.types.datasets import DATASETS
 from trainables.data.types.file_check import check_dataset_files
 from trainables.options import build
 from trainables.options.common import OutlierOptions
@@ -35,9 +36,12 @@ def preflight(plan: Plan, folder: RunFolder, options: LaunchOptions, say: Callab
     if plan.data_dir and "://" not in plan.data_dir and not Path(plan.data_dir).is_dir():
         raise UsageError(f"--data-dir {plan.data_dir} is not a folder")
     downloads = check_dataset_files(plan.dataset, plan.data_dir)
+    _check_own_pictures(plan, say)
+    _refuse_a_claim_without_data(plan)
     _say_what_is_left_out(plan, say)
     for lane in plan.lanes:
         _check_outlier_files(lane, plan)
+        _check_pretrained_files(lane)
     if downloads:
         say(downloads)
         if (
@@ -56,6 +60,37 @@ def _check_name_is_free(study_storage: str, run: str) -> None:
             f"--study-storage {without_password(study_storage)} holds a run {run!r} "
             "of another --storage; choose another --run-name"
         )
+
+
+def _check_own_pictures(plan: Plan, say: Callable[[str], None]) -> None:
+    """Check the pictures of a data set that is the user's own."""
+    roles = DATASETS[plan.dataset].roles
+    if roles is not None and roles.folders:
+        from trainables.data.loading.own_pictures import check_own_pictures
+
+        for line in check_own_pictures(plan.dataset, plan.data_dir):
+            say(f"note: {line}")
+
+
+def _refuse_a_claim_without_data(plan: Plan) -> None:
+    """Refuse a study that is judged by a mean over OOD sets of which none is there."""
+    metric = plan.headline[0] if plan.headline and {"evaluate", "confirm"} & set(plan.stages) else ""
+    group = metric.rpartition("/")[2]
+    sets = ood_sets(plan.dataset, plan.data_dir)
+    cure = how_to_add(plan.dataset, group, plan.data_dir) if group in sets and not sets[group] else ""
+    if cure:
+        raise UsageError(
+            f"the study is judged by {metric}, but {plan.data_dir} has no {group} OOD set; {cure}, "
+            "or leave the tests out: --stages search"
+        )
+
+
+def _check_pretrained_files(lane: LanePlan) -> None:
+    """Check that the pretrained classifiers that a lane may start from are there."""
+    key = "pretrain.checkpoint"
+    for path in getattr(lane.space.get(key), "options", (lane.fixed.get(key, ""),)):
+        if path and not Path(path).is_file():
+            raise UsageError(f"{key} {path} is not a file")
 
 
 def _say_what_is_left_out(plan: Plan, say: Callable[[str], None]) -> None:

@@ -155,10 +155,18 @@ def imagefolder(root: Path, part: str, classes: int) -> Pictures:
 
 
 def _split_tree(root: Path, split: str, classes: int) -> Pictures:
-    pictures = class_tree(root / split, classes)
-    if class_folders(root / split) != class_folders(root / "train"):
-        raise DataFileError(f"{root / split} has other class folders than {root / 'train'}")
-    return pictures
+    known, found = class_folders(root / "train"), class_folders(root / split)
+    if found != known:
+        extra, lacking = sorted(set(found) - set(known)), sorted(set(known) - set(found))
+        words = [
+            f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+            for what, names in (("more", extra), ("missing", lacking))
+            if names
+        ]
+        raise DataFileError(
+            f"{root / split} has other class folders than {root / 'train'}: {', '.join(words)}"
+        )
+    return class_tree(root / split, classes)
 
 
 def dtd(root: Path, part: str, classes: int) -> Pictures:

@@ -11,6 +11,7 @@ from trainables.data.types.datasets import DATASETS
 from trainables.data.types.file_check import find_folder
 from trainables.data.types.made_sets import NOISES
 from trainables.data.types.ood_sets import files_of
+from trainables.data.types.own_ood import own_ood_sets
 
 SMALLEST = 32  #: pixels a side from which the corruptions of ImageNet-C exist
 EXTRA = "pip install 'robust-tuner[corruptions]'"
@@ -34,10 +35,9 @@ def evaluation_sets(
         return []  # the loader brings everything
     lines = []
     if {"ood", "robust_ood"} & set(groups):
-        for label, names in (("near OOD", roles.near), ("far OOD", roles.far), ("other OOD", roles.other)):
-            have = [n for n in names if not missing_ood([n], name, data_dir)] + own_ood(name, label, data_dir)
-            if have:
-                lines.append((label, ", ".join(have)))
+        for label, names in ood_sets(name, data_dir).items():
+            if names:
+                lines.append((f"{label} OOD", ", ".join(names)))
         lacking = missing_ood(roles.tested, name, data_dir)
         if lacking:
             lines.append(("left out", lacking_line(name, lacking, data_dir).removeprefix(f"{name}: ")))
@@ -55,13 +55,21 @@ def left_out(name: str, shape: tuple[int, int, int], data_dir: str, groups: Sequ
     return missing
 
 
-def own_ood(name: str, label: str, data_dir: str) -> list[str]:
-    """Return the user's own OOD sets: the folders below `ood/near/` or `ood/far/`, if the data set takes them."""
+def ood_sets(name: str, data_dir: str) -> dict[str, list[str]]:
+    """Return {"near", "far", "other": the OOD test sets that are there}, of a data set that names its own.
+
+    Raises:
+        DataFileError: the user's own sets lie where they are not read, see `own_ood_sets`.
+    """
     roles = DATASETS[name].roles
-    folder = Path(data_dir).expanduser() / "ood" / label.split()[0]
-    if roles is None or not roles.folders or not folder.is_dir():
-        return []
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
+    if roles is None:
+        return {}  # the loader brings everything
+    named = {"near": roles.near, "far": roles.far, "other": roles.other}
+    own = own_ood_sets(name, data_dir)
+    return {
+        group: [n for n in names if not missing_ood([n], name, data_dir)] + own.get(group, [])
+        for group, names in named.items()
+    }
 
 
 def missing_ood(names: Sequence[str], of: str, data_dir: str) -> list[str]:
@@ -69,6 +77,17 @@ def missing_ood(names: Sequence[str], of: str, data_dir: str) -> list[str]:
     if DATASETS[of].files is None:
         return []  # a built-in set makes them
     return [n for n in names if n not in NOISES and find_folder(n, data_dir, "test") is None]
+
+
+def how_to_add(name: str, group: str, data_dir: str) -> str:
+    """Return how a data set comes to have OOD sets of a group, of which none is there; "" if it has no such group."""
+    roles = DATASETS[name].roles
+    named = getattr(roles, group, ())
+    if named:
+        return lacking_line(name, named, data_dir).removeprefix(f"{name}: ")
+    if roles is not None and roles.folders:
+        return f"put pictures into {Path(data_dir).expanduser()}/ood/{group}/<set>/"
+    return ""
 
 
 def lacking_line(name: str, lacking: Sequence[str], data_dir: str) -> str:

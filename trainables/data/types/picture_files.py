@@ -42,6 +42,11 @@ def class_folders(folder: Path) -> list[str]:
     return sorted(e.name for e in entries if not (e.is_symlink() and _inside_or_above(e.path, [root])))
 
 
+def loose_pictures(folder: Path) -> list[str]:
+    """Return the names of the pictures that lie in a folder itself, sorted."""
+    return sorted(e.name for e in _entries(str(folder)) if not e.is_dir() and _is_picture(e.name))
+
+
 def picture_files(folder: Path) -> list[str]:
     """Return the names of all pictures below a folder, relative to it, sorted.
 
@@ -82,7 +87,7 @@ def _walk(root: Path, start: str, tree: Collection[str], seen: set[str]) -> list
         for entry in _entries(str(root / inside)):
             name = f"{inside}/{entry.name}" if inside else entry.name
             if not entry.is_dir():
-                if os.path.splitext(name)[1].lower() in SUFFIXES:
+                if _is_picture(name):
                     names.append(name)
             elif not entry.is_symlink():
                 waiting.append((name, f"{real}/{entry.name}"))
@@ -92,6 +97,10 @@ def _walk(root: Path, start: str, tree: Collection[str], seen: set[str]) -> list
                     seen.add(target)
                     waiting.append((name, target))
     return names
+
+
+def _is_picture(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

@@ -146,8 +146,15 @@ def test_stratified_hold_out_by_hand() -> None:
     assert not np.array_equal(rows, from_files.held_out(labels, HoldOut(), "other"))
     assert len(from_files.held_out(labels, HoldOut(count=4), "toy")) == 4
     assert from_files.held_out(labels, HoldOut(count=4, first=True), "toy").tolist() == [0, 1, 2, 3]
-    lonely = from_files.held_out(np.arange(20), HoldOut(), "toy")
-    assert len(lonely) == 0, "a class of one image stays in training"
+
+
+def test_one_image_a_class_leaves_none_for_validation() -> None:
+    with pytest.raises(DataFileError) as caught:
+        from_files.held_out(np.arange(20), HoldOut(), "toy")
+    assert str(caught.value) == (
+        "toy: 20 training images of 20 classes, 1 in the smallest and 1 in the largest, leave none for validation; "
+        "give a class 2 images at least"
+    )
 
 
 def test_search_only_opens_no_test_file(tmp_path: Path) -> None:

@@ -1,0 +1,69 @@
+"""What is refused before Ray starts and before anything is written, in one line."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit import disk_formats
+from trainables.base.errors import InputError
+from tuner.base.errors import UsageError
+from tuner.commands.preflight import preflight
+from tuner.planning.command_line import parse
+from tuner.planning.resolve import resolve
+from tuner.store.run_folder import RunFolder
+
+
+def check(tmp_path: Path, *arguments: str) -> list[str]:
+    """Return what the preflight of a study on the pictures in `tmp_path / "data"` says."""
+    where = [
+        "--dataset",
+        "imagefolder",
+        "--data-dir",
+        str(tmp_path / "data"),
+        "--storage",
+        str(tmp_path / "runs"),
+    ]
+    options = parse([*where, *arguments])
+    said: list[str] = []
+    plan = resolve(options, "run-1")
+    preflight(plan, RunFolder(options.storage, plan.run_name), options, said.append)
+    return said
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    disk_formats.imagefolder(tmp_path / "data")
+    return tmp_path / "data"
+
+
+def test_a_study_of_own_pictures_says_what_they_are_too_few_for(pictures: Path, tmp_path: Path) -> None:
+    said = check(tmp_path, "--study", "aoe_sigma")
+    assert said[0].startswith("note: imagefolder: 3 validation images, a tenth of those in train/")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_corrupt_picture_is_found(pictures: Path, tmp_path: Path) -> None:
+    (pictures / "train" / "class 0" / "torn.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match=r"torn\.jpg is not a whole picture"):
+        check(tmp_path, "--study", "aoe_sigma")
+
+
+def test_a_claim_about_a_group_without_a_set_is_refused(pictures: Path, tmp_path: Path) -> None:
+    (pictures / "ood" / "near").rename(pictures / "kept")
+    with pytest.raises(UsageError) as caught:
+        check(tmp_path, "--study", "aoe_sigma")
+    assert str(caught.value) == (
+        f"the study is judged by test/robust_auroc_0.1/near, but {pictures} has no near OOD set; put pictures into "
+        f"{pictures}/ood/near/<set>/, or leave the tests out: --stages search"
+    )
+    check(tmp_path, "--study", "aoe_sigma", "--stages", "search")
+    check(tmp_path, "--study", "adversarial_baselines")  # is judged by an accuracy
+
+
+@pytest.mark.parametrize("value", ["/nowhere/model.pt", "choice(/nowhere/model.pt, '')"])
+def test_a_pretrained_classifier_that_is_not_there_is_named(
+    value: str, pictures: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"^pretrain\.checkpoint /nowhere/model\.pt is not a file$"):
+        check(tmp_path, "--study", "aoe_sigma", "--set", f"pretrain.checkpoint={value}")
