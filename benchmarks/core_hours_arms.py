@@ -29,7 +29,7 @@ from trainables.ray.packed_trainable import PackedTrainable
 from trainables.ray.trainable import VALIDATION_SEED, Assets, StudyTrainable, TrialRunner
 from trainables.training import checkpoints
 from trainables.training.method import Context
-from tuner.base.records import Decision, Role, State
+from tuner.base.records import Decision, State, TrialRole
 from tuner.execution import ray_tune_adapter
 from tuner.execution.trial_queue import Lane, TrialQueue
 from tuner.search.schedulers import schedule
@@ -174,7 +174,7 @@ class NarrowPack(PackedTrainable):
 def queue_of(seed: int, trials: int) -> tuple[TrialStore, TrialQueue]:
     """Return the service's queue of one search over a new database."""
     storage = open_storage("sqlite:///study.db")
-    store = TrialStore(storage, "core-hours", "search", Role.SEARCH, SPACE, [OBJECTIVE], seed)
+    store = TrialStore(storage, "core-hours", "search", TrialRole.SEARCH, SPACE, [OBJECTIVE], seed)
     halving = schedule("asha", FIRST_RUNG, REDUCTION, EPOCHS)
     lanes = [Lane(store, "pgd_at", FIXED, trials, seed)]
     return store, TrialQueue(lanes, [OBJECTIVE], seed=seed, max_epochs=EPOCHS, schedule=halving)

@@ -19,7 +19,7 @@ from alternate import line, machine, table
 
 from search_spaces.domain import Float
 from search_spaces.study import Objective
-from tuner.base.records import Decision, Role
+from tuner.base.records import Decision, TrialRole
 from tuner.execution.trial_queue import Assignment, Lane, TrialQueue
 from tuner.search.schedulers import schedule
 from tuner.store.database import open_storage
@@ -46,7 +46,7 @@ def run(folder: str, trials: int, sampler: str) -> None:
     objective = Objective("val/score")
     space = {name: Float(0.0, 1.0) for name in "abc"}
     storage = open_storage(f"sqlite:///{folder}/study.db")
-    store = TrialStore(storage, "growth", "search", Role.SEARCH, space, [objective], 0, sampler)
+    store = TrialStore(storage, "growth", "search", TrialRole.SEARCH, space, [objective], 0, sampler)
     rule = schedule("asha", 1, 3, EPOCHS)
     queue = TrialQueue(
         [Lane(store, "", {}, trials, 0)], [objective], seed=0, max_epochs=EPOCHS, schedule=rule

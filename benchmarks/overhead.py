@@ -154,7 +154,7 @@ def prepare_ours(trials: int, epochs: int, tracked: bool) -> Callable[[], None]:
     from search_spaces.study import Objective
     from trainables.ray.trainable import Assets
     from tuner.base import environment
-    from tuner.base.records import Role
+    from tuner.base.records import TrialRole
     from tuner.execution import ray_tune_adapter
     from tuner.execution.trial_queue import Lane, TrialQueue
     from tuner.planning.launch_options import LaunchOptions
@@ -172,7 +172,7 @@ def prepare_ours(trials: int, epochs: int, tracked: bool) -> Callable[[], None]:
 
     def run() -> None:
         store = TrialStore(
-            open_storage("sqlite:///study.db"), "overhead", "search", Role.SEARCH, space, objectives, 0
+            open_storage("sqlite:///study.db"), "overhead", "search", TrialRole.SEARCH, space, objectives, 0
         )
         tracker = Tracker("sqlite:///mlflow.db", "overhead", "overhead", Path("mlflow.spool"), {})
         listeners = []

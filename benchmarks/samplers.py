@@ -9,7 +9,7 @@ import optuna
 
 from search_spaces.domain import Float
 from search_spaces.study import Objective
-from tuner.base.records import Decision, Role, State
+from tuner.base.records import Decision, State, TrialRole
 from tuner.search.sampler_specs import SAMPLERS
 from tuner.store.trial_store import TrialStore
 
@@ -21,7 +21,7 @@ def suggestion_ms(sampler: str) -> dict[int, float]:
     """Return {trials: CPU milliseconds of the next suggestion}: 6 real parameters, two thirds stopped early."""
     space = {name: Float(0.0, 1.0) for name in "abcdef"}
     memory = optuna.storages.InMemoryStorage()
-    store = TrialStore(memory, "s", "search", Role.SEARCH, space, [Objective("val/score")], 0, sampler)
+    store = TrialStore(memory, "s", "search", TrialRole.SEARCH, space, [Objective("val/score")], 0, sampler)
     found = {}
     for number in range(MOST.get(sampler, max(AT)) + 1):
         started = time.process_time()

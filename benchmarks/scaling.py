@@ -26,7 +26,7 @@ from ray.cluster_utils import Cluster  # noqa: E402
 from search_spaces.domain import Float  # noqa: E402
 from search_spaces.study import Objective  # noqa: E402
 from trainables.ray.trainable import Assets  # noqa: E402
-from tuner.base.records import Role, State  # noqa: E402
+from tuner.base.records import State, TrialRole  # noqa: E402
 from tuner.execution import ray_tune_adapter  # noqa: E402
 from tuner.execution.trial_queue import Lane, TrialQueue  # noqa: E402
 from tuner.search.schedulers import schedule  # noqa: E402
@@ -57,7 +57,9 @@ def run(trials: int, epochs: int, sleep: float, concurrency: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         objective = Objective("val/score")
         storage = open_storage(f"sqlite:///{folder}/study.db")
-        store = TrialStore(storage, "study", "search", Role.SEARCH, {"x": Float(0.0, 1.0)}, [objective], 0)
+        store = TrialStore(
+            storage, "study", "search", TrialRole.SEARCH, {"x": Float(0.0, 1.0)}, [objective], 0
+        )
         queue = TrialQueue(
             [Lane(store, "sleep", {"sleep": sleep}, trials, 0, early_stopping=False)],
             [objective],

@@ -30,7 +30,7 @@ from scipy import stats
 
 from search_spaces.domain import Choice, Domain, Float
 from search_spaces.study import Objective
-from tuner.base.records import Decision, Role, State
+from tuner.base.records import Decision, State, TrialRole
 from tuner.execution.trial_queue import Assignment, Lane, TrialQueue
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.resolve import resolve
@@ -77,7 +77,7 @@ def make(study: str, count: int) -> None:
     plan = resolve(LaunchOptions(study=study), "table")
     lane = plan.lanes[0]
     memory = optuna.storages.InMemoryStorage()
-    store = TrialStore(memory, "t", "search", Role.SEARCH, lane.space, plan.objectives, 0, "random")
+    store = TrialStore(memory, "t", "search", TrialRole.SEARCH, lane.space, plan.objectives, 0, "random")
     drawn = []
     for _ in range(count):
         record = store.ask(lambda number, params: {"configuration": dict(params), "seed": 0})
@@ -194,7 +194,7 @@ def search(
     space = grid_of(curves.space) if sampler == "grid" else curves.space
     objective = Objective("val/score")
     memory = optuna.storages.InMemoryStorage()
-    store = TrialStore(memory, "s", "search", Role.SEARCH, space, [objective], seed, sampler)
+    store = TrialStore(memory, "s", "search", TrialRole.SEARCH, space, [objective], seed, sampler)
     rule = schedule(scheduler, curves.first_rung, curves.reduction, curves.epochs)
     lane = Lane(store, "", {}, len(curves.values), 0)
     queue = TrialQueue([lane], [objective], seed=seed, max_epochs=curves.epochs, schedule=rule)

@@ -17,7 +17,7 @@ from tests.faults.conftest import Faults
 from trainables.data.loading.open_dataset import load
 from trainables.ray.trainable import Assets
 from tuner.base import environment
-from tuner.base.records import Role, TrialRecord
+from tuner.base.records import TrialRecord, TrialRole
 from tuner.execution.ray_tune_adapter import run_queue
 from tuner.execution.trial_queue import Lane, TrialQueue
 from tuner.search.schedulers import schedule
@@ -44,7 +44,7 @@ class Bench:
     def store(self) -> TrialStore:
         storage = open_storage(f"sqlite:///{self.folder / 'study.db'}")
         return TrialStore(
-            storage, "bench", "search", Role.SEARCH, {"lr": Float(1e-4, 1e-2, log=True)}, [OBJECTIVE], 1
+            storage, "bench", "search", TrialRole.SEARCH, {"lr": Float(1e-4, 1e-2, log=True)}, [OBJECTIVE], 1
         )
 
     def run(

@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.conftest import Study, at
 from tests.faults.truth import mlflow_runs, studies
-from tuner.base.records import Role
+from tuner.base.records import TrialRole
 from tuner.store.trial_reader import record_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -39,7 +39,7 @@ def starts(url: str) -> dict[str, tuple[str, ...]]:
     found = {}
     for summary in optuna.get_all_study_summaries(url):
         for trial in optuna.load_study(study_name=summary.study_name, storage=url).get_trials():
-            record = record_of(trial, "search", Role.SEARCH)
+            record = record_of(trial, "search", TrialRole.SEARCH)
             found[f"{summary.study_name.removeprefix('run')} {trial.number}"] = record.starts
     return found
 

@@ -16,7 +16,7 @@ import pytest
 
 from search_spaces.study import Objective
 from tests.faults.conftest import ROOT, Study, at, integrity
-from tuner.base.records import Role
+from tuner.base.records import TrialRole
 from tuner.store.database import open_storage
 from tuner.store.trial_reader import has_run
 from tuner.store.trial_store import TrialStore
@@ -149,6 +149,6 @@ def test_two_runs_of_one_name_in_one_database_do_not_become_one(tmp_path: Path) 
     """Their folders are two; the second would go on with the first one's trials."""
     url = f"sqlite:///{tmp_path}/shared.db"
     assert not has_run(url, "mine")
-    TrialStore(open_storage(url), "mine", "search", Role.SEARCH, {}, [Objective("val/x")], 0)
+    TrialStore(open_storage(url), "mine", "search", TrialRole.SEARCH, {}, [Objective("val/x")], 0)
     assert has_run(url, "mine")
     assert not has_run(url, "yours")

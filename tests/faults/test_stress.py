@@ -11,7 +11,7 @@ import pytest
 from search_spaces.domain import Choice, Float, Int
 from search_spaces.study import Objective
 from tests.faults.bench import ray_here
-from tuner.base.records import Role, State
+from tuner.base.records import State, TrialRole
 from tuner.execution import ray_tune_adapter
 from tuner.execution.trial_queue import Lane, TrialQueue
 from tuner.search.schedulers import schedule
@@ -64,7 +64,7 @@ def test_every_trial_once_and_every_value_its_own(
     storage = open_storage(f"sqlite:///{tmp_path / 'study.db'}")
     stores = [
         TrialStore(storage, name, name, role, SPACE, [OBJECTIVE], 5, "random")
-        for name, role in (("search", Role.SEARCH), ("other", Role.BASELINE))
+        for name, role in (("search", TrialRole.SEARCH), ("other", TrialRole.BASELINE))
     ]
     queue = TrialQueue(
         [Lane(store, "tiny", {}, trials // 2, 0) for store in stores],

@@ -11,7 +11,7 @@ import pytest
 from tests.tracking.stores import runs_of, spooled, steps
 from trainables.data.loading.open_dataset import load
 from trainables.data.types.splits import Split
-from tuner.base.records import Decision, Epoch, Role, State, TrialRecord
+from tuner.base.records import Decision, Epoch, State, TrialRecord, TrialRole
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.resolve import resolve
 from tuner.tracking.listener import TrackingListener, describe_datasets
@@ -31,7 +31,7 @@ def record(number: int, state: State = State.RUNNING, epochs: int = 0, **more: A
     }
     fixed = {"epochs": 9, "dataset": "digits-open"}
     found = TrialRecord(
-        "search", number, Role.SEARCH, state, params, {**fixed, **params}, 7, history, "", 1, "aoe"
+        "search", number, TrialRole.SEARCH, state, params, {**fixed, **params}, 7, history, "", 1, "aoe"
     )
     return replace(found, **more)
 
@@ -63,7 +63,7 @@ def test_parameters_tags_and_data_sets(uri: str, tmp_path: Path) -> None:
     listener.tracker.inputs("", listener.datasets)
     play(listener, record(0, State.COMPLETE, 3), {"test/auroc/near": 0.9})
     play(listener, record(1, State.PRUNED, 1, reason="stopped at epoch 1"))
-    confirm = {"lane": "confirm", "role": Role.CONTROL, "arm": "gauss", "seed_index": 2}
+    confirm = {"lane": "confirm", "role": TrialRole.CONTROL, "arm": "gauss", "seed_index": 2}
     play(listener, record(0, State.COMPLETE, 3, **confirm))
     assert listener.tracker.close("FINISHED", 60) == 0
     assert listener.tracker.problems == []

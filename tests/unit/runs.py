@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tuner.base.records import Decision, Role
+from tuner.base.records import Decision, TrialRole
 from tuner.execution.trial_queue import Lane, TrialQueue
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import Plan
@@ -34,7 +34,7 @@ class StoredRun:
                 storage,
                 study_name(name, p.name),
                 p.name,
-                Role(p.role),
+                TrialRole(p.role),
                 p.space,
                 self.plan.objectives,
                 self.plan.seed,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tuner.analysis.results import ArmResult, StudyResult
-from tuner.base.records import Decision, Epoch, Role, State, TrialRecord
+from tuner.base.records import Decision, Epoch, State, TrialRecord, TrialRole
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import Plan
 from tuner.planning.resolve import resolve
@@ -48,7 +48,7 @@ def record(
 ) -> TrialRecord:
     """Return a trial whose objective took `values` epoch by epoch."""
     params = {"outliers.sigma": 1.0, "lr": 0.001} if params is None else params
-    role = {"search": Role.SEARCH, "confirm": Role.CONFIRM}.get(lane, Role.BASELINE)
+    role = {"search": TrialRole.SEARCH, "confirm": TrialRole.CONFIRM}.get(lane, TrialRole.BASELINE)
     history = {
         epoch: Epoch({OBJECTIVE: value, CLEAN: 0.98, "seconds": 1.5}, Decision.CONTINUE, f"{number}.pt")
         for epoch, value in enumerate(values, 1)

@@ -16,6 +16,6 @@ grouped otherwise. In float64 a replica agrees with the trial alone to about 1e-
 gradients amplify over an epoch as they do between any two versions of a convolution.
 """
 
-from trainables.packed.epoch import Outcome, Replica, groups_of, stacked_epoch, train_together
+from trainables.packed.epoch import EpochOutcome, Replica, groups_of, stacked_epoch, train_together
 
-__all__ = ["Outcome", "Replica", "groups_of", "stacked_epoch", "train_together"]
+__all__ = ["EpochOutcome", "Replica", "groups_of", "stacked_epoch", "train_together"]

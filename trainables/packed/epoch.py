@@ -16,7 +16,7 @@ from trainables.training.method import Method
 
 
 @dataclass(frozen=True)
-class Outcome:
+class EpochOutcome:
     """The result of one trial's epoch.
 
     Attributes:
@@ -39,14 +39,14 @@ class Replica:
     epoch: int
 
 
-def train_together(replicas: Sequence[Replica]) -> list[Outcome]:
+def train_together(replicas: Sequence[Replica]) -> list[EpochOutcome]:
     """Train the next epoch of every trial and return each one's outcome, in the given order.
 
     Trials of equal `pack_key` share every operation; their ages, learning rates, radii and numbers of attack steps
     may differ. One whose loss is not finite fails alone: nothing flows between rows. If a group raises (out of memory,
     say), its trials are put back to the epoch's start and trained one by one, so that only the trial at fault fails.
     """
-    outcomes: list[Outcome | None] = [None] * len(replicas)
+    outcomes: list[EpochOutcome | None] = [None] * len(replicas)
     for group in groups_of(replicas):
         trained = _train_group([replicas[k] for k in group])
         for k, outcome in zip(group, trained, strict=True):
@@ -76,7 +76,7 @@ def _group_key(k: int, replica: Replica) -> Any:
     return (pack_key(replica.name, method.options), loader.images.data_ptr(), method.device)
 
 
-def _train_group(replicas: Sequence[Replica]) -> list[Outcome]:
+def _train_group(replicas: Sequence[Replica]) -> list[EpochOutcome]:
     if len(replicas) == 1:
         return [_alone(replicas[0])]
     before = [_position(replica.method) for replica in replicas]
@@ -92,7 +92,7 @@ def _train_group(replicas: Sequence[Replica]) -> list[Outcome]:
     return [_alone(replica, remark) for replica in replicas]
 
 
-def _stacked(replicas: Sequence[Replica]) -> list[Outcome]:
+def _stacked(replicas: Sequence[Replica]) -> list[EpochOutcome]:
     trainer, steps = stacked_epoch(replicas)
     for _ in steps:
         pass
@@ -124,19 +124,19 @@ def stacked_epoch(replicas: Sequence[Replica]) -> tuple[StackedTrainer, Iterator
     return trainer, steps()
 
 
-def _ended(replica: Replica) -> Outcome:
+def _ended(replica: Replica) -> EpochOutcome:
     try:
-        return Outcome(replica.method.end_epoch(replica.epoch))
+        return EpochOutcome(replica.method.end_epoch(replica.epoch))
     except TrainingFailed as error:
-        return Outcome({}, error)
+        return EpochOutcome({}, error)
 
 
-def _alone(replica: Replica, remark: str = "") -> Outcome:
+def _alone(replica: Replica, remark: str = "") -> EpochOutcome:
     try:
         with replica.method.streams.in_charge():
-            return Outcome(replica.method.train_epoch(replica.epoch), remark=remark)
+            return EpochOutcome(replica.method.train_epoch(replica.epoch), remark=remark)
     except Exception as error:
-        return Outcome({}, error, remark)
+        return EpochOutcome({}, error, remark)
 
 
 def _position(method: Method) -> dict[str, Any]:
@@ -154,4 +154,4 @@ def _put_back(method: Any, position: dict[str, Any]) -> None:
         method.outliers.load_state_dict(position["outliers"])
 
 
-__all__ = ["Outcome", "Replica", "groups_of", "stacked_epoch", "train_together"]
+__all__ = ["EpochOutcome", "Replica", "groups_of", "stacked_epoch", "train_together"]

@@ -8,7 +8,7 @@ from ray import tune
 
 from trainables.data.loading.device_loader import DeviceLoader
 from trainables.data.types.splits import Split
-from trainables.packed import Outcome, Replica, train_together
+from trainables.packed import EpochOutcome, Replica, train_together
 from trainables.ray.trainable import Assets, TrialRunner
 
 
@@ -44,7 +44,7 @@ class PackedTrialRunner(TrialRunner):
     def replica(self) -> Replica:
         return Replica(self._name, self._method, self._epoch)
 
-    def end(self, outcome: Outcome, seconds: float) -> dict[str, Any]:
+    def end(self, outcome: EpochOutcome, seconds: float) -> dict[str, Any]:
         """Return the report of an epoch that took this trial's share of so many seconds."""
         assert self._method is not None
         if outcome.remark:

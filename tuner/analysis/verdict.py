@@ -19,7 +19,7 @@ from tuner.analysis.results import ArmResult, Comparison, StudyResult, interval
 from tuner.planning.plan import Plan
 
 
-class Outcome(StrEnum):
+class ComparisonOutcome(StrEnum):
     """The result of comparing two arms in one metric."""
 
     SEPARATED = "better, intervals apart"
@@ -30,7 +30,7 @@ class Outcome(StrEnum):
 
     @property
     def better(self) -> bool:
-        return self in (Outcome.SEPARATED, Outcome.PAIRED)
+        return self in (ComparisonOutcome.SEPARATED, ComparisonOutcome.PAIRED)
 
 
 class Level(StrEnum):
@@ -83,7 +83,7 @@ def paired_comparison(ours: ArmResult, theirs: ArmResult, metric: str) -> Compar
     return Comparison(theirs.name, metric, interval(differences), separated)
 
 
-def outcome(comparison: Comparison | None) -> Outcome:
+def outcome(comparison: Comparison | None) -> ComparisonOutcome:
     """Return how a comparison reads. An interval that touches 0 is no difference, whether or not the arms' overlap.
 
     Example:
@@ -91,13 +91,13 @@ def outcome(comparison: Comparison | None) -> Outcome:
         0.02 ± 0.02: SAME; in an FPR 0.05 ± 0.02 is WORSE.
     """
     if comparison is None or not math.isfinite(comparison.difference.half):
-        return Outcome.UNKNOWN
+        return ComparisonOutcome.UNKNOWN
     difference = comparison.difference
     sign = 1 if larger_is_better(comparison.metric) else -1
     low, high = sorted((sign * difference.low, sign * difference.high))
     if low > 0:
-        return Outcome.SEPARATED if comparison.separated else Outcome.PAIRED
-    return Outcome.WORSE if high < 0 else Outcome.SAME
+        return ComparisonOutcome.SEPARATED if comparison.separated else ComparisonOutcome.PAIRED
+    return ComparisonOutcome.WORSE if high < 0 else ComparisonOutcome.SAME
 
 
 # -- the verdict -------------------------------------------------------------------------------------------
@@ -168,18 +168,18 @@ def _unconfirmed(result: StudyResult, metric: str) -> str:
     )
 
 
-def _level(outcomes: Sequence[Outcome]) -> Level:
+def _level(outcomes: Sequence[ComparisonOutcome]) -> Level:
     """Return the status of the claim against its baselines: the least favourable comparison decides."""
-    if all(one is Outcome.SEPARATED for one in outcomes):
+    if all(one is ComparisonOutcome.SEPARATED for one in outcomes):
         return Level.SUPPORTED
     if all(one.better for one in outcomes):
         return Level.PARTLY
-    if any(one in (Outcome.SAME, Outcome.WORSE) for one in outcomes):
+    if any(one in (ComparisonOutcome.SAME, ComparisonOutcome.WORSE) for one in outcomes):
         return Level.REFUTED
     return Level.OPEN
 
 
-def _baseline_sentence(winner: ArmResult, arm: ArmResult, metric: str, judgement: Outcome) -> str:
+def _baseline_sentence(winner: ArmResult, arm: ArmResult, metric: str, judgement: ComparisonOutcome) -> str:
     comparison = paired_comparison(winner, arm, metric)
     if comparison is None:
         return f"The baseline {arm.name} has no {metric_label(metric)}, so it is not compared."
@@ -188,19 +188,19 @@ def _baseline_sentence(winner: ArmResult, arm: ArmResult, metric: str, judgement
     n = comparison.difference.n
     paired = f"paired difference {difference_text(metric, comparison.difference)}"
     where = f"in {metric_label(metric)}"
-    if judgement is Outcome.SEPARATED:
+    if judgement is ComparisonOutcome.SEPARATED:
         return (
             f"The winner beats the baseline {arm.name} {where}: {both} over {n} fresh seeds, "
             f"95 % intervals that do not overlap ({paired})."
         )
-    if judgement is Outcome.PAIRED:
+    if judgement is ComparisonOutcome.PAIRED:
         return (
             f"The winner is ahead of the baseline {arm.name} {where}: the {paired} over {n} fresh seeds "
             f"excludes 0, but the two 95 % intervals overlap ({both})."
         )
-    if judgement is Outcome.WORSE:
+    if judgement is ComparisonOutcome.WORSE:
         return f"The winner is worse than the baseline {arm.name} {where}: {both} over {n} seeds ({paired})."
-    if judgement is Outcome.SAME:
+    if judgement is ComparisonOutcome.SAME:
         return (
             f"The winner does not beat the baseline {arm.name} {where}: the {paired} over {n} fresh seeds "
             f"includes 0 ({both})."
@@ -236,7 +236,7 @@ def _control_sentences(
             paired_comparison(control, baseline, metric),
         )
         ours, theirs = outcome(ahead), outcome(gained)
-        if ahead is None or gained is None or Outcome.UNKNOWN in (ours, theirs):
+        if ahead is None or gained is None or ComparisonOutcome.UNKNOWN in (ours, theirs):
             sentences.append(f"The control {control.name} could not be compared.")
             continue
         lead = difference_text(metric, ahead.difference)
@@ -269,7 +269,7 @@ def _losses(winner: ArmResult, baselines: Sequence[ArmResult], plan: Plan) -> li
     for arm in baselines:
         for metric in headline(plan)[1:]:
             comparison = paired_comparison(winner, arm, metric)
-            if comparison is not None and outcome(comparison) is Outcome.WORSE:
+            if comparison is not None and outcome(comparison) is ComparisonOutcome.WORSE:
                 lost = difference_text(metric, comparison.difference)
                 parts.append(f"{metric_label(metric)} ({lost} against {arm.name})")
     return [f"It is worse in {'; '.join(parts)}."] if parts else []

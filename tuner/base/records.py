@@ -15,7 +15,7 @@ class State(StrEnum):
     FAIL = "FAIL"
 
 
-class Role(StrEnum):
+class TrialRole(StrEnum):
     """Purpose of a trial: the search itself, a searched baseline arm, or the confirm stage's control or winner."""
 
     SEARCH = "search"
@@ -90,7 +90,7 @@ class TrialRecord:
 
     lane: str
     number: int
-    role: Role
+    role: TrialRole
     state: State
     params: Mapping[str, Any]
     configuration: Mapping[str, Any]

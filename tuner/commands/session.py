@@ -31,7 +31,7 @@ from tuner.tracking.system_metrics import SystemMetrics
 from tuner.tracking.tracker import Tracker
 
 
-class Outcome(StrEnum):
+class LaunchOutcome(StrEnum):
     """How a launch ended; LEASE_LOST: the run belongs to another driver now."""
 
     DONE = "done"
@@ -41,10 +41,10 @@ class Outcome(StrEnum):
 
 
 MLFLOW_STATUS = {
-    Outcome.DONE: "FINISHED",
-    Outcome.INTERRUPTED: "KILLED",
-    Outcome.FAILED: "FAILED",
-    Outcome.LEASE_LOST: "KILLED",
+    LaunchOutcome.DONE: "FINISHED",
+    LaunchOutcome.INTERRUPTED: "KILLED",
+    LaunchOutcome.FAILED: "FAILED",
+    LaunchOutcome.LEASE_LOST: "KILLED",
 }
 
 
@@ -73,7 +73,7 @@ class Session:
     facts: dict[str, str]
     timings: dict[str, float]
     access_note: str
-    outcome: Outcome = Outcome.FAILED
+    outcome: LaunchOutcome = LaunchOutcome.FAILED
     failure: str = ""
 
     @property
@@ -110,14 +110,14 @@ class Session:
         """
         try:
             code = work(self)
-            self.outcome = Outcome.DONE if code == 0 else Outcome.FAILED
+            self.outcome = LaunchOutcome.DONE if code == 0 else LaunchOutcome.FAILED
             return code
         except Interrupted as stop:
-            self.outcome = Outcome.INTERRUPTED
+            self.outcome = LaunchOutcome.INTERRUPTED
             self.console.interrupted(self.resume_command)
             return stop.exit_code
         except LeaseLost:
-            self.outcome = Outcome.LEASE_LOST
+            self.outcome = LaunchOutcome.LEASE_LOST
             raise
         except StudyHalted as error:
             self.failure = str(error)
@@ -140,7 +140,7 @@ class Session:
         with self.timed("logging"):
             unsent = self.tracker.close(MLFLOW_STATUS[self.outcome])
         self.timings["total"] = environment.process_age_s()
-        if self.outcome is not Outcome.LEASE_LOST:
+        if self.outcome is not LaunchOutcome.LEASE_LOST:
             self._store_outcome()
         if unsent:
             self.console.note(
@@ -154,7 +154,7 @@ class Session:
             ray.shutdown()
 
     def _store_outcome(self) -> None:
-        reason = one_line(self.failure, limit=None) if self.outcome is Outcome.FAILED else ""
+        reason = one_line(self.failure, limit=None) if self.outcome is LaunchOutcome.FAILED else ""
         try:
             self.folder.write_json("timings.json", self.timings)
             self.folder.update(ended={"state": str(self.outcome), "reason": reason, "at": now()})

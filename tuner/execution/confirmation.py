@@ -8,7 +8,7 @@ from trainables.base.seeds import derive_seed
 from trainables.options import fields_of
 from trainables.options.methods import METHODS
 from tuner.analysis.results import ArmResult
-from tuner.base.records import Role, State, TrialRecord
+from tuner.base.records import State, TrialRecord, TrialRole
 from tuner.execution.trial_queue import PlannedTrial
 from tuner.planning.plan import Plan
 from tuner.store.trial_store import TrialStore
@@ -60,7 +60,7 @@ def plan_trials(plan: Plan, store: TrialStore, arms: Arms) -> tuple[dict[int, Pl
     for k in range(plan.confirm_seeds):
         seed = derive_seed(plan.seed, "confirm", k) % 2**31
         for arm, (method, configuration) in arms.items():
-            attrs = {"arm": arm, "seed_index": k, "role": roles.get(arm, Role.CONFIRM.value)}
+            attrs = {"arm": arm, "seed_index": k, "role": roles.get(arm, TrialRole.CONFIRM.value)}
             item = PlannedTrial(configuration, method, seed, seed, attrs)
             done = next((r.number for r in existing if item.is_of(r)), None)
             planned[following if done is None else done] = item

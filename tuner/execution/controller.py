@@ -26,7 +26,7 @@ from tuner.execution.ray_tune_adapter import run_queue
 from tuner.execution.run_stores import RunStores
 from tuner.execution.trial_queue import Lane, TrialQueue
 from tuner.planning.plan import Plan
-from tuner.search.budget import NO_BUDGET, Budget, share_of
+from tuner.search.budget import NO_BUDGET, SearchBudget, share_of
 from tuner.store.database import connection_lost
 from tuner.store.evaluation_store import protocol_id
 from tuner.store.run_folder import RunFolder
@@ -155,7 +155,7 @@ class Controller:
         assets: Assets,
         deadline: float,
         what: str,
-        budget: Budget = NO_BUDGET,
+        budget: SearchBudget = NO_BUDGET,
     ) -> None:
         """Run the trials of a stage; if the database server was restarted under them, go on as a resume would."""
         started = time.monotonic()
@@ -174,7 +174,7 @@ class Controller:
         self.signals.check()
 
     def _run_queue(
-        self, lanes: list[Lane], assets: Assets, deadline: float, what: str, budget: Budget
+        self, lanes: list[Lane], assets: Assets, deadline: float, what: str, budget: SearchBudget
     ) -> None:
         queue = TrialQueue(
             lanes,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from tuner.analysis.selection import best_feasible, is_feasible, point_of
-from tuner.base.records import Role, TrialRecord
+from tuner.base.records import TrialRecord, TrialRole
 from tuner.planning.plan import LanePlan, Plan
 from tuner.search.learning_curves import Point, dominates
 from tuner.store.database import open_storage
@@ -28,7 +28,9 @@ class RunStores:
         self.lanes = {lane.name: self._store(lane) for lane in plan.lanes}
         self.search = self.lanes["search"]
         name = study_name(self.run_name, "confirm")
-        self.confirm = TrialStore(self.storage, name, "confirm", Role.CONFIRM, {}, plan.objectives, plan.seed)
+        self.confirm = TrialStore(
+            self.storage, name, "confirm", TrialRole.CONFIRM, {}, plan.objectives, plan.seed
+        )
         self.evaluations = EvaluationStore(self.search, folder)
 
     def _store(self, lane: LanePlan) -> TrialStore:
@@ -36,7 +38,7 @@ class RunStores:
             self.storage,
             study_name(self.run_name, lane.name),
             lane.name,
-            Role(lane.role),
+            TrialRole(lane.role),
             lane.space,
             self.plan.objectives,
             self.plan.seed,

@@ -11,7 +11,7 @@ from trainables.base.seeds import derive_seed
 from tuner.analysis.selection import point_of
 from tuner.base.records import Decision, State, TrialRecord
 from tuner.base.trial_listener import TrialListener
-from tuner.search.budget import NO_BUDGET, Budget, Usage
+from tuner.search.budget import NO_BUDGET, SearchBudget, Usage
 from tuner.search.learning_curves import LearningCurves, Point
 from tuner.search.schedulers import NoStopping, Place, Schedule, decide
 from tuner.store.trial_store import TrialStore
@@ -120,7 +120,7 @@ class TrialQueue:
         reference: Mapping[str, float] | None = None,
         listeners: Sequence[TrialListener] = (),
         deadline: float = math.inf,
-        budget: Budget = NO_BUDGET,
+        budget: SearchBudget = NO_BUDGET,
         usage_rates: Mapping[str, float] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -12,7 +12,7 @@ from tuner.base.errors import UsageError
 from tuner.base.program import program, program_name
 from tuner.base.urls import without_password
 from tuner.planning.launch_options import LaunchOptions, launch_options
-from tuner.planning.option import Option, Role
+from tuner.planning.option import Option, OptionRole
 
 
 class Parser(argparse.ArgumentParser):
@@ -159,7 +159,7 @@ def resume_command(study: str, run: str, options: LaunchOptions) -> str:
     words = ["--study", study, "--resume", run]
     for name, option in launch_options().items():
         value = getattr(options, name)
-        if option.role is Role.LOCATION and value not in (None, getattr(default, name)):
+        if option.role is OptionRole.LOCATION and value not in (None, getattr(default, name)):
             words += [option.flag, str(value)]
     return as_command(words)
 

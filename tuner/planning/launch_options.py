@@ -5,7 +5,7 @@ from functools import cache
 
 from trainables.data.types.datasets import DATASETS
 from tuner.planning import option_values as values
-from tuner.planning.option import Option, Role, option, options_of, switch
+from tuner.planning.option import Option, OptionRole, option, options_of, switch
 from tuner.planning.plan import STAGES
 from tuner.search.sampler_specs import SAMPLERS
 from tuner.search.schedulers import SCHEDULERS
@@ -13,7 +13,7 @@ from tuner.search.schedulers import SCHEDULERS
 #: the values of --resume, --status and --json where they are given without one
 NEWEST, EVERY, STDOUT = "<newest>", "<every>", "<stdout>"
 
-ACTION, STORED, LOCATION, ONCE = Role
+ACTION, STORED, LOCATION, ONCE = OptionRole
 #: headings of --help
 TASK, BUDGET, SEARCH, DATA = "what to do", "budget", "search", "data"
 MACHINE, STORAGE = "machine", "storage"

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Any
 
 
-class Role(Enum):
+class OptionRole(Enum):
     """What an option is to a run.
 
     ACTION: something to do in place of starting a study; two of them exclude each other.
@@ -39,7 +39,7 @@ class Option:
     """
 
     group: str
-    role: Role
+    role: OptionRole
     help: str
     flag: str = ""
     read: Callable[[str], Any] | None = str
@@ -51,14 +51,14 @@ class Option:
     goes_with: tuple[str, ...] = ("study", "resume")
 
 
-def option(group: str, role: Role, help: str, *, default: Any = None, **attributes: Any) -> Any:
+def option(group: str, role: OptionRole, help: str, *, default: Any = None, **attributes: Any) -> Any:
     """Return a dataclass field that carries an `Option`, made of these attributes."""
     return field(
         default=default, metadata={"option": Option(group=group, role=role, help=help, **attributes)}
     )
 
 
-def switch(group: str, role: Role, help: str, **attributes: Any) -> Any:
+def switch(group: str, role: OptionRole, help: str, **attributes: Any) -> Any:
     """Return the field of an option without a value, False where it is not given."""
     return option(group, role, help, default=False, read=None, **attributes)
 
@@ -83,5 +83,5 @@ def _complete(name: str, metadata: Mapping[str, Any]) -> Option:
     return replace(
         declared,
         flag=declared.flag or f"--{name.replace('_', '-')}",
-        goes_with=(name,) if declared.role is Role.ACTION else declared.goes_with,
+        goes_with=(name,) if declared.role is OptionRole.ACTION else declared.goes_with,
     )

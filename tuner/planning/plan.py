@@ -11,7 +11,7 @@ from search_spaces.study import Arm, Floor, Objective
 from trainables.evaluation.metrics.protocol import EvaluationProtocol, from_fields
 from tuner.base.errors import UsageError
 from tuner.base.records import Observation
-from tuner.search.budget import Budget
+from tuner.search.budget import SearchBudget
 from tuner.search.schedulers import Schedule, schedule
 
 STAGES = ("search", "evaluate", "confirm", "report")
@@ -112,8 +112,8 @@ class Plan:
         return self.schedule.rungs
 
     @property
-    def budget(self) -> Budget:
-        return Budget(self.epoch_budget, self.gpu_budget_s)
+    def budget(self) -> SearchBudget:
+        return SearchBudget(self.epoch_budget, self.gpu_budget_s)
 
     @property
     def warm_start_runs(self) -> tuple[str, ...]:

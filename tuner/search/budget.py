@@ -43,7 +43,7 @@ class Usage:
 
 
 @dataclass(frozen=True)
-class Budget:
+class SearchBudget:
     """Limits after which no trial starts any more; running trials go on to their end.
 
     Attributes:
@@ -60,7 +60,7 @@ class Budget:
         )
 
 
-NO_BUDGET = Budget()
+NO_BUDGET = SearchBudget()
 
 
 def share_of(cpus_per_trial: int, gpus_per_trial: float) -> dict[str, float]:

@@ -11,7 +11,7 @@ from optuna.exceptions import OptunaError
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.base.errors import UsageError
-from tuner.base.records import Decision, Epoch, Role, State, TrialRecord
+from tuner.base.records import Decision, Epoch, State, TrialRecord, TrialRole
 from tuner.base.text import one_line
 from tuner.base.urls import with_driver, without_password
 from tuner.planning.plan import Plan
@@ -28,7 +28,7 @@ STATES = {
 }
 
 
-def record_of(frozen: FrozenTrial, lane: str, role: Role) -> TrialRecord:
+def record_of(frozen: FrozenTrial, lane: str, role: TrialRole) -> TrialRecord:
     """Return a stored trial as a value.
 
     Args:
@@ -52,7 +52,7 @@ def record_of(frozen: FrozenTrial, lane: str, role: Role) -> TrialRecord:
     return TrialRecord(
         lane=lane,
         number=frozen.number,
-        role=Role(about.get("role", role.value)),
+        role=TrialRole(about.get("role", role.value)),
         state=state,
         params=dict(frozen.params),
         configuration=about.get("configuration", {}),
@@ -158,7 +158,10 @@ def read_trials(url: str, run: str, plan: Plan) -> tuple[list[TrialRecord], dict
         names = {study.study_name for study in storage.get_all_studies()}
         records: list[TrialRecord] = []
         facts: dict[str, Any] = {}
-        for lane, role in [*((p.name, Role(p.role)) for p in plan.lanes), ("confirm", Role.CONFIRM)]:
+        for lane, role in [
+            *((p.name, TrialRole(p.role)) for p in plan.lanes),
+            ("confirm", TrialRole.CONFIRM),
+        ]:
             name = study_name(run, lane)
             if name not in names:
                 continue
@@ -188,7 +191,7 @@ def read_study(url: str, name: str, lane: str) -> tuple[list[TrialRecord], dict[
             return None
         study = optuna.load_study(study_name=name, storage=storage)
         trials = study.get_trials(deepcopy=False)
-        return [record_of(frozen, lane, Role.SEARCH) for frozen in trials], dict(study.user_attrs)
+        return [record_of(frozen, lane, TrialRole.SEARCH) for frozen in trials], dict(study.user_attrs)
 
     result = read_with(url, look)
     if result is None:

@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search_spaces.domain import Choice, Domain, Float
 from search_spaces.study import Objective
 from trainables.base.seeds import derive_seed
-from tuner.base.records import Decision, Epoch, Observation, Role, State, TrialRecord
+from tuner.base.records import Decision, Epoch, Observation, State, TrialRecord, TrialRole
 from tuner.search import samplers
 from tuner.search.sampler_specs import DRAWS
 from tuner.search.sampler_study import Drawn, SamplerStudy, constraint_attributes
@@ -76,7 +76,7 @@ class TrialStore:
         storage: optuna.storages.BaseStorage,
         name: str,
         lane: str,
-        role: Role,
+        role: TrialRole,
         space: Mapping[str, Domain],
         objectives: Sequence[Objective],
         seed: int,

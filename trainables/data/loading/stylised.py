@@ -15,7 +15,7 @@ from trainables.data.types.lazy_images import LazyImages
 from trainables.data.types.splits import DatasetInfo
 
 
-class Pictures(Protocol):
+class StylisedPictures(Protocol):
     """Something that holds labelled pictures.
 
     Attributes:
@@ -76,7 +76,7 @@ class StylisedLoader:
         self._order = state["order"].cpu()
 
 
-def open_pictures(path: str, info: DatasetInfo, device: torch.device | str) -> Pictures:
+def open_pictures(path: str, info: DatasetInfo, device: torch.device | str) -> StylisedPictures:
     """Return the pictures of a folder or an npz file."""
     if not path:
         raise InputError(

@@ -15,7 +15,7 @@ from trainables.base.errors import InputError
 from trainables.base.seeds import derive_seed
 from trainables.data.loading.device_loader import to_device, to_unit
 from trainables.data.types.benchmark import LabelledImages
-from trainables.evaluation.attacks.autoattack import Budget, plan
+from trainables.evaluation.attacks.autoattack import AttackBudget, plan
 from trainables.evaluation.attacks.dynamic_batching import Rows, run_attack
 from trainables.evaluation.attacks.image_batches import batch_size as default_batch_size
 from trainables.functional.attacks import attack_mode
@@ -85,7 +85,7 @@ def apgd_verdicts(
     with attack_mode(network), torch.autocast(torch.device(device).type, enabled=False):
         logits = _logits(network, images, size)
         _check(data, int(logits.shape[1]))
-        _, attacks, most = plan(int(logits.shape[1]), Budget(iterations, targets))
+        _, attacks, most = plan(int(logits.shape[1]), AttackBudget(iterations, targets))
         broken = (logits.argmax(1) != labels).int()
         others = logits.scatter(1, labels[:, None], -torch.inf).argsort(dim=1, descending=True)
         for attack in attacks:

@@ -34,7 +34,7 @@ TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
-class Budget:
+class AttackBudget:
     """How hard to attack; the defaults are AutoAttack's "standard", and only they deserve its name.
 
     Attributes:
@@ -89,7 +89,7 @@ def auto_attack(
     device: torch.device | str = "cpu",
     batch_size: int = 250,
     state: Path | None = None,
-    budget: Budget | None = None,
+    budget: AttackBudget | None = None,
 ) -> AutoAttackResult:
     """Attack every image within an Linf ball; each attack gets the images that are still right when it begins.
 
@@ -112,14 +112,14 @@ def auto_attack(
         does not exist and APGD-CE, APGD-DLR and Square run, with K = 2 APGD-CE and Square.
     """
     _check(data)
-    budget = budget or Budget()
+    budget = budget or AttackBudget()
     device = torch.device(device)
     with _restored(network, device), _collected_warnings() as warnings:
         run = _Run(network, data, epsilon, seed, device, batch_size, budget, warnings)
         return run.run(state)
 
 
-def plan(classes: int, budget: Budget) -> tuple[str, tuple[str, ...], int]:
+def plan(classes: int, budget: AttackBudget) -> tuple[str, tuple[str, ...], int]:
     """Return (version, attacks, targets) for a number of classes.
 
     Raises:
@@ -131,7 +131,7 @@ def plan(classes: int, budget: Budget) -> tuple[str, tuple[str, ...], int]:
     if classes < 2:
         raise InputError(f"AutoAttack needs a network of 2 classes or more, not {classes}")
     if classes > 3:
-        version = "standard" if budget == Budget() else "reduced"
+        version = "standard" if budget == AttackBudget() else "reduced"
         return version, ("apgd-ce", "apgd-t", "fab-t", "square"), min(budget.targets, classes - 1)
     middle = ("apgd-dlr",) if classes == 3 else ()
     return "custom", ("apgd-ce", *middle, "square"), 0
@@ -148,7 +148,7 @@ class _Run:
         seed: int,
         device: torch.device,
         batch_size: int,
-        budget: Budget,
+        budget: AttackBudget,
         warnings: dict[str, str],
     ) -> None:
         self.network, self.data, self.epsilon, self.seed = network, data, epsilon, seed
@@ -274,7 +274,7 @@ class _Run:
 
 
 def _library(
-    network: nn.Module, epsilon: float, seed: int, device: torch.device, targets: int, budget: Budget
+    network: nn.Module, epsilon: float, seed: int, device: torch.device, targets: int, budget: AttackBudget
 ) -> Any:
     """Return the reference's object with its attacks set up for this number of classes."""
     from pyautoattack import AutoAttack

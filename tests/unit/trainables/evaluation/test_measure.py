@@ -18,7 +18,7 @@ from trainables.data.types.splits import Split
 from trainables.evaluation import measure as protocol_module
 from trainables.evaluation.attacks import autoattack
 from trainables.evaluation.attacks.attacked_scores import attacked_scores
-from trainables.evaluation.attacks.autoattack import Budget, auto_attack
+from trainables.evaluation.attacks.autoattack import AttackBudget, auto_attack
 from trainables.evaluation.detectors.score_all import score_all
 from trainables.evaluation.measure import Evaluation, evaluate, validate
 from trainables.evaluation.metrics import ood_metrics as ood
@@ -342,7 +342,7 @@ def with_classes(count: int) -> Benchmark:
 def test_autoattack_has_a_name_of_its_own_resumes_and_tells_its_doubts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    budget = Budget(iterations=5, targets=2, queries=20)
+    budget = AttackBudget(iterations=5, targets=2, queries=20)
     seen: list[int] = []
 
     def short(net: nn.Module, data: LabelledImages, *arguments: Any, **named: Any) -> Any:
@@ -371,7 +371,7 @@ def test_autoattack_has_a_name_of_its_own_resumes_and_tells_its_doubts(
 def test_autoattack_of_three_classes_says_that_it_is_not_the_standard(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    budget = Budget(iterations=5, queries=20)
+    budget = AttackBudget(iterations=5, queries=20)
     monkeypatch.setattr(protocol_module, "auto_attack", partial(auto_attack, budget=budget))
     network = classifier(3)
     protocol = replace(AUTO, auto_attack_epsilons=(0.3,), auto_attack_images=3)

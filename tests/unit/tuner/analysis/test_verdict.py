@@ -7,7 +7,7 @@ import pytest
 from tests.unit.study_results import CLAIM, arm, plan, realistic, record, result
 from tuner.analysis.metric_text import difference_text, duration, interval_text, metric_label
 from tuner.analysis.results import Interval, interval
-from tuner.analysis.verdict import Level, Outcome, outcome, paired_comparison, strongest, verdict
+from tuner.analysis.verdict import ComparisonOutcome, Level, outcome, paired_comparison, strongest, verdict
 
 T4 = 2.7764451051977987  # t(.975, 4)
 
@@ -125,7 +125,7 @@ def test_a_seed_without_value_is_left_out_of_its_pair():
     ours, theirs = arm("best", (0.9, math.nan, 0.92, 0.91)), arm("oe", (0.8, 0.8, math.nan, 0.81))
     comparison = paired_comparison(ours, theirs, CLAIM)
     assert comparison.difference.n == 2
-    assert outcome(comparison) is Outcome.SEPARATED
+    assert outcome(comparison) is ComparisonOutcome.SEPARATED
     assert paired_comparison(ours, arm("oe", (math.nan,) * 4), CLAIM) is None
 
 

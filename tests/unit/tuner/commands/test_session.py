@@ -10,7 +10,7 @@ import pytest
 from trainables.base.errors import InputError
 from tuner.base.errors import Interrupted, LeaseLost, StudyFailed, StudyHalted, UsageError
 from tuner.base.signals import Signals
-from tuner.commands.session import MLFLOW_STATUS, Outcome, Session
+from tuner.commands.session import MLFLOW_STATUS, LaunchOutcome, Session
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.resolve import resolve
 from tuner.store.retention import Retention
@@ -92,13 +92,13 @@ def stored(launch: Session) -> Any:
 @pytest.mark.parametrize(
     ("result", "code", "outcome", "status"),
     [
-        (0, 0, Outcome.DONE, "FINISHED"),
-        (1, 1, Outcome.FAILED, "FAILED"),
-        (Interrupted(143), 143, Outcome.INTERRUPTED, "KILLED"),
+        (0, 0, LaunchOutcome.DONE, "FINISHED"),
+        (1, 1, LaunchOutcome.FAILED, "FAILED"),
+        (Interrupted(143), 143, LaunchOutcome.INTERRUPTED, "KILLED"),
     ],
 )
 def test_a_launch_that_returns(
-    tmp_path: Path, result: int | BaseException, code: int, outcome: Outcome, status: str
+    tmp_path: Path, result: int | BaseException, code: int, outcome: LaunchOutcome, status: str
 ) -> None:
     launch = session(tmp_path)
     assert launch.carry_out(work(result)) == code
@@ -107,7 +107,7 @@ def test_a_launch_that_returns(
     assert launch.tracker.status == status  # type: ignore[attr-defined]
     assert stored(launch)["state"] == outcome.value
     assert json.loads((launch.folder.local / "timings.json").read_text())["total"] > 0
-    interrupted = [f"interrupted: {RESUME}{tmp_path}"] if outcome is Outcome.INTERRUPTED else []
+    interrupted = [f"interrupted: {RESUME}{tmp_path}"] if outcome is LaunchOutcome.INTERRUPTED else []
     assert launch.console.lines == [*interrupted, "closed"]  # type: ignore[attr-defined]
 
 
@@ -172,4 +172,4 @@ def test_what_mlflow_has_not_got_is_said_with_the_way_to_send_it(tmp_path: Path)
 
 
 def test_every_outcome_has_a_status_in_mlflow() -> None:
-    assert set(MLFLOW_STATUS) == set(Outcome)
+    assert set(MLFLOW_STATUS) == set(LaunchOutcome)

@@ -10,7 +10,7 @@ import pytest
 from search_spaces.domain import Choice, Float, Int
 from search_spaces.study import Floor, Objective
 from tuner.analysis.selection import best_feasible
-from tuner.base.records import Decision, Role, State
+from tuner.base.records import Decision, State, TrialRole
 from tuner.execution.trial_queue import MAX_LOST_WORKERS, Assignment, Lane, TrialQueue
 from tuner.search.schedulers import schedule
 from tuner.store.database import open_storage
@@ -34,7 +34,11 @@ class Storage:
 
     def lanes(self, trials: int = 12, space: Mapping[str, Any] = SPACE, two: bool = True) -> list[Lane]:
         storage = open_storage(self.url)
-        names = [("search", Role.SEARCH), ("oe", Role.BASELINE)] if two else [("search", Role.SEARCH)]
+        names = (
+            [("search", TrialRole.SEARCH), ("oe", TrialRole.BASELINE)]
+            if two
+            else [("search", TrialRole.SEARCH)]
+        )
         found = []
         for name, role in names:
             store = TrialStore(storage, name, name, role, space, [OBJECTIVE], 3)
@@ -276,11 +280,11 @@ def test_more_trials_can_be_asked_for_later(tmp_path: Path) -> None:
 def test_several_objectives_store_pruned_trials_as_infeasible(tmp_path: Path) -> None:
     storage = open_storage(f"sqlite:///{tmp_path / 's.db'}")
     objectives = [OBJECTIVE, Objective("val/cost", "minimize")]
-    store = TrialStore(storage, "m", "search", Role.SEARCH, SPACE, objectives, 0)
+    store = TrialStore(storage, "m", "search", TrialRole.SEARCH, SPACE, objectives, 0)
     store.ask(lambda number, params: {"configuration": {"a": 1}, "seed": 5})
     store.report(0, 1, {"val/score": 0.5, "val/cost": 2.0}, Decision.PRUNE, "c")
     store.finish(0, State.PRUNED, "stopped at epoch 1")
-    again = TrialStore(storage, "m", "search", Role.SEARCH, SPACE, objectives, 0)
+    again = TrialStore(storage, "m", "search", TrialRole.SEARCH, SPACE, objectives, 0)
     assert again.record(0).reason == "stopped at epoch 1"
     assert again.record(0).state is State.PRUNED
     assert again.ask(lambda number, params: {"configuration": {}, "seed": 6}) is not None

@@ -8,7 +8,7 @@ import pytest
 from tuner import cli
 from tuner.planning.command_line import forwarded, parser, resume_command
 from tuner.planning.launch_options import LaunchOptions, launch_options
-from tuner.planning.option import Option, Role, option, options_of, switch
+from tuner.planning.option import Option, OptionRole, option, options_of, switch
 
 OPTIONS = launch_options()
 
@@ -41,7 +41,7 @@ def test_every_option_goes_with_an_action_or_a_switch(name: str) -> None:
     others = {
         other
         for other, declared in OPTIONS.items()
-        if declared.role is Role.ACTION or other in ("study", "submit")
+        if declared.role is OptionRole.ACTION or other in ("study", "submit")
     }
     assert OPTIONS[name].goes_with
     assert set(OPTIONS[name].goes_with) <= others
@@ -56,7 +56,7 @@ def test_the_local_options() -> None:
 
 
 def test_every_action_has_its_answer() -> None:
-    actions = {name for name, declared in OPTIONS.items() if declared.role is Role.ACTION}
+    actions = {name for name, declared in OPTIONS.items() if declared.role is OptionRole.ACTION}
     assert actions == {*cli.ANSWERS, "list_studies", "resume"}
 
 
@@ -64,15 +64,18 @@ def test_every_action_has_its_answer() -> None:
     ("declared", "says"),
     [
         (None, "trials is no option: declare it with option"),
-        (lambda: option("budget", Role.STORED, ""), "option trials has no help"),
+        (lambda: option("budget", OptionRole.STORED, ""), "option trials has no help"),
         (
-            lambda: option("budget", Role.STORED, "help"),
+            lambda: option("budget", OptionRole.STORED, "help"),
             "option trials: a value needs `read` and `metavar`",
         ),
-        (lambda: switch("budget", Role.STORED, "help", metavar="N"), "a switch has neither"),
-        (lambda: option("budget", Role.STORED), "missing 1 required positional argument: 'help'"),
+        (lambda: switch("budget", OptionRole.STORED, "help", metavar="N"), "a switch has neither"),
+        (lambda: option("budget", OptionRole.STORED), "missing 1 required positional argument: 'help'"),
         (lambda: option("budget", help="help"), "missing 1 required positional argument: 'role'"),
-        (lambda: option("budget", Role.STORED, "help", metvar="N"), "unexpected keyword argument 'metvar'"),
+        (
+            lambda: option("budget", OptionRole.STORED, "help", metvar="N"),
+            "unexpected keyword argument 'metvar'",
+        ),
     ],
 )
 def test_an_incomplete_declaration_is_refused(declared: Any, says: str) -> None:
@@ -87,8 +90,10 @@ def test_an_incomplete_declaration_is_refused(declared: Any, says: str) -> None:
 def test_the_flag_is_the_fields_name_unless_it_is_given() -> None:
     @dataclass
     class Some:
-        max_epochs: int | None = option("budget", Role.STORED, "help", metavar="N", read=int)
-        time_s: float | None = option("budget", Role.STORED, "help", metavar="T", read=float, flag="--time")
+        max_epochs: int | None = option("budget", OptionRole.STORED, "help", metavar="N", read=int)
+        time_s: float | None = option(
+            "budget", OptionRole.STORED, "help", metavar="T", read=float, flag="--time"
+        )
 
     assert [o.flag for o in options_of(Some).values()] == ["--max-epochs", "--time"]
 
@@ -97,5 +102,5 @@ def test_the_flag_is_the_fields_name_unless_it_is_given() -> None:
 def test_a_resume_command_repeats_the_locations_and_nothing_else(name: str) -> None:
     value = ("value",) if OPTIONS[name].repeated else "value"
     words = resume_command("s", "r", LaunchOptions(**{name: value})).split()  # type: ignore[arg-type]
-    repeated = [OPTIONS[name].flag, "value"] if OPTIONS[name].role is Role.LOCATION else []
+    repeated = [OPTIONS[name].flag, "value"] if OPTIONS[name].role is OptionRole.LOCATION else []
     assert words == ["python", "launch.py", "--study", "s", "--resume", "r", *repeated]

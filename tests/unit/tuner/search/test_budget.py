@@ -10,7 +10,7 @@ from tests.unit.study_results import plan, record
 from tests.unit.tuner.execution.test_trial_queue import Storage, metrics_of, queue_of
 from tuner.console.preview import plan_text
 from tuner.planning import cost_history
-from tuner.search.budget import Budget, Usage, share_of
+from tuner.search.budget import SearchBudget, Usage, share_of
 from tuner.search.schedulers import schedule
 
 NEVER = schedule("none", 1, 3, 4)
@@ -33,23 +33,28 @@ def test_share() -> None:
 @pytest.mark.parametrize(
     ("budget", "spent"),
     [
-        (Budget(), False),
-        (Budget(epochs=4), False),
-        (Budget(epochs=3), True),
-        (Budget(seconds=11.6), False),
-        (Budget(seconds=11.5), True),  # 1.5 + 10
-        (Budget(epochs=4, seconds=1.0), True),
+        (SearchBudget(), False),
+        (SearchBudget(epochs=4), False),
+        (SearchBudget(epochs=3), True),
+        (SearchBudget(seconds=11.6), False),
+        (SearchBudget(seconds=11.5), True),  # 1.5 + 10
+        (SearchBudget(epochs=4, seconds=1.0), True),
     ],
 )
-def test_spent(budget: Budget, spent: bool) -> None:
+def test_spent(budget: SearchBudget, spent: bool) -> None:
     assert budget.is_spent(Usage(3, 11.0, 1.5, 10.0)) is spent
 
 
 @pytest.mark.parametrize(
     ("budget", "trials"),
-    [(Budget(epochs=9), 3), (Budget(epochs=8), 2), (Budget(seconds=2.25), 3), (Budget(seconds=100.0), 12)],
+    [
+        (SearchBudget(epochs=9), 3),
+        (SearchBudget(epochs=8), 2),
+        (SearchBudget(seconds=2.25), 3),
+        (SearchBudget(seconds=100.0), 12),
+    ],
 )
-def test_no_trial_starts_once_the_budget_is_spent(tmp_path: Path, budget: Budget, trials: int) -> None:
+def test_no_trial_starts_once_the_budget_is_spent(tmp_path: Path, budget: SearchBudget, trials: int) -> None:
     """Trials of 4 epochs of 1 s on a quarter of a GPU: 9 epochs or 2.25 GPU-seconds are passed in the third.
 
     A launch after every trial counts what the ones before it have used.
@@ -74,7 +79,7 @@ def test_a_larger_budget_goes_on(tmp_path: Path) -> None:
     storage = Storage(tmp_path)
     for epochs, expected in ((1, 1), (5, 2), (9, 3)):
         lanes = storage.lanes(two=False)
-        queue = queue_of(lanes, schedule=NEVER, budget=Budget(epochs=epochs))
+        queue = queue_of(lanes, schedule=NEVER, budget=SearchBudget(epochs=epochs))
         while (assignment := queue.next()) is not None:
             for epoch in range(1, 5):
                 queue.report(assignment.key, epoch, metrics_of(assignment, epoch), "c")

@@ -12,7 +12,7 @@ from search_spaces.study import Objective, Study
 from trainables.base.errors import InputError
 from trainables.base.registry import resolve_reference
 from tuner.base.errors import UsageError
-from tuner.base.records import Decision, Role, State
+from tuner.base.records import Decision, State, TrialRole
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.resolve import resolve
 from tuner.search.sampler_specs import SAMPLERS, SamplerSpec, check_sampler
@@ -56,7 +56,7 @@ def throw_away() -> Iterator[SamplerSpec]:
 
 def store_of(storage: optuna.storages.BaseStorage) -> TrialStore:
     space: dict[str, Domain] = {"x": Float(0.0, 1.0)}
-    return TrialStore(storage, "s", "search", Role.SEARCH, space, [SCORE], 0, "counting")
+    return TrialStore(storage, "s", "search", TrialRole.SEARCH, space, [SCORE], 0, "counting")
 
 
 def test_a_registered_sampler_works_from_suggestion_to_restart(throw_away: SamplerSpec) -> None:
@@ -91,7 +91,7 @@ def test_a_spec_must_say_whether_it_reads_stopped_trials() -> None:
 
 def test_an_unknown_sampler_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(InputError, match="unknown sampler 'tpee'; did you mean tpe"):
-        TrialStore(optuna.storages.InMemoryStorage(), "s", "search", Role.SEARCH, {}, [SCORE], 0, "tpee")
+        TrialStore(optuna.storages.InMemoryStorage(), "s", "search", TrialRole.SEARCH, {}, [SCORE], 0, "tpee")
 
 
 @pytest.mark.parametrize("spec", SAMPLERS, ids=lambda spec: spec.name)

@@ -22,7 +22,7 @@ from tests.unit.tuner.execution.test_trial_queue import (
     queue_of,
     truth,
 )
-from tuner.base.records import Decision, Observation, Role, State
+from tuner.base.records import Decision, Observation, State, TrialRole
 from tuner.execution.trial_queue import Lane
 from tuner.search.sampler_specs import SAMPLERS
 from tuner.search.samplers import POPULATION, CmaSampler, grid_order, sort_key
@@ -59,7 +59,7 @@ class Sampled(Storage):
             open_storage(self.url),
             "s",
             "search",
-            Role.SEARCH,
+            TrialRole.SEARCH,
             space,
             [OBJECTIVE],
             3,
@@ -159,7 +159,7 @@ def store_of(
 ) -> TrialStore:
     """Return a lane in memory, or of a storage that may hold it already."""
     memory = storage or optuna.storages.InMemoryStorage()
-    return TrialStore(memory, "s", "search", Role.SEARCH, space, objectives, 0, sampler, prior)
+    return TrialStore(memory, "s", "search", TrialRole.SEARCH, space, objectives, 0, sampler, prior)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "tpe-multivariate", "cmaes", "gp", "nsga2"])

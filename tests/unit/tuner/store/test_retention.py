@@ -7,7 +7,7 @@ import pytest
 from tests.unit.runs import StoredRun
 from trainables.base.storage import Folder
 from trainables.training.checkpoints import retain
-from tuner.base.records import Decision, Epoch, Role, State, TrialRecord
+from tuner.base.records import Decision, Epoch, State, TrialRecord, TrialRole
 from tuner.store.retention import Retention
 
 
@@ -17,7 +17,7 @@ def record(key: str, epochs: int, state: State = State.COMPLETE) -> TrialRecord:
         epoch: Epoch({}, Decision.CONTINUE, f"checkpoints/{key}/epoch-{epoch:04d}.pt")
         for epoch in range(1, epochs + 1)
     }
-    return TrialRecord(lane or "search", int(number), Role.SEARCH, state, {}, {}, 0, history)
+    return TrialRecord(lane or "search", int(number), TrialRole.SEARCH, state, {}, {}, 0, history)
 
 
 def store(tmp_path: Path, **files: list[str]) -> Folder:

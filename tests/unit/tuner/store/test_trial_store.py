@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces.domain import Choice, Float, Int
 from search_spaces.study import Objective
-from tuner.base.records import Decision, Role, State, TrialRecord
+from tuner.base.records import Decision, State, TrialRecord, TrialRole
 from tuner.store.database import open_storage
 from tuner.store.trial_store import TrialStore
 
@@ -25,7 +25,7 @@ FLOORS = {"val/accuracy/clean": -0.05}
 
 def store_of(path: Path, objectives: tuple[Objective, ...] = ONE) -> TrialStore:
     storage = open_storage(f"sqlite:///{path / 'study.db'}")
-    return TrialStore(storage, "one", "search", Role.SEARCH, SPACE, objectives, 0, "random")
+    return TrialStore(storage, "one", "search", TrialRole.SEARCH, SPACE, objectives, 0, "random")
 
 
 def by_optuna(path: Path) -> optuna.Study:
@@ -216,8 +216,8 @@ def test_a_run_of_old_goes_on(tmp_path: Path) -> None:
     study.add_trial(of_old(2, TrialState.RUNNING, {}))
     store = store_of(tmp_path, TWO)
     first, second, third = store.records()
-    assert (first.state, first.reason, first.role) == (State.PRUNED, "stopped at epoch 1", Role.BASELINE)
-    assert (second.state, second.reason, second.role) == (State.FAIL, "ValueError: no", Role.SEARCH)
+    assert (first.state, first.reason, first.role) == (State.PRUNED, "stopped at epoch 1", TrialRole.BASELINE)
+    assert (second.state, second.reason, second.role) == (State.FAIL, "ValueError: no", TrialRole.SEARCH)
     assert (third.state, third.attempt, third.checkpoint) == (State.RUNNING, 1, "c1")
     for record in store.records():
         assert (record.configuration, record.seed, record.method) == (*BEGIN.values(),)

@@ -11,7 +11,7 @@ from search_spaces.study import Floor, Objective
 from tests.unit.study_results import CLEAN, OBJECTIVE, record
 from trainables.options.methods import METHODS
 from tuner.base.errors import UsageError
-from tuner.base.records import Decision, Observation, Role, State, TrialRecord
+from tuner.base.records import Decision, Observation, State, TrialRecord, TrialRole
 from tuner.execution.trial_queue import Lane, TrialQueue
 from tuner.planning.amend import amend
 from tuner.planning.launch_options import LaunchOptions
@@ -91,7 +91,7 @@ def finished_run(root: Path, name: str = "old", trials: int = 6, **request: Any)
     lanes = []
     for lane in plan.lanes:
         study = name if lane.name == "search" else f"{name}/{lane.name}"
-        store = TrialStore(storage, study, lane.name, Role(lane.role), lane.space, plan.objectives, 0)
+        store = TrialStore(storage, study, lane.name, TrialRole(lane.role), lane.space, plan.objectives, 0)
         lanes.append(Lane(store, lane.method, lane.fixed, trials, 0))
     lanes[0].store.note("reference", {CLEAN: 0.98})
     queue = TrialQueue(
@@ -197,7 +197,7 @@ def test_everything_was_tried(tmp_path: Path) -> None:
     storage = open_storage(f"sqlite:///{tmp_path / 'new.db'}")
     lane = wider.lanes[0]
     store = TrialStore(
-        storage, "new", "search", Role.SEARCH, lane.space, wider.objectives, 0, wider.sampler, lane.prior
+        storage, "new", "search", TrialRole.SEARCH, lane.space, wider.objectives, 0, wider.sampler, lane.prior
     )
     first = store.ask(lambda number, params: {"configuration": dict(params), "seed": 0})
     assert first is not None

@@ -66,7 +66,9 @@ def some(data: LabelledImages, chosen) -> LabelledImages:
 
 def reference(network, data, epsilon, attacks=("apgd-ce", "apgd-t"), targets=9):
     """Return the published code's verdicts."""
-    library = autoattack._library(network, epsilon, 0, torch.device("cpu"), targets, autoattack.Budget())
+    library = autoattack._library(
+        network, epsilon, 0, torch.device("cpu"), targets, autoattack.AttackBudget()
+    )
     library.attacks_to_run = list(attacks)
     labels = torch.tensor(data.labels)
     with attack_mode(network):

@@ -14,14 +14,14 @@ from trainables.data.loading.open_dataset import load
 from trainables.data.types.benchmark import LabelledImages
 from trainables.data.types.splits import Split
 from trainables.evaluation.attacks import autoattack
-from trainables.evaluation.attacks.autoattack import Budget, auto_attack, plan
+from trainables.evaluation.attacks.autoattack import AttackBudget, auto_attack, plan
 from trainables.evaluation.attacks.robust_accuracy import robust_verdicts
 from trainables.evaluation.metrics.protocol import EvaluationProtocol
 from trainables.methods.standard import Standard
 from trainables.options import build
 from trainables.options.classifiers import StandardOptions
 
-SMALL = Budget(iterations=5, targets=9, queries=20)
+SMALL = AttackBudget(iterations=5, targets=9, queries=20)
 EPSILON = 0.08
 
 
@@ -82,8 +82,8 @@ def test_standard_is_what_the_library_calls_standard(digits):
     from pyautoattack import AutoAttack
 
     theirs = AutoAttack(digits[0], eps=EPSILON, seed=0, version="standard")
-    ours = autoattack._library(digits[0], EPSILON, 0, torch.device("cpu"), 9, Budget())
-    assert tuple(theirs.attacks_to_run) == plan(10, Budget())[1]
+    ours = autoattack._library(digits[0], EPSILON, 0, torch.device("cpu"), 9, AttackBudget())
+    assert tuple(theirs.attacks_to_run) == plan(10, AttackBudget())[1]
     for part in ("apgd", "apgd_targeted", "fab", "square"):
         left, right = dict(vars(getattr(theirs, part))), dict(vars(getattr(ours, part)))
         for settings in (left, right):
@@ -105,14 +105,14 @@ def test_standard_is_what_the_library_calls_standard(digits):
     ],
 )
 def test_plan_of_few_and_many_classes(classes, expected):
-    assert plan(classes, Budget()) == expected
+    assert plan(classes, AttackBudget()) == expected
 
 
 def test_plan_names_a_smaller_budget_and_refuses_one_class():
     assert plan(10, SMALL)[0] == "reduced"
-    assert plan(10, Budget(targets=3))[2] == 3
+    assert plan(10, AttackBudget(targets=3))[2] == 3
     with pytest.raises(InputError, match="2 classes"):
-        plan(1, Budget())
+        plan(1, AttackBudget())
 
 
 @pytest.mark.parametrize("classes", [2, 3, 4, 7])
@@ -192,7 +192,7 @@ def test_the_library_s_warnings_are_surfaced(digits, wrapper, message, capsys):
 def test_square_that_beats_the_white_box_attacks_is_a_warning(digits):
     """Flat logits stop every gradient; random squares do not need one."""
     network, data = digits
-    found = attack(Flat(network, 10), data, 0.2, budget=Budget(iterations=2, queries=100))
+    found = attack(Flat(network, 10), data, 0.2, budget=AttackBudget(iterations=2, queries=100))
     assert found.after["square"] < found.after["fab-t"] - 0.05
     assert any("Square Attack has decreased" in warning for warning in found.warnings)
 
@@ -259,7 +259,7 @@ def test_a_state_of_another_run_is_refused(digits, tmp_path, change):
     network, data = digits
     state = tmp_path / "state.npz"
     few = LabelledImages(data.images[:5], data.labels[:5])
-    tiny = Budget(iterations=1, targets=1, queries=1)
+    tiny = AttackBudget(iterations=1, targets=1, queries=1)
     attack(network, few, budget=tiny, state=state)
     settings = {"seed": 3, "batch_size": 25, "budget": tiny, "state": state}
     epsilon = 0.1 if change == "epsilon" else EPSILON
@@ -281,7 +281,7 @@ def test_a_state_of_another_run_is_refused(digits, tmp_path, change):
 def test_a_broken_state_starts_over_and_says_so(digits, tmp_path, damage):
     network, data = digits
     few = LabelledImages(data.images[:5], data.labels[:5])
-    tiny = Budget(iterations=1, targets=1, queries=1)
+    tiny = AttackBudget(iterations=1, targets=1, queries=1)
     state = tmp_path / "state.npz"
     first = attack(network, few, budget=tiny, state=state)
     whole = state.read_bytes()
@@ -340,7 +340,7 @@ def test_full_autoattack_is_at_least_as_strong_as_pgd(digits):
 @pytest.mark.slow
 def test_a_tenth_of_autoattack_is_at_least_as_strong_as_as_many_steps_of_pgd(digits):
     network, data = digits
-    found = attack(network, data, budget=Budget(iterations=20, queries=100))
+    found = attack(network, data, budget=AttackBudget(iterations=20, queries=100))
     generator = torch.Generator().manual_seed(0)
     pgd = robust_verdicts(network, data, EPSILON, EvaluationProtocol("p", steps=20), generator, "cpu")
     assert 0.1 < found.accuracy <= pgd.mean()
