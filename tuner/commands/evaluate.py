@@ -20,6 +20,7 @@ from tuner.commands.json_file import write_json
 from tuner.console.evaluation_text import as_text
 from tuner.planning.launch_options import STDOUT, LaunchOptions
 from tuner.planning.option_values import check_name
+from tuner.planning.protocol_settings import with_settings
 from tuner.tracking.mlflow_uris import DEFAULT_URI
 from tuner.tracking.run_lookup import looks_like_run, trial_key_of, trial_of_run
 
@@ -83,7 +84,8 @@ def score(target: Target, protocol_name: str, options: LaunchOptions) -> dict[st
             f"made for {known['num_classes']} and {tuple(known['shape'])} ({known['name']})"
         )
     check_dataset_files(dataset, data_dir)
-    protocol = presets.named(protocol_name, dataset, METHODS[content["method"]].score)
+    own = presets.named(protocol_name, dataset, METHODS[content["method"]].score)
+    protocol = with_settings(own, options.settings)
     cache_dir = str(content["options"].get("cache_dir", ""))
     benchmark, notes = remote_tasks.load_tests(dataset, data_dir, protocol.groups, cache_dir)
     version = remote_tasks.data_version(benchmark)

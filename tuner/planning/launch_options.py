@@ -172,11 +172,13 @@ class LaunchOptions:
     settings: tuple[str, ...] = option(
         DATA,
         STORED,
-        "fix or re-range a parameter: attack.epsilon=0.03, 'lr=loguniform(1e-4,1e-1)'",
+        "fix or re-range a parameter: attack.epsilon=0.03, 'lr=loguniform(1e-4,1e-1)'; with --evaluate: change a "
+        "field of the protocol: steps=50, robust_epsilons=4/255,8/255",
         flag="--set",
         metavar="KEY=VALUE",
         repeated=True,
         default=(),
+        goes_with=(*RUN, "evaluate"),
     )
 
     # -- machine ---------------------------------------------------------------------------------------------

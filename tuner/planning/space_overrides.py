@@ -35,21 +35,31 @@ def override_space(
         SpaceError, InputError: a value that cannot be read or that the methods' options do not allow.
     """
     settled = dict(space)
-    given: dict[str, str] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        key = key.strip()
-        if not equals or not key or not value.strip():
-            raise UsageError(f"--set {text!r} is not KEY=VALUE, for example --set lr=0.001")
+    for key, value in key_values(texts, "lr=0.001").items():
         if key in RESERVED:
             raise UsageError(f"--set {key}=... is not possible; use {RESERVED[key]}")
-        if given.setdefault(key, value) != value:
-            raise UsageError(f"--set {key} is given twice, as {given[key]} and as {value}; give it once")
         settled[key] = parse_setting(value)
     known: dict[str, Any] = {}
     for method in methods:
         known |= fields_of(METHODS[method].options)
     return {key: check_setting(key, value, known) for key, value in settled.items()}
+
+
+def key_values(texts: Sequence[str], example: str) -> dict[str, str]:
+    """Return {key: text of its value} of every `--set`.
+
+    Raises:
+        UsageError: a text is not KEY=VALUE, or a key has two values.
+    """
+    given: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        if not equals or not key or not value.strip():
+            raise UsageError(f"--set {text!r} is not KEY=VALUE, for example --set {example}")
+        if given.setdefault(key, value) != value:
+            raise UsageError(f"--set {key} is given twice, as {given[key]} and as {value}; give it once")
+    return given
 
 
 def check_setting(key: str, setting: Setting, known: Mapping[str, Any]) -> Setting:

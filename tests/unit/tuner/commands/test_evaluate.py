@@ -87,6 +87,27 @@ def test_a_second_request_costs_nothing(
         launch(capsys, "one.pt", "--protocol", "standard")
 
 
+def test_set_changes_what_is_measured_and_the_result_says_so(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fewer images, one score, other radii: the numbers are those of that protocol and not of the preset."""
+    changes = ["max_images=50", "groups=clean,robust", "robust_epsilons=1/4", "steps=2", "margin=false"]
+    found = scored(capsys, "one.pt", *(word for change in changes for word in ("--set", change)))
+    assert set(found["metrics"]) == {"test/accuracy/clean", "test/accuracy/robust_0.25"}
+    assert (found["metrics"]["test/accuracy/clean"] * 50).is_integer()
+    protocol = found["protocol"]
+    assert (protocol["max_images"], protocol["steps"], protocol["margin"]) == (50, 2, False)
+    assert (protocol["groups"], protocol["robust_epsilons"]) == (["clean", "robust"], [0.25])
+
+
+def test_a_setting_that_is_no_field_of_the_protocol_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = launch(capsys, "one.pt", "--set", "step=3")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "--set step: unknown field of a protocol 'step'; did you mean steps?" in err
+
+
 def test_a_study_s_job_and_the_command_line_share_what_was_measured(
     folder: Path, trained: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
