@@ -9,6 +9,9 @@ from trainables.base.registry import Registry
 from tuner.base.errors import UsageError
 
 DRAWS = 32
+TPE_SHOWN = (
+    1000  # from here on a suggestion costs the same; TPE itself weighs trials the less the older they are
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class SamplerSpec:
         grid: configurations are taken in the order of `samplers.grid_order`, `make` is not asked.
         draws: how often it is asked again if it suggests what was tried already, before `samplers.grid_order`
             (in a space with real numbers: a random draw) supplies the configuration.
+        shown: with one objective it is shown this many ended trials at most, the best and the newest; None: all.
         stored_attributes: Optuna system attributes that it writes on a trial it suggests and needs after a restart.
     """
 
@@ -44,6 +48,7 @@ class SamplerSpec:
     listed_values_only: bool = False
     grid: bool = False
     draws: int = DRAWS
+    shown: int | None = None
     stored_attributes: tuple[str, ...] = ()
 
     @property
@@ -66,6 +71,7 @@ SAMPLERS = Registry(
             "nearly always; from 10 ended trials on it is a model",
             "tuner.search.samplers:tpe",
             reads_stopped=True,
+            shown=TPE_SHOWN,
         ),
         SamplerSpec(
             "tpe-multivariate",
@@ -73,6 +79,7 @@ SAMPLERS = Registry(
             "several objectives and parameters that interact",
             "tuner.search.samplers:multivariate_tpe",
             reads_stopped=True,
+            shown=TPE_SHOWN,
         ),
         SamplerSpec(
             "gp",

@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 
 from tuner.base.records import Observation
 from tuner.search import samplers
+from tuner.search.recent_trials import RecentTrials
 from tuner.search.sampler_specs import SAMPLERS
 
 
@@ -53,7 +54,11 @@ class SamplerStudy:
     ) -> None:
         self.spec, self.space = SAMPLERS[sampler], dict(space)
         self._as_pruned = len(directions) == 1 and self.spec.reads_stopped
-        self._storage = optuna.storages.InMemoryStorage()
+        self._storage = (
+            RecentTrials(directions[0], self.spec.shown)
+            if self.spec.shown and len(directions) == 1
+            else optuna.storages.InMemoryStorage()
+        )
         self._idle = optuna.samplers.RandomSampler(seed=0)
         self._study = optuna.create_study(
             storage=self._storage, directions=list(directions), sampler=self._idle

@@ -41,11 +41,27 @@ def random(space: Space, seed: int) -> optuna.samplers.BaseSampler:
 
 
 def tpe(space: Space, seed: int) -> optuna.samplers.BaseSampler:
-    return optuna.samplers.TPESampler(seed=seed)
+    return KnownSpaceTpe(space, seed)
 
 
 def multivariate_tpe(space: Space, seed: int) -> optuna.samplers.BaseSampler:
-    return optuna.samplers.TPESampler(seed=seed, multivariate=True)
+    return KnownSpaceTpe(space, seed, always_joint=True)
+
+
+class KnownSpaceTpe(optuna.samplers.TPESampler):
+    """TPE that is told the space which Optuna's would infer from all trials for each suggestion; it suggests the same.
+
+    Args:
+        always_joint: whether parameters are modelled jointly with several objectives too.
+    """
+
+    def __init__(self, space: Space, seed: int, always_joint: bool = False) -> None:
+        super().__init__(seed=seed, **({"multivariate": True} if always_joint else {}))
+        self._always_joint = always_joint
+        self._space = {name: space[name] for name in sorted(space) if not space[name].single()}
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
+        return self._space if self._always_joint or len(study.directions) == 1 else {}
 
 
 def gaussian_process(space: Space, seed: int) -> optuna.samplers.BaseSampler:
