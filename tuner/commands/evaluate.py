@@ -45,8 +45,7 @@ def evaluate(options: LaunchOptions) -> str:
         UsageError: a checkpoint that is not there.
         InputError: a file, a data set or a protocol that does not suit.
     """
-    name = options.protocol or "standard"
-    presets.check_name(name)  # an unknown name, before anything is imported or read
+    name = presets.PRESETS[options.protocol or presets.DEFAULT].name  # before anything is imported or read
     to_file = options.json if options.json != STDOUT else None
     if to_file and not Path(to_file).resolve().parent.is_dir():
         raise UsageError(f"--json {to_file}: there is no folder {Path(to_file).parent}")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from trainables.data.types.datasets import DATASETS
+from trainables.evaluation.metrics.presets import DEFAULT, PRESETS
 from tuner.planning import option_values as values
 from tuner.planning.option import Option, OptionRole, option, options_of, switch
 from tuner.planning.plan import STAGES
@@ -77,7 +78,7 @@ class LaunchOptions:
     protocol: str | None = option(
         TASK,
         STORED,
-        "how to measure: quick, standard (default), full, autoattack; with --study: what the confirm stage "
+        f"how to measure: {', '.join(PRESETS.names)} (default: {DEFAULT}); with --study: what the confirm stage "
         "measures beside the study's own protocol",
         metavar="NAME",
         goes_with=(*RUN, "evaluate"),

@@ -107,7 +107,7 @@ def _protocols(
     study: Study, profile: Profile, dataset: str, asked: str | None
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Return the fields of the protocol of the evaluate stage, of the confirm stage's arms and of its winner."""
-    own = {**presets.fields_of("standard", dataset), **study.protocol, **profile.protocol}
+    own = {**presets.fields_of(presets.DEFAULT, dataset), **study.protocol, **profile.protocol}
     confirm = widen(own, asked, dataset)
     closer = presets.widened(confirm, presets.winner_protocol(own))
     for values in (own, confirm, closer):

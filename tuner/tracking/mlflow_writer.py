@@ -15,8 +15,6 @@ from tuner.base.text import one_line
 from tuner.base.urls import redact, sqlite_file
 from tuner.tracking.spool import Event
 
-#: the operations of events; `MlflowWriter` carries them out, `Tracker` accepts no other
-OPERATIONS = ("start", "child", "inputs", "tag", "metrics", "final", "text", "artifact", "close")
 _DUBIOUS = ("BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")  # also the answers of a store that is failing
 
 
@@ -156,10 +154,6 @@ class MlflowWriter:
         run = self.runs.get(key) or self._new_child(event)
         if op not in OPERATIONS:
             raise ValueError(f"there is no operation of that name; known: {', '.join(OPERATIONS)}")
-        if op in ("text", "artifact"):
-            self._flush_all()  # metrics do not wait for a slow or failing upload
-            self._upload(run, event)
-            return
         pending = self._pending.setdefault(key, _Pending())
         for name, value in event.get("params", {}).items():
             if pending.params.setdefault(name, value) != value:
@@ -167,17 +161,24 @@ class MlflowWriter:
                     f"{key or 'study'}: params {name} stays {pending.params[name]!r}, not {value!r}"
                 )
         pending.tags.update(event.get("tags", {}))
-        if op in ("metrics", "final"):
-            self._stage(run, pending, event)
-        elif op == "start":
-            self._set_status(run, "RUNNING", 0)
-        elif op in ("child", "inputs"):
-            self._describe(run, event)
-        elif op == "close":
-            self._flush(key)
-            if not key and self._lost_requests:
-                self._undo_late_writes()
-            self._set_status(run, event["status"], event["t"])
+        OPERATIONS[op](self, run, event)
+
+    def _nothing_more(self, run: _StoredRun, event: Event) -> None:
+        """Leave it at the event's parameters and tags."""
+
+    def _start(self, run: _StoredRun, event: Event) -> None:
+        self._set_status(run, "RUNNING", 0)
+
+    def _close(self, run: _StoredRun, event: Event) -> None:
+        self._flush(event["key"])
+        if not event["key"] and self._lost_requests:
+            self._undo_late_writes()
+        self._set_status(run, event["status"], event["t"])
+
+    def _upload_after_metrics(self, run: _StoredRun, event: Event) -> None:
+        """Upload a text or a file; metrics do not wait for it, as it may be slow or fail."""
+        self._flush_all()
+        self._upload(run, event)
 
     def _describe(self, run: _StoredRun, event: Event) -> None:
         """Store the data sets and texts of a new run."""
@@ -186,8 +187,9 @@ class MlflowWriter:
         for name, text in event.get("texts", {}).items():
             self._upload(run, {"op": "text", "key": event["key"], "name": name, "text": text})
 
-    def _stage(self, run: _StoredRun, pending: _Pending, event: Event) -> None:
+    def _stage(self, run: _StoredRun, event: Event) -> None:
         """Queue the values the run does not have yet."""
+        pending = self._pending[event["key"]]
         known = {**run.steps, **pending.steps}
         final = event["op"] == "final"
         reached = (at for name, at in known.items() if not name.startswith("system/"))
@@ -327,6 +329,20 @@ class MlflowWriter:
             token = page.token
             if not token:
                 return runs
+
+
+#: {operation of events: what carries it out}; `Tracker` accepts no other
+OPERATIONS: dict[str, Callable[[MlflowWriter, _StoredRun, Event], None]] = {
+    "start": MlflowWriter._start,
+    "child": MlflowWriter._describe,
+    "inputs": MlflowWriter._describe,
+    "tag": MlflowWriter._nothing_more,
+    "metrics": MlflowWriter._stage,
+    "final": MlflowWriter._stage,
+    "text": MlflowWriter._upload_after_metrics,
+    "artifact": MlflowWriter._upload_after_metrics,
+    "close": MlflowWriter._close,
+}
 
 
 def _stored_run(run: Any) -> _StoredRun:

@@ -15,7 +15,7 @@ from trainables.base.errors import InputError
 from trainables.base.seeds import derive_seed
 from trainables.data.loading.device_loader import to_device, to_unit
 from trainables.data.types.benchmark import LabelledImages
-from trainables.evaluation.attacks.autoattack import AttackBudget, plan
+from trainables.evaluation.attacks.autoattack import Attack, AttackBudget, plan
 from trainables.evaluation.attacks.dynamic_batching import Rows, run_attack
 from trainables.evaluation.attacks.image_batches import batch_size as default_batch_size
 from trainables.functional.attacks import attack_mode
@@ -89,9 +89,9 @@ def apgd_verdicts(
         broken = (logits.argmax(1) != labels).int()
         others = logits.scatter(1, labels[:, None], -torch.inf).argsort(dim=1, descending=True)
         for attack in attacks:
-            if not attack.startswith("apgd"):
+            if attack not in LOSSES:
                 continue
-            ranks = most if attack == "apgd-t" else 1
+            ranks = most if attack is Attack.APGD_T else 1
             for restart in range(restarts):
                 key = derive_seed(seed, attack, restart)
                 problem = _Problem(
@@ -110,7 +110,7 @@ class _Problem:
     images: Tensor
     labels: Tensor
     others: Tensor
-    attack: str
+    attack: Attack
     epsilon: float
     iterations: int
     reach: float
@@ -215,7 +215,7 @@ class _APGD:
         rows["halved"] = torch.where(due, back, rows["halved"])
         rows["checked_loss"] = torch.where(due, rows["best_loss"], rows["checked_loss"])
         rows["rises"] = torch.where(due, 0.0, rows["rises"])
-        if self.problem.attack == "apgd-t":  # the only loss whose 0 is the end of the way
+        if self.problem.attack is Attack.APGD_T:  # the only loss whose 0 is the end of the way
             risen = rows["best_loss"] - rows["first_loss"]
             far = -rows["best_loss"] > self.problem.reach * risen
             rows["over"] = rows["over"] | (due & (risen > 0) & far)
@@ -267,7 +267,7 @@ def _cross_entropy(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels, reduction="none")
 
 
-LOSSES = {"apgd-ce": _cross_entropy, "apgd-dlr": dlr, "apgd-t": targeted_dlr}
+LOSSES = {Attack.APGD_CE: _cross_entropy, Attack.APGD_DLR: dlr, Attack.APGD_T: targeted_dlr}
 
 
 def uniform(key: int, rows: Tensor, count: int) -> Tensor:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,16 @@ from trainables.functional.attacks import attack_mode
 FORMAT = 1
 #: Beyond these a perturbation has left its ball; float32 arithmetic alone moves a pixel by about 1e-7.
 TOLERANCE = 1e-5
+
+
+class Attack(StrEnum):
+    """The attacks of AutoAttack by its own names."""
+
+    APGD_CE = "apgd-ce"
+    APGD_DLR = "apgd-dlr"
+    APGD_T = "apgd-t"
+    FAB_T = "fab-t"
+    SQUARE = "square"
 
 
 @dataclass(frozen=True)
@@ -119,7 +130,7 @@ def auto_attack(
         return run.run(state)
 
 
-def plan(classes: int, budget: AttackBudget) -> tuple[str, tuple[str, ...], int]:
+def plan(classes: int, budget: AttackBudget) -> tuple[str, tuple[Attack, ...], int]:
     """Return (version, attacks, targets) for a number of classes.
 
     Raises:
@@ -132,9 +143,10 @@ def plan(classes: int, budget: AttackBudget) -> tuple[str, tuple[str, ...], int]
         raise InputError(f"AutoAttack needs a network of 2 classes or more, not {classes}")
     if classes > 3:
         version = "standard" if budget == AttackBudget() else "reduced"
-        return version, ("apgd-ce", "apgd-t", "fab-t", "square"), min(budget.targets, classes - 1)
-    middle = ("apgd-dlr",) if classes == 3 else ()
-    return "custom", ("apgd-ce", *middle, "square"), 0
+        attacks = (Attack.APGD_CE, Attack.APGD_T, Attack.FAB_T, Attack.SQUARE)
+        return version, attacks, min(budget.targets, classes - 1)
+    middle = (Attack.APGD_DLR,) if classes == 3 else ()
+    return "custom", (Attack.APGD_CE, *middle, Attack.SQUARE), 0
 
 
 class _Run:
@@ -240,7 +252,7 @@ class _Run:
         yield
 
     @torch.no_grad()
-    def _holds(self, attack: str, rows: np.ndarray) -> np.ndarray:
+    def _holds(self, attack: Attack, rows: np.ndarray) -> np.ndarray:
         """Return which images of one batch are still right after one attack."""
         x, y = self._images(rows)
         adversarial = _perturb(self.library, attack, x, y)
@@ -297,18 +309,18 @@ def _library(
     return library
 
 
-def _perturb(library: Any, attack: str, x: Tensor, y: Tensor) -> Tensor:
+def _perturb(library: Any, attack: Attack, x: Tensor, y: Tensor) -> Tensor:
     """Run one attack of the library on one batch that is classified rightly."""
-    if attack == "square":
+    if attack is Attack.SQUARE:
         run = library.square
-    elif attack == "fab-t":
+    elif attack is Attack.FAB_T:
         run = library.fab
         run.targeted = True
-    elif attack == "apgd-t":
+    elif attack is Attack.APGD_T:
         run = library.apgd_targeted
     else:
         run = library.apgd
-        run.loss = attack.removeprefix("apgd-")
+        run.loss = "ce" if attack is Attack.APGD_CE else "dlr"
     run.seed = library.get_seed()
     adversarial: Tensor = run.perturb(x, y)
     return adversarial

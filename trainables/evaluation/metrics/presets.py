@@ -1,16 +1,11 @@
-"""The preset protocols quick, standard, full and autoattack, with each data set's radii. No torch.
+"""The preset evaluation protocols, each a function of the data set, whose radii it takes. No torch."""
 
-quick       clean accuracy, calibration, OOD detection; seconds, no attack
-standard    what every study's evaluate stage measures: also attacks and corruptions
-full        also every detector, more radii, scores and restarts of the attacks, and whether the attacks hold
-autoattack  clean accuracy and AutoAttack standard, on the first 1000 test images
-"""
-
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
-from trainables.base.errors import InputError, unknown
+from trainables.base.registry import Registry
+from trainables.data.types.dataset_spec import DatasetSpec
 from trainables.data.types.datasets import DATASETS
 from trainables.evaluation.metrics.detector_specs import DETECTORS
 from trainables.evaluation.metrics.protocol import (
@@ -23,13 +18,71 @@ from trainables.evaluation.metrics.score_specs import SCORES
 
 Fields = dict[str, Any]
 
-NAMES = ("quick", "standard", "full", "autoattack")
+
+@dataclass(frozen=True)
+class Preset:
+    """A protocol by name.
+
+    Attributes:
+        about: what it measures, in a line.
+        fields: returns the fields of `EvaluationProtocol` that it sets for a data set.
+    """
+
+    name: str
+    about: str
+    fields: Callable[[DatasetSpec], Fields]
 
 
-def check_name(name: str) -> None:
-    """Raise InputError, with the nearest, if there is no protocol of that name."""
-    if name not in NAMES:
-        raise InputError(unknown("protocol", name, NAMES))
+def _quick(data: DatasetSpec) -> Fields:
+    return {"groups": ("clean", "calibration", "ood")}
+
+
+def _standard(data: DatasetSpec) -> Fields:
+    return {
+        "robust_epsilons": data.robust_epsilons,
+        "ood_epsilons": data.ood_epsilons,
+        "ood_sides": SIDES,
+    }
+
+
+def _full(data: DatasetSpec) -> Fields:
+    return _standard(data) | {
+        "scores": SCORES.names,
+        "ood_epsilons": tuple(factor * data.ood_epsilons[0] for factor in (0.25, 0.5, 1.0)),
+        "robust_scores": ("msp", "energy"),
+        "steps": 100,
+        "restarts": 2,
+        "detectors": DETECTORS.names,
+        "check_steps": 200,
+        "check_restarts": 5,
+        "check_images": 50,
+    }
+
+
+def _auto_attack(data: DatasetSpec) -> Fields:
+    return {"groups": ("clean", "calibration"), "auto_attack_epsilons": data.robust_epsilons}
+
+
+PRESETS = Registry(
+    "protocol",
+    [
+        Preset("quick", "clean accuracy, calibration, OOD detection; seconds, no attack", _quick),
+        Preset(
+            "standard", "what every study's evaluate stage measures: also attacks and corruptions", _standard
+        ),
+        Preset(
+            "full",
+            "also every detector, more radii, scores and restarts, and whether the attacks hold",
+            _full,
+        ),
+        Preset(
+            "autoattack",
+            "clean accuracy and AutoAttack standard, on the first 1000 test images",
+            _auto_attack,
+        ),
+    ],
+)
+DEFAULT = PRESETS["standard"].name
 
 
 def named(name: str, dataset: str, score: str = "msp") -> EvaluationProtocol:
@@ -50,31 +103,7 @@ def fields_of(name: str, dataset: str) -> Fields:
     Raises:
         InputError: an unknown protocol or data set; the nearest is suggested.
     """
-    check_name(name)
-    data = DATASETS[dataset]
-    robust, ood = data.robust_epsilons, data.ood_epsilons
-    standard: Fields = {"robust_epsilons": robust, "ood_epsilons": ood, "ood_sides": SIDES}
-    presets: dict[str, Fields] = {
-        "quick": {"groups": ("clean", "calibration", "ood")},
-        "standard": standard,
-        "full": standard
-        | {
-            "scores": SCORES.names,
-            "ood_epsilons": tuple(factor * ood[0] for factor in (0.25, 0.5, 1.0)),
-            "robust_scores": ("msp", "energy"),
-            "steps": 100,
-            "restarts": 2,
-            "detectors": DETECTORS.names,
-            "check_steps": 200,
-            "check_restarts": 5,
-            "check_images": 50,
-        },
-        "autoattack": {
-            "groups": ("clean", "calibration"),
-            "auto_attack_epsilons": robust,
-        },
-    }
-    return presets[name]
+    return PRESETS[name].fields(DATASETS[dataset])
 
 
 def winner_protocol(base: Mapping[str, Any]) -> Fields:

@@ -137,7 +137,7 @@ def test_a_linear_network_has_its_exact_robust_accuracy():
 # -- against the published code ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("attack", ["apgd-ce", "apgd-dlr", "apgd-t"])
+@pytest.mark.parametrize("attack", list(apgd.LOSSES))
 @pytest.mark.parametrize("name", ["standard", "robust"])
 def test_every_iterate_is_the_published_code_s(trained, images, monkeypatch, name, attack):
     """From the same start, 100 iterations visit the same points."""

@@ -28,14 +28,14 @@ def plan(study: str = "aoe_sigma", **changes: str) -> Plan:
 
 
 @pytest.mark.parametrize("dataset", DATASETS.names)
-@pytest.mark.parametrize("name", presets.NAMES)
+@pytest.mark.parametrize("name", presets.PRESETS.names)
 def test_every_protocol_suits_every_data_set(name: str, dataset: str) -> None:
     protocol = presets.named(name, dataset, "energy")
     assert (protocol.name, protocol.score) == (name, "energy")
 
 
 def test_what_they_measure() -> None:
-    quick, standard, full, auto = (presets.named(name, "cifar10") for name in presets.NAMES)
+    quick, standard, full, auto = (presets.named(name, "cifar10") for name in presets.PRESETS.names)
     assert not any("robust" in group or group == "corrupted" for group in quick.groups)
     assert (standard.groups, standard.ood_sides) == (GROUPS, SIDES)
     assert standard.robust_epsilons == standard.ood_epsilons == (8 / 255,)
