@@ -16,6 +16,7 @@ from tuner.analysis.metric_text import (
     value_text,
 )
 from tuner.analysis.results import ArmResult, Comparison, StudyResult, interval
+from tuner.base.records import State, TrialRecord
 from tuner.planning.plan import Plan
 
 
@@ -123,7 +124,11 @@ def verdict(result: StudyResult) -> Verdict:
     metric = claim_metric(result.plan)
     winner = result.arm("best")
     if result.best is None and winner is None:
-        return Verdict(Level.OPEN, metric, (_no_winner(result),))
+        return Verdict(
+            Level.OPEN,
+            metric,
+            (f"There is no winner: {no_winner_reason(result.plan, result.lane('search'))}.",),
+        )
     if winner is None:
         return Verdict(Level.OPEN, metric, (_unconfirmed(result, metric),))
     if not winner.seed_interval(metric).n:
@@ -147,12 +152,19 @@ def verdict(result: StudyResult) -> Verdict:
     return Verdict(level, metric, tuple(sentences), explained)
 
 
-def _no_winner(result: StudyResult) -> str:
-    complete = sum(r.state.value == "COMPLETE" for r in result.lane("search"))
-    if complete:
-        floors = ", ".join(str(floor) for floor in result.plan.floors)
-        return f"There is no winner: none of the {complete} complete trials meets the floors ({floors})."
-    return "There is no winner: no trial of the search is complete."
+def no_winner_reason(plan: Plan, searched: Sequence[TrialRecord]) -> str:
+    """Return why a search has no winner."""
+    complete = sum(r.state is State.COMPLETE for r in searched)
+    if not complete:
+        return "no trial of the search is complete"
+    floors = ", ".join(map(str, plan.floors))
+    return f"none of the {complete} complete trials meets the floors ({floors})"
+
+
+def trials_to_add(plan: Plan, searched: Sequence[TrialRecord]) -> int | None:
+    """Return with how many trials a search without a winner may find one; None if some of its own are still to run."""
+    ended = sum(r.state is not State.RUNNING for r in searched)
+    return 2 * plan.trials if ended >= plan.trials else None
 
 
 def _unconfirmed(result: StudyResult, metric: str) -> str:

@@ -6,7 +6,16 @@ class UsageError(Exception):
 
 
 class StudyFailed(Exception):
-    """The study has no result (every trial failed, a stage failed); exit status 1."""
+    """The study has no result (every trial failed, a stage failed); exit status 1.
+
+    Args:
+        reason: why; it is stored with the run.
+        advice: what may help, shown after the reason.
+    """
+
+    def __init__(self, reason: str, advice: str = "") -> None:
+        super().__init__(f"{reason}; {advice}" if advice else reason)
+        self.reason = reason
 
 
 class StudyHalted(StudyFailed):

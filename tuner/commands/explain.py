@@ -80,12 +80,10 @@ def _rungs(run: RunSnapshot, record: TrialRecord) -> list[str]:
         for epoch, entry in record.history.items()
         if epoch in run.plan.rungs or entry.decision is Decision.PRUNE
     ]
-    if record.lane == "confirm" or not epochs:
-        return [
-            "compared with no other trial yet"
-            if record.lane != "confirm"
-            else "confirm trials are never stopped"
-        ]
+    if record.lane == "confirm":
+        return ["confirm trials are never stopped"]
+    if not epochs:
+        return [_uncompared(run, record)]
     lines = [f"compared by {', '.join(metric_label(o.metric) for o in objectives)}:"]
     for epoch in epochs:
         own = record.history[epoch]
@@ -93,6 +91,18 @@ def _rungs(run: RunSnapshot, record: TrialRecord) -> list[str]:
         decision = "stopped" if own.decision is Decision.PRUNE else "went on"
         lines.append(f"  at epoch {epoch}: {values}, {_place(run, record, epoch)}: {decision}")
     return lines
+
+
+def _uncompared(run: RunSnapshot, record: TrialRecord) -> str:
+    """Return why there is no comparison to show of a trial of a search."""
+    first = next((e for e in range(1, run.plan.max_epochs) if run.plan.schedule.looks_at(e)), None)
+    if first is None:
+        return "compared with no other trial: every trial trains to its end"
+    if record.epochs >= first:
+        return "went on at every comparison"
+    if record.state is State.RUNNING:
+        return f"compared with no other trial yet; the first comparison is at epoch {first}"
+    return f"compared with no other trial: it ended before the first comparison, at epoch {first}"
 
 
 def _place(run: RunSnapshot, record: TrialRecord, epoch: int) -> str:

@@ -6,11 +6,13 @@ import itertools
 from dataclasses import asdict, replace
 
 from tuner.analysis.results import StudyResult
+from tuner.analysis.verdict import trials_to_add
 from tuner.base.errors import StudyFailed
 from tuner.base.records import State, TrialRecord
 from tuner.commands.session import Session
 from tuner.execution.controller import Controller
 from tuner.planning import cost_history
+from tuner.planning.command_line import resume_command
 from tuner.report.build import write_report
 from tuner.search.budget import Usage
 from tuner.tracking.mlflow_uris import ui_command, ui_links
@@ -43,7 +45,7 @@ def publish(session: Session, controller: Controller, failure: str) -> int:
     session.signals.check()  # so late only the report is left to a resume
     _print(session, controller, result, failure)
     if failure:
-        raise StudyFailed(failure)
+        raise StudyFailed(failure, what_helps(session, result))
     if controller.problems:
         session.failure = controller.problems[0]
         return 1
@@ -63,9 +65,18 @@ def _print(session: Session, controller: Controller, result: StudyResult, failur
     )
     for problem in itertools.chain(*problems):
         session.console.note(problem)
-    session.console.answer(result, session.folder.local)
-    if failure:
-        session.console.note(failure)
+    session.console.answer(result, session.folder.local, failure)
+
+
+def what_helps(session: Session, result: StudyResult) -> str:
+    """Return how a study without a winner may come to one."""
+    plan = session.plan
+    more = trials_to_add(plan, result.lane("search"))
+    command = resume_command(plan.study, plan.run_name, session.options, more)
+    if more is None:
+        return f"continue with: {command}"
+    others = "a new run with other values (--set) or more epochs (--max-epochs)"
+    return f"what may help: {others}, or more trials: {command}"
 
 
 def study_result(session: Session, controller: Controller) -> StudyResult:

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from tuner.analysis.selection import best_feasible
+from tuner.analysis.verdict import trials_to_add
 from tuner.base.errors import UsageError
 from tuner.base.records import State, TrialRecord
 from tuner.planning import plan as plans
@@ -149,13 +150,18 @@ class RunSnapshot:
 
     @property
     def resume_command(self) -> str:
-        """Return the command that continues the run, with the options of its last launch."""
+        """Return the command that continues the run, with the options of its last launch.
+
+        Once every trial of the search has ended without a winner it asks for more of them: without, it would end the
+        same way.
+        """
         try:
             options = parse_stored(self.facts["commands"][-1])
         except (UsageError, KeyError, IndexError):  # of another version
             options = LaunchOptions()
         kept = replace(options, storage=self.folder.root, study_storage=self.facts.get("study_storage"))
-        return resume_command(self.plan.study, self.folder.name, kept)
+        more = trials_to_add(self.plan, self.lane("search")) if self.best is None else None
+        return resume_command(self.plan.study, self.folder.name, kept, more)
 
 
 def read_run(

@@ -122,7 +122,10 @@ class Session:
         except StudyHalted as error:
             self.failure = str(error)
             raise StudyFailed(f"{error}, then continue with: {self.resume_command}") from error
-        except (StudyFailed, UsageError, InputError) as error:
+        except StudyFailed as error:
+            self.failure = error.reason
+            raise
+        except (UsageError, InputError) as error:
             self.failure = str(error)
             raise
         except Exception as error:

@@ -7,6 +7,7 @@ from typing import Any
 
 import search_spaces
 from tuner.analysis.metric_text import duration, metric_label, setting_text, value_text
+from tuner.analysis.verdict import no_winner_reason
 from tuner.base.errors import UsageError
 from tuner.base.records import State, TrialRecord
 from tuner.commands.run_state import RunSnapshot, RunState, read_run, read_runs
@@ -164,7 +165,7 @@ def _waiting(run: RunSnapshot) -> list[str]:
 
 def _best(run: RunSnapshot) -> list[str]:
     if run.best is None:
-        return ["best so far: no complete trial of the search meets the floors yet"]
+        return [f"best so far: {no_winner_reason(run.plan, run.lane('search'))}"]
     values = ", ".join(
         f"{metric_label(o.metric)} {value_text(o.metric, run.best.last[o.metric])}"
         for o in run.plan.objectives

@@ -183,10 +183,11 @@ class Console(TrialListener):
             self._print(f"{what}: {done} of {total}")
         self._draw(now=done == total)
 
-    def answer(self, result: StudyResult, folder: Path) -> None:
-        """Show the answer and where to read more."""
+    def answer(self, result: StudyResult, folder: Path, failure: str = "") -> None:
+        """Show the answer and where to read more; a failure, which the launch ends with, only in the log."""
         self._stop_live()
-        self._block(answer_lines(result, folder))
+        self._block(answer_lines(result, folder, failure))
+        self._write_log(failure)
 
     def interrupted(self, resume_command: str) -> None:
         """Show the command that resumes the run."""
@@ -292,15 +293,20 @@ class Console(TrialListener):
 # -- the answer --------------------------------------------------------------------------------------------
 
 
-def answer_lines(result: StudyResult, folder: Path) -> list[str]:
-    """Return the end of a run: the winner, its metrics beside the arms', the verdict, where to look."""
+def answer_lines(result: StudyResult, folder: Path, failure: str = "") -> list[str]:
+    """Return the end of a run: the winner, its metrics beside the arms', the verdict, where to look.
+
+    Args:
+        failure: why the study has failed, if it has; it is the last line of the launch and takes the verdict's place.
+    """
     judged = verdict(result)
     lines = ["", f"== {result.plan.question}"]
     if result.best is not None:
         lines += [f"winner: trial {result.best.number}"]
         lines += [f"  {key} = {setting_text(value)}" for key, value in result.best.params.items()]
     lines += _metric_table(result)
-    lines += ["", f"claim {judged.level.value}: {result.plan.claim}", *(f"  {s}" for s in judged.sentences)]
+    lines += ["", f"claim {judged.level.value}: {result.plan.claim}"]
+    lines += [] if failure else [f"  {sentence}" for sentence in judged.sentences]
     lines += [f"note: {problem}" for problem in result.problems]
     lines += ["", f"report: {folder / 'report.html'}"]
     if result.ui_command:

@@ -16,15 +16,6 @@ from tuner.store.trial_store import TrialStore
 Arms = Mapping[str, tuple[str, dict[str, Any]]]  # {arm: (method, configuration)}
 
 
-def no_winner_reason(plan: Plan, records: Sequence[TrialRecord]) -> str:
-    """Return one line on why there is nothing to confirm."""
-    complete = [r for r in records if r.state is State.COMPLETE]
-    if not complete:
-        return "no trial of the search is complete; nothing to confirm"
-    floors = "; ".join(map(str, plan.floors))
-    return f"none of {len(complete)} complete trials meets the floor ({floors}); nothing to confirm"
-
-
 def arms_of(plan: Plan, winner: TrialRecord, tuned: Mapping[str, TrialRecord | None]) -> Arms:
     """Return the arms: "best" and the study's, each derived from the winner or from the winner of its own search.
 

@@ -15,6 +15,7 @@ from trainables.options import fields_of
 from trainables.options.methods import METHODS
 from trainables.ray.trainable import Assets
 from tuner.analysis.results import ArmResult
+from tuner.analysis.verdict import no_winner_reason
 from tuner.base.errors import StudyFailed
 from tuner.base.records import State, TrialRecord, most_common
 from tuner.base.signals import Signals
@@ -308,7 +309,8 @@ class Controller:
         """Retrain the winner and every arm with fresh seeds, and score them on the test splits."""
         winner = self.stores.best()
         if winner is None:
-            raise StudyFailed(confirmation.no_winner_reason(self.plan, self.stores.search.records()))
+            reason = no_winner_reason(self.plan, self.stores.search.records())
+            raise StudyFailed(f"nothing to confirm: {reason}")
         arms = self._arms(winner)
         planned, superseded = confirmation.plan_trials(self.plan, self.stores.confirm, arms)
         if superseded or self.stores.superseded():

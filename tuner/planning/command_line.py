@@ -153,14 +153,20 @@ def as_command(arguments: Sequence[str]) -> str:
     return shlex.join([*program(), *words])
 
 
-def resume_command(study: str, run: str, options: LaunchOptions) -> str:
-    """Return the command that continues a run: where it is kept and runs is repeated, the rest is in its plan."""
+def resume_command(study: str, run: str, options: LaunchOptions, trials: int | None = None) -> str:
+    """Return the command that continues a run: where it is kept and runs is repeated, the rest is in its plan.
+
+    Args:
+        trials: to have so many instead of the plan's.
+    """
     default = LaunchOptions()
     words = ["--study", study, "--resume", run]
     for name, option in launch_options().items():
         value = getattr(options, name)
         if option.role is OptionRole.LOCATION and value not in (None, getattr(default, name)):
             words += [option.flag, str(value)]
+    if trials is not None:
+        words += ["--trials", str(trials)]
     return as_command(words)
 
 

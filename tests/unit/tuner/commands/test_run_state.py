@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tuner.base.records import State
 from tuner.base.signals import Signals
 from tuner.cli import run as launch
 from tuner.commands.run_state import RunState, read_run, read_runs
+from tuner.planning.plan import to_dict
 from tuner.store.lease import Lease
 from tuner.store.lease_claims import Claim
 
@@ -111,6 +113,41 @@ def test_why_a_trial_cannot_win_and_why_one_failed(
     assert "started 3 times: 20" in text
     assert "workers lost: 2" in text
     assert text.rstrip().endswith("FAIL TrainingFailed: diverged")
+
+
+def test_a_search_without_a_winner_needs_more_trials(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = StoredRun(tmp_path, trials=2)
+    queue = run.queue()
+    run.trial(queue, [0.5] * 9, clean=0.90)
+    _, text = ask(capsys, "--status", "one", "--storage", str(tmp_path))
+    resume = f"  python launch.py --study aoe_sigma --resume one --storage {tmp_path}"
+    assert text.partition("to go on:\n")[2].splitlines()[0] == resume
+    run.trial(queue, [0.4])
+    _, text = ask(capsys, "--status", "one", "--storage", str(tmp_path))
+    assert text.partition("to go on:\n")[2].splitlines()[0] == f"{resume} --trials 4"
+    floor = "val/accuracy/clean >= pretrained - 0.01"
+    assert f"best so far: none of the 1 complete trials meets the floors ({floor})\n" in text
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "values", "says"),
+    [
+        ("none", [0.5] * 9, "compared with no other trial: every trial trains to its end"),
+        ("median", [0.5] * 9, "went on at every comparison"),
+        ("asha", [], "compared with no other trial yet; the first comparison is at epoch 1"),
+    ],
+)
+def test_a_trial_that_was_compared_with_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], scheduler: str, values: list[float], says: str
+) -> None:
+    run = StoredRun(tmp_path)
+    run.plan = replace(run.plan, scheduler=scheduler)
+    run.folder.update(plan=to_dict(run.plan))
+    run.trial(run.queue(), values)
+    _, text = ask(capsys, "--why", "one", "0", "--storage", str(tmp_path))
+    assert text.splitlines()[2] == says
 
 
 def test_trials_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

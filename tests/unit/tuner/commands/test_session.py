@@ -1,15 +1,18 @@
 """How a launch ends: exit status, what is raised, what is stored in the run folder and told to MLflow."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.unit import study_results
 from trainables.base.errors import InputError
 from tuner.base.errors import Interrupted, LeaseLost, StudyFailed, StudyHalted, UsageError
+from tuner.base.records import State
 from tuner.base.signals import Signals
+from tuner.commands.publishing import what_helps
 from tuner.commands.session import MLFLOW_STATUS, LaunchOutcome, Session
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.resolve import resolve
@@ -116,6 +119,12 @@ def test_a_launch_that_returns(
     [
         (StudyFailed("every trial failed"), StudyFailed, "^every trial failed$", "every trial failed"),
         (
+            StudyFailed("no winner", "add trials"),
+            StudyFailed,
+            "^no winner; add trials$",
+            "no winner",
+        ),
+        (
             StudyHalted("the disk is full"),
             StudyFailed,
             f"^the disk is full, then continue with: {RESUME}",
@@ -173,3 +182,23 @@ def test_what_mlflow_has_not_got_is_said_with_the_way_to_send_it(tmp_path: Path)
 
 def test_every_outcome_has_a_status_in_mlflow() -> None:
     assert set(MLFLOW_STATUS) == set(LaunchOutcome)
+
+
+@pytest.mark.parametrize(
+    ("ended", "helps"),
+    [
+        (
+            3,
+            "what may help: a new run with other values (--set) or more epochs (--max-epochs), or more trials: "
+            f"{RESUME}ROOT --trials 6",
+        ),
+        (2, f"continue with: {RESUME}ROOT"),
+    ],
+)
+def test_what_helps_a_study_without_a_winner(tmp_path: Path, ended: int, helps: str) -> None:
+    launch = session(tmp_path)
+    launch.plan = study_results.plan(3)
+    launch.plan = replace(launch.plan, run_name="one")
+    records = [study_results.record(n, (0.5,), State.FAIL) for n in range(ended)]
+    found = study_results.result(plan=launch.plan, records=tuple(records))
+    assert what_helps(launch, found) == helps.replace("ROOT", str(tmp_path))

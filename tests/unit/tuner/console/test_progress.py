@@ -139,6 +139,16 @@ def test_answer_without_anything():
     assert "no trial of the search is complete" in out.getvalue()
 
 
+def test_a_failure_is_left_to_the_last_line_of_the_launch(tmp_path):
+    out = io.StringIO()
+    console = Console(plan(), 20, log=tmp_path / "console.log", stream=out)
+    failure = "nothing to confirm: no trial of the search is complete"
+    console.answer(result(), Path("x"), failure)
+    console.close()
+    assert "no trial of the search is complete" not in out.getvalue()
+    assert (tmp_path / "console.log").read_text().splitlines()[-1].endswith(f"Z {failure}")
+
+
 def test_terminal_shows_one_bar_and_one_table():
     made, out = realistic(10), Terminal()
     play(Console(made.plan, 20, stream=out, clock=Clock(), width=120, plain=False), made)
