@@ -138,7 +138,8 @@ def test_postgresql_restarted_in_mid_study(study: Study, whole: dict[str, Any], 
 
 def test_a_database_that_is_not_there_is_refused_at_once(study: Study) -> None:
     driver()
-    done = study.run("run", "--study-storage", "postgresql://me:secret@127.0.0.1:1/x")
+    study.launcher.environment["TUNER_STUDY_STORAGE"] = "postgresql://me:secret@127.0.0.1:1/x"
+    done = study.run("run")
     assert done.code == 2, done.out + done.err
     assert "the study storage postgresql://***@127.0.0.1:1/x" in done.err
     assert "secret" not in done.out + done.err

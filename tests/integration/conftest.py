@@ -93,7 +93,8 @@ def module_launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch
 def _launcher(folder: Path) -> Iterator[Launcher]:
     session = tempfile.mkdtemp(prefix="rt", dir="/tmp")  # Ray's sockets need a short path
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "RAY_", "TUNE_"))}
-    environment |= {"RAY_TMPDIR": session, "XDG_CACHE_HOME": str(folder / "cache"), "PYTHONPATH": str(ROOT)}
+    environment |= {"RAY_TMPDIR": session, "PYTHONPATH": str(ROOT)}
+    environment |= {"XDG_CACHE_HOME": str(folder / "cache"), "XDG_STATE_HOME": str(folder / "state")}
     left_behind = (
         Path(session) / "ray" / "ray_current_cluster"
     )  # by a cluster that was killed: no launch may join it

@@ -9,6 +9,7 @@ from tuner.planning.launch_options import NEWEST, LaunchOptions
 from tuner.planning.plan import Plan
 from tuner.planning.resolve import resolve
 from tuner.store import warm_start
+from tuner.store.known_storages import storage_to_read
 from tuner.store.run_folder import RunFolder, default_name, find_unfinished
 
 
@@ -52,4 +53,7 @@ def stored_run(options: LaunchOptions, command: str) -> tuple[RunFolder, Plan, L
     if options.study and options.study != stored.study:
         raise UsageError(f"run {name!r} is of study {stored.study}, not {options.study}")
     plan = amend(stored, options, command)
-    return folder, plan, replace(options, study_storage=options.study_storage or facts.get("study_storage"))
+    stored_url = facts.get("study_storage")
+    if options.study_storage or stored_url:
+        options = replace(options, study_storage=storage_to_read(folder, options.study_storage, stored_url))
+    return folder, plan, options

@@ -15,10 +15,12 @@ from tuner.analysis.selection import best_feasible
 from tuner.analysis.verdict import trials_to_add
 from tuner.base.errors import UsageError
 from tuner.base.records import State, TrialRecord
+from tuner.base.urls import sqlite_file
 from tuner.planning import plan as plans
 from tuner.planning.command_line import parse_stored, resume_command
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import Plan
+from tuner.store.known_storages import storage_to_read
 from tuner.store.lease_claims import BEAT_S, Claim, Watch, read_claims
 from tuner.store.run_folder import RunFolder, all_runs
 from tuner.store.trial_reader import read_trials
@@ -180,7 +182,8 @@ def read_run(
     """
     folder = RunFolder(root, name)
     plan, facts = folder.read()
-    (snapshot,) = _with_live_drivers([_read(folder, plan, facts, study_storage)], sleep)
+    url = storage_to_read(folder, study_storage, facts.get("study_storage"))
+    (snapshot,) = _with_live_drivers([_read(folder, plan, facts, url, {})], sleep)
     return snapshot
 
 
@@ -192,22 +195,32 @@ def read_runs(
 ) -> tuple[list[RunSnapshot], list[str]]:
     """Return a snapshot of every run below a root, oldest first, and one line for each that cannot be read."""
     runs, problems = [], []
+    away: dict[str, UsageError] = {}  # servers that do not answer: each is waited for once
     for folder, data in all_runs(root):
         if study and data["plan"].get("study") not in (study, None):
             continue
         try:
             if "damaged" in data:
                 raise UsageError(f"plan.json is damaged: {data['damaged']}")
-            runs.append(_read(folder, plans.from_dict(data["plan"]), data, study_storage))
+            url = storage_to_read(folder, study_storage, data.get("study_storage"))
+            if url in away:
+                raise away[url]
+            runs.append(_read(folder, plans.from_dict(data["plan"]), data, url, away))
         except UsageError as error:
             problems.append(f"run {folder.name}: {error}")
     return _with_live_drivers(runs, sleep), problems
 
 
-def _read(folder: RunFolder, plan: Plan, data: dict[str, Any], study_storage: str | None) -> RunSnapshot:
+def _read(
+    folder: RunFolder, plan: Plan, data: dict[str, Any], url: str, away: dict[str, UsageError]
+) -> RunSnapshot:
     claim = next(iter(read_claims(folder.files)), None)
-    url = folder.storage_url(study_storage or data.get("study_storage"))
-    records, notes = read_trials(url, folder.name, plan)
+    try:
+        records, notes = read_trials(url, folder.name, plan)
+    except UsageError as error:
+        if sqlite_file(url) is None:
+            away[url] = error
+        raise
     facts = {key: value for key, value in data.items() if key != "plan"}
     return RunSnapshot(folder, plan, facts, _state(facts, claim), claim, records, notes)
 

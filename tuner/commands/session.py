@@ -15,13 +15,14 @@ from tuner.base import environment
 from tuner.base.errors import Interrupted, LeaseLost, StudyFailed, StudyHalted, UsageError
 from tuner.base.signals import Signals
 from tuner.base.text import one_line
-from tuner.base.urls import redact, without_password
+from tuner.base.urls import without_password
 from tuner.console.progress import Console
 from tuner.execution.ray_patch import check_ray_version
 from tuner.execution.ray_start import start_ray
 from tuner.planning.command_line import resume_command
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import Plan, to_dict
+from tuner.store.known_storages import storage_to_read
 from tuner.store.lease import Lease
 from tuner.store.retention import Retention
 from tuner.store.run_folder import RunFolder, now
@@ -176,7 +177,7 @@ def open_session(plan: Plan, folder: RunFolder, options: LaunchOptions) -> Itera
     check_ray_version()
     signals = Signals()
     uri = choose_uri(options.tracking_uri, environment.variable("MLFLOW_TRACKING_URI"))
-    storage_url = folder.storage_url(options.study_storage)
+    storage_url = storage_to_read(folder, options.study_storage, None)
     facts = environment.describe(plan.command)
     timings = {"imports": environment.process_age_s()}
     with signals.installed():
@@ -228,7 +229,7 @@ def _store_launch(
     given = options.study_storage
     where = {  # what other commands need to find the run's storage and tracking; no passwords
         "study_storage": without_password(given) if given else None,
-        "tracking_uri": redact(uri),
+        "tracking_uri": without_password(uri),
         "ui_command": ui_command(uri),
     }
     if options.resume is None:

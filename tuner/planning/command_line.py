@@ -10,7 +10,7 @@ from trainables.base.errors import unknown
 from tuner.base import environment
 from tuner.base.errors import UsageError
 from tuner.base.program import program, program_name
-from tuner.base.urls import without_password
+from tuner.base.urls import has_bare_at, redact, without_password
 from tuner.planning.launch_options import LaunchOptions, launch_options
 from tuner.planning.option import Option, OptionRole
 
@@ -78,10 +78,13 @@ def _reader(option: Option) -> Callable[[str], Any]:
     def checked(text: str) -> Any:
         if text == option.bare:  # argparse reads the value of a bare option like any other
             return text
+        if has_bare_at(text):
+            raise UsageError(f"{option.flag} {redact(text)}: write the @ of its password as %40")
         try:
             return read(text)
         except ValueError as error:
-            raise UsageError(f"{option.flag} is {repr(text) if text else 'empty'}; {error}") from None
+            shown = repr(without_password(text)) if text else "empty"
+            raise UsageError(f"{option.flag} is {shown}; {error}") from None
 
     return checked
 
@@ -94,7 +97,13 @@ def parse(arguments: Sequence[str]) -> LaunchOptions:
             what is to be done, in one line.
     """
     given = _read(arguments)
-    options = LaunchOptions(**_from_environment() | given)
+    for name, value in given.items():
+        _refuse_secret(name, value)
+    own = _from_environment()
+    for name in own.keys() & given.keys():
+        if isinstance(own[name], str) and given[name] == without_password(own[name]):
+            given[name] = own[name]  # the same place, with its password
+    options = LaunchOptions(**own | given)
     _check_together(options, given)
     return options
 
@@ -107,6 +116,22 @@ def parse_stored(command: str) -> LaunchOptions:
     """
     words = itertools.dropwhile(lambda word: not word.startswith("--"), shlex.split(command))
     return LaunchOptions(**_from_environment() | _read(list(words)))
+
+
+def _refuse_secret(name: str, value: Any) -> None:
+    """Raise UsageError if an option's value is a URL with a password."""
+    flag = launch_options()[name].flag
+    if not isinstance(value, str) or without_password(value) == value:
+        return
+    places = {
+        "study_storage": "put it into TUNER_STUDY_STORAGE, or leave the password to PGPASSWORD or ~/.pgpass",
+        "tracking_uri": "put it into MLFLOW_TRACKING_URI; a server's may also be in MLFLOW_TRACKING_USERNAME and "
+        "MLFLOW_TRACKING_PASSWORD, or in MLFLOW_TRACKING_TOKEN",
+    }
+    place = places.get(name, "leave it to the environment")
+    raise UsageError(
+        f"{flag} {redact(value)} carries a password, which other users of this machine could read; {place}"
+    )
 
 
 def _from_environment() -> dict[str, Any]:

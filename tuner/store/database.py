@@ -9,11 +9,12 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import DBAPIError
 
 from tuner.base.errors import UsageError
-from tuner.base.urls import with_driver, without_password
+from tuner.base.urls import connect_arguments, with_driver, without_password, without_secrets
 
 log = logging.getLogger(__name__)
 
 SERVER_AWAY_S = 600.0
+CONNECT_S = 30  # how long one connection to a server may take
 
 
 def open_storage(url: str) -> optuna.storages.RDBStorage:
@@ -39,7 +40,7 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
         storage.engine.dispose()  # connections from before the listener
         return storage
     except Exception as error:
-        reason = str(error).splitlines()[0]
+        reason = without_secrets(str(error).splitlines()[0], url)
         raise UsageError(f"cannot open the study storage {without_password(url)}: {reason}") from error
 
 
@@ -49,7 +50,8 @@ def _server_storage(url: str) -> optuna.storages.RDBStorage:
     Every transaction begins on a connection that was tested; while none can be made the driver waits, up to
     `SERVER_AWAY_S`. A transaction that was open when the server went down raises, see `connection_lost`.
     """
-    storage = optuna.storages.RDBStorage(with_driver(url), engine_kwargs={"pool_pre_ping": True})
+    engine = {"pool_pre_ping": True, "connect_args": connect_arguments(url, CONNECT_S)}
+    storage = optuna.storages.RDBStorage(with_driver(url), engine_kwargs=engine)
     from sqlalchemy import event
 
     @event.listens_for(storage.engine, "do_connect")  # from now on: a wrong URL has failed above, at once
@@ -62,7 +64,8 @@ def _server_storage(url: str) -> optuna.storages.RDBStorage:
                 if time.monotonic() - started > SERVER_AWAY_S:
                     raise
                 if not said:
-                    log.warning("the study's database is away (%s); waiting", str(error).splitlines()[0])
+                    reason = without_secrets(str(error).splitlines()[0], url)
+                    log.warning("the study's database is away (%s); waiting", reason)
                 said = True
                 time.sleep(1.0)
 

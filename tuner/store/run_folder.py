@@ -10,6 +10,7 @@ from trainables.base.errors import nearest
 from trainables.base.storage import Folder
 from tuner.base import environment
 from tuner.base.errors import UsageError
+from tuner.base.urls import sqlite_url
 from tuner.planning import plan as plans
 from tuner.planning.plan import Plan
 from tuner.store.lease import Lease
@@ -110,7 +111,7 @@ class RunFolder:
             raise UsageError(
                 f"--storage {self.root} cannot hold a database; add --study-storage postgresql://..."
             )
-        return f"sqlite:///{self.local / 'study.db'}"
+        return sqlite_url(self.local / "study.db")
 
     def lease(self) -> Lease:
         """Return the lease on this run, not yet taken."""

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 import optuna
 from optuna.exceptions import OptunaError
@@ -13,10 +12,19 @@ from optuna.trial import FrozenTrial, TrialState
 from tuner.base.errors import UsageError
 from tuner.base.records import Decision, Epoch, State, TrialRecord, TrialRole
 from tuner.base.text import one_line
-from tuner.base.urls import with_driver, without_password
+from tuner.base.urls import (
+    connect_arguments,
+    sqlite_file,
+    sqlite_url,
+    with_driver,
+    without_password,
+    without_secrets,
+)
 from tuner.planning.plan import Plan
 
 Result = TypeVar("Result")
+
+CONNECT_S = 5  # how long a connection to a server may take
 
 TRIAL = "trial"  # the attribute with what a trial was created from; in runs of old an attribute for each
 PRUNED = "pruned"  # constraint of a complete trial that was stopped early, where there are several objectives
@@ -88,27 +96,28 @@ def read_with(url: str, look: Callable[[optuna.storages.BaseStorage], Result]) -
     Raises:
         UsageError: it cannot be opened or read, in one line without the password.
     """
-    scheme, separator, file = url.partition(":///")
-    if not (scheme.startswith("sqlite") and separator):
-        return _look(with_driver(url), url, {"execution_options": {"postgresql_readonly": True}}, look)
-    path = Path(file.partition("?")[0])
+    path = sqlite_file(url)
+    if path is None:
+        options = {"execution_options": {"postgresql_readonly": True}}
+        return _look(
+            with_driver(url), url, options | {"connect_args": connect_arguments(url, CONNECT_S)}, look
+        )
     if not path.exists():
         return None
     arguments = {"connect_args": {"timeout": 20}}
-    name = f"{scheme}:///file:{quote(str(path.absolute()))}"
     before = _at_rest(path)
     if before is not None:
         result: Result | None = None
         error: Exception | None = None
         try:
-            result = _look(f"{name}?immutable=1&uri=true", url, arguments, look)
+            result = _look(sqlite_url(path, immutable="1"), url, arguments, look)
         except Exception as torn_or_broken:
             error = torn_or_broken
         if _at_rest(path) == before:
             if error is not None:
                 raise error
             return result
-    return _look(f"{name}?mode=ro&uri=true", url, arguments, look)
+    return _look(sqlite_url(path, mode="ro"), url, arguments, look)
 
 
 def _at_rest(path: Path) -> tuple[int, int, bytes] | None:
@@ -143,7 +152,9 @@ def _look(
             storage.remove_session()
             storage.engine.dispose()
     except (SQLAlchemyError, OptunaError, ImportError, RuntimeError) as error:
-        reason = one_line(error, limit=None).partition(" (Background on this error")[0][:200]
+        reason = one_line(without_secrets(error, told), limit=None).partition(" (Background on this error")[
+            0
+        ][:200]
         raise UsageError(f"cannot read the study storage {without_password(told)}: {reason}") from error
 
 

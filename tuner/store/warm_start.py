@@ -13,6 +13,7 @@ from trainables.options import fields_of
 from trainables.options.methods import METHODS
 from tuner.base.errors import UsageError
 from tuner.base.records import Observation, State, TrialRecord
+from tuner.base.urls import sqlite_url
 from tuner.planning.plan import LanePlan, Plan, WarmStart
 from tuner.planning.space_overrides import RESERVED
 from tuner.store.run_folder import RunFolder
@@ -64,7 +65,7 @@ def _check(plan: Plan, earlier: Plan, run: str) -> None:
 def _database(folder: RunFolder, study_storage: str | None) -> str:
     own = folder.local / "study.db"
     if own.exists():
-        return f"sqlite:///{own}"
+        return sqlite_url(own)
     if study_storage:
         return study_storage
     raise UsageError(f"--warm-start {folder.name}: there is no {own}; name its database with --study-storage")

@@ -6,12 +6,12 @@ mlflow is imported inside functions: importing this module is cheap.
 import logging
 import os
 from typing import Any
-from urllib.parse import urlsplit
 
 from tuner.base.errors import UsageError
 from tuner.base.text import one_line
-from tuner.base.urls import redact, resolved, sqlite_file
+from tuner.base.urls import connect_arguments, is_database, redact, resolved, sqlite_file, without_secrets
 
+CONNECT_S = 10  # how long the first connection to a database may take
 # in the answers of PostgreSQL, MySQL and SQL Server to a wrong user or password
 _DENIED = ("authentication failed", "no password supplied", "access denied", "login failed", "does not exist")
 
@@ -59,7 +59,7 @@ def check_access(uri: str, experiment: str) -> str:
         ) from None
     except Exception as error:
         if is_database(uri) and any(words in str(error).lower() for words in _DENIED):
-            raise UsageError(f"the MLflow database {shown} refuses: {_reason(error)}") from None
+            raise UsageError(f"the MLflow database {shown} refuses: {_reason(error, uri)}") from None
         status = getattr(error, "get_http_status_code", lambda: 0)()
         if not is_database(uri) and status in (401, 403):
             raise UsageError(
@@ -70,19 +70,16 @@ def check_access(uri: str, experiment: str) -> str:
     return ""
 
 
-def is_database(uri: str) -> bool:
-    """Return whether the URI names a database, which MLflow's client opens itself."""
-    return urlsplit(uri).scheme.split("+")[0].lower() in ("sqlite", "postgresql", "mysql", "mssql")
-
-
 def _probe(uri: str) -> None:
     """Connect once: MLflow would repeat its own first connection for minutes and cannot be interrupted."""
     import sqlalchemy
 
-    engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
+    engine = sqlalchemy.create_engine(
+        uri, poolclass=sqlalchemy.NullPool, connect_args=connect_arguments(uri, CONNECT_S)
+    )
     engine.connect().close()
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, uri: str) -> str:
     """Return the database's own message, without the text that SQLAlchemy adds."""
-    return one_line(getattr(error, "orig", None) or error)
+    return one_line(without_secrets(getattr(error, "orig", None) or error, uri))

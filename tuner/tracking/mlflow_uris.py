@@ -8,27 +8,19 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from trainables.base.errors import InputError
-from tuner.base.urls import redact, resolved, sqlite_file
+from tuner.base.urls import DATABASES, has_bare_at, redact, resolved, scheme_of, sqlite_file, sqlite_url
 
 DEFAULT_URI = "sqlite:///mlflow.db"
-
-_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
 def choose_uri(option: str | None, variable: str) -> str:
     """Return the tracking URI: `--tracking-uri`, else MLFLOW_TRACKING_URI, else an SQLite file in this folder.
 
     Raises:
-        InputError: MLflow could not use it, or the option carries a server's password, which any process of this
-            machine could read there. A database URI may: MLflow knows no other place for it.
+        InputError: MLflow could not use it.
     """
     uri = option or variable or DEFAULT_URI
     check_uri(uri)
-    if option and option.startswith("http") and urlsplit(option).username is not None:
-        raise InputError(
-            f"tracking URI {redact(uri)!r} carries credentials; set MLFLOW_TRACKING_USERNAME and "
-            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, and leave them out of the URI"
-        )
     return uri
 
 
@@ -39,6 +31,8 @@ def check_uri(uri: str) -> None:
     plugins pass.
     """
     shown = redact(uri)
+    if has_bare_at(uri):
+        raise InputError(f"tracking URI {shown!r}: write the @ of its password as %40")
     try:
         parts = urlsplit(uri)
         host = parts.hostname
@@ -57,9 +51,11 @@ def check_uri(uri: str) -> None:
         if database is None:
             raise InputError(f"tracking URI {shown!r} names no database file; write sqlite:///mlflow.db")
         if database.is_dir():
-            raise InputError(f"tracking URI {shown!r} names a folder; write sqlite:///{database}/mlflow.db")
+            raise InputError(
+                f"tracking URI {shown!r} names a folder; write {sqlite_url(database / 'mlflow.db')}"
+            )
         return
-    if scheme.split("+")[0] in _DATABASES and "://" in uri:
+    if scheme.split("+")[0] in DATABASES and "://" in uri:
         return
     if scheme in ("", "file"):
         folder = unquote(parts.path).rstrip("/") or "."
@@ -68,7 +64,7 @@ def check_uri(uri: str) -> None:
         )
     plugins = {plugin.name for plugin in entry_points(group="mlflow.tracking_store")}
     if scheme not in plugins:
-        known = ", ".join(["http", "https", *_DATABASES, "databricks", *sorted(plugins - {"file-plugin"})])
+        known = ", ".join(["http", "https", *DATABASES, "databricks", *sorted(plugins - {"file-plugin"})])
         raise InputError(f"tracking URI {shown!r}: unknown scheme {scheme!r}, expected one of {known}")
 
 
@@ -78,7 +74,7 @@ def ui_command(uri: str) -> str:
     A bare `mlflow ui` opens mlflow.db in the current folder, unless something there or in the environment
     points it elsewhere.
     """
-    if uri == "databricks" or urlsplit(uri).scheme.lower() in ("http", "https", "databricks"):
+    if uri == "databricks" or scheme_of(uri) in ("http", "https", "databricks"):
         return ""
     if redact(uri) != uri:  # the command is printed and stored: it must not carry the password
         return 'mlflow ui --host 127.0.0.1 --backend-store-uri "$MLFLOW_TRACKING_URI"'

@@ -43,6 +43,7 @@ def test_usable_uris(uri: str) -> None:
         ("http://", "names no host"),
         ("http://u:secret@h:port", "[Pp]ort"),
         ("redis://u:secret@h", "unknown scheme 'redis'"),
+        ("postgresql://u:x@secret@h/db", "write the @ of its password as %40"),
         ("127.0.0.1:5000", "unknown scheme|sqlite:///"),
     ],
 )
@@ -77,13 +78,9 @@ def test_the_option_comes_before_the_variable_before_the_default() -> None:
     assert choose_uri(None, "") == "sqlite:///mlflow.db"
 
 
-def test_a_servers_password_is_refused_on_the_command_line_and_taken_from_the_environment() -> None:
-    for uri in ("http://me:secret@h:5000", "https://secret@h"):
-        with pytest.raises(InputError, match="set MLFLOW_TRACKING_USERNAME") as caught:
-            choose_uri(uri, "")
-        assert "secret" not in str(caught.value)
+def test_a_servers_password_may_come_from_the_environment() -> None:
+    for uri in ("http://me:secret@h:5000", "https://secret@h", "postgresql://me:secret@h/db"):
         assert choose_uri(None, uri) == uri
-    assert choose_uri("postgresql://me:secret@h/db", "")
     with pytest.raises(InputError, match="unknown scheme"):
         choose_uri(None, "redis://h")
 
