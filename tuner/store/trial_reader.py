@@ -85,6 +85,9 @@ def study_name(run: str, lane: str) -> str:
     return run if lane == "search" else f"{run}/{lane}"
 
 
+_compatible: set[str] = set()  # schema versions that Optuna has accepted
+
+
 def read_with(url: str, look: Callable[[optuna.storages.BaseStorage], Result]) -> Result | None:
     """Return the result of `look` on the storage, opened read-only; None if nothing has been written to it yet.
 
@@ -145,7 +148,11 @@ def _look(
             engine.dispose()
         if revision is None:  # the last row that a new storage gets: without it Optuna would go on making it
             return None
-        storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments)
+        known = (
+            revision in _compatible
+        )  # Optuna's check reads its whole history of schemas, for every file again
+        storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments, skip_compatibility_check=known)
+        _compatible.add(revision)
         try:
             return look(storage)
         finally:
@@ -166,20 +173,15 @@ def read_trials(url: str, run: str, plan: Plan) -> tuple[list[TrialRecord], dict
     """
 
     def look(storage: optuna.storages.BaseStorage) -> tuple[list[TrialRecord], dict[str, Any]]:
-        names = {study.study_name for study in storage.get_all_studies()}
         records: list[TrialRecord] = []
         facts: dict[str, Any] = {}
         for lane, role in [
             *((p.name, TrialRole(p.role)) for p in plan.lanes),
             ("confirm", TrialRole.CONFIRM),
         ]:
-            name = study_name(run, lane)
-            if name not in names:
-                continue
-            study = optuna.load_study(study_name=name, storage=storage)
-            records += [record_of(trial, lane, role) for trial in study.get_trials(deepcopy=False)]
-            if lane == "search":
-                facts = dict(study.user_attrs)
+            found, notes = _lane(storage, study_name(run, lane), lane, role) or ([], {})
+            records += found
+            facts = notes if lane == "search" else facts
         return records, facts
 
     return read_with(url, look) or ([], {})
@@ -197,14 +199,19 @@ def read_study(url: str, name: str, lane: str) -> tuple[list[TrialRecord], dict[
         UsageError: the storage cannot be read, or has no such study.
     """
 
-    def look(storage: optuna.storages.BaseStorage) -> tuple[list[TrialRecord], dict[str, Any]] | None:
-        if name not in {study.study_name for study in storage.get_all_studies()}:
-            return None
-        study = optuna.load_study(study_name=name, storage=storage)
-        trials = study.get_trials(deepcopy=False)
-        return [record_of(frozen, lane, TrialRole.SEARCH) for frozen in trials], dict(study.user_attrs)
-
-    result = read_with(url, look)
+    result = read_with(url, lambda storage: _lane(storage, name, lane, TrialRole.SEARCH))
     if result is None:
         raise UsageError(f"{without_password(url)} has no study {name!r}")
     return result
+
+
+def _lane(
+    storage: optuna.storages.BaseStorage, name: str, lane: str, role: TrialRole
+) -> tuple[list[TrialRecord], dict[str, Any]] | None:
+    """Return the trials of a study as those of a lane, and the facts stored with it; None if there is no such study."""
+    try:
+        study = storage.get_study_id_from_name(name)
+    except KeyError:
+        return None
+    trials = storage.get_all_trials(study, deepcopy=False)
+    return [record_of(trial, lane, role) for trial in trials], storage.get_study_user_attrs(study)
