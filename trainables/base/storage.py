@@ -10,22 +10,24 @@ from pathlib import Path
 from typing import IO
 
 from trainables.base.errors import InputError
+from trainables.base.permissions import make_folder, opener
 
 
 @contextmanager
-def atomic_write(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path, *, durable: bool = True, private: bool = False) -> Iterator[IO[bytes]]:
     """Yield an open file that replaces `path` when the block ends, and is deleted if the block raises.
 
     It is a temporary file in the same folder, flushed to the disk and renamed: a kill at any moment leaves the old
-    file or the new one. Missing folders are made.
+    file or the new one. Missing folders are made; nothing is more open than the folder it lies in.
 
     Args:
         durable: wait until the disk has it; without, a crash of the machine may lose the newest version.
+        private: for this user alone, whatever the folder is.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with open(temporary, "xb") as file:
+        with open(temporary, "xb", opener=opener(path.parent, private=private)) as file:
             yield file
             if durable:
                 file.flush()

@@ -5,11 +5,15 @@ import secrets
 import stat
 from pathlib import Path
 
+from trainables.base.permissions import make_private_folder
+from trainables.base.storage import atomic_write
+
 
 def write_private(path: Path, text: str) -> None:
     """Write a file that nobody else can read, not even for a moment; an old one is replaced as a whole."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.replace(_draft(path, text), path)
+    make_private_folder(path.parent)
+    with atomic_write(path, private=True) as file:
+        file.write(text.encode())
 
 
 def keep_private(path: Path, text: str) -> None:
@@ -20,11 +24,11 @@ def keep_private(path: Path, text: str) -> None:
     Raises:
         PermissionError: the file belongs to another user, who may know what it holds.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.is_file() and not path.stat().st_size:
         path.unlink()  # a process was killed in between
     if not path.exists():
-        draft = _draft(path, text)
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        write_private(draft, text)
         try:
             os.link(draft, path)
         except FileExistsError:
@@ -59,10 +63,3 @@ def others_may_swap(folder: Path) -> Path | None:
         if found.st_uid not in (0, os.geteuid()) or writable:
             return each
     return None
-
-
-def _draft(path: Path, text: str) -> Path:
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    return draft

@@ -8,7 +8,6 @@ from tuner.base.errors import UsageError
 from tuner.base.records import Decision, State, TrialRecord, trial_key
 from tuner.commands.run_state import RunSnapshot, RunState, read_run
 from tuner.planning.launch_options import LaunchOptions
-from tuner.planning.option_values import check_name
 from tuner.search.learning_curves import rank
 
 LOG_LINES = 12
@@ -22,7 +21,6 @@ def answer(options: LaunchOptions) -> str:
     """
     assert options.why is not None
     name, trial = options.why
-    check_name(name)
     run = read_run(name, options.storage, options.study_storage)
     return "\n".join(lines_of(run, find_trial(run, trial)))
 

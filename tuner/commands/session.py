@@ -184,6 +184,7 @@ def open_session(plan: Plan, folder: RunFolder, options: LaunchOptions) -> Itera
         access_note = check_access(uri, plan.study)
         if options.address is not None:
             _start_ray(options, signals)  # before the run folder: without a cluster, nothing is written
+        folder.make()
         with folder.lease().held(signals, print) as lease:
             # a report names every command that made it, the first and each resume
             facts["command"] = "\n".join(_store_launch(plan, folder, options, facts, uri))

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from trainables.base.permissions import created, make_folder
 from tuner.analysis.metric_text import (
     duration,
     interval_text,
@@ -81,8 +82,8 @@ class Console(TrialListener):
         self._live: Any = None
         self._drawn = -REFRESH_S
         if log is not None:
-            log.parent.mkdir(parents=True, exist_ok=True)
-        self._log = open(log, "a", encoding="utf-8", buffering=1) if log is not None else None  # noqa: SIM115
+            make_folder(log.parent)
+        self._log = open(created(log), "a", encoding="utf-8", buffering=1) if log is not None else None  # noqa: SIM115
 
     # -- events of the queue ---------------------------------------------------------------------------
 

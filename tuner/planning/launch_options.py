@@ -61,6 +61,7 @@ class LaunchOptions:
         ACTION,
         "why a trial ended as it did; TRIAL is a number, or a name such as oe-0003 or confirm-0001",
         metavar=("RUN", "TRIAL"),
+        read=values.run_name,
     )
     stop: str | None = option(
         TASK,
@@ -155,7 +156,7 @@ class LaunchOptions:
         STORED,
         "let the sampler start with the trials of earlier runs",
         metavar="RUN[,RUN]",
-        read=values.comma_separated,
+        read=values.run_names,
         default=(),
     )
 

@@ -85,8 +85,13 @@ def stages(text: str) -> tuple[str, ...]:
 def run_name(text: str) -> str:
     """Return the name of a run; it is the name of a folder and of a database's rows too."""
     if not _NAME.fullmatch(text):
-        raise ValueError(f"a run name {_NAME_RULE}")
+        raise ValueError(f"a name {_NAME_RULE}")
     return text
+
+
+def run_names(text: str) -> tuple[str, ...]:
+    """Return the names of runs that are separated by commas."""
+    return tuple(map(run_name, comma_separated(text)))
 
 
 def check_name(name: str) -> None:

@@ -8,8 +8,9 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import DBAPIError
 
+from trainables.base.permissions import created
 from tuner.base.errors import UsageError
-from tuner.base.urls import connect_arguments, with_driver, without_password, without_secrets
+from tuner.base.urls import connect_arguments, sqlite_file, with_driver, without_password, without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
     try:
         if not url.startswith("sqlite"):
             return _server_storage(url)
+        if (file := sqlite_file(url)) is not None:
+            created(file, private=True)
         storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
         from sqlalchemy import event
 

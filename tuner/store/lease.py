@@ -23,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from trainables.base.permissions import created, make_folder
 from trainables.base.storage import Folder
 from tuner.base.errors import UsageError
 from tuner.base.signals import Signals
@@ -98,8 +99,8 @@ class Lease:
         if self.lock is None:
             yield
             return
-        self.lock.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.lock, "a") as file:
+        make_folder(self.lock.parent)
+        with open(created(self.lock), "a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

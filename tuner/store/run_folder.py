@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.base.errors import nearest
+from trainables.base.permissions import created, make_folder, make_private_folder
 from trainables.base.storage import Folder
 from tuner.base import environment
 from tuner.base.errors import UsageError
@@ -41,6 +42,11 @@ class RunFolder:
             return self.local.exists() and any(self.local.iterdir())
         return True
 
+    def make(self) -> None:
+        """Make the folder on this machine for this user alone, or for the group that shares the root."""
+        for folder in {self.local, *([] if self.remote else [Path(self.uri)])}:
+            make_private_folder(folder)
+
     def create(self, plan: Plan, environment: Mapping[str, str], **more: Any) -> None:
         """Write a new run's `plan.json`.
 
@@ -51,7 +57,7 @@ class RunFolder:
             raise UsageError(
                 f"run {self.name!r} exists in {self.root}; continue it with --resume {self.name}"
             )
-        self.local.mkdir(parents=True, exist_ok=True)
+        self.make()
         self.write_json(
             "plan.json",
             {
@@ -95,8 +101,8 @@ class RunFolder:
     def log(self, key: str, text: str) -> None:
         """Append to a trial's log, `logs/<key>.log`."""
         path = self.local / "logs" / f"{key}.log"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a", encoding="utf-8") as file:
+        make_folder(path.parent)
+        with open(created(path), "a", encoding="utf-8") as file:
             file.write(f"{now()} {text.rstrip()}\n")
 
     def storage_url(self, given: str | None) -> str:

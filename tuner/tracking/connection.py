@@ -7,6 +7,7 @@ import logging
 import os
 from typing import Any
 
+from trainables.base.permissions import created, make_folder
 from tuner.base.errors import UsageError
 from tuner.base.text import one_line
 from tuner.base.urls import connect_arguments, is_database, redact, resolved, sqlite_file, without_secrets
@@ -32,7 +33,8 @@ def open_store(uri: str) -> tuple[Any, Any]:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     database = sqlite_file(uri)
     if database is not None:
-        database.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(database.parent)
+        created(database, private=True)
     elif is_database(uri):
         _probe(uri)
     return mlflow.MlflowClient(tracking_uri=uri), mlflow.entities

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainables.base.permissions import make_private_folder
 from tuner.base.text import one_line
 from tuner.base.urls import redact, sqlite_file
 from tuner.tracking.spool import Event
@@ -44,6 +45,7 @@ class MlflowWriter:
         uri, experiment, run: as for `tuner.tracking.tracker.Tracker`.
         open_store: called with the URI, returns MLflow's client and its module of entities.
         problem: called with one line for everything that is left out for good.
+        folder: of the run; no file elsewhere is uploaded.
     """
 
     def __init__(
@@ -53,7 +55,9 @@ class MlflowWriter:
         run: str,
         open_store: Callable[[str], tuple[Any, Any]],
         problem: Callable[[str], None],
+        folder: Path,
     ) -> None:
+        self._folder = folder
         self._uri, self._experiment, self._run = uri, experiment, run
         self._query = f"tags.`run` = {_quoted(run)}"
         self._open_store, self._problem = open_store, problem
@@ -267,16 +271,26 @@ class MlflowWriter:
         try:
             if event["op"] == "text":
                 self._client.log_text(run.id, event["text"], event["name"])
-            elif Path(event["path"]).is_file():
-                self._client.log_artifact(run.id, event["path"], event["folder"] or None)
             else:
-                self._problem(f"{event['key'] or 'study'}: no file {event['path']} to upload")
+                self._upload_file(run, event)
         except Exception as error:
             if self._tries < 5 and not self._is_permanent(error):
                 raise
             self._client.get_experiment(self.experiment_id)  # raises while the store is away
             name = event.get("name") or event["path"]
             self._problem(f"{event['key'] or 'study'}: artifact {name} given up: {one_line(error)}")
+
+    def _upload_file(self, run: _StoredRun, event: Event) -> None:
+        """Upload a file of the run folder: events are read from a file, and whoever wrote it may name any path."""
+        path = (self._folder / event["path"]).resolve()
+        if not path.is_relative_to(self._folder.resolve()):
+            self._problem(
+                f"{event['key'] or 'study'}: {event['path']} is not in the run folder, so it is not uploaded"
+            )
+        elif path.is_file():
+            self._client.log_artifact(run.id, str(path), event["folder"] or None)
+        else:
+            self._problem(f"{event['key'] or 'study'}: no file {event['path']} to upload")
 
     def _is_permanent(self, error: Exception) -> bool:
         """Whether trying again cannot help; an ambiguous answer counts only if it comes again after reconnecting."""
@@ -367,12 +381,15 @@ def _quoted(text: str) -> str:
 
 
 def _artifact_folder(uri: str) -> str | None:
-    """Return where a new experiment keeps its artifacts: beside an SQLite file; a server decides for itself.
+    """Make and return where a new experiment keeps its artifacts: beside an SQLite file; a server decides for itself.
 
     MLflow's own choice is `mlruns` in the folder the process happens to run in.
     """
     database = sqlite_file(uri)
-    return None if database is None else (database.parent / "mlruns").as_uri()
+    if database is None:
+        return None
+    make_private_folder(database.parent / "mlruns")
+    return (database.parent / "mlruns").as_uri()
 
 
 def _user() -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trainables.base.permissions import created, make_folder
 from trainables.base.storage import atomic_write
 
 Event = dict[str, Any]
@@ -40,8 +41,8 @@ class Spool:
         self._mark = path.with_name(path.name + ".ack")
         self._consumer = consumer
         self._lock = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        make_folder(path.parent)
+        self._file = os.open(created(path, private=True), os.O_RDWR | os.O_APPEND)
         self._cut_unfinished_line()
         self._acked = self._read_mark()
 

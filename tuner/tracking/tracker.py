@@ -72,7 +72,7 @@ class Tracker:
         consumer = hashlib.sha256(f"{redact(store)}\n{experiment}\n{run}".encode()).hexdigest()[:16]
         self._tags = _texts(tags, _MAX_TAG)
         self._spool = Spool(spool, consumer)
-        self._writer = MlflowWriter(store, experiment, run, open_store, self._problem)
+        self._writer = MlflowWriter(store, experiment, run, open_store, self._problem, spool.parent)
         self._delivery = DeliveryThread(
             self._spool, self._writer.connect, self._deliver, self._failed, interval_s
         )

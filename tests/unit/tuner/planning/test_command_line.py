@@ -223,3 +223,27 @@ def test_options_are_not_shortened(arguments: list[str]) -> None:
     """A shortened --dry-run would be one letter away from starting a study."""
     with pytest.raises(UsageError, match="unknown option"):
         parse(["--study", "aoe_sigma", *arguments])
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "..", "/etc", "~/x", "", ".hidden", "a b"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--study", "s", "--warm-start"],
+        ["--study", "s", "--warm-start", "fine"],
+        *(["--resume"], ["--status"], ["--stop"], ["--study", "s", "--run-name"]),
+    ],
+)
+def test_no_name_of_a_run_leads_out_of_its_root(words: list[str], name: str) -> None:
+    last = f"{words[3]},{name}" if len(words) == 4 else name
+    if "--warm-start" in words and not name:
+        assert parse([*words[:3], last]).warm_start == tuple(filter(None, [last.strip(",")]))
+        return
+    with pytest.raises(UsageError, match="a name may hold only letters, digits"):
+        parse([*words[:3], last] if len(words) == 4 else [*words, name])
+
+
+@pytest.mark.parametrize("words", [("../x", "3"), ("x", "../3"), ("x", "a/b")])
+def test_no_name_of_a_trial_leads_out_of_its_run(words: tuple[str, str]) -> None:
+    with pytest.raises(UsageError, match="a name may hold only letters, digits"):
+        parse(["--why", *words])

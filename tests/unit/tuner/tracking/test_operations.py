@@ -19,10 +19,43 @@ def test_the_tracker_accepts_no_unknown_operation(tmp_path: Path) -> None:
 def test_the_writer_names_an_unknown_operation_and_goes_on(tmp_path: Path) -> None:
     problems: list[str] = []
     client: Any = SimpleNamespace()
-    writer = MlflowWriter("sqlite:///x.db", "s", "r", lambda uri: (client, client), problems.append)
+    writer = MlflowWriter("sqlite:///x.db", "s", "r", lambda uri: (client, client), problems.append, tmp_path)
     writer.runs[""] = _StoredRun("1", "RUNNING", {})
     writer.send([{"op": "energy_used", "key": "", "v": {"kwh": 1.0}, "t": 1}])
     assert problems == [
         "study: energy_used left out: there is no operation of that name; known: start, child, inputs, tag, "
         "metrics, final, text, artifact, close"
+    ]
+
+
+def test_only_files_of_the_run_folder_are_uploaded(tmp_path: Path) -> None:
+    """A spool is a file in the run folder: whoever may write there may name any path."""
+    run, elsewhere = tmp_path / "run", tmp_path / "secret"
+    run.mkdir()
+    elsewhere.write_text("a key")
+    (run / "report.html").write_text("ours")
+    (run / "link").symlink_to(elsewhere)
+    (run / "linked").symlink_to(tmp_path)
+    uploaded: list[tuple[str, str | None]] = []
+    problems: list[str] = []
+    client: Any = SimpleNamespace(
+        log_artifact=lambda run_id, path, folder: uploaded.append((path, folder)),
+        get_experiment=lambda experiment: None,
+    )
+    writer = MlflowWriter("sqlite:///x.db", "s", "r", lambda uri: (client, client), problems.append, run)
+    writer.runs[""] = _StoredRun("1", "RUNNING", {})
+    asked = [
+        str(run / "report.html"),
+        "report.html",
+        str(elsewhere),
+        "../secret",
+        "link",
+        "linked/secret",
+        "/etc/passwd",
+    ]
+    writer._client = client
+    writer.send([{"op": "artifact", "key": "", "path": path, "folder": ""} for path in asked])
+    assert uploaded == [(str(run / "report.html"), None)] * 2
+    assert problems == [
+        f"study: {path} is not in the run folder, so it is not uploaded" for path in asked[2:]
     ]
