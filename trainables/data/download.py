@@ -3,7 +3,6 @@
 python -m trainables.data.download dtd flowers102 --data-dir DIR
 """
 
-import argparse
 import os
 import shutil
 import socket
@@ -12,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from trainables.base.arguments import Parser
 from trainables.base.cache import locked
 from trainables.base.errors import DataFileError, InputError
 from trainables.data.types.dataset_spec import Download
@@ -75,18 +75,16 @@ def ensure(name: str, data_dir: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fetch the named sets and return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m trainables.data.download", description="Fetch data sets."
-    )
+    parser = Parser(prog="python -m trainables.data.download", description="Fetch data sets.")
     parser.add_argument("names", nargs="+", metavar="NAME", help=", ".join(downloadable()))
     parser.add_argument("--data-dir", required=True, metavar="DIR")
-    options = parser.parse_args(arguments)
     try:
+        options = parser.parse_args(arguments)
         for name in options.names:
             ensure(name, options.data_dir)
             sys.stdout.write(f"{name} is in {options.data_dir}\n")
     except InputError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"trainables.data.download: {error}\n")
         return 2
     return 0
 

@@ -17,6 +17,7 @@ from trainables.base.errors import InputError
 from trainables.base.seeds import derive_seed
 from trainables.data.loading.device_loader import to_unit
 from trainables.data.loading.stream_loader import in_order
+from trainables.data.readers.corrupted_files import NOISES
 from trainables.data.types.benchmark import Benchmark, LabelledImages
 from trainables.data.types.lazy_images import LazyImages
 from trainables.data.types.splits import Split
@@ -318,6 +319,6 @@ def _corrupted(accuracies: Metrics) -> Metrics:
     for name, value in accuracies.items():
         by_corruption.setdefault(name.split("/")[0], []).append(value)
     means = {f"accuracy/corrupted/{name}": mean(values) for name, values in by_corruption.items()}
-    quiet = [mean(values) for name, values in by_corruption.items() if not name.endswith("_noise")]
+    quiet = [mean(values) for name, values in by_corruption.items() if name not in NOISES]
     off_noise = {"accuracy/corrupted/off_noise": mean(quiet)} if quiet else {}
     return {"accuracy/corrupted": mean(accuracies.values()), **off_noise, **means}

@@ -1,5 +1,7 @@
 """Training with random noise on a share of every batch: the baselines of adversarial noise training."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -11,9 +13,28 @@ from trainables.options.ant import NoiseAugmentOptions
 from trainables.training.classifier_method import ClassifierMethod
 from trainables.training.method import Context, Trainer
 
+
+@dataclass(frozen=True)
+class NoiseKind:
+    """A kind of noise.
+
+    Attributes:
+        sigmas: standard deviations of which each image gets one, unless the options give others; () for the one `sigma`
+            of the options.
+        multiply: the noise is multiplied by the image.
+    """
+
+    sigmas: tuple[float, ...] = ()
+    multiply: bool = False
+
+
 #: Upstream's standard deviations: those of ImageNet-C's Gaussian and speckle noise. The first is thus a test
 #: corruption there and the second a hold-out one; report accuracy without the noises beside the mean.
-SIGMAS = {"gaussian_multi": (0.08, 0.12, 0.18, 0.26, 0.38), "speckle": (0.15, 0.2, 0.35, 0.45, 0.6)}
+KINDS = {
+    "gaussian": NoiseKind(),
+    "gaussian_multi": NoiseKind((0.08, 0.12, 0.18, 0.26, 0.38)),
+    "speckle": NoiseKind((0.15, 0.2, 0.35, 0.45, 0.6), multiply=True),
+}
 
 
 class NoiseAugment(ClassifierMethod):
@@ -36,7 +57,8 @@ class NoiseAugment(ClassifierMethod):
             InputError: a negative sigma in `sigmas`.
         """
         super().__init__(options, context)
-        sigmas = options.sigmas or SIGMAS.get(options.kind, ())
+        self.kind = KINDS[options.kind]
+        sigmas = options.sigmas or self.kind.sigmas
         if any(not sigma >= 0 for sigma in sigmas):
             raise InputError(f"sigmas is {options.sigmas}; every value must be at least 0")
         self.sigmas = torch.tensor(sigmas, device=self.device)
@@ -60,9 +82,9 @@ class NoiseAugment(ClassifierMethod):
     def augmented(self, images: Tensor) -> Tensor:
         """Return a new batch whose first rows carry noise; batches are shuffled, so any rows would do."""
         stream = self.streams.get("noise")
-        rows, options = images[: self.noisy], self.options
-        sigma: float | Tensor = options.sigma
-        if options.kind != "gaussian":
+        rows = images[: self.noisy]
+        sigma: float | Tensor = self.options.sigma
+        if self.kind.sigmas:
             sigma = draw_sigmas(self.sigmas, len(rows), stream)
-        noisy = random_noise(rows, stream, sigma=sigma, multiply=options.kind == "speckle", l2=self.l2)
+        noisy = random_noise(rows, stream, sigma=sigma, multiply=self.kind.multiply, l2=self.l2)
         return torch.cat([noisy, images[self.noisy :]])

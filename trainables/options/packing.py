@@ -28,8 +28,7 @@ def unpackable(method: str, options: Any) -> str:
     for name, value in PACKED_VALUES.items():
         if flat.get(name, value) != value:
             return f"{name}={flat[name]} has no packed form"
-    for name in ("attack", "inlier_attack"):
-        attack = getattr(options, name, None)
+    for name, attack in vars(options).items():
         if isinstance(attack, (AttackOptions, InlierAttackOptions)) and attack.spec.packed is None:
             return f"{name}.name={attack.name} has no packed form"
     return ""

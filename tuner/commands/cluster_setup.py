@@ -4,7 +4,6 @@ prepare --storage URI     .cluster/: a clean export of the project, the nodes' s
 onprem --head IP ...      prints cluster.yaml for machines that are there already
 """
 
-import argparse
 import copy
 import os
 import secrets
@@ -15,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from trainables.base.arguments import Parser
+from trainables.base.errors import InputError
 from tuner.base import environment
 from tuner.base.errors import UsageError
 from tuner.base.private_files import keep_private, write_private
@@ -105,7 +106,7 @@ def stop_commands(config: dict[str, Any]) -> list[list[str]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m tuner.commands.cluster_setup", description="What `ray up` needs on this machine."
     )
     commands = parser.add_subparsers(dest="command", required=True)
@@ -123,8 +124,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     own.add_argument("--key", required=True, metavar="FILE", help="private ssh key; it is copied to the head")
     end = commands.add_parser("stop", help="before `ray down` of machines of your own")
     end.add_argument("config", metavar="FILE")
-    options = parser.parse_args(arguments)
     try:
+        options = parser.parse_args(arguments)
         if options.command == "prepare":
             prepare(options.storage, CLUSTER_DIR, Path.home(), options.set)
             sys.stdout.write(f"{CLUSTER_DIR}/ is ready; next: ray up cluster.yaml\n")
@@ -141,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             workers = [ip.strip() for ip in options.workers.split(",") if ip.strip()]
             derived = on_premises(config, options.head, workers, options.user, options.key)
             sys.stdout.write(yaml.safe_dump(derived, sort_keys=False, width=200))
-    except UsageError as error:
+    except (UsageError, InputError) as error:
         sys.stderr.write(f"tuner.commands.cluster_setup: {one_line(error, limit=None)}\n")
         return 2
     return 0

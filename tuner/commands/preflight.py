@@ -6,10 +6,11 @@ from pathlib import Path
 
 from search_spaces.domain import Float
 from trainables.data.readers.outlier_files import check_outlier_files
-from trainables.data.types.availability import how_to_add, left_out, ood_sets
+from trainables.data.types.availability import evaluation_sets, how_to_add, ood_sets
 from trainables.data.types.dataset_info import dataset_info
 from trainables.data.types.datasets import DATASETS
 from trainables.data.types.file_check import check_dataset_files
+from trainables.evaluation.metrics.metric_specs import find_metric
 from trainables.options import build
 from trainables.options.common import OutlierOptions
 from trainables.options.outliers import OUTLIER_SOURCES
@@ -98,9 +99,11 @@ def _say_what_is_left_out(plan: Plan, say: Callable[[str], None]) -> None:
     if not {"evaluate", "confirm"} & set(plan.stages):
         return
     shape = dataset_info(plan.dataset, plan.data_dir).shape
-    for line in left_out(plan.dataset, shape, plan.data_dir, plan.tested_groups):
-        judged = "corruptions" in line and plan.headline[:1] == ("test/accuracy/corrupted",)
-        say(f"note: {line}{' (and the study is judged by it)' if judged else ''}")
+    metric = find_metric(plan.headline[0]) if plan.headline else None
+    for sets in evaluation_sets(plan.dataset, shape, plan.data_dir, plan.tested_groups):
+        judged = metric is not None and metric.spec.group == sets.group == "corrupted"
+        if sets.left_out:
+            say(f"note: {sets.left_out}{' (and the study is judged by it)' if judged else ''}")
 
 
 def _check_outlier_files(lane: LanePlan, plan: Plan) -> None:

@@ -65,7 +65,7 @@ def _data(plan: Plan) -> list[str]:
     tested = evaluation_sets(plan.dataset, info.shape, plan.data_dir, plan.tested_groups)
     return [
         f"data       {plan.dataset}: {info.num_classes} ID classes, images {shape}, {where}",
-        *(f"{label:11}{text}" for label, text in tested),
+        *(f"{sets.label:11}{sets.text}" for sets in tested),
     ]
 
 

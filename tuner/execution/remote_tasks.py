@@ -75,7 +75,7 @@ def pretrain(
         info.shape,
         info.mean,
         info.std,
-        dropout=getattr(options, "dropout", 0.0),
+        dropout=options.dropout,
     )
     network.load_state_dict(state)
     generator = torch.Generator(device).manual_seed(VALIDATION_SEED)

@@ -4,22 +4,16 @@ import argparse
 import itertools
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
-from trainables.base.errors import unknown
+from trainables.base.arguments import Parser
+from trainables.base.errors import InputError, unknown
 from tuner.base import environment
 from tuner.base.errors import UsageError
 from tuner.base.program import program, program_name
 from tuner.base.urls import has_bare_at, redact, without_password
 from tuner.planning.launch_options import LaunchOptions, launch_options
 from tuner.planning.option import Option, OptionRole
-
-
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that raises UsageError in place of printing and exiting."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see --help)")
 
 
 class _Once(argparse.Action):
@@ -144,7 +138,10 @@ def _from_environment() -> dict[str, Any]:
 
 def _read(arguments: Sequence[str]) -> dict[str, Any]:
     """Return {field: value} of the options that a command line gives."""
-    namespace, rest = parser(launch_options()).parse_known_args(arguments)
+    try:
+        namespace, rest = parser(launch_options()).parse_known_args(arguments)
+    except InputError as error:
+        raise UsageError(str(error)) from error
     if rest:
         name = next((word.partition("=")[0] for word in rest if word.startswith("-")), "")
         flags = [option.flag for option in launch_options().values()]

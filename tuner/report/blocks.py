@@ -40,7 +40,7 @@ class Table:
     Attributes:
         strong: indices of the rows in bold.
         text_columns: how many columns from the left hold words; the others are numbers, set to the right.
-        folded: if given, the HTML table is hidden under this title until it is opened.
+        folded: title; the HTML table is hidden under it until it is opened.
     """
 
     header: Sequence[str]
@@ -197,7 +197,8 @@ def _markdown(block: Block) -> str:
             f"- [{_escaped(words)}](<{url}>)" if is_web(url) else f"- {_escaped(words)}: {_escaped(url)}"
             for words, url in block.links
         )
-    lines = [_markdown_row(block.header)]
+    lines = [f"{_escaped(block.folded)}:", ""] if block.folded else []
+    lines.append(_markdown_row(block.header))
     lines.append(
         "|" + "".join(" --- |" if i < block.text_columns else " ---: |" for i in range(len(block.header)))
     )

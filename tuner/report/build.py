@@ -205,7 +205,7 @@ def best_of(result: StudyResult, lane: str) -> TrialRecord | None:
 
 
 def trials(result: StudyResult) -> list[Block]:
-    """Return the ten best trials, and a folded table of all."""
+    """Return the ten best trials, and a folded table of all unless the first has them."""
     records = result.lane("search")
     if not records:
         return []
@@ -225,9 +225,10 @@ def trials(result: StudyResult) -> list[Block]:
         floors = "; ".join(map(str, result.plan.floors))
         blocks.append(Text(f"The best complete trials{f' (floor: {floors})' if floors else ''}:"))
         blocks.append(_trial_table(result, top))
-    shown = sorted(records, key=lambda r: r.number)[:MOST_ROWS]
-    more = f", the first {MOST_ROWS}; the rest is in trials.csv" if len(records) > MOST_ROWS else ""
-    blocks.append(_trial_table(result, shown, f"All trials{more}"))
+    if len(top) < len(records):
+        shown = sorted(records, key=lambda r: r.number)[:MOST_ROWS]
+        more = f", the first {MOST_ROWS}; the rest is in trials.csv" if len(records) > MOST_ROWS else ""
+        blocks.append(_trial_table(result, shown, f"All trials{more}"))
     return blocks
 
 

@@ -56,7 +56,8 @@ class KnownSpaceTpe(optuna.samplers.TPESampler):
     """
 
     def __init__(self, space: Space, seed: int, always_joint: bool = False) -> None:
-        super().__init__(seed=seed, **({"multivariate": True} if always_joint else {}))
+        joint: dict[str, Any] = {"multivariate": True} if always_joint else {}
+        super().__init__(seed=seed, **joint)
         self._always_joint = always_joint
         self._space = {name: space[name] for name in sorted(space) if not space[name].single()}
 

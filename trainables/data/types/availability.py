@@ -4,6 +4,7 @@ Nothing is opened or imported here (no torch, no numpy): only names are looked u
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,10 +23,26 @@ def regenerated_count(side: int) -> int:
     return 2000 if side <= 32 else 1000 if side <= 64 else 256
 
 
+@dataclass(frozen=True)
+class SetsOfAKind:
+    """What a plan says of one kind of test sets.
+
+    Attributes:
+        label, text: the line of the plan.
+        group: of the metrics that read them.
+        left_out: why the tests lack some or all of them, "" if they do not.
+    """
+
+    label: str
+    text: str
+    group: str
+    left_out: str = ""
+
+
 def evaluation_sets(
     name: str, shape: tuple[int, int, int], data_dir: str, groups: Sequence[str]
-) -> list[tuple[str, str]]:
-    """Return the test sets for the plan: [(label, text)], one line for each kind.
+) -> list[SetsOfAKind]:
+    """Return the test sets for the plan, one entry for each kind.
 
     Args:
         groups: the metric groups of the protocol; sets that no group reads are not named.
@@ -33,26 +50,19 @@ def evaluation_sets(
     roles = DATASETS[name].roles
     if roles is None:
         return []  # the loader brings everything
-    lines = []
+    kinds = []
     if {"ood", "robust_ood"} & set(groups):
         for label, names in ood_sets(name, data_dir).items():
             if names:
-                lines.append((f"{label} OOD", ", ".join(names)))
+                kinds.append(SetsOfAKind(f"{label} OOD", ", ".join(names), "ood"))
         lacking = missing_ood(roles.tested, name, data_dir)
         if lacking:
-            lines.append(("left out", lacking_line(name, lacking, data_dir).removeprefix(f"{name}: ")))
+            line = lacking_line(name, lacking, data_dir)
+            kinds.append(SetsOfAKind("left out", line.removeprefix(f"{name}: "), "ood", line))
     if "corrupted" in groups:
-        lines.append(("corrupted", _corrupted(name, shape, data_dir)))
-    return lines
-
-
-def left_out(name: str, shape: tuple[int, int, int], data_dir: str, groups: Sequence[str]) -> list[str]:
-    """Return what the tests will lack, one line each, to be shown before the search starts."""
-    lines = dict(evaluation_sets(name, shape, data_dir, groups))
-    missing = [f"{name}: {lines['left out']}"] if "left out" in lines else []
-    if lines.get("corrupted", "").startswith("left out"):
-        missing.append(f"{name}: accuracy on corruptions is {lines['corrupted']}")
-    return missing
+        text, left_out = _corrupted(name, shape, data_dir)
+        kinds.append(SetsOfAKind("corrupted", text, "corrupted", left_out))
+    return kinds
 
 
 def ood_sets(name: str, data_dir: str) -> dict[str, list[str]]:
@@ -122,16 +132,17 @@ def regenerated_line(name: str, count: int) -> str:
     )
 
 
-def _corrupted(name: str, shape: tuple[int, int, int], data_dir: str) -> str:
+def _corrupted(name: str, shape: tuple[int, int, int], data_dir: str) -> tuple[str, str]:
+    """Return where the corrupted test sets come from, and why there are none, "" if there are."""
     published = published_folder(name)
     if published and (Path(data_dir).expanduser() / published).is_dir():
-        return f"{published} of the data folder"
+        return f"{published} of the data folder", ""
     absent = f"no {published} in {data_dir}" if published else "none was published"
     if min(shape[1:]) < SMALLEST:
-        return f"left out: {absent}, and ImageNet-C's corruptions begin at {SMALLEST} pixels a side"
-    if find_spec("imagecorruptions") is None:
-        return f"left out: {absent}; {EXTRA} makes them from the test images"
-    return (
-        f"regenerated from up to {regenerated_count(shape[1])} test images ({absent}), some 4 CPU minutes once; "
-        "not comparable with published results"
-    )
+        text = f"left out: {absent}, and ImageNet-C's corruptions begin at {SMALLEST} pixels a side"
+    elif find_spec("imagecorruptions") is None:
+        text = f"left out: {absent}; {EXTRA} makes them from the test images"
+    else:
+        made = f"regenerated from up to {regenerated_count(shape[1])} test images ({absent}), some 4 CPU minutes once"
+        return f"{made}; not comparable with published results", ""
+    return text, f"{name}: accuracy on corruptions is {text}"

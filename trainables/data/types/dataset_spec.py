@@ -107,11 +107,13 @@ class PublishedCorruptions:
         folder: below the data folder.
         layout: "arrays": one npy file for each corruption; "folders": one tree of class folders.
         source: where it comes from, for the documentation.
+        mce: whether it has a mean corruption error: AlexNet's errors on it, by which it is divided, are published.
     """
 
     folder: str
     layout: Literal["arrays", "folders"]
     source: str
+    mce: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

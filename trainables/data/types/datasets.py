@@ -269,7 +269,7 @@ DATASETS = Registry(
             ),
             hold_out=HoldOut(10_000),
             crop=0.875,  # 224 of 256, as in every published evaluation
-            corrupted=PublishedCorruptions("ImageNet-C", "folders", "Zenodo 2235448"),
+            corrupted=PublishedCorruptions("ImageNet-C", "folders", "Zenodo 2235448", mce=True),
         ),
         DatasetSpec(
             name="imagefolder",

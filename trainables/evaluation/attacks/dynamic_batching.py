@@ -46,7 +46,7 @@ def run_attack(attack: Attack, jobs: Tensor, size: int) -> None:
         jobs: (m,) int64, in the order in which they begin; m may be 0.
         size: rows at a time.
     """
-    interval = INTERVAL.get(jobs.device.type, INTERVAL["cuda"])
+    interval = INTERVAL[jobs.device.type]
     rows: Rows = {}
     count = 0
     while True:

@@ -11,6 +11,7 @@ import numpy as np
 from trainables.base.errors import InputError
 from trainables.data.readers.corrupted_files import CORRUPTIONS, NOISES, missing_corruptions
 from trainables.data.types.benchmark import Benchmark
+from trainables.data.types.datasets import DATASETS
 from trainables.data.types.splits import Origin
 
 #: AlexNet's mean top-1 error over the five severities of each corruption of ImageNet-C.
@@ -35,8 +36,12 @@ def mce_metrics(benchmark: Benchmark, accuracies: Mapping[str, float]) -> dict[s
         benchmark: what was measured on.
         accuracies: {"<corruption>/<severity>": top-1 accuracy in [0, 1]}.
     """
-    published = benchmark.info.name == "imagenet" and benchmark.corrupted is Origin.PUBLISHED
-    if not published or missing_corruptions(accuracies):
+    name = benchmark.info.name
+    published = (
+        DATASETS[name].corrupted if name in DATASETS else None
+    )  # one made in memory has a name of its own
+    has_mce = published is not None and published.mce and benchmark.corrupted is Origin.PUBLISHED
+    if not has_mce or missing_corruptions(accuracies):
         return {}
     errors = errors_of(accuracies)
     return {"mce": mce(errors), "mce/off_noise": mce(errors, noises=False)}

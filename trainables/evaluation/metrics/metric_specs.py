@@ -317,7 +317,7 @@ _MEASURED = [
     MetricSpec("accuracy/corrupted", "accuracy on corruptions", _UP, "corrupted",
                "mean over corruptions and severities", summary=True),
     MetricSpec("accuracy/corrupted/off_noise", "accuracy on corruptions that are no noise", _UP, "corrupted",
-               "mean over corruptions not named `..._noise`", summary=True),
+               "mean over corruptions but Gaussian, shot and impulse noise", summary=True),
     MetricSpec("accuracy/corrupted/{corruption}", "accuracy on {corruption}", _UP, "corrupted",
                "mean over the severities of one corruption"),
     MetricSpec("mce", "mean corruption error (mCE, %)", _DOWN, "corrupted",

@@ -228,6 +228,20 @@ def test_download_command(
     assert "put the pictures of NINCO's OOD classes into ninco/" in err
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["mnist"], "the following arguments are required: --data-dir"),
+        (["mnist", "--data-dir", "x", "--fast"], "unrecognized arguments: --fast"),
+    ],
+)
+def test_wrong_arguments_are_told_in_one_line(
+    capsys: pytest.CaptureFixture[str], words: list[str], says: str
+) -> None:
+    assert download.main(words) == 2
+    assert capsys.readouterr().err == f"trainables.data.download: {says} (see --help)\n"
+
+
 @pytest.mark.parametrize("name", downloadable())
 def test_a_download_names_a_class_of_torchvision_or_an_archive(name: str) -> None:
     source = files_of(name).download

@@ -190,3 +190,18 @@ def test_stop_reaches_every_machine_of_ones_own_and_no_clouds() -> None:
     ]
     with pytest.raises(UsageError, match="nothing is left to stop"):
         cluster_setup.stop_commands(load("cluster.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["prepare"], "the following arguments are required: --storage"),
+        (["onprem", "--head", "h"], "the following arguments are required: --workers, --user, --key"),
+        (["prepare", "--storage", "s3://b", "--fast"], "unrecognized arguments: --fast"),
+    ],
+)
+def test_wrong_arguments_are_told_in_one_line(
+    capsys: pytest.CaptureFixture[str], words: list[str], says: str
+) -> None:
+    assert cluster_setup.main(words) == 2
+    assert capsys.readouterr().err == f"tuner.commands.cluster_setup: {says} (see --help)\n"

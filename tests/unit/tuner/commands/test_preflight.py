@@ -6,6 +6,7 @@ import pytest
 
 from tests.unit import disk_formats
 from trainables.base.errors import InputError
+from trainables.data.types.availability import EXTRA
 from tuner.base.errors import UsageError
 from tuner.commands.preflight import preflight
 from tuner.planning.command_line import parse
@@ -67,3 +68,14 @@ def test_a_pretrained_classifier_that_is_not_there_is_named(
 ) -> None:
     with pytest.raises(UsageError, match=r"^pretrain\.checkpoint /nowhere/model\.pt is not a file$"):
         check(tmp_path, "--study", "aoe_sigma", "--set", f"pretrain.checkpoint={value}")
+
+
+def test_what_the_tests_lack_is_said_and_whether_the_study_is_judged_by_it(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainables.data.types.availability.find_spec", lambda name: None)
+    lacks = (
+        "note: imagefolder: accuracy on corruptions is left out: none was published; "
+        f"{EXTRA} makes them from the test images"
+    )
+    assert f"{lacks} (and the study is judged by it)" in check(tmp_path, "--study", "ant_strength")

@@ -18,7 +18,7 @@ from tests.unit.study_results import CLAIM, CLEAN, OBJECTIVE, arm, plan, realist
 from tuner.base.records import State
 from tuner.report import plots_search, plots_winner
 from tuner.report.blocks import Links, Table, Text, to_html, to_markdown
-from tuner.report.build import report_blocks, write_report
+from tuner.report.build import report_blocks, trials, write_report
 from tuner.report.csv_tables import arms_csv, trials_csv
 
 EVIL = '<script>alert(1)</script> | `x` & "q"\nsecond $line$'
@@ -201,6 +201,15 @@ def test_what_is_missing_is_left_out(made, tmp_path):
     assert "Claim not judged" in text
     header = (tmp_path / "trials.csv").read_text().splitlines()[0]
     assert header.startswith("number,state,epochs,reason,feasible,")
+
+
+def test_the_table_of_all_trials_is_left_out_where_the_first_has_them_all():
+    tables = [b for b in trials(result(records=(record(0), record(1)))) if isinstance(b, Table)]
+    assert [(len(table.rows), table.folded) for table in tables] == [(2, "")]
+    failed = record(2, (), State.FAIL)
+    tables = [b for b in trials(result(records=(record(0), record(1), failed))) if isinstance(b, Table)]
+    assert [(len(table.rows), table.folded) for table in tables] == [(2, ""), (3, "All trials")]
+    assert "\n\nAll trials:\n\n| trial" in to_markdown("t", tables)
 
 
 def test_trials_csv():

@@ -173,7 +173,7 @@ def test_digits_have_their_own() -> None:
 
 
 def lines(name: str, data_dir: str, groups: tuple[str, ...] = ("ood", "corrupted")) -> dict[str, str]:
-    return dict(evaluation_sets(name, (3, 32, 32), data_dir, groups))
+    return {sets.label: sets.text for sets in evaluation_sets(name, (3, 32, 32), data_dir, groups)}
 
 
 def test_the_plan_says_what_a_data_set_is_tested_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,8 +204,12 @@ def test_the_plan_knows_one_s_own_ood_sets_and_built_in_ones(tmp_path: Path) -> 
     assert said == {"near OOD": "paintings", "far OOD": "gaussian, uniform, maps"}
     assert lines("digits", "") == {}
     assert set(lines("glyphs", "", ("ood",))) == {"near OOD", "far OOD"}
-    small = dict(evaluation_sets("imagefolder", (3, 16, 16), str(tmp_path), ("corrupted",)))
-    assert "begin at 32 pixels a side" in small["corrupted"]
+    (small,) = evaluation_sets("imagefolder", (3, 16, 16), str(tmp_path), ("corrupted",))
+    assert (small.label, small.group) == ("corrupted", "corrupted")
+    assert (
+        small.text == "left out: none was published, and ImageNet-C's corruptions begin at 32 pixels a side"
+    )
+    assert small.left_out == f"imagefolder: accuracy on corruptions is {small.text}"
 
 
 def test_what_cannot_be_fetched_is_said_with_its_place(tmp_path: Path) -> None:

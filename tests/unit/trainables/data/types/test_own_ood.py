@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from trainables.base.errors import DataFileError
-from trainables.data.types.availability import evaluation_sets, ood_sets
+from trainables.data.types.availability import SetsOfAKind, evaluation_sets, ood_sets
 from trainables.data.types.own_ood import own_ood_sets
 
 
@@ -25,8 +25,8 @@ def test_sets_are_the_folders_of_the_two_groups(tmp_path: Path) -> None:
         "other": [],
     }
     assert evaluation_sets("imagefolder", (3, 16, 16), str(tmp_path), ("ood",)) == [
-        ("near OOD", "a, b"),
-        ("far OOD", "gaussian, uniform, c d"),
+        SetsOfAKind("near OOD", "a, b", "ood"),
+        SetsOfAKind("far OOD", "gaussian, uniform, c d", "ood"),
     ]
 
 
