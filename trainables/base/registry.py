@@ -1,11 +1,16 @@
 """Named specs: one registry per kind of thing (data set, attack, sampler, ...), looked up by name."""
 
+import dataclasses
+import itertools
 import re
+import symtable
+import sys
 from collections.abc import Iterable, Iterator
 from importlib import import_module
+from importlib.abc import InspectLoader
 from typing import Any, Generic, Protocol, TypeVar
 
-from trainables.base.errors import InputError, unknown
+from trainables.base.errors import InputError, nearest, unknown
 
 
 class Named(Protocol):
@@ -18,6 +23,7 @@ class Named(Protocol):
 S = TypeVar("S", bound=Named)
 
 _NAME = re.compile(r"[A-Za-z\[][^\s,()='\"]*")
+_REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _VALUES = ("true", "false", "null", "nan", "inf")
 
 
@@ -86,3 +92,44 @@ def resolve_reference(reference: str) -> Any:
     """Return the object that "package.module:attribute" names; specs refer so to what is costly to import."""
     module, _, attribute = reference.partition(":")
     return getattr(import_module(module), attribute)
+
+
+def check_references(spec: Any) -> None:
+    """Check that what a spec refers to by "package.module:attribute" is there; no module of it is imported.
+
+    Raises:
+        InputError: there is no such module, or it has no such attribute.
+    """
+    for field in dataclasses.fields(spec):
+        reference = getattr(spec, field.name)
+        if isinstance(reference, str) and _REFERENCE.fullmatch(reference):
+            module, _, attribute = reference.partition(":")
+            names = _names_of(module)
+            if names is None:
+                raise InputError(
+                    f"{field.name} of {spec.name!r} is {reference}, but there is no module {module}"
+                )
+            if attribute not in names:
+                hint = nearest(attribute, names)
+                raise InputError(
+                    f"{field.name} of {spec.name!r} is {reference}, but {module} has no {attribute}; {hint}"
+                )
+
+
+def _names_of(module: str) -> set[str] | None:
+    """Return the names that a module defines at its top, read from its source; None if there is no such module."""
+    if module in sys.modules:
+        return set(vars(sys.modules[module]))
+    loader, path = None, None
+    for name in itertools.accumulate(
+        module.split("."), "{}.{}".format
+    ):  # importlib would import the packages
+        spec = next(filter(None, (finder.find_spec(name, path) for finder in sys.meta_path)), None)
+        if spec is None:
+            return None
+        loader, path = spec.loader, spec.submodule_search_locations
+    source = loader.get_source(module) if isinstance(loader, InspectLoader) else None
+    if source is None:  # not written in Python
+        return set(vars(import_module(module)))
+    table = symtable.symtable(source, module, "exec")
+    return {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported()}

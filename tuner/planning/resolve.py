@@ -7,7 +7,9 @@ import search_spaces
 from search_spaces.domain import Setting, SpaceError
 from search_spaces.study import Profile, Study, fixed, searched
 from trainables.base.errors import InputError
+from trainables.base.registry import check_references
 from trainables.data.types.dataset_info import dataset_info
+from trainables.data.types.datasets import DATASETS
 from trainables.evaluation.metrics import presets
 from trainables.evaluation.metrics.protocol import from_fields
 from trainables.options import fields_of
@@ -45,6 +47,8 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
     trials = _given(options.trials, profile.trials or study.trials)
     max_epochs = _given(options.max_epochs, profile.max_epochs or study.max_epochs)
     space = override_space({**study.space, **profile.settings}, options.settings, _methods(study))
+    for spec in (DATASETS[dataset], *(METHODS[name] for name in _methods(study))):
+        check_references(spec)
     protocol, confirm, closer = _protocols(study, profile, dataset, options.protocol)
     common = {
         "dataset": dataset,

@@ -6,6 +6,7 @@ from typing import Any
 
 from search_spaces.domain import Choice, Float, Int, Setting, parse_setting
 from trainables.base.errors import InputError, unknown
+from trainables.base.registry import Registry, check_references
 from trainables.base.schema import check
 from trainables.options import fields_of
 from trainables.options.methods import METHODS
@@ -66,11 +67,21 @@ def check_setting(key: str, setting: Setting, known: Mapping[str, Any]) -> Setti
     """Return a setting in the option's type.
 
     Raises:
-        InputError: unknown key, wrong type, out of bounds (a range is checked at both of its ends).
+        InputError: unknown key, wrong type, out of bounds (a range is checked at both of its ends), or a registered
+            name whose code is not there.
     """
     if key not in known:
         raise InputError(unknown("option", key, known))
     option, hint, _ = known[key]
+    checked = _checked(key, setting, option, hint)
+    specs = option.metadata.get("choices")
+    if isinstance(specs, Registry):
+        for name in checked.options if isinstance(checked, Choice) else (checked,):
+            check_references(specs[str(name)])
+    return checked
+
+
+def _checked(key: str, setting: Setting, option: Any, hint: Any) -> Setting:
     if isinstance(setting, Choice):
         return Choice(tuple(check(key, value, option, hint) for value in setting.options))
     if isinstance(setting, (Float, Int)):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from search_spaces.domain import Choice, Domain, Float
 from search_spaces.study import Objective
-from trainables.base.registry import Registry
+from trainables.base.registry import Registry, check_references
 from tuner.base.errors import UsageError
 
 DRAWS = 32
@@ -134,10 +134,11 @@ def check_sampler(name: str, lane: str, space: Mapping[str, Domain], objectives:
         lane: of the space, for the message: "search" or the name of a baseline arm.
 
     Raises:
-        InputError: there is no sampler of that name.
+        InputError: there is no sampler of that name, or its code is not there.
         UsageError: it cannot; the message has a setting that helps.
     """
     spec = SAMPLERS[name]
+    check_references(spec)
     choices = {key: domain for key, domain in space.items() if isinstance(domain, Choice)}
     if spec.numbers_only and choices:
         key, domain = next(iter(choices.items()))
