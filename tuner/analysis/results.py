@@ -108,7 +108,8 @@ class StudyResult:
         environment: versions, machine, commit.
         links: {"runs": url, "compare": url, "report": url} into the MLflow UI.
         ui_command: starts that UI.
-        test_data: what must be known of the test data: sets left out, corruptions that were regenerated.
+        test_data: what must be known of the test data: sets left out, corruptions that were regenerated,
+            images that stand in two sets.
     """
 
     plan: Plan

@@ -11,6 +11,7 @@ from typing import Any
 
 from trainables.base.storage import Folder
 from trainables.data.types.dataset_info import dataset_info
+from trainables.data.types.datasets import DATASETS
 from trainables.data.types.file_check import check_dataset_files
 from trainables.evaluation.metrics import presets
 from trainables.options.methods import METHODS
@@ -66,6 +67,7 @@ def score(target: Target, protocol_name: str, options: LaunchOptions) -> dict[st
     Raises:
         InputError: the checkpoint or the data cannot be read, or do not belong together.
     """
+    from trainables.data.loading.leakage import leakage_notes
     from trainables.training import checkpoints
     from tuner.execution import remote_tasks
 
@@ -87,6 +89,8 @@ def score(target: Target, protocol_name: str, options: LaunchOptions) -> dict[st
     protocol = with_settings(own, options.settings)
     cache_dir = str(content["options"].get("cache_dir", ""))
     benchmark, notes = remote_tasks.load_tests(dataset, data_dir, protocol.groups, cache_dir)
+    if DATASETS[dataset].users_own:
+        notes += leakage_notes(dataset, data_dir, (), allowed=True)
     version = remote_tasks.data_version(benchmark)
     measured = remote_tasks.evaluate_checkpoint(
         target.folder,

@@ -1,23 +1,19 @@
 """Checks before a study starts: what cannot work is refused before Ray starts and before anything is written."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-from search_spaces.domain import Float
 from trainables.data.readers.outlier_files import check_outlier_files
 from trainables.data.types.availability import evaluation_sets, how_to_add, ood_sets
 from trainables.data.types.dataset_info import dataset_info
 from trainables.data.types.datasets import DATASETS
 from trainables.data.types.file_check import check_dataset_files
 from trainables.evaluation.metrics.metric_specs import find_metric
-from trainables.options import build
-from trainables.options.common import OutlierOptions
-from trainables.options.outliers import OUTLIER_SOURCES
 from tuner.base import environment
 from tuner.base.errors import UsageError
 from tuner.base.urls import without_password
 from tuner.planning.launch_options import LaunchOptions
+from tuner.planning.outlier_files import outlier_files
 from tuner.planning.plan import LanePlan, Plan
 from tuner.store.run_folder import RunFolder
 from tuner.tracking.mlflow_uris import choose_uri
@@ -41,7 +37,8 @@ def preflight(plan: Plan, folder: RunFolder, options: LaunchOptions, say: Callab
     _refuse_a_claim_without_data(plan)
     _say_what_is_left_out(plan, say)
     for lane in plan.lanes:
-        _check_outlier_files(lane, plan)
+        for outliers in outlier_files(lane):
+            check_outlier_files(outliers, dataset_info(plan.dataset, plan.data_dir).shape)
         _check_pretrained_files(lane)
     if downloads:
         say(downloads)
@@ -65,18 +62,19 @@ def _check_name_is_free(study_storage: str, run: str) -> None:
 
 def _check_own_pictures(plan: Plan, say: Callable[[str], None]) -> None:
     """Check the pictures of a data set that is the user's own."""
-    roles = DATASETS[plan.dataset].roles
-    if roles is not None and roles.folders:
+    if DATASETS[plan.dataset].users_own:
         from trainables.data.loading.own_pictures import check_own_pictures
 
-        for line in check_own_pictures(plan.dataset, plan.data_dir):
+        for line in check_own_pictures(plan.dataset, plan.data_dir, plan.allow_duplicates):
             say(f"note: {line}")
 
 
 def _refuse_a_claim_without_data(plan: Plan) -> None:
     """Refuse a study that is judged by a mean over OOD sets of which none is there."""
-    metric = plan.headline[0] if plan.headline and {"evaluate", "confirm"} & set(plan.stages) else ""
-    group = metric.rpartition("/")[2]
+    if not plan.headline or not {"evaluate", "confirm"} & set(plan.stages):
+        return
+    metric = plan.headline[0]
+    group = find_metric(metric).parameters.get("set", "")
     sets = ood_sets(plan.dataset, plan.data_dir)
     cure = how_to_add(plan.dataset, group, plan.data_dir) if group in sets and not sets[group] else ""
     if cure:
@@ -104,26 +102,3 @@ def _say_what_is_left_out(plan: Plan, say: Callable[[str], None]) -> None:
         judged = metric is not None and metric.spec.group == sets.group == "corrupted"
         if sets.left_out:
             say(f"note: {sets.left_out}{' (and the study is judged by it)' if judged else ''}")
-
-
-def _check_outlier_files(lane: LanePlan, plan: Plan) -> None:
-    """Check the files of outliers for every source and sigma that a lane may ask for."""
-    settings = {
-        key.removeprefix("outliers."): value
-        for key, value in lane.fixed.items()
-        if key.startswith("outliers.")
-    }
-    fixed = build(OutlierOptions, settings)
-    generators = getattr(lane.space.get("outliers.generator"), "options", (fixed.generator,))
-    for source in (OUTLIER_SOURCES[name] for name in generators):
-        if not source.file:
-            continue
-        sigmas = lane.space.get("outliers.sigma")
-        if isinstance(sigmas, Float):
-            raise UsageError(
-                f"outliers.sigma is {sigmas}, but files exist for single values only; "
-                "use for example --set 'outliers.sigma=choice(1.0, 2.0)'"
-            )
-        for sigma in getattr(sigmas, "options", (fixed.sigma,)):
-            settled = replace(fixed, generator=source.name, sigma=sigma)
-            check_outlier_files(settled, dataset_info(plan.dataset, plan.data_dir).shape)

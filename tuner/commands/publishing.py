@@ -84,6 +84,7 @@ def study_result(session: Session, controller: Controller) -> StudyResult:
     stores = controller.stores
     best = stores.best()
     records = stores.records()
+    stored = session.folder.read()[1]
     return StudyResult(
         plan=session.plan,
         records=records,
@@ -101,7 +102,7 @@ def study_result(session: Session, controller: Controller) -> StudyResult:
         links=_links(session, controller),
         ui_command=ui_command(session.uri),
         problems=tuple(controller.problems),
-        test_data=tuple(session.folder.read()[1].get("test_data", [])),
+        test_data=(*stored.get("test_data", []), *stored.get("duplicates", [])),
     )
 
 

@@ -10,6 +10,7 @@ from ray.exceptions import RayTaskError
 
 from trainables.base.errors import InputError
 from trainables.base.storage import Folder
+from trainables.data.loading.leakage import leakage_notes
 from trainables.evaluation.metrics.protocol import EvaluationProtocol
 from trainables.options import fields_of
 from trainables.options.methods import METHODS
@@ -26,6 +27,7 @@ from tuner.execution import confirmation, remote_tasks
 from tuner.execution.ray_tune_adapter import run_queue
 from tuner.execution.run_stores import RunStores
 from tuner.execution.trial_queue import Lane, TrialQueue
+from tuner.planning.outlier_files import outlier_files
 from tuner.planning.plan import Plan
 from tuner.search.budget import NO_BUDGET, SearchBudget, share_of
 from tuner.store.database import connection_lost
@@ -99,6 +101,7 @@ class Controller:
         if self._assets is None:
             job = self._remote(remote_tasks.load_benchmark, gpu=False)
             (benchmark,) = self._wait([job.remote(self.plan.dataset, self.plan.data_dir, "search")])
+            self._look_for_leaks()
             self._assets = Assets(benchmark)
         source = self._pretrain_source()
         if source is not None:
@@ -113,6 +116,22 @@ class Controller:
                     self.stores.search.note("reference", metrics)
         self._clock("prepare", started)
         return self._assets
+
+    def _look_for_leaks(self) -> None:
+        """Store in plan.json which images stand in two sets, once for a run.
+
+        Raises:
+            DataFileError: test images are trained on, and the plan does not allow it.
+        """
+        if "duplicates" in self.folder.read()[1]:
+            return
+        plan = self.plan
+        files = [options for lane in plan.lanes for options in outlier_files(lane)]
+        job = self._remote(leakage_notes, gpu=False)
+        (lines,) = self._wait(
+            [job.remote(plan.dataset, plan.data_dir, list(dict.fromkeys(files)), plan.allow_duplicates)]
+        )
+        self.folder.update(duplicates=list(lines))
 
     def _pretrain_source(self) -> tuple[str, dict[str, Any]] | None:
         """Return the method and settled options that define the pretraining, or None if nothing starts from it."""

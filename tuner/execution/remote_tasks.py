@@ -13,12 +13,10 @@ from trainables import networks
 from trainables.base.cache import cache_dir_of
 from trainables.base.storage import Folder
 from trainables.data.loading.device_loader import to_unit
-from trainables.data.loading.duplicates import overlaps, sets_of
 from trainables.data.loading.open_dataset import fingerprint, load
 from trainables.data.loading.stream_loader import set_decoders
 from trainables.data.synthetic.regenerated import with_corruptions
 from trainables.data.types.benchmark import Benchmark
-from trainables.data.types.datasets import DATASETS
 from trainables.data.types.splits import Split
 from trainables.evaluation.cache import EvaluationCache, evaluation_key
 from trainables.evaluation.measure import Evaluation, evaluate, validate
@@ -46,15 +44,12 @@ def load_tests(
 ) -> tuple[Benchmark, tuple[str, ...]]:
     """Open a data set with its test splits; return it and notes on it for the report.
 
-    Corruptions are generated if the metric groups include "corrupted" and none are on disk. Images of a user's own data
-    that stand in two sets are counted; those of the published data sets are known.
+    Corruptions are generated if the metric groups include "corrupted" and none are on disk.
     """
     benchmark = load(name, data_dir)
     if "corrupted" in groups:
         benchmark = with_corruptions(benchmark, cache_dir_of(cache_dir))
-    roles = DATASETS[name].roles
-    copies = overlaps(sets_of(benchmark)) if roles is not None and roles.folders else []
-    return benchmark, (*benchmark.notes, *map(str, copies))
+    return benchmark, benchmark.notes
 
 
 def pretrain(

@@ -36,6 +36,7 @@ def amend(plan: Plan, options: LaunchOptions, command: str) -> Plan:
         concurrency=options.concurrency or plan.concurrency,
         gpus_per_trial=options.gpus_per_trial if options.gpus_per_trial is not None else plan.gpus_per_trial,
         pack=options.pack if options.pack is not None else plan.pack,
+        allow_duplicates=options.allow_duplicates or plan.allow_duplicates,
         confirm_seeds=max(options.confirm_seeds or 0, plan.confirm_seeds),
         command=command,
     )

@@ -182,6 +182,9 @@ class LaunchOptions:
         default=(),
         goes_with=(*RUN, "evaluate"),
     )
+    allow_duplicates: bool = switch(
+        DATA, STORED, "train although images of the tests stand among those that are trained on"
+    )
 
     # -- machine ---------------------------------------------------------------------------------------------
     gpus_per_trial: float | None = option(

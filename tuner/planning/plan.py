@@ -96,6 +96,7 @@ class Plan:
     gpus_per_trial: float | None = None
     pack: int | None = None
     cpus_per_trial: int = 1
+    allow_duplicates: bool = False
     command: str = ""
     extras: Mapping[str, Any] = field(default_factory=dict)
 
@@ -134,6 +135,7 @@ class Plan:
             "concurrency",
             "gpus_per_trial",
             "pack",
+            "allow_duplicates",
             "command",
         ):
             del data[key]
@@ -208,6 +210,10 @@ def from_dict(data: Mapping[str, Any]) -> Plan:
     Raises:
         UsageError: the file is of another version or damaged.
     """
+    data = {
+        "allow_duplicates": True,
+        **data,
+    }  # a run that began before copies were refused goes on with a note
     try:
         values = {f.name: data[f.name] for f in fields(Plan)}
         values["lanes"] = tuple(

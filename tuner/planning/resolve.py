@@ -103,6 +103,7 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
         gpus_per_trial=options.gpus_per_trial,
         pack=options.pack,
         cpus_per_trial=_given(options.cpus_per_trial, 1),
+        allow_duplicates=options.allow_duplicates,
         command=command,
     )
 

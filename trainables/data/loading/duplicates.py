@@ -1,18 +1,21 @@
 """The same image in two sets of one data set: exact copies by hash, re-encoded ones by a perceptual hash.
 
 An image that is trained on and tested on makes the test worthless; one that is an outlier in training and an OOD test
-image, too. What is compared is content, not names. Corrupted sets are left out: they are made of test images.
+image, too. What is compared is content, not names. Sets that are made of others (corrupted ones, validation OOD) are
+left out.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from trainables.data.types.benchmark import Benchmark, LabelledImages
+from trainables.data.types.benchmark import LabelledImages
 from trainables.data.types.lazy_images import FileSource, LazyImages
 from trainables.data.types.splits import Split
 
@@ -25,6 +28,7 @@ SAME_GREY = 3.0  #: mean absolute difference of 16 x 16 grey thumbnails, in step
 _THUMB = 16
 _CROWD = 64  #: images that share a quarter of their hash with more others are flat (a sky, a blank page): not compared
 _BLOCK = 1024
+_HEAD_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -45,44 +49,51 @@ class Overlap:
     examples: tuple[str, ...]
     exact: bool
 
+    @property
+    def is_leak(self) -> bool:
+        """Whether exact copies spoil results on the second set: they are trained on, or are ID and OOD at once."""
+        first, second = (name.partition("/")[0] for name in (self.first, self.second))
+        judged = second.startswith("test_") or (first, second) == ("train", "val_id")
+        return self.exact and judged and not first.startswith("test_ood")
+
     def __str__(self) -> str:
         how = "stand in" if self.exact else "look like images of"
         return f"{self.count} of {self.of} images of {self.second} {how} {self.first} too ({', '.join(self.examples)})"
 
 
-def sets_of(benchmark: Benchmark) -> dict[str, LabelledImages]:
-    """Return {"train": images, "test_ood_near/mine": images, ...} of every loaded split but the corrupted ones.
+def sets_of(parts: Mapping[Split, Sets]) -> dict[str, LabelledImages]:
+    """Return {"train": images, "test_ood_near/mine": images, ...} of every split that is not made of others.
 
     Sealed splits count too: only names and counts leave this module.
     """
-    skipped = (Split.CORRUPTED, Split.VAL_CORRUPTED)
+    made = (Split.CORRUPTED, Split.VAL_CORRUPTED, Split.VAL_OOD)
     return {
         split.value if name == "id" else f"{split.value}/{name}": data
         for split in Split
-        if split not in skipped
-        for name, data in benchmark.parts.get(split, {}).items()
+        if split not in made
+        for name, data in parts.get(split, {}).items()
     }
 
 
-def overlaps(sets: Sets, alike: bool = True) -> list[Overlap]:
+def overlaps(sets: Sets, alike: bool = True, files: Sets | None = None) -> list[Overlap]:
     """Return which images stand in more than one set, exact copies first, then those that only look the same.
-
-    Validation OOD sets are made of validation images and not compared with them.
 
     Args:
         sets: see `sets_of`; in the order of their use.
         alike: look for re-encoded copies too; decodes every image once.
+        files: the sets as they were before their images were decoded, by whose files examples are named.
     """
-    pairs = [(a, b) for a, b in combinations(sets, 2) if not (a.startswith("val_") and b.startswith("val_"))]
+    named = {**sets, **(files or {})}
+    pairs = list(combinations(sets, 2))
     hashes = _exact_hashes(sets)
-    found = [o for a, b in pairs if (o := _overlap(a, b, hashes[a], hashes[b], sets)) is not None]
+    found = [o for a, b in pairs if (o := _overlap(a, b, hashes[a], hashes[b], named)) is not None]
     if alike:
         thumbs = {name: thumbnails(data.images) for name, data in sets.items() if _is_large(data)}
         for a, b in pairs:
             if a in thumbs and b in thumbs:
                 same = _alike(thumbs[a], thumbs[b], set(_matches(hashes[a], hashes[b])))
                 if same:
-                    examples = _examples(a, b, sets, same)
+                    examples = _examples(a, b, named, same)
                     found.append(Overlap(a, b, len(same), len(sets[b]), examples, False))
     return found
 
@@ -91,38 +102,42 @@ def overlaps(sets: Sets, alike: bool = True) -> list[Overlap]:
 
 
 def _exact_hashes(sets: Sets) -> dict[str, list[bytes]]:
-    """Return {set: a hash for each image}; of pictures that stay files, of files whose size occurs twice alone."""
-    files = {name: data.images for name, data in sets.items() if _files(data.images) is not None}
-    if len(files) < len(sets):  # arrays and files meet as pixels
-        return {name: [_digest(image) for image in _images(data.images)] for name, data in sets.items()}
-    sizes = {name: _sizes(images) for name, images in files.items()}  # type: ignore[arg-type]
-    every = np.concatenate(list(sizes.values())) if sizes else np.zeros(0, np.int64)
-    values, counts = np.unique(every, return_counts=True)
-    twice = set(values[counts > 1].tolist())
+    """Return {set: bytes for each image that are equal for equal images alone}.
+
+    Pictures that are files still are compared by the files' bytes, and of those no more is read than tells them apart;
+    others by their pixels. The two kinds are never equal.
+    """
+    files = {name: paths for name, data in sets.items() if (paths := _paths(data.images)) is not None}
+    hashes = {name: [b"%d " % path.stat().st_size for path in paths] for name, paths in files.items()}
+    for read in (_head, _whole):
+        counts = Counter(key for keys in hashes.values() for key in set(keys))
+        hashes = {
+            name: [
+                key + read(path) if counts[key] > 1 else key
+                for key, path in zip(keys, files[name], strict=True)
+            ]
+            for name, keys in hashes.items()
+        }
     return {
-        name: [
-            _file_digest(images, place) if size in twice else b"%d" % size
-            for place, size in enumerate(sizes[name].tolist())
-        ]
-        for name, images in files.items()
+        name: hashes[name] if name in hashes else [_digest(image) for image in _images(data.images)]
+        for name, data in sets.items()
     }
 
 
-def _files(images: object) -> FileSource | None:
-    return images.source if isinstance(images, LazyImages) and isinstance(images.source, FileSource) else None
+def _paths(images: object) -> list[Path] | None:
+    """Return the files of pictures that are not decoded yet, else None."""
+    if not isinstance(images, LazyImages) or not isinstance(images.source, FileSource):
+        return None
+    return [images.source.path(int(row)) for row in images.rows]
 
 
-def _sizes(images: LazyImages) -> Array:
-    source = _files(images)
-    assert source is not None
-    return np.array([source.path(int(row)).stat().st_size for row in images.rows], dtype=np.int64)
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.sha256(file.read(_HEAD_BYTES)).digest()
 
 
-def _file_digest(images: object, place: int) -> bytes:
-    source = _files(images)
-    assert source is not None
-    assert isinstance(images, LazyImages)
-    with source.path(int(images.rows[place])).open("rb") as file:
+def _whole(path: Path) -> bytes:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
 
 
@@ -146,22 +161,19 @@ def _matches(first: Sequence[bytes], second: Sequence[bytes]) -> dict[int, int]:
     return {place: places[value] for place, value in enumerate(second) if value in places}
 
 
-def _overlap(a: str, b: str, first: Sequence[bytes], second: Sequence[bytes], sets: Sets) -> Overlap | None:
+def _overlap(a: str, b: str, first: Sequence[bytes], second: Sequence[bytes], named: Sets) -> Overlap | None:
     same = _matches(first, second)
-    return Overlap(a, b, len(same), len(second), _examples(a, b, sets, same), True) if same else None
+    return Overlap(a, b, len(same), len(second), _examples(a, b, named, same), True) if same else None
 
 
-def _examples(a: str, b: str, sets: Sets, same: Mapping[int, int]) -> tuple[str, ...]:
+def _examples(a: str, b: str, named: Sets, same: Mapping[int, int]) -> tuple[str, ...]:
     pairs = list(same.items())[:EXAMPLES]
-    return tuple(f"{_name(a, sets[a], left)} = {_name(b, sets[b], right)}" for right, left in pairs)
+    return tuple(f"{_name(a, named[a], left)} = {_name(b, named[b], right)}" for right, left in pairs)
 
 
 def _name(name: str, data: LabelledImages, place: int) -> str:
-    source = _files(data.images)
-    if source is None:
-        return f"{name} {place}"
-    assert isinstance(data.images, LazyImages)
-    return str(source.path(int(data.images.rows[place])))
+    paths = _paths(data.images[place : place + 1])
+    return str(paths[0]) if paths else f"{name} {place}"
 
 
 # -- copies that were saved again --------------------------------------------------------------------------

@@ -98,8 +98,7 @@ def undecoded(name: str, data_dir: str, search_only: bool = False) -> Parts:
 
 def validation_notes(info: DatasetInfo, parts: Parts) -> list[str]:
     """Return a line if the validation images of a user's own data are too few to rank trials by."""
-    roles = DATASETS[info.name].roles
-    if roles is None or not roles.folders:
+    if not DATASETS[info.name].users_own:
         return []
     labels = parts[Split.VAL_ID]["id"].labels
     absent = info.num_classes - len(np.unique(labels))

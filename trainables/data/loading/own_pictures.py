@@ -1,4 +1,4 @@
-"""Checks a user's own folders of pictures before anything starts: layout, numbers, whole files. No torch."""
+"""Checks a user's own folders of pictures before anything starts: layout, numbers, copies, whole files. No torch."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,9 @@ from itertools import islice
 import numpy as np
 
 from trainables.base.errors import DataFileError
+from trainables.data.loading.duplicates import overlaps, sets_of
 from trainables.data.loading.from_files import Parts, undecoded, validation_notes
+from trainables.data.loading.leakage import leaks
 from trainables.data.types.dataset_info import dataset_info
 from trainables.data.types.datasets import DATASETS
 from trainables.data.types.lazy_images import DECODERS, FileSource, LazyImages
@@ -17,17 +19,21 @@ CHECK_S = 20.0  #: pictures are decoded for so long; a folder with more is check
 _BATCH = 8 * DECODERS
 
 
-def check_own_pictures(dataset: str, data_dir: str, clock: Callable[[], float] = time.monotonic) -> list[str]:
+def check_own_pictures(
+    dataset: str, data_dir: str, allow_duplicates: bool = False, clock: Callable[[], float] = time.monotonic
+) -> list[str]:
     """Return what the user should know of the pictures, one line each; no lines for a data set that is not their own.
 
     Raises:
-        DataFileError: class folders that differ, an OOD set where it is not read, no image for validation, a file that
-            is no whole picture.
+        DataFileError: class folders that differ, an OOD set where it is not read, no image for validation, copies of
+            test files among those to train on, a file that is no whole picture.
     """
-    roles = DATASETS[dataset].roles
-    if roles is None or not roles.folders:
+    if not DATASETS[dataset].users_own:
         return []
     parts = undecoded(dataset, data_dir)
+    leaks(
+        overlaps(sets_of(parts), alike=False), True, allow_duplicates
+    )  # notes come when pixels are compared
     return [*validation_notes(dataset_info(dataset, data_dir), parts), *_check_whole(dataset, parts, clock)]
 
 

@@ -7,7 +7,7 @@ from typing import IO, Protocol
 import numpy as np
 
 from trainables.base.errors import DataFileError, InputError
-from trainables.data.readers.npz_arrays import rows_of
+from trainables.data.readers.npz_arrays import mapped_array, rows_of
 from trainables.options.common import OutlierOptions
 
 Array = np.ndarray
@@ -22,6 +22,9 @@ class OutlierFile(Protocol):
 
     def check(self, path: Path, shape: tuple[int, int, int]) -> int:
         """Return how many images of (c, h, w) the file holds; DataFileError if it is broken or does not fit."""
+
+    def all(self, path: Path) -> Array:
+        """Return every image of a checked file, (n, c, h, w) uint8; it may be mapped from disk."""
 
     def read(self, path: Path, rows: Array) -> Array:
         """Return (m, c, h, w) uint8, the images with the numbers `rows` (m,), each at most once, of a checked file."""
@@ -59,6 +62,9 @@ class NpzFile:
     def check(self, path: Path, shape: tuple[int, int, int]) -> int:
         return check_npz(path, shape)
 
+    def all(self, path: Path) -> Array:
+        return mapped_array(path, "x")
+
     def read(self, path: Path, rows: Array) -> Array:
         return rows_of(path, "x", rows)
 
@@ -72,10 +78,13 @@ class NpyFile:
     def check(self, path: Path, shape: tuple[int, int, int]) -> int:
         return check_npy(path, shape)
 
+    def all(self, path: Path) -> Array:
+        mapped: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+        return mapped.transpose(0, 3, 1, 2)
+
     def read(self, path: Path, rows: Array) -> Array:
         """Return the images in the order of the file, which a disk reads fastest."""
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-        return np.ascontiguousarray(mapped[np.sort(rows)].transpose(0, 3, 1, 2))
+        return np.ascontiguousarray(self.all(path)[np.sort(rows)])
 
 
 def find_npz(path: str, sigma: float) -> Path:

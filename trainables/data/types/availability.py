@@ -91,11 +91,11 @@ def missing_ood(names: Sequence[str], of: str, data_dir: str) -> list[str]:
 
 def how_to_add(name: str, group: str, data_dir: str) -> str:
     """Return how a data set comes to have OOD sets of a group, of which none is there; "" if it has no such group."""
-    roles = DATASETS[name].roles
-    named = getattr(roles, group, ())
+    spec = DATASETS[name]
+    named = getattr(spec.roles, group, ())
     if named:
         return lacking_line(name, named, data_dir).removeprefix(f"{name}: ")
-    if roles is not None and roles.folders:
+    if spec.users_own:
         return f"put pictures into {Path(data_dir).expanduser()}/ood/{group}/<set>/"
     return ""
 

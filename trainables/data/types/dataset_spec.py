@@ -166,6 +166,11 @@ class DatasetSpec:
             )
 
     @property
+    def users_own(self) -> bool:
+        """Whether its pictures are folders of the user, OOD sets too, and not a published set."""
+        return self.roles is not None and self.roles.folders
+
+    @property
     def info(self) -> DatasetInfo:
         """Return what networks and reports need to know of it."""
         return DatasetInfo(

@@ -24,9 +24,9 @@ def own_ood_sets(dataset: str, data_dir: str) -> dict[str, list[str]]:
             is taken; one line with the folder and the layout that would be right.
     """
     found: dict[str, list[str]] = {group: [] for group in GROUPS}
-    roles = DATASETS[dataset].roles
+    spec = DATASETS[dataset]
     root = Path(data_dir).expanduser() / "ood"
-    if roles is None or not roles.folders or not root.is_dir():
+    if not spec.users_own or spec.roles is None or not root.is_dir():
         return found
     _refuse_loose(root, f"{root}/near/<set>/ or {root}/far/<set>/")
     for name in class_folders(root):
@@ -39,7 +39,7 @@ def own_ood_sets(dataset: str, data_dir: str) -> dict[str, list[str]]:
         found[name] = class_folders(root / name)
     for group, names in found.items():
         for name in names:
-            _check_name(root / group / name, {*_RESERVED, *roles.tested})
+            _check_name(root / group / name, {*_RESERVED, *spec.roles.tested})
             _check_pictures(root / group / name)
     for name in sorted(set(found["near"]) & set(found["far"])):
         raise DataFileError(

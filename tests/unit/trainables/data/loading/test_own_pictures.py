@@ -16,7 +16,7 @@ def test_few_validation_images_are_a_note_with_their_number(tmp_path: Path) -> N
     notes = check_own_pictures("imagefolder", str(tmp_path))
     assert notes == [f"{FEW.format(3, '')}largely chance"]
     disk_formats.picture(tmp_path / "train" / "class 3" / "only.png")
-    disk_formats.picture(tmp_path / "test" / "class 3" / "only.png")
+    disk_formats.picture(tmp_path / "test" / "class 3" / "only.png", seed=77)
     notes = check_own_pictures("imagefolder", str(tmp_path))
     assert notes == [f"{FEW.format(3, ', none of 1 of the 4 classes')}largely chance"]
 
@@ -58,7 +58,7 @@ def test_a_large_folder_is_sampled_and_says_so(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("trainables.data.loading.own_pictures._BATCH", 8)
     disk_formats.imagefolder(tmp_path)
     times = iter([0.0, 1.0, 21.0])
-    notes = check_own_pictures("imagefolder", str(tmp_path), lambda: next(times))
+    notes = check_own_pictures("imagefolder", str(tmp_path), clock=lambda: next(times))
     assert notes[1:] == [
         "imagefolder: 8 of 53 pictures were looked into, a random sample; all of them are whole"
     ]
