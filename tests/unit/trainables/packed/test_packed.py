@@ -17,7 +17,6 @@ from trainables.networks.wide_resnet import WideResNet
 from trainables.options import build
 from trainables.options.attacks import OUTLIER_ATTACKS
 from trainables.options.methods import METHODS
-from trainables.options.packing import pack_key, unpackable
 from trainables.packed import Replica, epoch, train_together
 from trainables.packed.network import stack
 from trainables.packed.steps import PackedStep
@@ -385,38 +384,3 @@ def test_every_varying_option_exists_and_every_step_is_a_packed_step(spec):
     for key in spec.packed.varies:
         assert key in known or (key.endswith(".") and any(k.startswith(key) for k in known)), key
     assert issubclass(spec.packed.load_step(), PackedStep)
-
-
-def test_pack_keys_golden():
-    options = METHODS["pgd_at"].options
-    base = pack_key("pgd_at", build(options, {}))
-    for same_pack in ({"lr": 0.5}, {"attack.steps": 3}, {"seed": 7}, {"pretrain.epochs": 1}, {"epochs": 99}):
-        assert pack_key("pgd_at", build(options, same_pack)) == base, same_pack
-    for another in (
-        {"batch_size": 3},
-        {"optimizer": "sgd"},
-        {"ema": 0.9},
-        {"augment": "flip"},
-        {"threads": 2},
-    ):
-        assert pack_key("pgd_at", build(options, another)) != base, another
-
-
-@pytest.mark.parametrize(
-    ("name", "values", "reason"),
-    [
-        ("pgd_at", {}, ""),
-        ("robgan", {}, "method robgan has no packed form"),
-        ("pgd_at", {"network": "wrn_40_2"}, ""),
-        ("standard", {"dropout": 0.1}, "dropout draws from"),
-        ("trades", {"attack_bn": "train"}, "attack_bn=train has no packed form"),
-        ("energy", {"energy.lam": 0.3}, ""),
-        ("energy", {"energy.trainable": "head"}, "energy.trainable=head has no packed form"),
-        ("energy", {"greg.weight": 0.1}, "greg.weight=0.1 has no packed form"),
-        ("energy", {"greg.sampler": "cluster"}, "greg.sampler=cluster has no packed form"),
-    ],
-)
-def test_reasons_golden(name, values, reason):
-    found = unpackable(name, build(METHODS[name].options, values))
-    assert found.startswith(reason)
-    assert bool(found) == bool(reason)
