@@ -54,7 +54,7 @@ def trial_seconds(database: Path) -> tuple[float, float]:
         values = connection.execute(
             "SELECT value_json FROM trial_user_attributes WHERE key LIKE 'epoch/%'"
         ).fetchall()
-    metrics = [json.loads(value)["metrics"] for (value,) in values]
+    metrics = [json.loads(value)["value"]["metrics"] for (value,) in values]
     validated = sum(m["seconds_validation"] for m in metrics)
     return sum(m["seconds"] for m in metrics) - validated, validated
 

@@ -1,11 +1,12 @@
 """Domains of searched parameters (Float, Int, Choice), and how texts such as "uniform(0, 1)" are read as domains."""
 
-import math
 import re
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 Value = bool | int | float | str
+LARGEST_INT = 2**53  #: samplers draw whole numbers as floats, which hold no larger ones exactly
 
 
 class SpaceError(ValueError):
@@ -42,6 +43,8 @@ class Int:
 
     def __post_init__(self) -> None:
         _check_range(self.low, self.high, self.log)
+        if max(abs(self.low), abs(self.high)) > LARGEST_INT:
+            raise SpaceError(f"a range of whole numbers must stay within {LARGEST_INT}")
 
     def __str__(self) -> str:
         return f"{'logint' if self.log else 'int'}({self.low}, {self.high})"
@@ -74,8 +77,8 @@ Setting = Domain | Value
 
 
 def _check_range(low: float, high: float, log: bool) -> None:
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise SpaceError(f"range ({low}, {high}) must be finite")
+    if not all(abs(bound) <= sys.float_info.max for bound in (low, high)):
+        raise SpaceError("a range must be finite, within the range of a float")
     if low > high:
         raise SpaceError(f"range ({low:g}, {high:g}) is inverted; write ({high:g}, {low:g})")
     if low == high:
@@ -105,12 +108,15 @@ def parse_setting(text: str) -> Setting:
         return Choice(tuple(parse_value(part) for part in inside))
     if name not in ("uniform", "loguniform", "int", "logint"):
         raise SpaceError(f"{name}(...) is not a domain; use {_FORMS}")
-    bounds = [parse_value(part) for part in inside]
-    if len(bounds) != 2 or any(isinstance(b, (str, bool)) for b in bounds):
+    values = [parse_value(part) for part in inside]
+    bounds = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
+    if len(values) != 2 or len(bounds) != 2:
         raise SpaceError(f"{text.strip()} needs two numbers; use {_FORMS}")
+    if not all(abs(bound) <= sys.float_info.max for bound in bounds):
+        raise SpaceError(f"{text.strip()[:60]} must have finite bounds")
     if name in ("uniform", "loguniform"):
         return Float(float(bounds[0]), float(bounds[1]), log=name == "loguniform")
-    if any(float(b) != int(b) for b in bounds):
+    if any(b != int(b) for b in bounds):
         raise SpaceError(f"{text.strip()} needs whole numbers")
     return Int(int(bounds[0]), int(bounds[1]), log=name == "logint")
 

@@ -9,7 +9,7 @@ from trainables.base.errors import InputError
 from tuner.base import environment
 from tuner.base.errors import Interrupted, LeaseLost, StudyFailed, UsageError
 from tuner.base.program import program_name
-from tuner.base.text import one_line
+from tuner.base.text import one_line, show
 from tuner.base.urls import redact
 from tuner.planning import cost_history
 from tuner.planning.command_line import as_command, parse
@@ -59,11 +59,11 @@ def _study(options: LaunchOptions, command: str) -> int:
     if options.dry_run:
         from tuner.console.preview import plan_text
 
-        print(plan_text(plan, costs=cost_history.measured(options.storage, plan)))
+        show(plan_text(plan, costs=cost_history.measured(options.storage, plan)))
         return 0
     from tuner.commands.preflight import preflight
 
-    preflight(plan, folder, options, print)
+    preflight(plan, folder, options, show)
     environment.apply_defaults()
     from tuner.commands.run import run_study
 
@@ -82,7 +82,7 @@ def _status(options: LaunchOptions) -> int:
 
     answer = status.answer(options)
     if options.json in (None, STDOUT):
-        print(answer)
+        show(answer)
     else:
         write_json(options.json, answer)
     return 0
@@ -91,21 +91,21 @@ def _status(options: LaunchOptions) -> int:
 def _why(options: LaunchOptions) -> int:
     from tuner.commands import explain
 
-    print(explain.answer(options))
+    show(explain.answer(options))
     return 0
 
 
 def _evaluate(options: LaunchOptions) -> int:
     from tuner.commands.evaluate import evaluate
 
-    print(evaluate(options))
+    show(evaluate(options))
     return 0
 
 
 def _stop(options: LaunchOptions) -> int:
     from tuner.commands import stop
 
-    return stop.stop(options, print)
+    return stop.stop(options, show)
 
 
 #: {field of an action: what answers it without starting a study}

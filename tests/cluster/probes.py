@@ -34,7 +34,8 @@ for child in children:
     steps = [point.step for point in client.get_metric_history(child.info.run_id, "val/accuracy/clean")]
     assert steps == list(range(1, len(steps) + 1)), (child.data.tags, steps)
     assert child.info.status in ("FINISHED", "KILLED"), child.info.status
-attempts = [len(trial.user_attrs.get("starts", trial.user_attrs["trial"]["starts"])) for trial in counted]
+begun = [{key: stored["value"] for key, stored in trial.user_attrs.items()} for trial in counted]
+attempts = [len(own.get("starts", own["trial"]["starts"])) for own in begun]
 print("nothing lost;", "states", states, "attempts", attempts)
 """
 

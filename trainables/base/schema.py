@@ -4,6 +4,7 @@ Free of torch, so that a plan can be checked and printed without paying for its 
 """
 
 import dataclasses
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -140,11 +141,28 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
     fits = {
         bool: lambda: isinstance(value, bool),
         str: lambda: isinstance(value, str),
-        int: lambda: not isinstance(value, bool) and isinstance(value, (int, float)) and value == int(value),
-        float: lambda: not isinstance(value, bool) and isinstance(value, (int, float)),
+        int: lambda: _is_finite(value) and value == int(value) and abs(value) < 2**63,
+        float: lambda: _is_finite(value),
     }
     if hint not in fits:
         raise TypeError(f"{key}: options of type {hint} are not supported")
     if fits[hint]():
         return hint(value)
-    raise InputError(f"{key} is {value!r}; it must be of type {hint.__name__}")
+    if isinstance(value, (int, float)) and hint in (int, float) and not isinstance(value, bool):
+        kind = "a whole number of at most 63 bits" if hint is int else "a finite number"
+        raise InputError(f"{key} is {shortened(value)}; it must be {kind}")
+    raise InputError(f"{key} is {shortened(value)}; it must be of type {hint.__name__}")
+
+
+def _is_finite(value: Any) -> bool:
+    return (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    )
+
+
+def shortened(value: Any) -> str:
+    """Return a value as Python writes it, cut where it is long."""
+    text = (
+        repr(value) if not isinstance(value, int) or abs(value) < 10**40 else f"about 2**{value.bit_length()}"
+    )
+    return text if len(text) <= 60 else f"{text[:60]}..."

@@ -1,16 +1,20 @@
 """Files written whole or not at all, in a local folder or an object store (s3://, gs://)."""
 
 import errno
+import io
 import os
 import secrets
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
 
-from trainables.base.errors import InputError
+from trainables.base.errors import DataFileError, InputError
 from trainables.base.permissions import make_folder, opener
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @contextmanager
@@ -141,6 +145,28 @@ def damaged_part(file: IO[bytes] | str | Path) -> str:
     """
     with zipfile.ZipFile(file) as archive:
         return archive.testzip() or ""
+
+
+def read_npz(data: bytes, name: str) -> dict[str, "np.ndarray[Any, Any]"]:
+    """Return the arrays of an npz file, every one checked against its checksum.
+
+    Args:
+        name: of the file, for the message.
+
+    Raises:
+        DataFileError: it cannot be read; whatever zipfile and numpy raise for a damaged one.
+    """
+    import numpy as np
+
+    try:
+        part = damaged_part(io.BytesIO(data))
+        if part:
+            raise ValueError(f"checksum of {part} is wrong")
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise DataFileError(f"{name} is not a readable npz file: {reason}") from error
 
 
 def is_full(error: BaseException | None) -> bool:

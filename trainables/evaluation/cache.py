@@ -9,7 +9,6 @@ import io
 import json
 import shutil
 import warnings
-import zipfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from trainables.base.cache import default_cache_dir, locked
-from trainables.base.storage import atomic_write
+from trainables.base.storage import atomic_write, read_npz
 from trainables.evaluation.measure import Evaluation
 from trainables.evaluation.metrics.protocol import EvaluationProtocol
 
@@ -114,14 +113,12 @@ class EvaluationCache:
                 return None
             evaluation = Evaluation({name: float(value) for name, value in entry["metrics"].items()})
             evaluation.remarks += map(str, entry["remarks"])
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                for i, (epsilon, name) in enumerate(entry["arrays"]):
-                    target = (
-                        evaluation.attacked_scores.setdefault(epsilon, {}) if epsilon else evaluation.scores
-                    )
-                    target[name] = arrays[f"a{i}"]
+            arrays = read_npz(data, key)
+            for i, (epsilon, name) in enumerate(entry["arrays"]):
+                target = evaluation.attacked_scores.setdefault(epsilon, {}) if epsilon else evaluation.scores
+                target[name] = arrays[f"a{i}"]
         # whatever is wrong with a file of a cache, it is computed again
-        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         return evaluation
 

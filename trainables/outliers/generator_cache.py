@@ -1,14 +1,12 @@
 """Cache of the outlier generators: each is fitted once to a training set and kept as an npz file."""
 
 import hashlib
-import tokenize
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from trainables.base.cache import locked
-from trainables.base.storage import atomic_write
+from trainables.base.storage import atomic_write, read_npz
 from trainables.data.loading.open_dataset import fingerprint_images
 from trainables.data.types.benchmark import LabelledImages
 from trainables.options.outliers import OutlierSourceSpec
@@ -39,8 +37,7 @@ def _load_cached(generator: OutlierGenerator, path: Path) -> bool:
     if not path.is_file():
         return False
     try:
-        with np.load(path, allow_pickle=False) as saved:
-            generator.load_state(dict(saved))
-    except (OSError, EOFError, ValueError, KeyError, tokenize.TokenError, zipfile.BadZipFile):
-        return False  # truncated or foreign: `fit` gives the same state again
+        generator.load_state(read_npz(path.read_bytes(), str(path)))
+    except (OSError, ValueError, KeyError):
+        return False  # damaged or foreign: `fit` gives the same state again
     return True

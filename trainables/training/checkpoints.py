@@ -1,15 +1,16 @@
 """Checkpoints, one file each: all that a trial needs to resume, and the classifier's weights for evaluation."""
 
 import io
+import math
 import pickle
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from trainables.base.errors import DataFileError
+from trainables.base.errors import DataFileError, InputError, unknown
 from trainables.base.storage import Folder, damaged_part
 from trainables.data.types.splits import DatasetInfo
 from trainables.options import build, to_flat
@@ -73,9 +74,57 @@ def unpack(data: bytes, name: str, device: torch.device | str = "cpu") -> dict[s
         ) from error
     if not isinstance(content, dict) or "format" not in content or "classifier" not in content:
         raise DataFileError(f"{name} is not a checkpoint of this program (no format entry)")
-    if content["format"] > FORMAT:
-        raise DataFileError(f"{name} has format {content['format']}; this version reads up to {FORMAT}")
+    problem = _problem(content)
+    if problem:
+        raise DataFileError(f"{name} is not a checkpoint that can be used: {problem}")
     return content
+
+
+def _problem(content: dict[str, Any]) -> str:
+    """Return what is wrong with the entries of a checkpoint, "" if nothing is."""
+    kinds: dict[str, Any] = {
+        "format": int,
+        "method": str,
+        "options": dict,
+        "epoch": int,
+        "passes": (int, float),
+    }
+    kinds |= dict.fromkeys(("state", "streams", "classifier", "dataset"), Mapping)
+    for key, kind in kinds.items():
+        if key not in content:
+            return f"{key} is missing"
+        if not isinstance(content[key], kind) or isinstance(content[key], bool):
+            return f"{key} is of type {type(content[key]).__name__}"
+    if content["format"] > FORMAT:
+        return f"it has format {content['format']}; this version reads up to {FORMAT}"
+    if content["method"] not in METHODS.names:
+        return unknown("method", content["method"], METHODS.names)
+    if content["epoch"] < 0:
+        return f"epoch is {content['epoch']}"
+    for key, value in content["classifier"].items():
+        if not isinstance(value, torch.Tensor):
+            return f"classifier[{key!r}] is no tensor"
+    return _problem_of_dataset(content["dataset"])
+
+
+def _problem_of_dataset(entry: Mapping[str, Any]) -> str:
+    missing = {"name", "num_classes", "shape", "mean", "std"} - entry.keys()
+    if missing:
+        return f"dataset[{min(missing)!r}] is missing"
+    if not isinstance(entry["name"], str):
+        return f"dataset['name'] is {entry['name']!r}"
+    counts = [entry["num_classes"], *_listed(entry["shape"])]
+    if len(counts) != 4 or not all(type(count) is int and 0 < count < 2**31 for count in counts):
+        return f"dataset has {entry['num_classes']!r} classes and images {entry['shape']!r}"
+    for key in ("mean", "std"):
+        values = _listed(entry[key])
+        if len(values) != counts[1] or not all(type(v) in (int, float) and math.isfinite(v) for v in values):
+            return f"dataset[{key!r}] is {entry[key]!r}; it must be {counts[1]} finite numbers"
+    return ""
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else []
 
 
 def restore(method: Method, content: dict[str, Any]) -> int:
@@ -163,11 +212,40 @@ def _epoch_of(name: str) -> int:
     return int(match.group(1)) if match else -1
 
 
-def classifier_of(content: dict[str, Any], device: torch.device | str = "cpu") -> nn.Module:
-    """Rebuild the classifier of a checkpoint, in eval mode."""
-    entry = METHODS[content["method"]]
+def options_of(content: dict[str, Any], name: str) -> Any:
+    """Return the options that a checkpoint's classifier was trained with.
+
+    Raises:
+        DataFileError: an option that this version does not have, or a value that it cannot have.
+    """
+    try:
+        return build(METHODS[content["method"]].options, content["options"])
+    except InputError as error:
+        raise DataFileError(f"{name} is not a checkpoint that can be used: {error}") from error
+
+
+def classifier_of(
+    content: dict[str, Any], device: torch.device | str = "cpu", name: str = "the checkpoint"
+) -> nn.Module:
+    """Rebuild the classifier of a checkpoint, in eval mode.
+
+    Raises:
+        DataFileError: weights that do not fit the network, or that are not finite.
+    """
+    entry, options = METHODS[content["method"]], options_of(content, name)
     d = content["dataset"]
     info = DatasetInfo(d["name"], d["num_classes"], tuple(d["shape"]), tuple(d["mean"]), tuple(d["std"]))
-    network: nn.Module = entry.load_method().build_classifier(build(entry.options, content["options"]), info)
-    network.load_state_dict(content["classifier"])
+    network: nn.Module = entry.load_method().build_classifier(options, info)
+    try:
+        network.load_state_dict(content["classifier"])
+    except RuntimeError as error:
+        reason = " ".join(str(error).split()).partition(": ")[2][:200]
+        raise DataFileError(
+            f"{name}: the weights do not fit the network that its options name: {reason}"
+        ) from error
+    for key, tensor in network.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise DataFileError(
+                f"{name}: weights {key} hold numbers that are not finite; it cannot be scored"
+            )
     return network.to(device).eval()

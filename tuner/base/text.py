@@ -1,9 +1,36 @@
-"""Messages as they are shown: on one line, without passwords."""
+"""Messages as they are shown: on one line, without passwords, and without characters that steer a terminal."""
+
+import re
+import sys
 
 from tuner.base.urls import redact
+
+# control characters but the line feed; soft hyphen; marks that are not seen or turn the direction of writing;
+# separators of lines; halves of a surrogate pair, which no encoding takes
+_UNSEEN = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def visible(text: str) -> str:
+    """Return a text in which characters that are not seen stand as escapes, but line feeds as they are.
+
+    Names, reasons and logs may hold any of them: a terminal would obey.
+
+    Example:
+        "a\\x1b[2Jb" -> "a\\\\x1b[2Jb"
+    """
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def show(text: str) -> None:
+    """Write lines to the terminal."""
+    sys.stdout.write(visible(text) + "\n")
+    sys.stdout.flush()
 
 
 def one_line(message: object, limit: int | None = 400) -> str:
     """Return a message on one line and without passwords, cut after `limit` characters (None: never)."""
-    line = " ".join(redact(str(message)).split())
+    line = visible(" ".join(redact(str(message)).split()))
     return line if limit is None or len(line) <= limit else f"{line[:limit]} ..."

@@ -72,10 +72,10 @@ def score(target: Target, protocol_name: str, options: LaunchOptions) -> dict[st
     from tuner.execution import remote_tasks
 
     started = time.monotonic()
-    content = checkpoints.unpack(Folder(target.folder).read(target.name), str(target))
-    known = content["dataset"]
+    content = checkpoints.unpack(_read(target), str(target))
+    known, trained = content["dataset"], checkpoints.options_of(content, str(target))
     dataset = options.dataset or known["name"]
-    data_dir = options.data_dir or str(content["options"].get("data_dir", ""))
+    data_dir = options.data_dir or trained.data_dir
     if options.data_dir and "://" not in options.data_dir and not Path(options.data_dir).is_dir():
         raise UsageError(f"--data-dir {options.data_dir} is not a folder")
     info = dataset_info(dataset, data_dir)
@@ -87,7 +87,8 @@ def score(target: Target, protocol_name: str, options: LaunchOptions) -> dict[st
     check_dataset_files(dataset, data_dir)
     own = presets.named(protocol_name, dataset, METHODS[content["method"]].score)
     protocol = with_settings(own, options.settings)
-    cache_dir = str(content["options"].get("cache_dir", ""))
+    checkpoints.classifier_of(content, name=str(target))  # what cannot be scored, before the data are loaded
+    cache_dir = trained.cache_dir
     benchmark, notes = remote_tasks.load_tests(dataset, data_dir, protocol.groups, cache_dir)
     if DATASETS[dataset].users_own:
         notes += leakage_notes(dataset, data_dir, (), allowed=True)
@@ -97,14 +98,14 @@ def score(target: Target, protocol_name: str, options: LaunchOptions) -> dict[st
         target.name,
         benchmark,
         protocol,
-        options.cpus_per_trial or int(content["options"].get("threads", 1)),
+        options.cpus_per_trial or trained.threads,
         version,
         cache_dir,
     )
     return {
         "checkpoint": str(target),
         "method": content["method"],
-        "network": str(content["options"].get("network", "")),
+        "network": str(getattr(trained, "network", "")),
         "epoch": int(content["epoch"]),
         "dataset": dataset,
         "data_version": version,
@@ -114,6 +115,13 @@ def score(target: Target, protocol_name: str, options: LaunchOptions) -> dict[st
         "remarks": [*notes, *measured.remarks],
         "seconds": round(time.monotonic() - started, 3),
     }
+
+
+def _read(target: Target) -> bytes:
+    try:
+        return Folder(target.folder).read(target.name)
+    except OSError as error:
+        raise UsageError(f"{target} cannot be read: {error.strerror or error}") from error
 
 
 # -- which file --------------------------------------------------------------------------------------------

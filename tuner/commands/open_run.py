@@ -10,6 +10,7 @@ from tuner.planning.plan import Plan
 from tuner.planning.resolve import resolve
 from tuner.store import warm_start
 from tuner.store.known_storages import storage_to_read
+from tuner.store.plan_file import begun
 from tuner.store.run_folder import RunFolder, default_name, find_unfinished
 
 
@@ -56,4 +57,16 @@ def stored_run(options: LaunchOptions, command: str) -> tuple[RunFolder, Plan, L
     stored_url = facts.get("study_storage")
     if options.study_storage or stored_url:
         options = replace(options, study_storage=storage_to_read(folder, options.study_storage, stored_url))
+    _check_trials(folder, stored, options, begun(facts))
     return folder, plan, options
+
+
+def _check_trials(folder: RunFolder, plan: Plan, options: LaunchOptions, begun: bool) -> None:
+    """Read what is stored of a run once: damage is told before anything is written.
+
+    Raises:
+        UsageError: a value is not what was written.
+    """
+    from tuner.store.trial_reader import read_trials
+
+    read_trials(folder.storage_url(options.study_storage), folder.name, plan, begun)

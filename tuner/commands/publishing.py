@@ -101,7 +101,10 @@ def study_result(session: Session, controller: Controller) -> StudyResult:
         environment=session.facts,
         links=_links(session, controller),
         ui_command=ui_command(session.uri),
-        problems=tuple(controller.problems),
+        problems=(
+            *controller.problems,
+            *filter(None, [stores.evaluations.unreadable(best.key) if best else ""]),
+        ),
         test_data=(*stored.get("test_data", []), *stored.get("duplicates", [])),
     )
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from tuner.analysis.selection import best_feasible
 from tuner.analysis.verdict import trials_to_add
+from tuner.base.checksums import Damaged
 from tuner.base.errors import UsageError
 from tuner.base.records import State, TrialRecord
 from tuner.base.urls import sqlite_file
@@ -22,6 +23,7 @@ from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import Plan
 from tuner.store.known_storages import storage_to_read
 from tuner.store.lease_claims import BEAT_S, Claim, Watch, read_claims
+from tuner.store.plan_file import begun
 from tuner.store.run_folder import RunFolder, all_runs
 from tuner.store.trial_reader import read_trials
 
@@ -201,7 +203,7 @@ def read_runs(
             continue
         try:
             if "damaged" in data:
-                raise UsageError(f"plan.json is damaged: {data['damaged']}")
+                raise UsageError(data["damaged"])
             url = storage_to_read(folder, study_storage, data.get("study_storage"))
             if url in away:
                 raise away[url]
@@ -216,9 +218,9 @@ def _read(
 ) -> RunSnapshot:
     claim = next(iter(read_claims(folder.files)), None)
     try:
-        records, notes = read_trials(url, folder.name, plan)
+        records, notes = read_trials(url, folder.name, plan, begun(data))
     except UsageError as error:
-        if sqlite_file(url) is None:
+        if sqlite_file(url) is None and not isinstance(error, Damaged):
             away[url] = error
         raise
     facts = {key: value for key, value in data.items() if key != "plan"}

@@ -14,7 +14,7 @@ from trainables.base.errors import InputError
 from tuner.base import environment
 from tuner.base.errors import Interrupted, LeaseLost, StudyFailed, StudyHalted, UsageError
 from tuner.base.signals import Signals
-from tuner.base.text import one_line
+from tuner.base.text import one_line, show
 from tuner.base.urls import without_password
 from tuner.console.progress import Console
 from tuner.execution.ray_patch import check_ray_version
@@ -185,7 +185,7 @@ def open_session(plan: Plan, folder: RunFolder, options: LaunchOptions) -> Itera
         if options.address is not None:
             _start_ray(options, signals)  # before the run folder: without a cluster, nothing is written
         folder.make()
-        with folder.lease().held(signals, print) as lease:
+        with folder.lease().held(signals, show) as lease:
             # a report names every command that made it, the first and each resume
             facts["command"] = "\n".join(_store_launch(plan, folder, options, facts, uri))
             trials = sum(lane.trials for lane in plan.lanes)

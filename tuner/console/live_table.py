@@ -10,6 +10,8 @@ from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from tuner.base.text import visible
+
 
 def start(stream: Any, width: int | None) -> Live:
     """Return a started live display that draws only on `update`: it has no thread of its own.
@@ -43,13 +45,15 @@ def view(bar: tuple[int, int, str], table: LiveTable) -> Group:
     done, total, label = bar
     line = Table.grid(padding=(0, 1))
     progress = ProgressBar(total=max(total, 1), completed=done, width=30)
-    line.add_row(progress, f"{done}/{total}", escape(label))
+    line.add_row(progress, f"{done}/{total}", escape(visible(label)))
     if not table.rows:
         return Group(line)
     drawn = Table(box=None, padding=(0, 1), header_style="dim")
     for number, name in enumerate(table.header):
         justify: JustifyMethod = "left" if name in table.words else "right"
-        drawn.add_column(escape(name), justify=justify, no_wrap=number < table.whole, overflow="ellipsis")
+        drawn.add_column(
+            escape(visible(name)), justify=justify, no_wrap=number < table.whole, overflow="ellipsis"
+        )
     for number, row in enumerate(table.rows):
-        drawn.add_row(*map(escape, row), style="bold" if number == 0 else "")
+        drawn.add_row(*(escape(visible(cell)) for cell in row), style="bold" if number == 0 else "")
     return Group(line, drawn)

@@ -27,6 +27,7 @@ from tuner.analysis.selection import cost_of
 from tuner.analysis.trial_columns import STATE_LABELS, TrialRow, TrialTable, columns_of
 from tuner.analysis.verdict import headline, verdict
 from tuner.base.records import State, TrialRecord
+from tuner.base.text import visible
 from tuner.base.trial_listener import TrialListener
 from tuner.console.preview import plan_text
 from tuner.console.safe_stream import SafeStream
@@ -222,12 +223,12 @@ class Console(TrialListener):
     def _block(self, lines: Sequence[str]) -> None:
         for line in lines:
             self._write_log(line)
-            self.out.write(line + "\n")
+            self.out.write(visible(line) + "\n")
         self.out.flush()
 
     def _print(self, text: str) -> None:
         minutes, seconds = divmod(int(self.clock() - self._began), 60)
-        line = f"[{minutes:02d}:{seconds:02d}] {text}"
+        line = visible(f"[{minutes:02d}:{seconds:02d}] {text}")
         if self._live is not None:
             self._live.console.print(line, markup=False, highlight=False)
         else:
@@ -236,7 +237,7 @@ class Console(TrialListener):
 
     def _write_log(self, text: str) -> None:
         if self._log is not None and text:
-            self._log.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {_line(text)}\n")
+            self._log.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {visible(_line(text))}\n")
 
     # -- the live table --------------------------------------------------------------------------------
 

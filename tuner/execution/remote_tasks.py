@@ -104,7 +104,7 @@ def evaluate_checkpoint(
     data = Folder(folder).read(checkpoint)
 
     def compute(state: Path | None) -> Evaluation:
-        network = checkpoints.classifier_of(checkpoints.unpack(data, checkpoint, device), device)
+        network = checkpoints.classifier_of(checkpoints.unpack(data, checkpoint, device), device, checkpoint)
         generator = torch.Generator(device).manual_seed(TEST_SEED)
         return evaluate(network, benchmark, protocol, generator, device, state)
 

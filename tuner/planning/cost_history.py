@@ -1,12 +1,13 @@
 """Cost of an epoch as earlier runs measured it (`usage.json` of each run folder), for the preview of a new run."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tuner.base.checksums import Damaged, checked_file
 from tuner.base.records import TrialRecord
+from tuner.base.typed_json import Mismatch, read
 from tuner.planning.plan import Plan
 from tuner.search.budget import Usage
 
@@ -48,11 +49,11 @@ def measured(root: str, plan: Plan) -> dict[str, MeasuredCost]:
     files = sorted(Path(root).glob(f"*/{FILE}"), key=lambda path: path.stat().st_mtime)
     for path in files:  # oldest first: a newer one replaces it
         try:
-            data = json.loads(path.read_text())
+            data = checked_file(path.read_bytes())
             if data["dataset"] == plan.dataset:
                 costs |= _costs(data, plan)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # of another version or cut short: a preview does without
+        except (OSError, Damaged, Mismatch, KeyError, TypeError, AttributeError):
+            continue  # of another version or damaged: a preview does without
     return costs
 
 
@@ -61,10 +62,9 @@ def _costs(data: Mapping[str, Any], plan: Plan) -> dict[str, MeasuredCost]:
     for lane in plan.lanes:
         used = data["lanes"].get(lane.name)
         if used and used["method"] == lane.method and used["epochs"] > 0:
-            costs[lane.name] = MeasuredCost(
-                used["seconds"] / used["epochs"],
-                used["gpu_seconds"] / used["epochs"],
-                used["cpu_seconds"] / used["epochs"],
-                data["run"],
+            seconds, gpu_seconds, cpu_seconds = (
+                read(float, used[name], name) / used["epochs"]
+                for name in ("seconds", "gpu_seconds", "cpu_seconds")
             )
+            costs[lane.name] = MeasuredCost(seconds, gpu_seconds, cpu_seconds, str(data["run"]))
     return costs

@@ -135,7 +135,11 @@ class LaunchOptions:
         read=values.whole_number(at_least=1, hint="leave the stage out with --stages"),
     )
     seed: int | None = option(
-        BUDGET, STORED, "seed of the study (default: 0)", metavar="N", read=values.whole_number(at_least=0)
+        BUDGET,
+        STORED,
+        "seed of the study (default: 0)",
+        metavar="N",
+        read=values.whole_number(at_least=0, at_most=2**63 - 1),
     )
 
     # -- search ----------------------------------------------------------------------------------------------

@@ -9,15 +9,15 @@ from collections.abc import Callable
 
 from trainables.base.errors import unknown
 from tuner.base.errors import UsageError
-from tuner.planning.plan import STAGES
+from tuner.planning.plan import MOST, STAGES
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _NAME_RULE = "may hold only letters, digits, '.', '_' and '-' (100 at most)"
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def whole_number(at_least: int, hint: str = "") -> Callable[[str], int]:
-    """Return a reader of whole numbers from `at_least` on; `hint` is added to what it says of smaller ones."""
+def whole_number(at_least: int, hint: str = "", at_most: int = MOST) -> Callable[[str], int]:
+    """Return a reader of whole numbers in a range; `hint` is added to what it says of smaller ones."""
 
     def read(text: str) -> int:
         try:
@@ -26,6 +26,8 @@ def whole_number(at_least: int, hint: str = "") -> Callable[[str], int]:
             raise ValueError("it must be a whole number") from None
         if value < at_least:
             raise ValueError(f"it must be at least {at_least}{f' ({hint})' if hint else ''}")
+        if value > at_most:
+            raise ValueError(f"it must be at most {at_most}")
         return value
 
     return read
@@ -36,7 +38,10 @@ def duration_s(text: str) -> float:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", text)
     if not match or float(match[1]) <= 0:
         raise ValueError("write for example 90s, 30m or 2h")
-    return float(match[1]) * _SECONDS[match[2]]
+    seconds = float(match[1]) * _SECONDS[match[2]]
+    if seconds > MOST:
+        raise ValueError(f"it must be at most {MOST} seconds")
+    return seconds
 
 
 def gpu_share(text: str) -> float | None:

@@ -2,19 +2,25 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from search_spaces.domain import Domain, SpaceError, parse_setting, to_json
+from search_spaces.domain import Domain, Setting, parse_setting, to_json
 from search_spaces.study import Arm, Floor, Objective
+from trainables.base.errors import InputError, unknown
+from trainables.evaluation.metrics.metric_specs import find_metric
 from trainables.evaluation.metrics.protocol import EvaluationProtocol, from_fields
 from tuner.base.errors import UsageError
-from tuner.base.records import Observation
+from tuner.base.records import Observation, TrialRole
+from tuner.base.typed_json import Mismatch, read
 from tuner.search.budget import SearchBudget
 from tuner.search.schedulers import Schedule, schedule
 
 STAGES = ("search", "evaluate", "confirm", "report")
+MOST = 10**9  #: trials, epochs or seconds; a stored plan with more is damaged
+MOST_SEEDS = 2**63
 
 
 @dataclass(frozen=True)
@@ -204,45 +210,74 @@ def to_dict(plan: Plan) -> dict[str, Any]:
     return loaded
 
 
-def from_dict(data: Mapping[str, Any]) -> Plan:
+def from_dict(data: Any) -> Plan:
     """Return the plan that `to_dict` wrote.
 
     Raises:
-        UsageError: the file is of another version or damaged.
+        UsageError: the file is of another version or damaged; the line says which entry.
     """
-    data = {
-        "allow_duplicates": True,
-        **data,
-    }  # a run that began before copies were refused goes on with a note
+    if isinstance(data, dict):  # a run that began before copies were refused goes on with a note
+        data = {"allow_duplicates": True, **data}
     try:
-        values = {f.name: data[f.name] for f in fields(Plan)}
-        values["lanes"] = tuple(
-            LanePlan(
-                **{
-                    **lane,
-                    "space": {k: parse_setting(v) for k, v in lane["space"].items()},
-                    "prior": tuple(Observation(**{**o, "values": tuple(o["values"])}) for o in lane["prior"]),
-                }
-            )
-            for lane in data["lanes"]
+        plan: Plan = read(Plan, data, "", {Domain: _domain, Setting: _setting})
+        _check(plan)
+    except (Mismatch, InputError) as error:
+        raise UsageError(
+            f"plan.json cannot be read: {error}; another version wrote it, or it was changed"
+        ) from error
+    return plan
+
+
+def _setting(value: Any) -> Setting:
+    return parse_setting(value) if isinstance(value, str) else value
+
+
+def _domain(value: Any) -> Domain:
+    setting = _setting(value)
+    if not isinstance(setting, Domain):
+        raise ValueError(f"{value!r} is no domain")
+    return setting
+
+
+def _check(plan: Plan) -> None:
+    """Raise Mismatch for a number out of its range or an unknown name: what loops and file names rest on."""
+    at_least = {"seed": 0, "reduction": 2, "gpus_per_trial": 0}
+    at_least |= dict.fromkeys(("time_budget_s", "gpu_budget_s", "epoch_timeout_s"), 0)
+    at_least |= dict.fromkeys(
+        (
+            "max_epochs",
+            "first_rung",
+            "confirm_seeds",
+            "cpus_per_trial",
+            "epoch_budget",
+            "concurrency",
+            "pack",
+        ),
+        1,
+    )
+    numbers = {name: (getattr(plan, name), low) for name, low in at_least.items()}
+    numbers |= {f"lanes[{i}].trials": (lane.trials, 1) for i, lane in enumerate(plan.lanes)}
+    for name, (value, low) in numbers.items():
+        most = MOST_SEEDS if name == "seed" else MOST
+        if value is not None and not low <= value <= most:
+            raise Mismatch(f"{name} is {value}; it must be from {low} to {most}")
+    names = [lane.name for lane in plan.lanes]
+    if names[:1] != ["search"] or len(set(names)) < len(names):
+        raise Mismatch(
+            f"lanes are {', '.join(names) or 'missing'}; the first must be search, and no two the same"
         )
-        values["arms"] = tuple(
-            Arm(
-                **{
-                    **arm,
-                    "drop": tuple(arm["drop"]),
-                    "overrides": {
-                        k: parse_setting(v) if isinstance(v, str) else v for k, v in arm["overrides"].items()
-                    },
-                }
-            )
-            for arm in data["arms"]
-        )
-        values["warm_start"] = tuple(WarmStart(**item) for item in data["warm_start"])
-        values["objectives"] = tuple(Objective(**o) for o in data["objectives"])
-        values["floors"] = tuple(Floor(**f) for f in data["floors"])
-        for name in ("headline", "effects", "stages"):
-            values[name] = tuple(data[name])
-        return Plan(**values)
-    except (KeyError, TypeError, SpaceError) as error:
-        raise UsageError(f"plan.json cannot be read: {error!r}; it was written by another version") from error
+    for kind, found, known in (
+        ("stage", plan.stages, STAGES),
+        ("role", [lane.role for lane in plan.lanes], tuple(TrialRole)),
+    ):
+        for name in found:
+            if name not in known:
+                raise InputError(unknown(kind, name, known))
+    for lane in plan.lanes:
+        if not re.fullmatch(r"\w[\w.-]*", lane.name):  # it is part of file names
+            raise Mismatch(f"lane {lane.name!r} is no name")
+    if not plan.objectives:
+        raise Mismatch("objectives is empty")
+    for metric in [o.metric for o in plan.objectives] + [f.metric for f in plan.floors]:
+        find_metric(metric)
+    schedule(plan.scheduler, plan.first_rung, plan.reduction, plan.max_epochs)

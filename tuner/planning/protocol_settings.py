@@ -64,6 +64,9 @@ def _read(text: str, hint: Any) -> Any:
     if hint is str:
         return text
     try:
-        return int(text) if hint is int else float(Fraction(text))
-    except (ValueError, ZeroDivisionError):
+        if hint is int:
+            return int(text)
+        # exponents only without a fraction: 1e999999999 would be written out
+        return float(Fraction(text)) if "/" in text and "e" not in text.lower() else float(text)
+    except (ValueError, ZeroDivisionError, OverflowError):
         raise ValueError("a whole number" if hint is int else "numbers such as 0.1 or 8/255") from None

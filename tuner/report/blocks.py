@@ -9,6 +9,9 @@ import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
+
+from tuner.base.text import visible
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ ul { padding-left: 1.2rem; }
 def to_html(title: str, blocks: Sequence[Block]) -> str:
     """Return the HTML page of a report."""
     body = "\n".join(_html(block) for block in blocks)
-    return (
+    return visible(
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
@@ -149,12 +152,17 @@ def _inline(text: str) -> str:
 def _link(words: str, url: str) -> str:
     if not is_web(url):
         return f"{html.escape(words)}: {html.escape(url)}"
-    return f'<a href="{html.escape(url)}">{html.escape(words)}</a>'
+    return f'<a href="{html.escape(_address(url))}">{html.escape(words)}</a>'
 
 
 def is_web(url: str) -> bool:
     """Return whether an address may become a link; javascript: and the like may not."""
     return url.startswith(("http://", "https://"))
+
+
+def _address(url: str) -> str:
+    """Return an address with every character that may end it, or the line, as an escape."""
+    return quote(url, safe=":/?#[]@!$&'()*+,;=%")
 
 
 def _html_table(table: Table) -> str:
@@ -180,7 +188,7 @@ def _html_table(table: Table) -> str:
 
 def to_markdown(title: str, blocks: Sequence[Block]) -> str:
     """Return the report as Markdown; pictures are named, not shown."""
-    return "\n\n".join([f"# {_escaped(title)}", *(_markdown(block) for block in blocks)]) + "\n"
+    return visible("\n\n".join([f"# {_escaped(title)}", *(_markdown(block) for block in blocks)]) + "\n")
 
 
 def _markdown(block: Block) -> str:
@@ -194,7 +202,9 @@ def _markdown(block: Block) -> str:
         return f"(picture in report.html: {_escaped(block.caption)})"
     if isinstance(block, Links):
         return "\n".join(
-            f"- [{_escaped(words)}](<{url}>)" if is_web(url) else f"- {_escaped(words)}: {_escaped(url)}"
+            f"- [{_escaped(words)}](<{_address(url)}>)"
+            if is_web(url)
+            else f"- {_escaped(words)}: {_escaped(url)}"
             for words, url in block.links
         )
     lines = [f"{_escaped(block.folded)}:", ""] if block.folded else []
@@ -214,5 +224,6 @@ def _markdown_row(cells: Sequence[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return a text on one line in which no HTML and no table can begin."""
-    return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    """Return a text on one line in which no HTML, no table and no link can begin."""
+    line = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"(\\*)([\[\]])", lambda found: f"{2 * found[1]}\\{found[2]}", line)

@@ -8,6 +8,7 @@ from typing import Any
 from tuner.analysis.results import StudyResult
 from tuner.analysis.trial_columns import TrialRow, TrialTable, columns_of, csv_values
 from tuner.base.records import TrialRecord
+from tuner.base.text import visible
 
 Row = Mapping[str, Any]
 
@@ -70,10 +71,20 @@ def _csv(table: TrialTable, rows: Sequence[tuple[Row, Row, Row, Row]], params: S
     columns = [*first, *known, *_names(row[2] for row in rows), *_names(row[3] for row in rows)]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
+    writer.writerow({name: _cell(name) for name in columns})
     for row in rows:
-        writer.writerow({**row[0], **row[1], **row[2], **row[3]})
-    return text.getvalue()
+        cells = {**row[0], **row[1], **row[2], **row[3]}
+        writer.writerow({name: _cell(value) for name, value in cells.items()})
+    return visible(text.getvalue())
+
+
+def _cell(value: Any) -> Any:
+    """Return a cell; a text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    return (
+        f"'{value}"
+        if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+        else value
+    )
 
 
 def _names(parts: Iterable[Row], without: Sequence[str] = ()) -> list[str]:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from trainables.base.errors import DataFileError
+from trainables.base.storage import read_npz
 from trainables.evaluation.metrics.protocol import EvaluationProtocol
 from tuner.store.run_folder import RunFolder
 from tuner.store.trial_store import TrialStore
@@ -32,9 +34,16 @@ class EvaluationStore:
         return {key: entry["remarks"] for key, entry in entries.items() if entry["remarks"]}
 
     def protocols(self) -> dict[str, str]:
-        """Return {trial key: `protocol_id` of the protocol that it was evaluated by}."""
+        """Return {trial key: `protocol_id` of the protocol that it was evaluated by}.
+
+        Trials whose file of scores is damaged or lost are left out: they are to be evaluated again.
+        """
         done = self._notes("evaluation/")
-        return {k: entry["protocol"] for k, entry in self._notes("evaluated/").items() if k in done}
+        return {
+            key: entry["protocol"]
+            for key, entry in self._notes("evaluated/").items()
+            if key in done and self._read(key, entry) is not None
+        }
 
     def add(
         self,
@@ -45,28 +54,51 @@ class EvaluationStore:
         scores: Scores,
     ) -> str:
         """Keep an evaluation and return the name of the file of its scores, "" if it has none."""
-        name = f"evaluations/{key}.npz" if scores else ""
+        name, checksum = "", ""
         if scores:
             buffer = io.BytesIO()
             arrays: dict[str, Any] = {k: v.astype(np.float32) for k, v in scores.items()}
             np.savez_compressed(buffer, **arrays)
+            name, checksum = _file_of(key), hashlib.sha256(buffer.getvalue()).hexdigest()
             self._folder.files.write(name, buffer.getvalue())
-        self._store.note(f"evaluated/{key}", {"protocol": protocol_id(protocol), "remarks": remarks})
+        entry = {"protocol": protocol_id(protocol), "remarks": remarks, "scores_sha256": checksum}
+        self._store.note(f"evaluated/{key}", entry)
         self._store.note(f"evaluation/{key}", dict(metrics))  # last: marks the evaluation as complete
         return name
 
     def scores(self, key: str) -> dict[str, Any]:
-        """Return the stored outlier scores of an evaluated trial."""
-        try:
-            data = self._folder.files.read(f"evaluations/{key}.npz")
-        except FileNotFoundError:
+        """Return the stored outlier scores of an evaluated trial; {} if it has none, or none that can be read."""
+        return self._read(key, self._notes("evaluated/").get(key, {})) or {}
+
+    def unreadable(self, key: str) -> str:
+        """Return one line if the scores of an evaluated trial are damaged or lost, else ""."""
+        entry = self._notes("evaluated/").get(key)
+        if entry is None or self._read(key, entry) is not None:
+            return ""
+        return f"{_file_of(key)} is damaged or lost; a resume with the stage evaluate makes it again"
+
+    def _read(self, key: str, entry: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the scores of a trial, {} if there are none; None if its file is not the one that was written."""
+        expected = entry.get("scores_sha256")  # None: of an earlier version, which did not note it
+        if expected == "":
             return {}
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        try:
+            data = self._folder.files.read(_file_of(key))
+            if expected not in (None, hashlib.sha256(data).hexdigest()):
+                return None
+            return read_npz(data, _file_of(key))
+        except FileNotFoundError:
+            return {} if expected is None else None
+        except (OSError, DataFileError):
+            return None
 
     def _notes(self, prefix: str) -> dict[str, Any]:
         notes = self._store.notes()
         return {key.removeprefix(prefix): value for key, value in notes.items() if key.startswith(prefix)}
+
+
+def _file_of(key: str) -> str:
+    return f"evaluations/{key}.npz"
 
 
 def protocol_id(protocol: EvaluationProtocol) -> str:

@@ -1,16 +1,17 @@
 """Lock files of drivers (`lease/<token>.json` in the run folder), and whether the driver of each is still alive."""
 
-import json
 import os
 import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from trainables.base.storage import Folder
+from tuner.base.checksums import Damaged, checked_file, file_with_checksum
+from tuner.base.typed_json import Mismatch, read
 
 BEAT_S = 3.0  #: between two renewals of a claim
 SILENCE_S = 60.0  #: without a renewal, after which a driver on another machine is taken for dead
@@ -66,9 +67,11 @@ class Claim:
 
     def to_json(self) -> bytes:
         """Return the content of the claim's file."""
-        return json.dumps({k: v for k, v in asdict(self).items() if k not in ("token", "raw")}).encode()
+        return file_with_checksum({k: v for k, v in asdict(self).items() if k not in ("token", "raw")})
 
     def __str__(self) -> str:
+        if not self.pid:
+            return f"an unknown driver ({self.file} cannot be read)"
         return f"process {self.pid} on {self.host}"
 
 
@@ -145,7 +148,8 @@ def read_claims(files: Folder) -> list[Claim]:
         except FileNotFoundError:  # withdrawn since it was listed
             continue
         try:
-            claims.append(Claim(**{**json.loads(raw), "token": token, "raw": raw}))
-        except (ValueError, TypeError):  # of another version, or damaged: only its changes can be judged
+            claim = read(Claim, {**checked_file(raw), "token": token}, "")
+            claims.append(replace(claim, raw=raw))
+        except (Damaged, Mismatch):  # of another version, or damaged: only its changes can be judged
             claims.append(Claim(token, raw=raw))
     return sorted(claims, key=lambda claim: (not claim.held, -claim.generation, claim.token))

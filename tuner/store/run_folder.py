@@ -1,7 +1,6 @@
 """The folder of a run: `plan.json`, logs, and where its database and lease are."""
 
 import datetime
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,12 @@ from trainables.base.errors import nearest
 from trainables.base.permissions import created, make_folder, make_private_folder
 from trainables.base.storage import Folder
 from tuner.base import environment
+from tuner.base.checksums import file_with_checksum
 from tuner.base.errors import UsageError
 from tuner.base.urls import sqlite_url
 from tuner.planning import plan as plans
 from tuner.planning.plan import Plan
+from tuner.store import plan_file
 from tuner.store.lease import Lease
 
 
@@ -82,21 +83,34 @@ class RunFolder:
             UsageError: there is no such run, or its plan cannot be read.
         """
         try:
-            data = json.loads(self.files.read("plan.json"))
+            data = self.entries()
         except FileNotFoundError:
             hint = nearest(self.name, (folder.name for folder, _ in all_runs(self.root)))
             raise UsageError(f"run {self.name!r} does not exist in {self.root}; {hint}") from None
-        except ValueError as error:
-            raise UsageError(f"{self.uri}/plan.json is damaged: {error}") from error
         return plans.from_dict(data["plan"]), data
+
+    def entries(self) -> dict[str, Any]:
+        """Return the entries of `plan.json`, the plan itself as JSON values.
+
+        Raises:
+            FileNotFoundError: there is none.
+            UsageError: it cannot be read, or is damaged.
+        """
+        try:
+            data = self.files.read("plan.json")
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise UsageError(f"{self.uri}/plan.json cannot be read: {error.strerror or error}") from error
+        return plan_file.parse(data, f"{self.uri}/plan.json")
 
     def update(self, **changes: Any) -> None:
         """Change top-level entries of `plan.json`."""
-        data = json.loads(self.files.read("plan.json"))
-        self.write_json("plan.json", data | changes)
+        self.write_json("plan.json", self.entries() | changes)
 
-    def write_json(self, name: str, value: Any) -> None:
-        self.files.write(name, json.dumps(value, indent=2).encode())
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write a JSON file with a checksum."""
+        self.files.write(name, file_with_checksum(value))
 
     def log(self, key: str, text: str) -> None:
         """Append to a trial's log, `logs/<key>.log`."""
@@ -141,18 +155,19 @@ def default_name(study: str, root: str) -> str:
 def all_runs(root: str) -> list[tuple[RunFolder, dict[str, Any]]]:
     """Return every run below a root with its `plan.json`, oldest first; folders without one are left out.
 
-    A `plan.json` that cannot be read is {"created": "", "plan": {}, "damaged": why}.
+    One that cannot be read is {"created": "", "plan": {}, "damaged": why}.
     """
     runs: list[tuple[RunFolder, dict[str, Any]]] = []
     for name in Folder(root).folders():
         folder = RunFolder(root, name)
         try:
-            data = json.loads(folder.files.read("plan.json"))
-            data["created"], data["plan"]["study"]
+            data = folder.entries()
+            if not isinstance(data["plan"], dict):
+                raise UsageError("plan.json cannot be read: plan is no object")
         except FileNotFoundError:
             continue
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            data = {"created": "", "plan": {}, "damaged": f"{type(error).__name__}: {error}"}
+        except UsageError as error:
+            data = {"created": "", "plan": {}, "damaged": str(error)}
         runs.append((folder, data))
     return sorted(runs, key=lambda run: (run[1]["created"], run[0].name))
 

@@ -1,16 +1,17 @@
 """Reading a run's trials from the study storage, read-only: while a driver writes, or after it has ended."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import optuna
-from optuna.exceptions import OptunaError
-from optuna.trial import FrozenTrial, TrialState
+from optuna.study import StudyDirection
 
+from tuner.base.checksums import MARK, Damaged
 from tuner.base.errors import UsageError
-from tuner.base.records import Decision, Epoch, State, TrialRecord, TrialRole
+from tuner.base.records import TrialRecord, TrialRole, trial_key
 from tuner.base.text import one_line
 from tuner.base.urls import (
     connect_arguments,
@@ -21,63 +22,26 @@ from tuner.base.urls import (
     without_secrets,
 )
 from tuner.planning.plan import Plan
+from tuner.store.trial_format import facts_of, record_of
 
 Result = TypeVar("Result")
 
-CONNECT_S = 5  # how long a connection to a server may take
 
-TRIAL = "trial"  # the attribute with what a trial was created from; in runs of old an attribute for each
-PRUNED = "pruned"  # constraint of a complete trial that was stopped early, where there are several objectives
-STATES = {
-    TrialState.COMPLETE: State.COMPLETE,
-    TrialState.PRUNED: State.PRUNED,
-    TrialState.FAIL: State.FAIL,
-    TrialState.RUNNING: State.RUNNING,
-}
+class StoredLane(NamedTuple):
+    """The trials of a lane and the facts stored with it.
 
-
-def record_of(frozen: FrozenTrial, lane: str, role: TrialRole) -> TrialRecord:
-    """Return a stored trial as a value.
-
-    Args:
-        role: of the lane; a trial may say otherwise.
+    Attributes:
+        damaged: one line for each trial that is not what was written; it is not among the records.
+        directions: of the objectives.
     """
-    attrs = frozen.user_attrs
-    about = attrs.get(TRIAL, attrs)
-    starts = tuple(attrs.get("starts") or about.get("starts", ()))
-    history = {
-        int(key.removeprefix("epoch/")): Epoch(
-            {k: float(v) for k, v in value["metrics"].items()},
-            Decision(value["decision"]),
-            value["checkpoint"],
-            tuple(value["place"]) if "place" in value else None,
-        )
-        for key, value in attrs.items()
-        if key.startswith("epoch/")
-    }
-    stopped = frozen.state is TrialState.COMPLETE and frozen.constraints.get(PRUNED, 0.0) > 0
-    state = State.PRUNED if stopped else STATES[frozen.state]
-    return TrialRecord(
-        lane=lane,
-        number=frozen.number,
-        role=TrialRole(about.get("role", role.value)),
-        state=state,
-        params=dict(frozen.params),
-        configuration=about.get("configuration", {}),
-        seed=about.get("seed", 0),
-        history=dict(sorted(history.items())),
-        reason=stop_reason(max(history, default=0)) if state is State.PRUNED else attrs.get("reason", ""),
-        attempt=len(starts),
-        method=about.get("method", ""),
-        arm=about.get("arm", ""),
-        seed_index=about.get("seed_index", -1),
-        starts=starts,
-    )
+
+    records: list[TrialRecord]
+    facts: dict[str, Any]
+    damaged: list[str]
+    directions: list[StudyDirection]
 
 
-def stop_reason(epoch: int) -> str:
-    """Return the reason of a trial that a scheduler stopped after an epoch."""
-    return f"stopped at epoch {epoch}"
+CONNECT_S = 5  # how long a connection to a server may take
 
 
 def study_name(run: str, lane: str) -> str:
@@ -137,20 +101,24 @@ def _look(
 ) -> Result | None:
     from alembic.migration import MigrationContext
     from sqlalchemy import create_engine
-    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         engine = create_engine(url, **arguments)
         try:
             with engine.connect() as connection:
+                _check_structure(connection)
                 revision = MigrationContext.configure(connection).get_current_revision()
+                made = revision is not None or _holds_studies(connection)
+                if made:
+                    _check_names(connection)
         finally:
             engine.dispose()
-        if revision is None:  # the last row that a new storage gets: without it Optuna would go on making it
+        if not made:
             return None
-        known = (
-            revision in _compatible
-        )  # Optuna's check reads its whole history of schemas, for every file again
+        if revision is None:  # the last row that a new storage gets: without it Optuna would go on making it
+            raise Damaged("the version of its tables is lost")
+        # Optuna's check reads its whole history of schemas, for every file again
+        known = revision in _compatible
         storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments, skip_compatibility_check=known)
         _compatible.add(revision)
         try:
@@ -158,33 +126,84 @@ def _look(
         finally:
             storage.remove_session()
             storage.engine.dispose()
-    except (SQLAlchemyError, OptunaError, ImportError, RuntimeError) as error:
-        reason = one_line(without_secrets(error, told), limit=None).partition(" (Background on this error")[
-            0
-        ][:200]
+    except Damaged as error:
+        raise Damaged(f"{without_password(told)} is damaged: {error}; restore it from a copy") from error
+    except UsageError:
+        raise
+    except Exception as error:  # Optuna and SQLAlchemy raise whatever the rows of a damaged file lead them to
+        reason = one_line(without_secrets(error, told), limit=None) or type(error).__name__
+        reason = reason.partition(" (Background on this error")[0][:200]
         raise UsageError(f"cannot read the study storage {without_password(told)}: {reason}") from error
 
 
-def read_trials(url: str, run: str, plan: Plan) -> tuple[list[TrialRecord], dict[str, Any]]:
+def _check_structure(connection: Any) -> None:
+    """Raise Damaged if a SQLite file has lost pages, rows or entries of an index; values have their checksums."""
+    if connection.dialect.name != "sqlite":
+        return
+    problem = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
+    if problem != "ok":
+        raise Damaged(one_line(problem, limit=200))
+    orphan = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+    if orphan is not None:
+        raise Damaged(f"a row of {orphan[0]} belongs to nothing")
+
+
+def _holds_studies(connection: Any) -> bool:
+    from sqlalchemy import inspect
+
+    names = inspect(connection).get_table_names()
+    return "studies" in names and connection.exec_driver_sql("SELECT 1 FROM studies").first() is not None
+
+
+def _check_names(connection: Any) -> None:
+    """Raise Damaged if a study of a SQLite file has another name than when it was made: it would not be found."""
+    if connection.dialect.name != "sqlite":
+        return
+    query = "SELECT study_name, value_json FROM studies NATURAL JOIN study_user_attributes WHERE key = ?"
+    for name, stored in connection.exec_driver_sql(query, (MARK,)):
+        if json.loads(stored) != name:
+            raise Damaged(f"study {name!r} was {json.loads(stored)!r} when it was made")
+
+
+def read_trials(
+    url: str, run: str, plan: Plan, begun: bool = False
+) -> tuple[list[TrialRecord], dict[str, Any]]:
     """Return every trial of a run, lane by lane, and the facts stored with its search.
 
+    Args:
+        begun: the run is known to have had a trial.
+
     Raises:
-        UsageError: the storage cannot be read.
+        UsageError: the storage cannot be read, or a value in it is not what was written.
     """
 
     def look(storage: optuna.storages.BaseStorage) -> tuple[list[TrialRecord], dict[str, Any]]:
+        directions = [StudyDirection[o.direction.upper()] for o in plan.objectives]
         records: list[TrialRecord] = []
         facts: dict[str, Any] = {}
-        for lane, role in [
-            *((p.name, TrialRole(p.role)) for p in plan.lanes),
-            ("confirm", TrialRole.CONFIRM),
-        ]:
-            found, notes = _lane(storage, study_name(run, lane), lane, role) or ([], {})
-            records += found
-            facts = notes if lane == "search" else facts
+        missing = ""
+        roles = {p.name: TrialRole(p.role) for p in plan.lanes} | {"confirm": TrialRole.CONFIRM}
+        for name, role in roles.items():
+            lane = _lane(storage, study_name(run, name), name, role)
+            if lane is None:
+                missing = missing or name
+                continue
+            if missing:  # they begin in this order
+                raise Damaged(f"lane {missing} is missing")
+            if lane.directions != directions:
+                raise Damaged(f"the directions of lane {name} are not those of plan.json")
+            if lane.damaged:
+                more = f" (and {len(lane.damaged) - 1} more)" if lane.damaged[1:] else ""
+                hint = f"a new run with --warm-start {run} leaves such trials out"
+                raise Damaged(f"{lane.damaged[0]}{more} ({hint})")
+            records += lane.records
+            facts = lane.facts if name == "search" else facts
         return records, facts
 
-    return read_with(url, look) or ([], {})
+    records, facts = read_with(url, look) or ([], {})
+    if begun and not records:
+        raise Damaged(f"{without_password(url)} is damaged: it holds no trial; restore it from a copy")
+    return records, facts
 
 
 def has_run(url: str, run: str) -> bool:
@@ -192,8 +211,8 @@ def has_run(url: str, run: str) -> bool:
     return bool(read_with(url, lambda storage: any(s.study_name == run for s in storage.get_all_studies())))
 
 
-def read_study(url: str, name: str, lane: str) -> tuple[list[TrialRecord], dict[str, Any]]:
-    """Return the trials of one study of another run, and its facts; changes nothing there.
+def read_study(url: str, name: str, lane: str) -> StoredLane:
+    """Return one study of another run; changes nothing there.
 
     Raises:
         UsageError: the storage cannot be read, or has no such study.
@@ -205,13 +224,20 @@ def read_study(url: str, name: str, lane: str) -> tuple[list[TrialRecord], dict[
     return result
 
 
-def _lane(
-    storage: optuna.storages.BaseStorage, name: str, lane: str, role: TrialRole
-) -> tuple[list[TrialRecord], dict[str, Any]] | None:
-    """Return the trials of a study as those of a lane, and the facts stored with it; None if there is no such study."""
+def _lane(storage: optuna.storages.BaseStorage, name: str, lane: str, role: TrialRole) -> StoredLane | None:
+    """Return what a study holds, as that of a lane; None if there is no such study."""
     try:
         study = storage.get_study_id_from_name(name)
     except KeyError:
         return None
-    trials = storage.get_all_trials(study, deepcopy=False)
-    return [record_of(trial, lane, role) for trial in trials], storage.get_study_user_attrs(study)
+    attributes = storage.get_study_user_attrs(study)
+    found = StoredLane([], facts_of(attributes, lane), [], storage.get_study_directions(study))
+    for place, frozen in enumerate(storage.get_all_trials(study, deepcopy=False)):
+        try:
+            record = record_of(frozen, lane, role, MARK in attributes)
+            if frozen.number != place:
+                raise Damaged(f"trial {trial_key(lane, place)} is missing")
+            found.records.append(record)
+        except Damaged as error:
+            found.damaged.append(str(error))
+    return found

@@ -25,11 +25,21 @@ from optuna.trial import FrozenTrial, TrialState
 from search_spaces.domain import Choice, Domain, Float
 from search_spaces.study import Objective
 from trainables.base.seeds import derive_seed
+from tuner.base.checksums import MARK, with_checksum
 from tuner.base.records import Decision, Epoch, Observation, State, TrialRecord, TrialRole
 from tuner.search import samplers
 from tuner.search.sampler_specs import DRAWS
 from tuner.search.sampler_study import Drawn, SamplerStudy, constraint_attributes
-from tuner.store.trial_reader import PRUNED, TRIAL, record_of, stop_reason
+from tuner.store.trial_format import (
+    END,
+    PRUNED,
+    TRIAL,
+    created_with,
+    end_of,
+    facts_of,
+    record_of,
+    stop_reason,
+)
 
 
 def to_distribution(domain: Domain) -> BaseDistribution:
@@ -99,14 +109,18 @@ class TrialStore:
             self._grid_order = samplers.grid_order(self.space, derive_seed(seed, "walk", lane))
             self._next = next(self._grid_order)
         self._sampler_study = SamplerStudy(sampler, self.space, directions, prior)
-        for frozen in storage.get_all_trials(self._study_id, deepcopy=False):
-            self._restore(frozen)
+        trials = storage.get_all_trials(self._study_id, deepcopy=False)
+        attributes = storage.get_study_user_attrs(self._study_id)
+        if not trials and not attributes:
+            storage.set_study_user_attr(self._study_id, MARK, name)
+        for frozen in trials:
+            self._restore(frozen, MARK in attributes)
 
-    def _restore(self, frozen: FrozenTrial) -> None:
+    def _restore(self, frozen: FrozenTrial, with_checksums: bool) -> None:
         """Take up a stored trial."""
+        self._records[frozen.number] = record_of(frozen, self.lane, self.role, with_checksums)
         self._sampler_study.restore(frozen.number, frozen.params, frozen.system_attrs)
         self._tried.add(_fingerprint(frozen.params))
-        self._records[frozen.number] = record_of(frozen, self.lane, self.role)
         if frozen.state == TrialState.RUNNING:
             self._ids[frozen.number] = self._storage.get_trial_id_from_study_id_trial_number(
                 self._study_id, frozen.number
@@ -163,12 +177,15 @@ class TrialStore:
         if drawn is None:
             return None
         params = dict(drawn.params)
+        attributes = self._sampler_study.keep(number, drawn)
+        about = {**begin(number, params), "starts": [_now()]}
+        created = created_with(params, self.space, attributes)
         template = optuna.trial.create_trial(
             state=TrialState.RUNNING,
             params=params,
             distributions=self.space,
-            user_attrs={TRIAL: {**begin(number, params), "starts": [_now()]}},
-            system_attrs=self._sampler_study.keep(number, drawn),
+            user_attrs={TRIAL: with_checksum(about, self.lane, number, TRIAL, *created)},
+            system_attrs=attributes,
         )
         trial_id = self._storage.create_new_trial(self._study_id, template)
         if self._storage.get_trial_number_from_id(trial_id) != number:
@@ -177,7 +194,8 @@ class TrialStore:
             )
         self._ids[number] = trial_id
         self._tried.add(_fingerprint(params))
-        self._records[number] = replace(record_of(template, self.lane, self.role), number=number)
+        template.number = number
+        self._records[number] = record_of(template, self.lane, self.role)
         return self._records[number]
 
     def _draw(self, number: int) -> Drawn | None:
@@ -203,7 +221,7 @@ class TrialStore:
         """Count one more start of a trial that was started before."""
         record = self._records[number]
         starts = (*record.starts, _now())
-        self._storage.set_trial_user_attr(self._ids[number], "starts", list(starts))
+        self._set(number, "starts", list(starts))
         self._records[number] = replace(record, starts=starts, attempt=len(starts))
         return self._records[number]
 
@@ -227,7 +245,7 @@ class TrialStore:
         }
         if place is not None:
             entry["place"] = place
-        self._storage.set_trial_user_attr(self._ids[number], f"epoch/{epoch}", entry)
+        self._set(number, f"epoch/{epoch}", entry)
         known = Epoch({k: float(v) for k, v in metrics.items()}, decision, checkpoint, place)
         self._records[number] = replace(record, history={**record.history, epoch: known})
 
@@ -248,29 +266,30 @@ class TrialStore:
             # Optuna forbids PRUNED with several objectives: complete, with its values, and infeasible
             constraints[PRUNED] = 1.0
             stored = TrialState.COMPLETE
-        for key, value in constraint_attributes(constraints).items():
-            self._storage.set_trial_system_attr(trial_id, key, value)
         reason = stop_reason(record.epochs) if state is State.PRUNED else reason[:2000]
-        if (
-            state is not State.PRUNED and reason != record.reason
-        ):  # a driver that was killed here may have left one
-            self._storage.set_trial_user_attr(trial_id, "reason", reason)
         complete = stored is TrialState.COMPLETE
         values = [record.last[o.metric] for o in self.objectives] if complete else None
+        self._set(number, END, end_of(stored, reason, record.epochs, values, constraints))
+        for key, value in constraint_attributes(constraints).items():
+            self._storage.set_trial_system_attr(trial_id, key, value)
         self._storage.set_trial_state_values(trial_id, stored, values)
         del self._ids[number]
         self._records[number] = replace(record, state=state, reason=reason)
         self._sampler_study.end(number, self._observed(number, violations or {}))
 
+    def _set(self, number: int, key: str, value: Any) -> None:
+        stored = with_checksum(value, self.lane, number, key)
+        self._storage.set_trial_user_attr(self._ids[number], key, stored)
+
     # -- facts of the whole run ------------------------------------------------------------------------
 
     def note(self, key: str, value: Any) -> None:
         """Store a fact (the reference's metrics, an evaluation) under the lane; JSON values only."""
-        self._storage.set_study_user_attr(self._study_id, key, value)
+        self._storage.set_study_user_attr(self._study_id, key, with_checksum(value, self.lane, key))
 
     def notes(self) -> dict[str, Any]:
         """Return the stored facts."""
-        return self._storage.get_study_user_attrs(self._study_id)
+        return facts_of(self._storage.get_study_user_attrs(self._study_id), self.lane)
 
 
 def _now() -> str:

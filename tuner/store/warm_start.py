@@ -21,6 +21,7 @@ from tuner.store.run_folder import RunFolder
 OUTSIDE = "outside the space"
 FAILED = "failed"
 UNENDED = "not ended"
+DAMAGED = "damaged"
 
 
 def attach(plan: Plan, runs: Sequence[str], root: str, study_storage: str | None) -> Plan:
@@ -75,7 +76,7 @@ def _with_run(plan: Plan, earlier: Plan, url: str) -> Plan:
     from tuner.store.trial_reader import read_study, study_name
 
     run = earlier.run_name
-    reference: dict[str, float] = read_study(url, run, "search")[1].get("reference", {})
+    reference: dict[str, float] = read_study(url, run, "search").facts.get("reference", {})
     theirs = {lane.name: lane for lane in earlier.lanes}
     note = ""
     if earlier.max_epochs != plan.max_epochs:
@@ -83,8 +84,9 @@ def _with_run(plan: Plan, earlier: Plan, url: str) -> Plan:
     lanes, reports = [], []
     for lane in plan.lanes:
         if lane.name in theirs and theirs[lane.name].method == lane.method:
-            records, _ = read_study(url, study_name(run, lane.name), lane.name)
-            taken, skipped = observations(records, lane, plan.objectives, plan.floors, reference, run)
+            stored = read_study(url, study_name(run, lane.name), lane.name)
+            taken, skipped = observations(stored.records, lane, plan.objectives, plan.floors, reference, run)
+            skipped |= {DAMAGED: len(stored.damaged)} if stored.damaged else {}
             if lane.name == "search" and not taken:
                 reasons = skipped_text(skipped) or "it has none"
                 raise UsageError(f"--warm-start {run}: no trial can be used ({reasons})")

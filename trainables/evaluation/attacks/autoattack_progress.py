@@ -1,7 +1,6 @@
 """The state file of an AutoAttack run, written after every batch, from which a killed run resumes."""
 
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from trainables.base.errors import InputError
-from trainables.base.storage import atomic_write
+from trainables.base.storage import atomic_write, read_npz
 
 
 @dataclass
@@ -55,9 +54,9 @@ class Progress:
             ValueError: it is truncated or damaged.
         """
         try:
-            with np.load(path, allow_pickle=False) as saved:
-                meta = json.loads(str(saved["meta"]))
-                arrays = {name: saved[name] for name in ("clean", "begun", "standing")}
+            saved = read_npz(path.read_bytes(), str(path))
+            meta = json.loads(str(saved["meta"]))
+            arrays = {name: saved[name] for name in ("clean", "begun", "standing")}
             progress = Progress(
                 after=meta["after"],
                 warnings=meta["heard"],
@@ -65,7 +64,7 @@ class Progress:
                 batch=meta["batch"],
                 **arrays,
             )
-        except (OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except (OSError, KeyError, TypeError) as error:
             raise ValueError(str(error)) from error
         if meta["key"] != key:
             raise InputError(

@@ -10,6 +10,7 @@ from trainables.evaluation.metrics.score_specs import SCORES
 
 GROUPS = ("clean", "calibration", "ood", "robust", "robust_ood", "corrupted")
 SIDES = ("ood", "id", "both")
+MOST = 10**9  #: steps, restarts or images
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,9 @@ class EvaluationProtocol:
             ("check_restarts", 1),
             ("check_images", 1),
         ):
-            if getattr(self, field) < low:
+            if not low <= getattr(self, field) <= MOST:
                 raise InputError(
-                    f"{field} of the protocol is {getattr(self, field)}; it must be at least {low}"
+                    f"{field} of the protocol is {getattr(self, field)}; it must be from {low} to {MOST}"
                 )
 
 

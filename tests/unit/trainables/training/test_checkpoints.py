@@ -14,7 +14,18 @@ from trainables.training.checkpoints import checkpoint_name, load_latest, unpack
 
 def content(epoch: int) -> bytes:
     buffer = io.BytesIO()
-    torch.save({"format": 1, "classifier": {"w": torch.arange(1000.0)}, "epoch": epoch}, buffer)
+    made = {
+        "format": 1,
+        "method": "standard",
+        "epoch": epoch,
+        "passes": 1.0,
+        "options": {},
+        "state": {},
+        "streams": {},
+    }
+    made["classifier"] = {"w": torch.arange(1000.0)}
+    made["dataset"] = {"name": "x", "num_classes": 2, "shape": (1, 8, 8), "mean": (0.5,), "std": (0.2,)}
+    torch.save(made, buffer)
     return buffer.getvalue()
 
 

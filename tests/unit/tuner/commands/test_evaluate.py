@@ -1,6 +1,7 @@
 """`launch.py --evaluate`: one checkpoint by file, RUN/TRIAL or MLflow run; no work twice, errors in one line."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -307,3 +308,71 @@ def test_json_is_for_evaluate(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--json does not go with --study; it goes with --evaluate or --status" in one_line(
         capsys.readouterr().err
     )
+
+
+def _with(**changes: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda content: {**content, **changes}
+
+
+def _without(key: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda content: {k: v for k, v in content.items() if k != key}
+
+
+def _dataset(**changes: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda content: {**content, "dataset": {**content["dataset"], **changes}}
+
+
+def _weights(change: Callable[[torch.Tensor], Any]) -> Callable[[dict[str, Any]], Any]:
+    def changed(content: dict[str, Any]) -> dict[str, Any]:
+        name, tensor = next(iter(content["classifier"].items()))
+        return {**content, "classifier": {**content["classifier"], name: change(tensor)}}
+
+    return changed
+
+
+UNUSABLE = "one.pt is not a checkpoint that can be used: "
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda content: [content], "one.pt is not a checkpoint of this program"),
+        (_without("format"), "one.pt is not a checkpoint of this program"),
+        (_without("method"), f"{UNUSABLE}method is missing"),
+        (_without("dataset"), f"{UNUSABLE}dataset is missing"),
+        (_with(format=99), f"{UNUSABLE}it has format 99; this version reads up to 1"),
+        (_with(format="1"), f"{UNUSABLE}format is of type str"),
+        (_with(method="standrd"), f"{UNUSABLE}unknown method 'standrd'; did you mean standard?"),
+        (_with(epoch=-1), f"{UNUSABLE}epoch is -1"),
+        (_with(epoch=None), f"{UNUSABLE}epoch is of type NoneType"),
+        (_with(options=[]), f"{UNUSABLE}options is of type list"),
+        (_with(options={"lr": "fast"}), f"{UNUSABLE}lr is 'fast'; it must be of type float"),
+        (_with(options={"speed": 1}), f"{UNUSABLE}unknown option 'speed'"),
+        (_with(classifier=[1]), f"{UNUSABLE}classifier is of type list"),
+        (
+            _with(classifier={}),
+            "one.pt: the weights do not fit the network that its options name: Missing key",
+        ),
+        (_weights(lambda tensor: None), f"{UNUSABLE}classifier["),
+        (_weights(lambda tensor: tensor[:1]), "one.pt: the weights do not fit the network"),
+        (
+            _weights(lambda tensor: tensor * float("nan")),
+            "hold numbers that are not finite; it cannot be scored",
+        ),
+        (_weights(lambda tensor: tensor / 0), "hold numbers that are not finite; it cannot be scored"),
+        (_dataset(num_classes=10**12), f"{UNUSABLE}dataset has 1000000000000 classes"),
+        (_dataset(num_classes="6"), f"{UNUSABLE}dataset has '6' classes"),
+        (_dataset(shape=(8, 8)), f"{UNUSABLE}dataset has 6 classes and images (8, 8)"),
+        (_dataset(mean=(float("nan"),)), f"{UNUSABLE}dataset['mean'] is (nan,); it must be 1 finite numbers"),
+        (_dataset(name="digit"), "did you mean digits?"),
+        (_dataset(name=None), f"{UNUSABLE}dataset['name'] is None"),
+    ],
+)
+def test_a_malformed_checkpoint_is_told_in_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], change: Callable[[dict[str, Any]], Any], says: str
+) -> None:
+    content = torch.load(folder / "one.pt", weights_only=True)
+    torch.save(change(content), folder / "one.pt")
+    code, out, err = launch(capsys, "one.pt", "--protocol", "quick")
+    assert (code, out) == (2, "")
+    assert says in one_line(err)

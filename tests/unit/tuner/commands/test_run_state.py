@@ -19,7 +19,7 @@ from tuner.cli import run as launch
 from tuner.commands.run_state import RunState, read_run, read_runs
 from tuner.planning.plan import to_dict
 from tuner.store.lease import Lease
-from tuner.store.lease_claims import Claim
+from tuner.store.lease_claims import Claim, read_claims
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -197,7 +197,7 @@ def test_the_list_of_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     code, text = ask(capsys, "--status", "--storage", str(tmp_path))
     assert code == 0
     assert "5/24    66.0 % (trial 0)" in text
-    assert text.splitlines()[-1].startswith("run broken: plan.json is damaged: ")
+    assert text.splitlines()[-1].startswith(f"run broken: {tmp_path}/broken/plan.json is damaged: ")
     assert len(text.splitlines()) == 4
     _, text = ask(capsys, "--status", "--study", "robgan", "--storage", str(tmp_path))
     assert text.splitlines()[0] == f"no runs of study robgan in {tmp_path}"
@@ -247,11 +247,10 @@ def test_a_driver_here_and_one_that_was_killed(tmp_path: Path, capsys: pytest.Ca
         assert found.state is RunState.RUNNING
         _, text = ask(capsys, "--status", "--storage", str(tmp_path))
         assert f"running here (process {os.getpid()})" in text
-        (claim,) = (tmp_path / "one" / "lease").glob("*.json")
-        left = claim.read_text()
+        (left,) = read_claims(run.folder.files)
     dead = subprocess.Popen(["true"])
     dead.wait()
-    claim.write_text(json.dumps(json.loads(left) | {"pid": dead.pid, "about": {"stage": "confirm"}}))
+    run.folder.files.write(left.file, replace(left, pid=dead.pid, about={"stage": "confirm"}).to_json())
     _, text = ask(capsys, "--status", "--storage", str(tmp_path))
     assert "interrupted in confirm" in text
 

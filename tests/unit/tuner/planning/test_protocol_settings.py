@@ -64,7 +64,7 @@ def test_what_is_no_setting_is_refused(text: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("steps=0", "steps of the protocol is 0; it must be at least 1"),
+        ("steps=0", "steps of the protocol is 0; it must be from 1 to 1000000000"),
         ("robust_epsilons=8", "robust_epsilons of the protocol: 8.0 is not in [0, 1] pixel units"),
         ("detectors=kn", "unknown detector 'kn'; did you mean knn?"),
     ],

@@ -123,12 +123,45 @@ def test_every_value_is_escaped(tmp_path):
     write_report(made, tmp_path)
     page = Page((tmp_path / "report.html").read_text("utf-8"))
     assert "script" not in page.tags
-    assert [value for tag, _, value in page.addresses if tag == "a"] == ['http://x/?a="<b>']
+    assert [value for tag, _, value in page.addresses if tag == "a"] == ["http://x/?a=%22%3Cb%3E"]
     assert "<script" in "".join(page.text)  # shown as text
     outside_code = [
         x for x in (tmp_path / "report.md").read_text("utf-8").split("\n") if not x.startswith("    ")
     ]
     assert "<script" not in "\n".join(outside_code)
+
+
+def test_no_link_and_no_escape_comes_out_of_a_text():
+    words = "[x](javascript:alert(1)) \\[y](data:,) ![z](http://a) \x1b[2J\u202e"
+    blocks = [
+        Text(words),
+        Links([(words, "https://h/a>) [b](javascript:c)\n\x1b")]),
+        Table(("a",), [(words,)]),
+    ]
+    shown = r"\[x\](javascript:alert(1)) \\\[y\](data:,) !\[z\](http://a) \x1b\[2J\u202e"
+    address = "https://h/a%3E)%20[b](javascript:c)%0A%1B"
+    assert to_markdown("t", blocks).splitlines()[2::2] == [
+        shown,
+        f"- [{shown}](<{address}>)",
+        "| a |",
+        f"| {shown} |",
+    ]
+    page = to_html("t", blocks)
+    assert not {"\x1b", "\u202e"} & set(page)
+    assert [value for tag, _, value in Page(page).addresses] == [address]
+
+
+def test_a_cell_of_the_csv_is_no_formula():
+    evil = ("=HYPERLINK(1)", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1")
+    records = [
+        record(n, params={"outliers.sigma": -1.5, "name": text}, reason=text) for n, text in enumerate(evil)
+    ]
+    text = trials_csv(result(plan=plan(), records=tuple(records)))
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [row["name"] for row in rows] == [
+        *("'=HYPERLINK(1)", "'+1+1", "'-2+3", "'@SUM(A1)", r"'\t=1", r"'\r=1")
+    ]
+    assert {row["outliers.sigma"] for row in rows} == {"-1.5"}
 
 
 def test_markdown_golden():

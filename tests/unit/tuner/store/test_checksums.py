@@ -1,0 +1,186 @@
+"""Values of the study storage that have changed since they were written are told, one for one, and never read back."""
+
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.unit.runs import METRIC, StoredRun
+from tuner.base.checksums import Damaged, checked, with_checksum
+from tuner.base.errors import UsageError
+from tuner.base.records import State, TrialRecord
+from tuner.store.trial_reader import read_trials
+
+
+def test_a_value_and_its_place_are_covered() -> None:
+    stored = json.loads(json.dumps(with_checksum({"a": (1, 2.5), "b": None}, "search", 7, "epoch/1")))
+    place = ("search", 7, "epoch/1")
+    assert checked(stored, "epoch/1", *place, required=True) == {"a": [1, 2.5], "b": None}
+    for other in (("oe", 7, "epoch/1"), ("search", 6, "epoch/1"), ("search", 7, "epoch/3")):
+        with pytest.raises(Damaged, match=r"^epoch/1 does not match its checksum$"):
+            checked(stored, "epoch/1", *other, required=True)
+    assert checked({"a": 1}, "epoch/1", *place, required=False) == {"a": 1}  # of an earlier version
+    with pytest.raises(Damaged, match=r"^epoch/1 has no checksum$"):
+        checked({"a": 1}, "epoch/1", *place, required=True)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> StoredRun:
+    """Trial 0 complete, 1 stopped early, 2 failed, 3 running; one evaluation."""
+    run = StoredRun(tmp_path_factory.mktemp("runs"))
+    queue = run.queue()
+    run.trial(queue, [0.5, 0.51, 0.6, 0.61, 0.62, 0.63, 0.64, 0.65, 0.66])
+    run.trial(queue, [0.4])
+    run.trial(queue, [0.9])
+    queue.failed("0002", "ValueError: no")
+    run.trial(queue, [0.95, 0.96])
+    run.lanes["search"].note("evaluation/0000", {"test/accuracy/clean": 0.9})
+    return run
+
+
+def copy_of(run: StoredRun, folder: Path) -> sqlite3.Connection:
+    """Return a copy of the run's database, in one file."""
+    copy = sqlite3.connect(folder / "study.db")
+    with sqlite3.connect(run.folder.local / "study.db") as connection:
+        connection.backup(copy)
+    connection.close()
+    return copy
+
+
+def read(run: StoredRun, path: Path) -> tuple[list[TrialRecord], dict[str, object]]:
+    return read_trials(f"sqlite:///{path}", "one", run.plan)
+
+
+Change = Callable[[sqlite3.Connection], object]
+
+
+def sql(text: str) -> Change:
+    return lambda connection: connection.execute(text)
+
+
+def in_json(table: str, key: str, old: str, new: str) -> Change:
+    def change(connection: sqlite3.Connection) -> None:
+        where = f"WHERE key = '{key}'"
+        (before,) = connection.execute(f"SELECT value_json FROM {table} {where} LIMIT 1").fetchone()
+        assert old in before
+        connection.execute(f"UPDATE {table} SET value_json = ? {where}", (before.replace(old, new, 1),))
+
+    return change
+
+
+TRIALS, STUDY = "trial_user_attributes", "study_user_attributes"
+CHANGES: list[tuple[str, Change, str]] = [
+    ("a metric", in_json(TRIALS, "epoch/9", "0.66", "0.67"), "trial 0000: epoch/9 does not match"),
+    ("a decision", in_json(TRIALS, "epoch/9", "done", "prune"), "trial 0000: epoch/9 does not match"),
+    ("a seed", in_json(TRIALS, "trial", '"seed": ', '"seed": 1'), "trial 0000: trial does not match"),
+    ("a reason", in_json(TRIALS, "end", '"reason": ""', '"reason": "!"'), "trial 0000: end does not match"),
+    (
+        "a parameter",
+        sql(
+            "UPDATE trial_params SET param_value = param_value * 1.01 WHERE trial_id = 1 AND param_name = 'lr'"
+        ),
+        "trial 0000: trial does not match",
+    ),
+    (
+        "a domain",
+        sql("UPDATE trial_params SET distribution_json = replace(distribution_json, '0.01', '0.02')"),
+        "trial 0000: trial does not match",
+    ),
+    ("a value", sql("UPDATE trial_values SET value = 0.67"), "trial 0000: its values is"),
+    ("a state", sql("UPDATE trials SET state = 'FAIL' WHERE number = 0"), "trial 0000: its state is FAIL"),
+    (
+        "an end undone",
+        sql("UPDATE trials SET state = 'RUNNING' WHERE number = 1"),
+        "trial 0001: its state is RUNNING, but it has ended",
+    ),
+    (
+        "no such state",
+        sql("UPDATE trials SET state = 'FAIK' WHERE number = 0"),
+        "cannot read the study storage",
+    ),
+    ("a number", sql("UPDATE trials SET number = 7 WHERE number = 3"), "trial 0007: epoch/1 does not match"),
+    (
+        "a constraint",
+        sql("UPDATE trial_system_attributes SET value_json = '0.5' WHERE trial_id = 1"),
+        "trial 0000: its constraints is",
+    ),
+    (
+        "an epoch renamed",
+        sql("UPDATE trial_user_attributes SET key = 'epoch/7' WHERE key = 'epoch/2' AND trial_id = 4"),
+        "trial 0003: epoch/7 does not match",
+    ),
+    (
+        "an epoch of another trial",
+        sql("UPDATE trial_user_attributes SET trial_id = 2 WHERE key = 'epoch/2' AND trial_id = 4"),
+        "trial 0001: epoch/2 does not match",
+    ),
+    (
+        "a trial without its description",
+        sql("UPDATE trial_user_attributes SET key = 'triam' WHERE key = 'trial' AND trial_id = 4"),
+        "trial 0003: triam does not match",
+    ),
+    (
+        "a lost epoch",
+        sql("DELETE FROM trial_user_attributes WHERE key = 'epoch/9'"),
+        "trial 0000: its epochs is 8",
+    ),
+    ("a lost trial", sql("DELETE FROM trials WHERE number = 1"), "a row of trial_"),
+    ("a fact", in_json(STUDY, "reference", "0.95", "0.85"), "reference does not match its checksum"),
+    (
+        "a fact of another trial",
+        sql("UPDATE study_user_attributes SET key = 'evaluation/0003' WHERE key = 'evaluation/0000'"),
+        "evaluation/0003 does not match",
+    ),
+    (
+        "another study",
+        sql("UPDATE studies SET study_name = 'two' WHERE study_id = 1"),
+        "study 'two' was 'one' when it was made",
+    ),
+    (
+        "a direction",
+        sql("UPDATE study_directions SET direction = 'MINIMIZE'"),
+        "the directions of lane search are not those of plan.json",
+    ),
+    ("not JSON", sql("UPDATE trial_user_attributes SET value_json = '{'"), "cannot read the study storage"),
+]
+
+
+@pytest.mark.parametrize(("change", "says"), [c[1:] for c in CHANGES], ids=[c[0] for c in CHANGES])
+def test_what_was_changed_is_told(stored: StoredRun, tmp_path: Path, change: Change, says: str) -> None:
+    path = tmp_path / "study.db"
+    with copy_of(stored, tmp_path) as connection:
+        change(connection)
+    connection.close()
+    with pytest.raises(UsageError) as told:
+        read(stored, path)
+    assert says in str(told.value)
+    assert str(path) in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_what_was_not_changed_is_read(stored: StoredRun, tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    copy_of(stored, tmp_path).close()
+    records, facts = read(stored, path)
+    assert [r.state for r in records] == [State.COMPLETE, State.PRUNED, State.FAIL, State.RUNNING]
+    assert records == stored.lanes["search"].records()
+    assert records[2].reason == "ValueError: no"
+    assert records[0].last[METRIC] == 0.66
+    assert facts["evaluation/0000"] == {"test/accuracy/clean": 0.9}
+
+
+def test_the_line_names_file_and_cure(stored: StoredRun, tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    with copy_of(stored, tmp_path) as connection:
+        connection.execute(
+            "UPDATE trial_params SET param_value = 1e-3 WHERE param_name = 'lr' AND trial_id < 3"
+        )
+    connection.close()
+    with pytest.raises(UsageError) as told:
+        read(stored, path)
+    assert str(told.value) == (
+        f"sqlite:///{path} is damaged: trial 0000: trial does not match its checksum (and 1 more) "
+        "(a new run with --warm-start one leaves such trials out); restore it from a copy"
+    )

@@ -1,0 +1,63 @@
+"""Reads `plan.json`: the plan as JSON, and what else is known of the run, with the type of each entry checked."""
+
+import datetime
+from collections.abc import Mapping
+from typing import Any
+
+from tuner.base.checksums import Damaged, checked_file
+from tuner.base.errors import UsageError
+from tuner.base.typed_json import Mismatch, read
+
+Texts = tuple[str, ...]
+
+#: {entry: its type}; entries of other versions are left as they are
+ENTRIES: dict[str, Any] = {
+    "run": str,
+    "content_hash": str,
+    "seed": int,
+    "commit": str,
+    "created": str,
+    "finished": bool,
+    "ended": Mapping[str, str] | None,
+    "read_by_search": Texts,
+    "versions": Mapping[str, str],
+    "commands": Texts,
+    "study_storage": str | None,
+    "tracking_uri": str | None,
+    "ui_command": str | None,
+    "links": Mapping[str, str] | None,
+    "test_data": Texts,
+    "gpu_share": Mapping[str, Any] | None,
+}
+NEEDED = ("created", "plan")
+
+
+def begun(entries: Mapping[str, Any]) -> bool:
+    """Return whether a trial of the run has been stored: what trials read is noted after that."""
+    return bool(entries.get("read_by_search"))
+
+
+def parse(data: bytes, uri: str) -> dict[str, Any]:
+    """Return the entries of a `plan.json`.
+
+    Args:
+        uri: of the file, for the message.
+
+    Raises:
+        UsageError: it is damaged; the line says where.
+    """
+    try:
+        entries = checked_file(data)
+        for name in NEEDED:
+            if name not in entries:
+                raise Mismatch(f"{name} is missing")
+        for name, hint in ENTRIES.items():
+            if name in entries:
+                read(hint, entries[name], name)
+        try:
+            datetime.datetime.fromisoformat(entries["created"])
+        except ValueError:
+            raise Mismatch(f"created is {entries['created']!r}; it must be a time") from None
+    except (Damaged, Mismatch) as error:
+        raise UsageError(f"{uri} is damaged: {error}; restore it from a copy") from error
+    return entries
