@@ -51,7 +51,8 @@ class Faults:
 
     def count(self, number: int) -> int:
         """Return how many calls the entry `number` of those last armed has matched."""
-        return (self.folder / f"count-{number}").stat().st_size
+        path = self.folder / f"count-{number}"
+        return path.stat().st_size if path.exists() else 0
 
     @property
     def environment(self) -> dict[str, str]:

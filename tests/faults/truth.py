@@ -138,6 +138,47 @@ def mlflow_runs(uri: str, name: str) -> dict[str, Any]:
     return found
 
 
+def ended(lanes: dict[str, Any]) -> dict[str, Any]:
+    """Return all that is known of the trials that have ended, by lane and number."""
+    return {
+        f"{lane} {trial['number']}": trial
+        for lane, found in lanes.items()
+        for trial in found["trials"]
+        if trial["state"] != "RUNNING"
+    }
+
+
+def miscounts(lanes: dict[str, Any], tracked: dict[str, Any], trials: int) -> list[str]:
+    """Return what is missing or double in the searches of a finished run, one line each.
+
+    Args:
+        lanes: of `studies`.
+        tracked: of `mlflow_runs`.
+        trials: that each search should have.
+    """
+    lines = []
+    steps = {}
+    for lane, found in lanes.items():
+        name = lane.strip("/") or "search"
+        numbers = [trial["number"] for trial in found["trials"]]
+        if numbers != list(range(trials)):
+            lines.append(f"{name}: trials {numbers}")
+        if len({str(sorted(trial["params"].items())) for trial in found["trials"]}) != len(numbers):
+            lines.append(f"{name}: a configuration twice")
+        for trial in found["trials"]:
+            epochs = sorted(int(key.partition("/")[2]) for key in trial if key.startswith("epoch/"))
+            if trial["state"] not in ("COMPLETE", "PRUNED") or epochs != list(range(1, len(epochs) + 1)):
+                lines.append(f"{name} {trial['number']}: {trial['state']}, epochs {epochs}")
+            steps[name, trial["number"]] = trial["state"], epochs
+    children = {}
+    for key, child in tracked.items():
+        if key:
+            number = int(child["tags"]["trial"].rpartition("-")[2])
+            points = next(value for metric, value in child["points"].items() if metric.startswith("val/"))
+            children[child["tags"]["lane"], number] = child["tags"]["state"], [step for step, _ in points]
+    return lines + [f"MLflow: {line}" for line in differences(steps, children)]
+
+
 def differences(a: Any, b: Any, where: str = "") -> list[str]:
     """Return where two values differ, one line each."""
     if isinstance(a, dict) and isinstance(b, dict):

@@ -69,9 +69,10 @@ class Patcher(MetaPathFinder):
 
         def exec_module(module):
             execute(module)
-            if name == "search_spaces":  # the study of these tests
-                module.__path__.append(str(Path(__file__).parent))
-                module.NAMES += ("tiny",)
+            if name == "search_spaces":  # the studies of these tests
+                here = Path(__file__).parent
+                module.__path__.append(str(here))
+                module.NAMES += tuple(path.stem for path in sorted(here.glob("tiny*.py")))
             if name == "tuner.commands.stages":  # of a launch alone
                 sign(FOLDER / "driver")
             if name == "trainables.ray.trainable" and "default_worker.py" in " ".join(sys.orig_argv):
