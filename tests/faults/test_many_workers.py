@@ -4,7 +4,6 @@ With several workers the order of reports decides what sampler and rungs know, s
 what must hold is counted here.
 """
 
-
 import optuna
 import pytest
 

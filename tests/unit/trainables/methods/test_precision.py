@@ -209,6 +209,7 @@ def test_a_bf16_step_goes_where_the_float32_step_goes(name, trained):
     assert conv.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["aoe", "trades"])
 def test_a_fast_trial_resumes_bit_for_bit(name):
     entry = METHODS[name]

@@ -111,6 +111,7 @@ def _concurrent(folder, results):
     results.put((len(trained), float(sum(v.double().sum() for v in found.values()))))
 
 
+@pytest.mark.slow
 def test_two_processes_train_it_once(tmp_path):
     processes = multiprocessing.get_context("spawn")  # a fork would inherit the threads of torch
     results = processes.Queue()

@@ -122,6 +122,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "values", "shared"), CASES)
 def test_in_float64_a_packed_trial_is_the_trial_alone(name, values, shared, double):
     """32 steps with unequal learning rates, radii, attack steps, ages of the schedule: equal to 1e-12."""
@@ -158,6 +159,7 @@ def test_a_new_attack_is_packed_as_it_is_declared(double):
         OUTLIER_ATTACKS.unregister(spec.name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["standard", "pgd_at", "trades"])
 def test_batch_norm_keeps_each_replicas_statistics(name, double):
     # sgd: Adam would divide the rounding errors of a bias in front of a batch norm, whose gradient is 0, by themselves
@@ -188,6 +190,7 @@ def test_any_architecture_is_mapped_over_the_replicas(double):
     agree(packed, single, 1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["mobilenet_v3_small", "preact_resnet18", "wrn_40_2"])
 def test_a_mapped_network_is_each_network(network):
     """Logits, gradients and running statistics in float64 in training mode; the first replica alone in eval mode."""
@@ -281,6 +284,7 @@ MOVES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packed_first", [True, False])
 @pytest.mark.parametrize(("name", "values"), MOVES)
 def test_a_checkpoint_moves_between_a_pack_and_a_trial_alone(name, values, packed_first, double):

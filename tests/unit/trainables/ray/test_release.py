@@ -6,6 +6,8 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from trainables.ray.trainable import TrialRunner
 
 ROOT = Path(__file__).parents[4]
@@ -28,6 +30,7 @@ def test_what_a_trial_held_in_a_cycle_is_freed() -> None:
         assert held() is None
 
 
+@pytest.mark.slow
 def test_the_modules_are_set_aside_once() -> None:
     code = """
 import gc

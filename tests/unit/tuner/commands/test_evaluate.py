@@ -230,6 +230,7 @@ def runs(folder: Path) -> dict[str, str]:
     return {name: run.info.run_id for name, run in known.items()}
 
 
+@pytest.mark.slow
 def test_an_mlflow_run_is_its_trial_and_a_study_s_run_its_winner(
     folder: Path, runs: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -180,6 +180,7 @@ def close(packed, alone):
             assert packed[name] == value, name
 
 
+@pytest.mark.slow
 def test_a_packed_trial_reports_what_it_reports_alone(tmp_path: Path) -> None:
     """Same entries, same files, the numbers of two float32 trainings; then one ends and another takes its place."""
     given = {k: {"lr": 1e-3 * (1 + int(k)), "attack.steps": 1 + int(k)} for k in "0123"}

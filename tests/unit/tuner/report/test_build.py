@@ -308,6 +308,7 @@ def test_effect_takes_the_claims_family_by_set():
     assert plots_search.effect_metrics(result()) == []
 
 
+@pytest.mark.slow
 def test_a_thousand_trials_in_seconds(tmp_path):
     made = realistic(1000)
     began = time.process_time()

@@ -111,6 +111,7 @@ def test_roc_curve_golden() -> None:
     assert area == 3.5 / 4, "the AUROC of the same scores: a tie counts one half"
 
 
+@pytest.mark.slow
 def test_figures_are_files_beside_the_report(tmp_path: Path) -> None:
     made = realistic(4)
     paths = {path.name: path for path in write_report(made, tmp_path)}

@@ -108,6 +108,7 @@ KILLED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS.names)
 def test_killed_and_resumed_suggests_the_same(tmp_path: Path, sampler: str) -> None:
     """Kill every few writes to the database until the search is through; compare every trial with a whole run."""
@@ -122,6 +123,7 @@ def test_killed_and_resumed_suggests_the_same(tmp_path: Path, sampler: str) -> N
     assert lives > 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes", "nsga2"])
 def test_what_an_earlier_run_knew_changes_the_search_and_survives_a_restart(
     tmp_path: Path, sampler: str

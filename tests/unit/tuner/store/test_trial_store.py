@@ -114,6 +114,7 @@ def _write_or_die(left: list[int], write: Callable[..., Any], *args: Any, **kwar
     return write(*args, **kwargs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("objectives", "state", "reason"), [end[:3] for end in ENDS], ids=IDS)
 def test_a_kill_before_any_write_leaves_a_trial_that_ends_the_same(
     tmp_path: Path, objectives: tuple[Objective, ...], state: State, reason: str

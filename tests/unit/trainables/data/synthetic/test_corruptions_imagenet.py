@@ -79,6 +79,7 @@ def test_wrong_input_is_refused_before_the_library_is_imported(monkeypatch, chan
         corrupt(**{"images": images(), "corruption": "fog", "severity": 1, "seed": 0, **change})
 
 
+@pytest.mark.slow
 @needs_library
 @pytest.mark.parametrize("corruption", [*CORRUPTIONS, *HOLD_OUT])
 def test_every_corruption_is_seeded_image_by_image(corruption):

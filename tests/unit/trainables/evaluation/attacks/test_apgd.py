@@ -22,6 +22,7 @@ from trainables.options import build
 from trainables.options.adversarial import PGDATOptions
 from trainables.options.classifiers import StandardOptions
 
+pytestmark = pytest.mark.slow  # two trained networks, hundreds of steps each
 EPSILON = {"standard": 0.08, "robust": 0.2}
 
 
@@ -178,7 +179,6 @@ def test_every_iterate_is_the_published_code_s(trained, images, monkeypatch, nam
         torch.testing.assert_close(right, left, rtol=0, atol=1e-6, msg=f"iterate {age}")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["standard", "robust"])
 def test_verdicts_agree_with_the_published_code(trained, images, name):
     """From other random starts, so that images on the edge differ, as they do from seed to seed there."""

@@ -21,6 +21,8 @@ from trainables.methods.standard import Standard
 from trainables.options import build
 from trainables.options.classifiers import StandardOptions
 
+pytestmark = pytest.mark.slow  # AutoAttack, ours and the library's
+
 SMALL = AttackBudget(iterations=5, targets=9, queries=20)
 EPSILON = 0.08
 
@@ -322,7 +324,6 @@ def test_bytes_are_attacked_as_their_unit_images(digits):
     np.testing.assert_array_equal(found.robust, unit.robust)
 
 
-@pytest.mark.slow
 def test_full_autoattack_is_at_least_as_strong_as_pgd(digits):
     """The whole budget on 30 images: PGD-50 with the margin loss leaves no fewer standing."""
     network, data = digits
@@ -337,7 +338,6 @@ def test_full_autoattack_is_at_least_as_strong_as_pgd(digits):
     assert 0.1 < found.accuracy <= pgd.mean()
 
 
-@pytest.mark.slow
 def test_a_tenth_of_autoattack_is_at_least_as_strong_as_as_many_steps_of_pgd(digits):
     network, data = digits
     found = attack(network, data, budget=AttackBudget(iterations=20, queries=100))

@@ -73,6 +73,7 @@ def starts_of(images, seed=0):
     return torch.rand(images.shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "epsilon", "loss", "share"),
     [
