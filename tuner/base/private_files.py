@@ -33,6 +33,8 @@ def keep_private(path: Path, text: str) -> None:
             os.link(draft, path)
         except FileExistsError:
             pass
+        except OSError:  # a file system without links
+            write_private(path, text)
         finally:
             draft.unlink()
     make_private(path)

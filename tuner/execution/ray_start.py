@@ -37,13 +37,12 @@ def start_ray(address: str | None) -> None:
 def _start_here() -> None:
     os.environ.pop("RAY_AUTH_MODE", None)  # by default a Ray that is started here wants the token
     environment.protect_ray_token(make="RAY_AUTH_TOKEN" not in os.environ)
-    listen_on_loopback_only()
     try:
+        _check_loopback()
         folder = make_session_folder()
     except OSError as error:
-        raise StudyHalted(
-            f"Ray does not start here ({error}); mend that, or name a folder in RAY_TMPDIR"
-        ) from error
+        raise StudyHalted(f"Ray does not start here ({_reason(error)}); mend that") from error
+    listen_on_loopback_only()
     try:
         _init("local", folder)
     except (OSError, ValueError, RuntimeError) as error:
@@ -51,6 +50,12 @@ def _start_here() -> None:
             f"Ray does not start here ({_reason(error)}; its logs are in {folder}); mend that"
         ) from error
     remove_at_exit(folder)
+
+
+def _check_loopback() -> None:
+    """Raise an OSError if this machine cannot connect to itself, as in a container without network; Ray would wait."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        socket.create_connection(server.getsockname(), timeout=10).close()
 
 
 def _join(address: str) -> None:

@@ -1,6 +1,8 @@
 """The folder of a run: `plan.json`, logs, and where its database and lease are."""
 
 import datetime
+import errno
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,9 +46,19 @@ class RunFolder:
         return True
 
     def make(self) -> None:
-        """Make the folder on this machine for this user alone, or for the group that shares the root."""
-        for folder in {self.local, *([] if self.remote else [Path(self.uri)])}:
-            make_private_folder(folder)
+        """Make the folder on this machine for this user alone, or for the group that shares the root.
+
+        Raises:
+            UsageError: it cannot be made or written to.
+        """
+        try:
+            make_private_folder(self.local)
+            if not os.access(self.local, os.W_OK):
+                raise PermissionError(errno.EACCES, "you may not write to it", str(self.local))
+        except OSError as error:
+            raise UsageError(
+                f"the run folder {self.local} cannot be made ({error.strerror}); name another root with --storage"
+            ) from error
 
     def create(self, plan: Plan, environment: Mapping[str, str], **more: Any) -> None:
         """Write a new run's `plan.json`.

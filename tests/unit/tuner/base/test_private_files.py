@@ -55,6 +55,18 @@ def test_of_processes_that_write_at_once_one_wins(tmp_path: Path) -> None:
     assert len(set(read)) == 1
 
 
+def test_a_file_system_without_links_gets_the_secret_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise PermissionError("links are not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+    keep_private(tmp_path / "token", "secret")
+    assert [path.name for path in tmp_path.iterdir()] == ["token"]
+    assert ((tmp_path / "token").read_text(), mode(tmp_path / "token")) == ("secret", 0o600)
+
+
 def test_a_file_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "token").write_text("known to him")
     user = os.geteuid()

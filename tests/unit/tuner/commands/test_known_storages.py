@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import threading
 import time
@@ -37,10 +38,10 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Sil
     """Yield a root with a run of our own and two whose plan.json names a server, and that server."""
     root, server = tmp_path_factory.mktemp("runs"), SilentServer()
     StoredRun(root, "own")
-    plan = json.loads((root / "own" / "plan.json").read_text()) | {"study_storage": server.url}
     for name in ("theirs", "theirs-too"):
         (root / name).mkdir()
-        (root / name / "plan.json").write_text(json.dumps(plan | {"run": name}))
+        shutil.copy(root / "own" / "plan.json", root / name)
+        known_storages.RunFolder(str(root), name).update(run=name, study_storage=server.url)
     yield root, server
     for each in (server.socket, *server.connections):
         each.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tuner.base.errors import UsageError
+from tuner.base.errors import StudyHalted, UsageError
 from tuner.execution.ray_start import start_ray
 
 
@@ -25,6 +25,23 @@ def test_a_cluster_that_is_not_there_is_named_with_its_option(
     option = "RAY_ADDRESS" if variable == "RAY_ADDRESS" else "--address"
     with pytest.raises(UsageError, match=f"^no Ray cluster at {option} 127.0.0.1:{closed_port}: .*refused"):
         start_ray(f"127.0.0.1:{closed_port}")
+
+
+def test_without_a_loopback_interface_nothing_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def unreachable(*arguments: object, **options: object) -> None:
+        raise OSError(101, "Network is unreachable")
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # set back afterwards: it is not respected here
+    monkeypatch.setattr(socket, "create_connection", unreachable)
+    with pytest.raises(
+        StudyHalted, match=r"^Ray does not start here \(.*Network is unreachable\); mend that$"
+    ):
+        start_ray(None)
+    assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
+    assert "RAY_AUTH_MODE" not in os.environ
 
 
 def test_a_cluster_that_another_user_has_named_is_not_joined(
