@@ -1,8 +1,22 @@
-"""The command line as `python -m tuner`, where `launch.py` is not at hand: the project was installed."""
+"""The command line as a process: `launch.py`, `robust-tune` and, where the project was installed, `python -m tuner`."""
 
 import sys
 
-from tuner.cli import run
+from tuner.base import driver_report
+from tuner.commands import supervisor
+
+
+def main() -> None:
+    """Answer a question in this process; drive a study in a child of it, which runs this again."""
+    arguments = sys.argv[1:]
+    if not driver_report.connect() and supervisor.drives_a_study(arguments):
+        sys.exit(supervisor.supervise(arguments))
+    from tuner.cli import run  # here: the supervisor does without it
+
+    code = run(arguments)
+    driver_report.tell(ended=code)
+    sys.exit(code)
+
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:]))
+    main()

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 import search_spaces
 from search_spaces.domain import SpaceError
 from trainables.base.errors import InputError
-from tuner.base import environment
-from tuner.base.errors import Interrupted, LeaseLost, StudyFailed, UsageError
+from tuner.base import driver_report, environment
+from tuner.base.errors import Interrupted, LeaseLost, StudyFailed, StudyHalted, UsageError
 from tuner.base.program import program_name
 from tuner.base.text import one_line, show
 from tuner.base.urls import redact
 from tuner.planning import cost_history
-from tuner.planning.command_line import as_command, parse
+from tuner.planning.command_line import as_command, parse, resume_arguments, resume_command
 from tuner.planning.launch_options import STDOUT, LaunchOptions
 
 
@@ -24,6 +24,7 @@ def run(arguments: Sequence[str]) -> int:
         print(f"{program_name()}: {one_line(error, limit=None)}", file=sys.stderr)
         return 2
     except (StudyFailed, LeaseLost) as error:
+        driver_report.tell(halted=isinstance(error, StudyHalted))
         print(f"{program_name()}: {one_line(error, limit=None)}", file=sys.stderr)
         return 1
     except Interrupted as error:
@@ -45,10 +46,10 @@ def _run(arguments: list[str]) -> int:
         return submit_launch(options, arguments, command)
     if options.action in ANSWERS:
         return ANSWERS[options.action](options)
-    return _study(options, command)
+    return _study(options, arguments, command)
 
 
-def _study(options: LaunchOptions, command: str) -> int:
+def _study(options: LaunchOptions, arguments: list[str], command: str) -> int:
     """Start or resume a study, or print its plan."""
     from tuner.commands.open_run import new_run, stored_run
 
@@ -61,6 +62,14 @@ def _study(options: LaunchOptions, command: str) -> int:
 
         show(plan_text(plan, costs=cost_history.measured(options.storage, plan)))
         return 0
+    driver_report.tell(
+        run=folder.name,
+        storage=folder.root,
+        log=str(folder.local / "console.log"),
+        resume_command=resume_command(plan.study, folder.name, options),
+        resume_arguments=resume_arguments(arguments, plan.study, folder.name),
+        restart=options.restart or 0,
+    )
     from tuner.commands.preflight import preflight
 
     preflight(plan, folder, options, show)

@@ -47,8 +47,8 @@ OTHERS = (
     at("trainables.training.method:Trainer.step", "kill-all", call=20),
     at("trainables.base.storage:os.fsync", "kill-all", call=3),
     at(
-        "trainables.ray.trainable:validate", "kill-driver", call=3
-    ),  # the worker outlives the driver, and writes
+        "trainables.ray.trainable:validate", "kill-launch", call=3
+    ),  # the worker outlives the driver and its supervisor, and writes
     at(REPORT, "kill", call=2),
     at(REPORT, "kill", after=True),  # the decision stands and is not carried out
     at(FINISH, "kill"),

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +33,8 @@ class Launcher:
     folder: Path
     environment: dict[str, str]
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, group: int | None = None) -> subprocess.Popen[str]:
+        """Start a launch, with `group=0` in a process group of its own."""
         command = [sys.executable, str(ROOT / "launch.py"), *arguments]
         return subprocess.Popen(
             command,
@@ -43,6 +44,7 @@ class Launcher:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            process_group=group,
         )
 
     def run(self, *arguments: str, timeout: float = 280) -> Done:
@@ -50,7 +52,7 @@ class Launcher:
         try:
             out, err = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
-            process.kill()
+            driver_of(process).kill()  # its supervisor ends Ray
             out, err = process.communicate()
             pytest.fail(
                 f"launch.py {' '.join(arguments)} took over {timeout} s\n{out[-3000:]}\n{err[-3000:]}"
@@ -74,10 +76,20 @@ class Launcher:
         )
 
     def kill(self, process: subprocess.Popen[str]) -> None:
-        """kill -9 the driver, and wait until its Ray processes are gone too."""
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        time.sleep(3)
+        """kill -9 the driver; the launch says so and ends once Ray's processes are gone too."""
+        driver = driver_of(process)
+        driver.kill()
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 1, err
+        assert err.splitlines()[-1].startswith(
+            f"launch.py: the driver (process {driver.pid}) was killed by SIGKILL"
+        )
+
+
+def driver_of(process: subprocess.Popen[str]) -> psutil.Process:
+    """Return the driver of a launch: the child of its supervisor."""
+    children = psutil.Process(process.pid).children()
+    return next(child for child in children if "--study" in child.cmdline() or "--resume" in child.cmdline())
 
 
 @pytest.fixture

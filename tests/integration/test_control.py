@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tests.integration.conftest import ROOT, Launcher
+from tests.integration.conftest import ROOT, Launcher, driver_of
 from tests.integration.test_interruptions import comparable
 from tests.integration.test_main_job import rows, runs_of
 from tuner.cli import run as launch
@@ -67,15 +67,16 @@ def test_asked_how_it_stands_and_asked_to_stop(
         assert code == 0, out + err
         return out
 
+    driver = driver_of(process).pid
     standing = json.loads(ask("--status", "live", "--json"))
     assert standing["state"] == "running"
-    assert standing["driver"]["pid"] == process.pid
+    assert standing["driver"]["pid"] == driver
     assert standing["stage"] in ("prepare", "search")
     assert standing["seconds_left"] > 0
-    assert f"running here (process {process.pid})" in ask("--status")
+    assert f"running here (process {driver})" in ask("--status")
     assert "trial 0000 of run live (search): " in ask("--why", "live", "0")
     told = ask("--stop", "live")
-    assert f"process {process.pid} on {os.uname().nodename} has SIGTERM" in told
+    assert f"process {driver} on {os.uname().nodename} has SIGTERM" in told
     out, err = process.communicate(timeout=60)
     assert process.returncode == 143, out + err
     assert f"python {ROOT}/launch.py --study aoe_sigma --resume live" in out

@@ -1,5 +1,6 @@
 """Kill, Ctrl-C, SIGTERM and failing trials: nothing lost, nothing twice, the truth in every state."""
 
+import os
 import signal
 import time
 from typing import Any
@@ -50,9 +51,10 @@ def test_killed_in_mid_search_and_resumed_equals_uninterrupted(launcher: Launche
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_save_and_print_how_to_go_on(launcher: Launcher, number: int, code: int) -> None:
-    process = launcher.start(*small("stopped", 3, *SEARCH))
+    """To the whole process group, as a terminal and a batch system send them: Ray must not get them."""
+    process = launcher.start(*small("stopped", 3, *SEARCH), group=0)
     launcher.wait_for("stopped", " epoch ", 2, process)
-    process.send_signal(number)
+    os.killpg(process.pid, number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == code, out + err
     command = f"python {ROOT}/launch.py --study aoe_sigma --resume stopped"

@@ -19,11 +19,11 @@ class StudyFailed(Exception):
 
 
 class StudyHalted(StudyFailed):
-    """The study cannot continue for now (a disk is full); nothing is lost, and a resume continues it."""
+    """The study cannot continue for now (a full disk, an unexpected error); nothing is lost, a resume continues it."""
 
 
 class Interrupted(Exception):
-    """A signal asked the study to stop; everything is saved, `exit_code` is 130 or 143."""
+    """A signal asked the study to stop; everything is saved, `exit_code` is 128 + the signal: 129, 130 or 143."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__(f"interrupted ({exit_code})")

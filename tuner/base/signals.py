@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and a lost lease, recorded when they occur; the driver checks for them where it can stop safely."""
+"""Signals that end a study, and a lost lease, recorded when they occur; the driver checks where it can stop."""
 
 import signal
 import threading
@@ -8,6 +8,8 @@ from types import FrameType
 
 from tuner.base.errors import Interrupted, LeaseLost
 
+HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class Signals:
     """Records a request to stop; every wait of the driver checks it. A second SIGINT ends the process at once.
@@ -15,7 +17,7 @@ class Signals:
     `request_stop` and `lose_lease` may be called from any thread.
 
     Attributes:
-        exit_code: 130 after SIGINT, 143 after SIGTERM or a stop request; 0 if nobody wants the study to end.
+        exit_code: 130 after SIGINT, 143 after SIGTERM or a stop request, 129 after SIGHUP; 0 if none came.
     """
 
     def __init__(self) -> None:
@@ -23,15 +25,16 @@ class Signals:
         self._lost = ""
 
     def install(self) -> None:
-        """Install the handlers of both signals; does nothing outside the main thread."""
+        """Install the handlers; does nothing outside the main thread. SIGHUP stays ignored under nohup."""
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, self._handle)
+            for number in HANDLED:
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                    signal.signal(number, self._handle)
 
     @contextmanager
     def installed(self) -> Iterator["Signals"]:
         """Install the handlers, and restore the earlier ones at the end."""
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.getsignal(number) for number in HANDLED}
         self.install()
         try:
             yield self

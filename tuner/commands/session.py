@@ -11,13 +11,14 @@ from enum import StrEnum
 import ray
 
 from trainables.base.errors import InputError
-from tuner.base import environment
+from tuner.base import driver_report, environment
 from tuner.base.errors import Interrupted, LeaseLost, StudyFailed, StudyHalted, UsageError
 from tuner.base.signals import Signals
 from tuner.base.text import one_line, show
 from tuner.base.urls import without_password
 from tuner.console.progress import Console
 from tuner.execution.ray_patch import check_ray_version
+from tuner.execution.ray_processes import log_folder, needed_processes
 from tuner.execution.ray_start import start_ray
 from tuner.planning.command_line import resume_command
 from tuner.planning.launch_options import LaunchOptions
@@ -107,7 +108,7 @@ class Session:
         """Do the work of the launch, keep how it ended in `outcome`, and return the exit status.
 
         Raises:
-            StudyFailed, LeaseLost, UsageError, InputError: why it ended, in one line that names the way to go on.
+            StudyFailed, StudyHalted, LeaseLost, UsageError, InputError: why it ended, on one line, and how to go on.
         """
         try:
             code = work(self)
@@ -122,7 +123,7 @@ class Session:
             raise
         except StudyHalted as error:
             self.failure = str(error)
-            raise StudyFailed(f"{error}, then continue with: {self.resume_command}") from error
+            raise StudyHalted(f"{error}, then continue with: {self.resume_command}") from error
         except StudyFailed as error:
             self.failure = error.reason
             raise
@@ -134,7 +135,7 @@ class Session:
             self.failure = f"{type(cause).__name__}: {cause}"
             with contextlib.suppress(OSError):  # of a full disk; the line below says so
                 self.folder.log("driver", traceback.format_exc())
-            raise StudyFailed(
+            raise StudyHalted(
                 f"{self.failure}; details in {self.folder.local}/logs/driver.log; "
                 f"continue with: {self.resume_command}"
             ) from error
@@ -154,6 +155,7 @@ class Session:
         if self.lease.problem:
             self.console.note(self.lease.problem)
         self.console.close()
+        driver_report.tell(ray={})  # its processes end now as they should
         if ray.is_initialized():
             ray.shutdown()
 
@@ -220,6 +222,8 @@ def open_session(plan: Plan, folder: RunFolder, options: LaunchOptions) -> Itera
 
 def _start_ray(options: LaunchOptions, signals: Signals) -> None:
     start_ray(options.address)
+    if processes := needed_processes():
+        driver_report.tell(ray=processes, ray_logs=log_folder())
     signals.install()  # again: starting Ray puts its own handler on SIGTERM
 
 

@@ -1,5 +1,6 @@
 """A text stream that outlives a closed pipe and replaces characters that its encoding lacks."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -48,11 +49,18 @@ class SafeStream:
     def _try(self, action: Callable[[], Any]) -> None:
         try:
             action()
-        except (BrokenPipeError, ConnectionResetError, ValueError) as error:
-            if isinstance(error, ValueError) and not getattr(self.stream, "closed", False):
+        except (OSError, ValueError) as error:
+            if not self._is_gone(error):
                 raise
             self.closed_by_reader = True
             self._redirect_to_devnull()
+
+    def _is_gone(self, error: OSError | ValueError) -> bool:
+        if isinstance(error, OSError):
+            return (
+                isinstance(error, ConnectionError) or error.errno == errno.EIO
+            )  # of a terminal that was closed
+        return bool(getattr(self.stream, "closed", False))
 
     def _redirect_to_devnull(self) -> None:
         """Point a standard stream at /dev/null: else Python fails once more when it flushes at exit."""

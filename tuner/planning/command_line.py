@@ -194,14 +194,24 @@ def resume_command(study: str, run: str, options: LaunchOptions, trials: int | N
 
 def forwarded(arguments: Sequence[str]) -> list[str]:
     """Return the arguments that go to a job on a cluster: all but the local options and their values."""
+    return _kept(arguments, lambda option: not option.local)
+
+
+def resume_arguments(arguments: Sequence[str], study: str, run: str) -> list[str]:
+    """Return the arguments that continue a run on this machine: as `resume_command`, with passwords where they were."""
+    located = _kept(arguments, lambda option: option.role is OptionRole.LOCATION)
+    return ["--study", study, "--resume", run, *located]
+
+
+def _kept(arguments: Sequence[str], wanted: Callable[[Option], bool]) -> list[str]:
+    """Return the options of a command line that are wanted, with their values."""
     words: list[str] = []
-    rest = iter(arguments)
-    for word in rest:
+    keep = True
+    for word in arguments:
         option = _option_of(word)
-        if option is None or not option.local:
+        keep = keep if option is None else wanted(option)  # a value goes with its option
+        if keep:
             words.append(word)
-        elif option.read is not None and "=" not in word:
-            next(rest, None)  # its value
     return words
 
 

@@ -48,6 +48,13 @@ class LaunchOptions:
         read=values.run_name,
         bare=NEWEST,
     )
+    restart: int | None = option(
+        TASK,
+        ONCE,
+        "resume by itself up to N times after a crash of the driver or of Ray, a full disk, or an unexpected error",
+        metavar="N",
+        read=count,
+    )
     status: str | None = option(
         TASK,
         ACTION,

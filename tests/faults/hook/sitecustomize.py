@@ -74,6 +74,7 @@ class Patcher(MetaPathFinder):
                 module.__path__.append(str(here))
                 module.NAMES += tuple(path.stem for path in sorted(here.glob("tiny*.py")))
             if name == "tuner.commands.stages":  # of a launch alone
+                sign(FOLDER / "supervisor", os.getppid())
                 sign(FOLDER / "driver")
             if name == "trainables.ray.trainable" and "default_worker.py" in " ".join(sys.orig_argv):
                 sign(FOLDER / f"worker-{os.getpid()}")
@@ -156,6 +157,12 @@ def kill_all(fault: dict, result) -> None:
     kill_workers(fault, result)
 
 
+def kill_launch(fault: dict, result) -> None:
+    """End the supervisor too, which would end the workers."""
+    end(FOLDER / "supervisor")
+    kill_driver(fault, result)
+
+
 def kill_workers(fault: dict, result) -> None:
     """End every worker that has imported the trainables; itself last."""
     own = FOLDER / f"worker-{os.getpid()}"
@@ -163,10 +170,11 @@ def kill_workers(fault: dict, result) -> None:
         end(path)
 
 
-def sign(path: Path) -> None:
-    """Leave this process's number and its start behind: numbers alone come back for other processes."""
+def sign(path: Path, number: int = 0) -> None:
+    """Leave a process's number (by default one's own) and its start behind: numbers come back for other processes."""
+    number = number or os.getpid()
     draft = FOLDER / f".{os.getpid()}"
-    draft.write_text(f"{os.getpid()} {started(os.getpid())}")
+    draft.write_text(f"{number} {started(number)}")
     draft.replace(path)
 
 
@@ -233,6 +241,7 @@ def drop(fault: dict, result: dict) -> dict:
 ACTIONS = {
     "kill": kill,
     "kill-driver": kill_driver,
+    "kill-launch": kill_launch,
     "kill-workers": kill_workers,
     "kill-all": kill_all,
     "raise": throw,

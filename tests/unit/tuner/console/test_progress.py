@@ -2,6 +2,7 @@
 
 import io
 import os
+import pty
 import subprocess
 import sys
 from dataclasses import replace
@@ -185,6 +186,16 @@ def test_a_closed_stream_stops_nothing():
     out = io.StringIO()
     console = Console(plan(), 20, stream=out)
     out.close()
+    console.note("nobody listens")
+    assert console.out.closed_by_reader
+
+
+def test_a_terminal_that_was_closed_stops_nothing():
+    terminal, other = pty.openpty()
+    console = Console(
+        plan(), 20, stream=io.TextIOWrapper(io.FileIO(other, "w"), write_through=True), plain=True
+    )
+    os.close(terminal)
     console.note("nobody listens")
     assert console.out.closed_by_reader
 
