@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from tests.unit.runs import StoredRun
 from tuner.base.signals import Signals
 from tuner.commands.supervisor import (
     ANSWERED_HERE,
@@ -17,8 +16,10 @@ from tuner.commands.supervisor import (
     pause_s,
     record,
 )
-from tuner.planning.launch_options import launch_options
+from tuner.planning.launch_options import LaunchOptions, launch_options
 from tuner.planning.option import OptionRole
+from tuner.planning.resolve import resolve
+from tuner.store.run_folder import RunFolder
 
 OUT_OF_MEMORY = "(kill -9, or the machine ran out of memory)"
 FACTS = {
@@ -93,12 +94,18 @@ def test_questions_are_answered_without_a_child_process() -> None:
     assert not drives_a_study(["--status=r"])
 
 
+def new_run(root: Path) -> RunFolder:
+    folder = RunFolder(str(root), "r")
+    folder.create(resolve(LaunchOptions("aoe_sigma"), "r", "python launch.py --study aoe_sigma"), {})
+    return folder
+
+
 def stored(root: Path) -> Any:
     return json.loads((root / "r" / "plan.json").read_text())["ended"]
 
 
 def test_a_death_is_stored_and_what_the_driver_stored_stays(tmp_path: Path) -> None:
-    StoredRun(tmp_path, "r")
+    new_run(tmp_path)
     facts = {"run": "r", "storage": str(tmp_path)}
     killed = Ending(7, -9)
     assert record(facts, killed)
@@ -111,7 +118,7 @@ def test_a_death_is_stored_and_what_the_driver_stored_stays(tmp_path: Path) -> N
 
 
 def test_a_driver_ended_by_a_signal_is_stored_as_interrupted(tmp_path: Path) -> None:
-    StoredRun(tmp_path, "r")
+    new_run(tmp_path)
     assert record({"run": "r", "storage": str(tmp_path)}, replace(Ending(7, -9), asked=15))
     assert (stored(tmp_path)["state"], stored(tmp_path)["reason"]) == ("interrupted", "")
 
@@ -119,7 +126,7 @@ def test_a_driver_ended_by_a_signal_is_stored_as_interrupted(tmp_path: Path) -> 
 def test_a_run_that_another_driver_holds_is_left_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = StoredRun(tmp_path, "r").folder
+    folder = new_run(tmp_path)
     with folder.lease().held(Signals()):
         before = (tmp_path / "r" / "plan.json").read_bytes()
         assert record({"run": "r", "storage": str(tmp_path)}, Ending(7, -9))
