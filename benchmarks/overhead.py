@@ -174,7 +174,7 @@ def prepare_ours(trials: int, epochs: int, tracked: bool) -> Callable[[], None]:
         store = TrialStore(
             open_storage("sqlite:///study.db"), "overhead", "search", TrialRole.SEARCH, space, objectives, 0
         )
-        tracker = Tracker("sqlite:///mlflow.db", "overhead", "overhead", Path("mlflow.spool"), {})
+        tracker = Tracker("sqlite:///mlflow.db", "overhead", "overhead", "overhead", Path("mlflow.spool"), {})
         listeners = []
         if tracked:
             tracker.start()

@@ -14,12 +14,11 @@ from typing import Any
 
 import pytest
 
-from search_spaces.study import Objective
 from tests.faults.conftest import ROOT, Study, at, integrity
-from tuner.base.records import TrialRole
-from tuner.store.database import open_storage
-from tuner.store.trial_reader import has_run
-from tuner.store.trial_store import TrialStore
+from tuner.commands.open_run import new_run
+from tuner.execution.run_stores import RunStores
+from tuner.planning.launch_options import LaunchOptions
+from tuner.store.trial_reader import read_trials
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 STORAGE = "optuna.storages._rdb.storage:RDBStorage"
@@ -146,10 +145,24 @@ def test_a_database_that_is_not_there_is_refused_at_once(study: Study) -> None:
     assert not study.folder("run").exists()
 
 
-def test_two_runs_of_one_name_in_one_database_do_not_become_one(tmp_path: Path) -> None:
-    """Their folders are two; the second would go on with the first one's trials."""
+def test_two_runs_of_one_name_in_one_database_stay_two(tmp_path: Path) -> None:
+    """Of two people with folders of their own, or begun anew after the first one's folder was deleted."""
     url = f"sqlite:///{tmp_path}/shared.db"
-    assert not has_run(url, "mine")
-    TrialStore(open_storage(url), "mine", "search", TrialRole.SEARCH, {}, [Objective("val/x")], 0)
-    assert has_run(url, "mine")
-    assert not has_run(url, "yours")
+    plans = []
+    for person in ("ann", "bob"):
+        options = LaunchOptions(
+            "aoe_sigma", run_name="mine", storage=str(tmp_path / person), study_storage=url
+        )
+        folder, plan = new_run(options, "python launch.py --study aoe_sigma")
+        folder.create(plan, {}, study_storage=url)
+        stores = RunStores(plan, folder, url)
+        assert stores.records() == []
+        stores.search.ask(lambda number, params: {"configuration": dict(params), "seed": number})
+        stores.search.note("owner", person)
+        plans.append(plan)
+    assert plans[0].run_id != plans[1].run_id
+    assert [plan.run_name for plan in plans] == ["mine", "mine"]
+    for plan, person in zip(plans, ("ann", "bob"), strict=True):
+        records, facts = read_trials(url, plan)
+        assert [record.key for record in records] == ["0000"]
+        assert facts["owner"] == person

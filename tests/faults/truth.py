@@ -34,9 +34,9 @@ def truth_of(run: Path, url: str = "") -> dict[str, Any]:
         run: its folder; `launch.py` was started in the folder that holds its root, where MLflow's database lies too.
         url: of the study's database, if it is not in the folder.
     """
-    folder, name = run.parent.parent, run.name
+    folder = run.parent.parent
     plan = json.loads((run / "plan.json").read_text())
-    found = studies(with_driver(url) or f"sqlite:///{run / 'study.db'}", name)
+    found = studies(with_driver(url) or f"sqlite:///{run / 'study.db'}", plan["plan"]["run_id"])
     return {
         "plan": {k: plan[k] for k in ("content_hash", "seed", "finished", "read_by_search")},
         "studies": found,
@@ -45,17 +45,17 @@ def truth_of(run: Path, url: str = "") -> dict[str, Any]:
         "trials.csv": rows(run / "trials.csv"),
         "arms.csv": rows(run / "arms.csv"),
         "reports": sorted(p.name for p in run.glob("report.*")),
-        "mlflow": mlflow_runs(f"sqlite:///{folder / 'mlflow.db'}", name),
+        "mlflow": mlflow_runs(f"sqlite:///{folder / 'mlflow.db'}", plan["plan"]["run_id"]),
     }
 
 
-def studies(url: str, name: str) -> dict[str, Any]:
+def studies(url: str, run_id: str) -> dict[str, Any]:
     """Return {lane: its facts and trials} of a run, read with plain Optuna."""
     found = {}
     for study in optuna.get_all_study_summaries(url):
-        if study.study_name.split("/")[0] == name:
+        if study.study_name.split("/")[0] == run_id:
             loaded = optuna.load_study(study_name=study.study_name, storage=url)
-            found[study.study_name.removeprefix(name)] = {
+            found[study.study_name.removeprefix(run_id)] = {
                 "facts": timeless(loaded.user_attrs),
                 "trials": [trial(t) for t in loaded.get_trials()],
             }
@@ -110,11 +110,11 @@ def rows(path: Path) -> list[dict[str, Any]]:
         return [timeless(row) for row in csv.DictReader(file)]
 
 
-def mlflow_runs(uri: str, name: str) -> dict[str, Any]:
+def mlflow_runs(uri: str, run_id: str) -> dict[str, Any]:
     """Return {trial's key: status, tags, params and every point of every metric} of the one parent run."""
     store = mlflow.MlflowClient(uri)
     experiments = [e.experiment_id for e in store.search_experiments()]
-    parents = store.search_runs(experiments, f"tags.run = '{name}'")
+    parents = store.search_runs(experiments, f"tags.run_id = '{run_id}'")
     assert len(parents) == 1, [p.info.run_name for p in parents]
     query = f"tags.`mlflow.parentRunId` = '{parents[0].info.run_id}'"
     found: dict[str, Any] = {"": parents[0].info.status}

@@ -10,8 +10,10 @@ from tuner.tracking.tracker import Tracker
 EXPERIMENT = "aoe"
 
 
-def tracker_for(uri: str, spool: Path, run: str = "aoe-1", experiment: str = EXPERIMENT) -> Tracker:
-    return Tracker(uri, experiment, run, spool, {"study": experiment}, interval_s=0.05)
+def tracker_for(
+    uri: str, spool: Path, run: str = "aoe-1", experiment: str = EXPERIMENT, run_id: str = "aoe-1-abc"
+) -> Tracker:
+    return Tracker(uri, experiment, run, run_id, spool, {"study": experiment}, interval_s=0.05)
 
 
 def feed(tracker: Tracker, key: str, begin: int, end: int) -> None:

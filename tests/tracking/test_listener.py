@@ -37,7 +37,7 @@ def record(number: int, state: State = State.RUNNING, epochs: int = 0, **more: A
 
 
 def listener_for(uri: str, spool: Path) -> TrackingListener:
-    tracker = Tracker(uri, STUDY, "run-1", spool, {"study": STUDY}, interval_s=0.05)
+    tracker = Tracker(uri, STUDY, "run-1", "run-1-abc", spool, {"study": STUDY}, interval_s=0.05)
     tracker.start()
     plan = resolve(LaunchOptions(STUDY), "run-1")
     listener = TrackingListener(tracker, plan, {"commit": "abc"})
@@ -151,7 +151,7 @@ def test_resume_tells_what_a_kill_left_out(uri: str, tmp_path: Path, spool_is_lo
 def test_system_metrics_go_on_behind_what_is_there(uri: str, tmp_path: Path) -> None:
     made = time.time() - 100
     for _ in range(2):
-        tracker = Tracker(uri, STUDY, "run-1", tmp_path / "spool", {}, interval_s=0.05)
+        tracker = Tracker(uri, STUDY, "run-1", "run-1-abc", tmp_path / "spool", {}, interval_s=0.05)
         tracker.start()
         system = SystemMetrics(tracker, made, interval_s=0.2)
         system.start()

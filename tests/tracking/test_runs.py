@@ -7,9 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from tests.tracking.servers import environment
 from tests.tracking.stores import feed, history, runs_of, steps, tracker_for
+from tuner.tracking.tracker import Tracker
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -117,11 +119,9 @@ def test_what_mlflow_refuses_does_not_hold_up_the_rest(uri: str, tmp_path: Path)
     assert all("\n" not in line for line in tracker.problems)
 
 
-def test_run_deleted_by_hand_starts_again_and_lost_store_is_rebuilt(
+def test_run_deleted_by_hand_goes_on_and_lost_store_is_rebuilt(
     uri: str, tmp_path: Path, empty_store: Path
 ) -> None:
-    from mlflow import MlflowClient
-
     tracker = tracker_for(uri, tmp_path / "spool")
     tracker.start()
     feed(tracker, "t0", 1, 3)
@@ -130,7 +130,8 @@ def test_run_deleted_by_hand_starts_again_and_lost_store_is_rebuilt(
     feed(tracker, "t0", 3, 5)
     assert tracker.flush(60) == 0
     assert tracker.close("KILLED") == 0
-    assert history(uri, runs_of(uri)[1]["t0"], "loss") == [(3, 1 / 3), (4, 1 / 4)]
+    assert history(uri, runs_of(uri)[1]["t0"], "loss") == [(n, 1 / n) for n in range(1, 5)]
+    assert tracker.problems == [f"t0: MLflow run {tracker.child_id('t0')} was in the trash; it is restored"]
 
     other = tmp_path / "other"
     other.mkdir()
@@ -142,6 +143,93 @@ def test_run_deleted_by_hand_starts_again_and_lost_store_is_rebuilt(
     assert steps(f"sqlite:///{other}/mlflow.db", rebuilt) == [1, 2, 3, 4]
 
 
+def finished(uri: str, spool: Path, **which: str) -> Tracker:
+    """Write a study of one trial with three epochs; each process of a run has a spool, which may be lost."""
+    tracker = tracker_for(uri, spool, **which)
+    tracker.start()
+    tracker.child("t0", name="trial 0")
+    feed(tracker, "t0", 1, 4)
+    tracker.close_child("t0", "COMPLETE")
+    assert tracker.close("FINISHED", 60) == 0
+    return tracker
+
+
+def test_two_runs_of_one_name_are_two(uri: str, tmp_path: Path) -> None:
+    """Of two people on one store, or begun anew after the first one was deleted."""
+    ids = ("aoe-1-abc", "aoe-1-def")
+    first, second = (finished(uri, tmp_path / run_id, run_id=run_id) for run_id in ids)
+    again = finished(uri, tmp_path / "third", run_id=ids[0], run="renamed")
+    assert again.parent_id() == first.parent_id() != second.parent_id()
+    assert again.child_id("t0") == first.child_id("t0") != second.child_id("t0")
+    client = MlflowClient(uri)
+    tags = [client.get_run(t.parent_id() or "").data.tags for t in (first, second)]
+    assert [(t["run"], t["run_id"]) for t in tags] == [("renamed", ids[0]), ("aoe-1", ids[1])]
+    for tracker in (first, second):
+        assert steps(uri, client.get_run(tracker.child_id("t0") or "")) == [1, 2, 3]
+        assert tracker.problems == []
+
+
+def test_the_run_of_an_earlier_version_goes_on(uri: str, tmp_path: Path) -> None:
+    """It is tagged with its name alone; a run of that name with an id is another."""
+    client = MlflowClient(uri)
+    old = client.create_run(client.create_experiment("aoe"), tags={"run": "aoe-1"}).info.run_id
+    new = finished(uri, tmp_path / "new")
+    assert new.parent_id() != old
+    for spool in ("a", "b"):
+        assert finished(uri, tmp_path / spool, run_id="aoe-1").parent_id() == old
+    assert client.get_run(old).data.tags["run_id"] == "aoe-1"
+
+
+@pytest.mark.parametrize("what", ["study", "trial", "both", "experiment"])
+def test_what_is_in_the_trash_is_restored_and_said(uri: str, tmp_path: Path, what: str) -> None:
+    first = finished(uri, tmp_path / "spool")
+    parent, child = first.parent_id() or "", first.child_id("t0") or ""
+    client = MlflowClient(uri)
+    if what == "experiment":
+        client.delete_experiment(first.experiment_id() or "")
+    for run in {"study": [parent], "trial": [child], "both": [child, parent]}.get(what, []):
+        client.delete_run(run)
+    again = finished(uri, tmp_path / "spool")
+    assert (again.parent_id(), again.child_id("t0")) == (parent, child)
+    (_,), children = runs_of(uri)  # active ones
+    assert steps(uri, children["t0"]) == [1, 2, 3]
+    restored = "MLflow run {} was in the trash; it is restored"
+    said = {
+        "study": [f"study: {restored.format(parent)}"],
+        "trial": [f"t0: {restored.format(child)}"],
+        "both": [f"study: {restored.format(parent)}", f"t0: {restored.format(child)}"],
+        "experiment": ["study: experiment aoe was in MLflow's trash; it is restored with all its runs"],
+    }
+    assert again.problems == said[what]
+
+
+def test_a_duplicate_in_the_trash_stays_there(uri: str, tmp_path: Path) -> None:
+    first = finished(uri, tmp_path / "spool")
+    client = MlflowClient(uri)
+    tags = {"run": "aoe-1", "run_id": "aoe-1-abc"}
+    duplicate = client.create_run(first.experiment_id() or "", tags=tags).info.run_id
+    client.delete_run(duplicate)
+    again = finished(uri, tmp_path / "spool")
+    assert (again.parent_id(), again.problems) == (first.parent_id(), [])
+    assert client.get_run(duplicate).info.lifecycle_stage == "deleted"
+
+
+def test_trials_get_the_status_of_their_stored_states(uri: str, tmp_path: Path) -> None:
+    """A process that was killed while it had a trial's run open left it RUNNING."""
+    first = finished(uri, tmp_path / "spool")
+    client = MlflowClient(uri)
+    run = first.child_id("t0") or ""
+    ended = client.get_run(run).info.end_time
+    client.update_run(run, status="RUNNING")
+    again = tracker_for(uri, tmp_path / "spool")
+    again.start()
+    again.settle({"t0": "COMPLETE", "t9": "FAIL"})
+    assert again.close("FINISHED", 60) == 0
+    info = client.get_run(run).info
+    assert (info.status, info.end_time) == ("FINISHED", ended)
+    assert again.child_id("t9") is None
+
+
 WRITER = """
 import sys
 import time
@@ -149,7 +237,7 @@ from pathlib import Path
 from tuner.tracking.tracker import Tracker
 
 uri, spool, steps = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-tracker = Tracker(uri, "aoe", "aoe-1", spool, {}, interval_s=0.01)
+tracker = Tracker(uri, "aoe", "aoe-1", "aoe-1", spool, {}, interval_s=0.01)
 tracker.start()
 for step in range(1, steps + 1):
     time.sleep(0.02)

@@ -1,13 +1,14 @@
 """Runs on disk without Ray: a real plan, a real database, the real queue, and trials whose outcome is given."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tuner.base.records import Decision, TrialRole
 from tuner.execution.trial_queue import Lane, TrialQueue
 from tuner.planning.launch_options import LaunchOptions
-from tuner.planning.plan import Plan
+from tuner.planning.plan import Plan, new_run_id
 from tuner.planning.resolve import resolve
 from tuner.store.database import open_storage
 from tuner.store.run_folder import RunFolder
@@ -26,13 +27,13 @@ class StoredRun:
         self.folder = RunFolder(str(root), name)
         command = f"python launch.py --study aoe_sigma --run-name {name} --storage {root} --trials {trials}"
         request = LaunchOptions("aoe_sigma", trials=trials, confirm_seeds=2)
-        self.plan: Plan = resolve(request, name, command)
+        self.plan: Plan = replace(resolve(request, name, command), run_id=new_run_id(name))
         self.folder.create(self.plan, {"commit": "abc"}, **more)
         storage = open_storage(self.folder.storage_url(None))
         self.lanes = {
             p.name: TrialStore(
                 storage,
-                study_name(name, p.name),
+                study_name(self.plan.run_id, p.name),
                 p.name,
                 TrialRole(p.role),
                 p.space,

@@ -22,6 +22,7 @@ from tuner.console.evaluation_text import as_text
 from tuner.planning.launch_options import STDOUT, LaunchOptions
 from tuner.planning.option_values import check_name
 from tuner.planning.protocol_settings import with_settings
+from tuner.store.run_folder import find_by_id
 from tuner.tracking.mlflow_uris import DEFAULT_URI
 from tuner.tracking.run_lookup import looks_like_run, trial_key_of, trial_of_run
 
@@ -148,7 +149,7 @@ def find_checkpoint(text: str, storage: str, tracking_uri: str | None) -> Target
     if looks_like_run(text):
         uri = tracking_uri or environment.variable("MLFLOW_TRACKING_URI") or DEFAULT_URI
         trial = trial_of_run(uri, text)
-        return checkpoint_of_trial(storage, trial.run, trial.key)
+        return checkpoint_of_trial(storage, find_by_id(trial.run_id, trial.run, storage).name, trial.key)
     run, slash, trial_name = text.partition("/")
     if slash and trial_name and "/" not in trial_name:
         return checkpoint_of_trial(storage, run, trial_key_of(trial_name))

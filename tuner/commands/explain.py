@@ -65,7 +65,7 @@ def state_text(run: RunSnapshot, record: TrialRecord) -> str:
     if record.state is State.RUNNING:
         if run.state in (RunState.RUNNING, RunState.SILENT):
             return f"RUNNING, {reached} done"
-        return f"interrupted after {reached}; --resume {run.folder.name} continues it"
+        return f"interrupted after {reached}; --resume {(run.original or run.folder).name} continues it"
     took = f", {duration(record.seconds)} of training" if record.history else ""
     return f"{record.state} at {reached}{took}"
 

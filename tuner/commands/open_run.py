@@ -6,7 +6,7 @@ import search_spaces
 from tuner.base.errors import UsageError
 from tuner.planning.amend import amend
 from tuner.planning.launch_options import NEWEST, LaunchOptions
-from tuner.planning.plan import Plan
+from tuner.planning.plan import Plan, new_run_id
 from tuner.planning.resolve import resolve
 from tuner.store import warm_start
 from tuner.store.known_storages import storage_to_read
@@ -24,23 +24,35 @@ def new_run(options: LaunchOptions, command: str) -> tuple[RunFolder, Plan]:
         raise UsageError(
             f"--storage {options.storage} cannot hold a database; add --study-storage postgresql://..."
         )
-    if options.run_name is not None and RunFolder(options.storage, options.run_name).exists():
-        raise UsageError(
-            f"run {options.run_name!r} exists in {options.storage}; "
-            f"continue it with --resume {options.run_name} or choose another name"
-        )
+    if options.run_name is not None:
+        _check_name_is_free(RunFolder(options.storage, options.run_name))
     search_spaces.get(options.study)
     name = options.run_name or default_name(options.study, options.storage)
-    plan = resolve(options, name, command)
+    plan = replace(resolve(options, name, command), run_id=new_run_id(name))
     plan = warm_start.attach(plan, options.warm_start, options.storage, options.study_storage)
     return RunFolder(options.storage, name), plan
+
+
+def _check_name_is_free(folder: RunFolder) -> None:
+    if folder.exists():
+        raise UsageError(
+            f"run {folder.name!r} exists in {folder.root}; "
+            f"continue it with --resume {folder.name} or choose another name"
+        )
+    if folder.local.is_file():
+        raise UsageError(f"{folder.local} is a file; choose another --run-name")
+    if left := folder.left_over():
+        raise UsageError(
+            f"{folder.uri} holds {', '.join(left[:3])} and no plan.json: no run that can go on, and no empty folder; "
+            "move it away or choose another --run-name"
+        )
 
 
 def stored_run(options: LaunchOptions, command: str) -> tuple[RunFolder, Plan, LaunchOptions]:
     """Return the folder of the run to resume, its plan as amended, and the options with its study storage.
 
     Raises:
-        UsageError: no such run, or the options ask for a change that a resume cannot make.
+        UsageError: no such run, a copy of one, or the options ask for a change that a resume cannot make.
     """
     assert options.resume is not None
     name = options.resume
@@ -51,6 +63,7 @@ def stored_run(options: LaunchOptions, command: str) -> tuple[RunFolder, Plan, L
         name = find_unfinished(options.study, options.storage)
     folder = RunFolder(options.storage, name)
     stored, facts = folder.read()
+    folder.refuse_copy(facts)
     if options.study and options.study != stored.study:
         raise UsageError(f"run {name!r} is of study {stored.study}, not {options.study}")
     plan = amend(stored, options, command)
@@ -69,4 +82,4 @@ def _check_trials(folder: RunFolder, plan: Plan, options: LaunchOptions, begun: 
     """
     from tuner.store.trial_reader import read_trials
 
-    read_trials(folder.storage_url(options.study_storage), folder.name, plan, begun)
+    read_trials(folder.storage_url(options.study_storage), plan, begun)

@@ -11,7 +11,6 @@ from trainables.data.types.file_check import check_dataset_files
 from trainables.evaluation.metrics.metric_specs import find_metric
 from tuner.base import environment
 from tuner.base.errors import UsageError
-from tuner.base.urls import without_password
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.outlier_files import outlier_files
 from tuner.planning.plan import LanePlan, Plan
@@ -27,9 +26,11 @@ def preflight(plan: Plan, folder: RunFolder, options: LaunchOptions, say: Callab
         InputError: a file of the data set or of the outliers is missing or malformed.
     """
     choose_uri(options.tracking_uri, environment.variable("MLFLOW_TRACKING_URI"))
-    folder.storage_url(options.study_storage)
-    if options.study_storage and options.resume is None:
-        _check_name_is_free(options.study_storage, folder.name)
+    url = folder.storage_url(options.study_storage)
+    if options.study_storage:
+        from tuner.store.trial_reader import read_with
+
+        read_with(url, lambda storage: None)  # raises for a wrong address, a refused login
     if plan.data_dir and "://" not in plan.data_dir and not Path(plan.data_dir).is_dir():
         raise UsageError(f"--data-dir {plan.data_dir} is not a folder")
     downloads = check_dataset_files(plan.dataset, plan.data_dir)
@@ -48,16 +49,6 @@ def preflight(plan: Plan, folder: RunFolder, options: LaunchOptions, say: Callab
             from trainables.data.download import ensure
 
             ensure(plan.dataset, plan.data_dir)
-
-
-def _check_name_is_free(study_storage: str, run: str) -> None:
-    from tuner.store.trial_reader import has_run
-
-    if has_run(study_storage, run):
-        raise UsageError(
-            f"--study-storage {without_password(study_storage)} holds a run {run!r} "
-            "of another --storage; choose another --run-name"
-        )
 
 
 def _check_own_pictures(plan: Plan, say: Callable[[str], None]) -> None:

@@ -175,8 +175,8 @@ def _log_model(session: Session, controller: Controller, best: TrialRecord) -> N
         return  # MLflow does not answer: said once, at the end, with the command that makes up for it
     network, example = controller.winner_network(best)
     plan = session.plan
-    tags = {"run": plan.run_name, "trial": best.label, "method": best.method, "dataset": plan.dataset}
-    tags |= {"commit": session.facts["commit"], "content_hash": plan.content_hash}
+    tags = {"run": plan.run_name, "run_id": plan.run_id, "trial": best.label, "method": best.method}
+    tags |= {"dataset": plan.dataset, "commit": session.facts["commit"], "content_hash": plan.content_hash}
     with contextlib.redirect_stderr(io.StringIO()):  # "Successfully registered model ..." among our lines
         problem = log_winner(session.uri, run_id, network, example, plan.study, tags)
     if problem:

@@ -64,6 +64,7 @@ class RunSnapshot:
 
     Attributes:
         facts: `plan.json` without the plan.
+        original: the run of which this folder is a copy, None if it is none; only that one is driven and goes on.
         claim: of the driver that runs it, or of the last one if that was killed.
         records: every trial, lane by lane, the confirm stage last.
         notes: facts stored under the search: evaluations, the reference's metrics.
@@ -72,6 +73,7 @@ class RunSnapshot:
     folder: RunFolder
     plan: Plan
     facts: dict[str, Any]
+    original: RunFolder | None
     state: RunState
     claim: Claim | None
     records: Sequence[TrialRecord]
@@ -154,7 +156,7 @@ class RunSnapshot:
 
     @property
     def resume_command(self) -> str:
-        """Return the command that continues the run, with the options of its last launch.
+        """Return the command that continues the run (of a copy: the original), with the options of its last launch.
 
         Once every trial of the search has ended without a winner it asks for more of them: without, it would end the
         same way.
@@ -163,9 +165,10 @@ class RunSnapshot:
             options = parse_stored(self.facts["commands"][-1])
         except (UsageError, KeyError, IndexError):  # of another version
             options = LaunchOptions()
-        kept = replace(options, storage=self.folder.root, study_storage=self.facts.get("study_storage"))
+        driven = self.original or self.folder
+        kept = replace(options, storage=driven.root, study_storage=self.facts.get("study_storage"))
         more = trials_to_add(self.plan, self.lane("search")) if self.best is None else None
-        return resume_command(self.plan.study, self.folder.name, kept, more)
+        return resume_command(self.plan.study, driven.name, kept, more)
 
 
 def read_run(
@@ -207,7 +210,7 @@ def read_runs(
             url = storage_to_read(folder, study_storage, data.get("study_storage"))
             if url in away:
                 raise away[url]
-            runs.append(_read(folder, plans.from_dict(data["plan"]), data, url, away))
+            runs.append(_read(folder, folder.plan_in(data), data, url, away))
         except UsageError as error:
             problems.append(f"run {folder.name}: {error}")
     return _with_live_drivers(runs, sleep), problems
@@ -216,15 +219,17 @@ def read_runs(
 def _read(
     folder: RunFolder, plan: Plan, data: dict[str, Any], url: str, away: dict[str, UsageError]
 ) -> RunSnapshot:
-    claim = next(iter(read_claims(folder.files)), None)
+    original = folder.original(data)
+    copied = original is not None  # with the claims of the original's drivers
+    claim = None if copied else next(iter(read_claims(folder.files)), None)
     try:
-        records, notes = read_trials(url, folder.name, plan, begun(data))
+        records, notes = read_trials(url, plan, begun(data))
     except UsageError as error:
         if sqlite_file(url) is None and not isinstance(error, Damaged):
             away[url] = error
         raise
     facts = {key: value for key, value in data.items() if key != "plan"}
-    return RunSnapshot(folder, plan, facts, _state(facts, claim), claim, records, notes)
+    return RunSnapshot(folder, plan, facts, original, _state(facts, claim), claim, records, notes)
 
 
 def _state(facts: dict[str, Any], claim: Claim | None) -> RunState:

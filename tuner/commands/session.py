@@ -193,7 +193,7 @@ def open_session(plan: Plan, folder: RunFolder, options: LaunchOptions) -> Itera
             trials = sum(lane.trials for lane in plan.lanes)
             console = Console(plan, trials, log=folder.local / "console.log")
             tracker = Tracker(
-                uri, plan.study, plan.run_name, folder.local / "mlflow.spool", _tags(plan, facts)
+                uri, plan.study, plan.run_name, plan.run_id, folder.local / "mlflow.spool", _tags(plan, facts)
             )
             tracker.start()
             system = _system_metrics(folder, tracker)
@@ -241,7 +241,8 @@ def _store_launch(
         folder.create(plan, facts, **where)
     else:
         commands = [*folder.read()[1].get("commands", []), plan.command]
-        folder.update(plan=to_dict(plan), finished=False, ended=None, commands=commands, **where)
+        here = {"run": folder.name, "folder": folder.uri}  # it may have been renamed since the last launch
+        folder.update(plan=to_dict(plan), finished=False, ended=None, commands=commands, **here, **where)
     stored: list[str] = folder.read()[1]["commands"]
     return stored
 
@@ -250,7 +251,6 @@ def _tags(plan: Plan, facts: dict[str, str]) -> dict[str, str]:
     """Return the tags of the study's MLflow run."""
     return {
         "study": plan.study,
-        "run": plan.run_name,
         "method": plan.method,
         "dataset": plan.dataset,
         "seed": str(plan.seed),

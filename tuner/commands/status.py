@@ -62,7 +62,9 @@ def table(runs: Sequence[RunSnapshot]) -> list[str]:
 
 
 def state_text(run: RunSnapshot) -> str:
-    """Return "running here (process 12)", "interrupted in confirm", "failed: why", "done"."""
+    """Return "running here (process 12)", "interrupted in confirm", "failed: why", "done", "copy of one"."""
+    if run.original is not None:
+        return f"copy of {run.original.name}"
     match run.state:
         case RunState.RUNNING if run.claim is not None and run.claim.is_here:
             return f"running here (process {run.claim.pid})"
@@ -112,6 +114,8 @@ def lines_of(run: RunSnapshot) -> list[str]:
     lines += [f"evaluated: {len(run.evaluated)} trials; confirmed: {run.confirmed} of {run.to_confirm}"]
     if run.state is not RunState.DONE:
         lines.append(time_text(run))
+    if run.original is not None:
+        lines.append(f"a copy of {run.original.uri}, as it was then; only that one goes on")
     if not alive and not run.facts.get("finished"):
         lines += ["to go on:", f"  {run.resume_command}"]
     return lines + _links(run)
@@ -214,7 +218,9 @@ def as_json(run: RunSnapshot) -> dict[str, Any]:
     return {
         "run": run.folder.name,
         "study": run.plan.study,
+        "id": run.plan.run_id,
         "folder": run.folder.uri,
+        "copy_of": run.original.uri if run.original else None,
         "created": run.facts["created"],
         "state": run.state.value,
         "finished": bool(run.facts.get("finished")),

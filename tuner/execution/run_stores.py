@@ -23,11 +23,11 @@ class RunStores:
     """
 
     def __init__(self, plan: Plan, folder: RunFolder, storage_url: str) -> None:
-        self.plan, self.run_name = plan, folder.name
+        self.plan = plan
         self.storage = open_storage(storage_url)
         self.lanes = {lane.name: self._store(lane) for lane in plan.lanes}
         self.search = self.lanes["search"]
-        name = study_name(self.run_name, "confirm")
+        name = study_name(plan.run_id, "confirm")
         self.confirm = TrialStore(
             self.storage, name, "confirm", TrialRole.CONFIRM, {}, plan.objectives, plan.seed
         )
@@ -36,7 +36,7 @@ class RunStores:
     def _store(self, lane: LanePlan) -> TrialStore:
         return TrialStore(
             self.storage,
-            study_name(self.run_name, lane.name),
+            study_name(self.plan.run_id, lane.name),
             lane.name,
             TrialRole(lane.role),
             lane.space,
@@ -83,4 +83,4 @@ class RunStores:
 
     def importances(self) -> dict[str, float]:
         """Return each searched parameter's share of the first objective's variance."""
-        return importances(self.storage, study_name(self.run_name, "search"))
+        return importances(self.storage, study_name(self.plan.run_id, "search"))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
@@ -63,6 +64,8 @@ class Plan:
     """A study, resolved. Everything that decides a result is in here, and in `plan.json`.
 
     Attributes:
+        run_name: what the run's folder is called now.
+        run_id: the run's for life, whatever its folder is called: names its Optuna studies and tags its MLflow runs.
         validation: fields of the protocol while searching.
         protocol: of the evaluate stage; `confirm` of every arm of the confirm stage, `closer` of its winner.
     """
@@ -104,6 +107,7 @@ class Plan:
     cpus_per_trial: int = 1
     allow_duplicates: bool = False
     command: str = ""
+    run_id: str = ""
     extras: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -132,6 +136,7 @@ class Plan:
         data = to_dict(self)
         for key in (
             "run_name",
+            "run_id",
             "data_dir",
             "stages",
             "time_budget_s",
@@ -182,6 +187,16 @@ def plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return loaded
 
 
+def new_run_id(run_name: str) -> str:
+    """Return the id of a new run: its name, to be read, and 12 random hex digits, so that no other run has it."""
+    return f"{run_name}-{secrets.token_hex(6)}"
+
+
+def run_id_of(data: Mapping[str, Any]) -> str:
+    """Return the id of a stored plan; a run of an earlier version has the name it was given."""
+    return str(data.get("run_id") or data["run_name"])
+
+
 # -- to and from plan.json ---------------------------------------------------------------------------------
 
 
@@ -217,7 +232,7 @@ def from_dict(data: Any) -> Plan:
         UsageError: the file is of another version or damaged; the line says which entry.
     """
     if isinstance(data, dict):  # a run that began before copies were refused goes on with a note
-        data = {"allow_duplicates": True, **data}
+        data = {"allow_duplicates": True, "run_id": data.get("run_name"), **data}  # its name was its id
     try:
         plan: Plan = read(Plan, data, "", {Domain: _domain, Setting: _setting})
         _check(plan)

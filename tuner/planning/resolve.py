@@ -26,7 +26,7 @@ Value = TypeVar("Value")
 
 
 def resolve(options: LaunchOptions, run_name: str, command: str = "") -> Plan:
-    """Return the plan of a new run.
+    """Return the plan of a new run; it has its name for an id until the run is created.
 
     Raises:
         UsageError: anything that cannot work, in one line.
@@ -74,6 +74,7 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
         claim=study.claim,
         source=study.source,
         run_name=run_name,
+        run_id=run_name,
         dataset=dataset,
         data_dir=options.data_dir or "",
         method=study.method,

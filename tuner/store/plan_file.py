@@ -13,6 +13,7 @@ Texts = tuple[str, ...]
 #: {entry: its type}; entries of other versions are left as they are
 ENTRIES: dict[str, Any] = {
     "run": str,
+    "folder": str,
     "content_hash": str,
     "seed": int,
     "commit": str,

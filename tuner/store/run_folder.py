@@ -4,6 +4,7 @@ import datetime
 import errno
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from trainables.base.storage import Folder
 from tuner.base import environment
 from tuner.base.checksums import file_with_checksum
 from tuner.base.errors import UsageError
+from tuner.base.text import one_line
 from tuner.base.urls import sqlite_url
 from tuner.planning import plan as plans
 from tuner.planning.plan import Plan
@@ -39,11 +41,22 @@ class RunFolder:
         self.files = Folder(self.uri)
 
     def exists(self) -> bool:
+        """Return whether there is a run; a folder without a plan is none: its launch was killed before it began.
+
+        Raises:
+            UsageError: the storage does not answer.
+        """
         try:
-            self.files.read("plan.json")
-        except (FileNotFoundError, OSError):
-            return self.local.exists() and any(self.local.iterdir())
-        return True
+            return "plan.json" in self.files.names("")
+        except OSError as error:
+            raise UsageError(f"{self.uri} cannot be read: {one_line(error)}") from error
+
+    def left_over(self) -> list[str]:
+        """Return the names of what a folder holds besides the files of a launch that was killed before it began."""
+        names = [*self.files.names(""), *self.files.folders("")]
+        if self.remote and self.local.is_dir():
+            names += [path.name for path in self.local.iterdir()]
+        return sorted({name for name in names if name != "lease" and not name.startswith(".plan.json.")})
 
     def make(self) -> None:
         """Make the folder on this machine for this user alone, or for the group that shares the root.
@@ -66,7 +79,7 @@ class RunFolder:
         Raises:
             UsageError: another process has just created it.
         """
-        if "plan.json" in self.files.names(""):
+        if self.exists():
             raise UsageError(
                 f"run {self.name!r} exists in {self.root}; continue it with --resume {self.name}"
             )
@@ -75,6 +88,7 @@ class RunFolder:
             "plan.json",
             {
                 "run": self.name,
+                "folder": self.uri,
                 "content_hash": plan.content_hash,
                 "seed": plan.seed,
                 "commit": environment.get("commit", ""),
@@ -97,9 +111,59 @@ class RunFolder:
         try:
             data = self.entries()
         except FileNotFoundError:
+            raise UsageError(self._no_plan()) from None
+        return self.plan_in(data), data
+
+    def plan_in(self, data: Mapping[str, Any]) -> Plan:
+        """Return the plan in the content of `plan.json`, under the name that its folder has now."""
+        return replace(plans.from_dict(data["plan"]), run_name=self.name)
+
+    def _no_plan(self) -> str:
+        if self.name not in Folder(self.root).folders():
             hint = nearest(self.name, (folder.name for folder, _ in all_runs(self.root)))
-            raise UsageError(f"run {self.name!r} does not exist in {self.root}; {hint}") from None
-        return plans.from_dict(data["plan"]), data
+            return f"run {self.name!r} does not exist in {self.root}; {hint}"
+        return (
+            f"run {self.name!r} holds no plan.json in {self.root}: its launch was stopped before it began; "
+            f"start it with --study STUDY --run-name {self.name}"
+        )
+
+    def original(self, data: Mapping[str, Any]) -> "RunFolder | None":
+        """Return the run of which this one is a copy, None if it is none: new, or renamed or moved as a whole.
+
+        It is a copy if the folder that its plan names still holds a plan of the same id. That is looked at on this
+        machine and in the same object store; a folder brought from anywhere else counts as moved.
+
+        Args:
+            data: the content of `plan.json`.
+        """
+        beside = f"{self.uri.rpartition('/')[0]}/{data.get('run', self.name)}"  # of an earlier version
+        place = str(data.get("folder", beside))
+        root, _, name = place.rstrip("/").rpartition("/")
+        if place == self.uri or _store(place) != _store(self.uri) or not root:
+            return None
+        there = RunFolder(root, name)
+        try:
+            if not self.remote and os.path.samefile(there.uri, self.uri):
+                return None
+            theirs = there.entries()
+            same = [(plans.run_id_of(d["plan"]), d["created"]) for d in (theirs, data)]
+        except (OSError, UsageError, KeyError, TypeError):
+            return None
+        return there if same[0] == same[1] else None
+
+    def refuse_copy(self, data: Mapping[str, Any]) -> None:
+        """Raise UsageError, which names both folders, if this one is a copy: its trials are the original's.
+
+        Args:
+            data: the content of `plan.json`.
+        """
+        original = self.original(data)
+        if original is not None:
+            raise UsageError(
+                f"{self.uri} is a copy of {original.uri}, and a run goes on in one folder only: continue that one "
+                f"with --resume {original.name} --storage {original.root}, or start a new one with "
+                f"--warm-start {self.name}"
+            )
 
     def entries(self) -> dict[str, Any]:
         """Return the entries of `plan.json`, the plan itself as JSON values.
@@ -156,9 +220,10 @@ def now() -> str:
 
 def default_name(study: str, root: str) -> str:
     """Return <study>-<UTC time>, with a counter if two runs start within a second."""
+    taken = Folder(root).folders()
     stem = f"{study}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
     name, count = stem, 1
-    while RunFolder(root, name).exists():
+    while name in taken or RunFolder(root, name).local.exists():
         count += 1
         name = f"{stem}-{count}"
     return name
@@ -184,13 +249,36 @@ def all_runs(root: str) -> list[tuple[RunFolder, dict[str, Any]]]:
     return sorted(runs, key=lambda run: (run[1]["created"], run[0].name))
 
 
+def _store(uri: str) -> str:
+    """Return the scheme and the bucket of an object store, "" for a folder of this machine."""
+    return "/".join(uri.split("/")[:3]) if "://" in uri else ""
+
+
+def find_by_id(run_id: str, name: str, root: str) -> RunFolder:
+    """Return the folder of the run with an id, whatever it is called now.
+
+    Args:
+        name: what it was called; for the message.
+
+    Raises:
+        UsageError: there is none below the root.
+    """
+    runs = [run for run in all_runs(root) if "damaged" not in run[1]]
+    found = [(folder, data) for folder, data in runs if plans.run_id_of(data["plan"]) == run_id]
+    for folder, _ in sorted(found, key=lambda run: run[0].original(run[1]) is not None):  # a copy will do
+        return folder
+    raise UsageError(
+        f"run {name!r} (id {run_id}) is not in {root}; name the root of its run folder with --storage"
+    )
+
+
 def find_unfinished(study: str, root: str) -> str:
-    """Return the newest unfinished run of a study.
+    """Return the newest unfinished run of a study; copies of runs do not count.
 
     Raises:
         UsageError: there is none.
     """
     for folder, data in all_runs(root)[::-1]:
-        if data["plan"].get("study") == study and not data.get("finished"):
+        if data["plan"].get("study") == study and not data.get("finished") and not folder.original(data):
             return folder.name
     raise UsageError(f"study {study!r} has no unfinished run in {root}; start one without --resume")

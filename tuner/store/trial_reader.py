@@ -44,9 +44,9 @@ class StoredLane(NamedTuple):
 CONNECT_S = 5  # how long a connection to a server may take
 
 
-def study_name(run: str, lane: str) -> str:
+def study_name(run_id: str, lane: str) -> str:
     """Return the name of a lane's study in the storage."""
-    return run if lane == "search" else f"{run}/{lane}"
+    return run_id if lane == "search" else f"{run_id}/{lane}"
 
 
 _compatible: set[str] = set()  # schema versions that Optuna has accepted
@@ -165,9 +165,7 @@ def _check_names(connection: Any) -> None:
             raise Damaged(f"study {name!r} was {json.loads(stored)!r} when it was made")
 
 
-def read_trials(
-    url: str, run: str, plan: Plan, begun: bool = False
-) -> tuple[list[TrialRecord], dict[str, Any]]:
+def read_trials(url: str, plan: Plan, begun: bool = False) -> tuple[list[TrialRecord], dict[str, Any]]:
     """Return every trial of a run, lane by lane, and the facts stored with its search.
 
     Args:
@@ -184,7 +182,7 @@ def read_trials(
         missing = ""
         roles = {p.name: TrialRole(p.role) for p in plan.lanes} | {"confirm": TrialRole.CONFIRM}
         for name, role in roles.items():
-            lane = _lane(storage, study_name(run, name), name, role)
+            lane = _lane(storage, study_name(plan.run_id, name), name, role)
             if lane is None:
                 missing = missing or name
                 continue
@@ -194,7 +192,7 @@ def read_trials(
                 raise Damaged(f"the directions of lane {name} are not those of plan.json")
             if lane.damaged:
                 more = f" (and {len(lane.damaged) - 1} more)" if lane.damaged[1:] else ""
-                hint = f"a new run with --warm-start {run} leaves such trials out"
+                hint = f"a new run with --warm-start {plan.run_name} leaves such trials out"
                 raise Damaged(f"{lane.damaged[0]}{more} ({hint})")
             records += lane.records
             facts = lane.facts if name == "search" else facts
@@ -206,17 +204,13 @@ def read_trials(
     return records, facts
 
 
-def has_run(url: str, run: str) -> bool:
-    """Return whether the storage holds a run of this name already."""
-    return bool(read_with(url, lambda storage: any(s.study_name == run for s in storage.get_all_studies())))
-
-
-def read_study(url: str, name: str, lane: str) -> StoredLane:
+def read_study(url: str, run_id: str, lane: str) -> StoredLane:
     """Return one study of another run; changes nothing there.
 
     Raises:
         UsageError: the storage cannot be read, or has no such study.
     """
+    name = study_name(run_id, lane)
 
     result = read_with(url, lambda storage: _lane(storage, name, lane, TrialRole.SEARCH))
     if result is None:

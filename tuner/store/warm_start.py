@@ -73,10 +73,10 @@ def _database(folder: RunFolder, study_storage: str | None) -> str:
 
 
 def _with_run(plan: Plan, earlier: Plan, url: str) -> Plan:
-    from tuner.store.trial_reader import read_study, study_name
+    from tuner.store.trial_reader import read_study
 
     run = earlier.run_name
-    reference: dict[str, float] = read_study(url, run, "search").facts.get("reference", {})
+    reference: dict[str, float] = read_study(url, earlier.run_id, "search").facts.get("reference", {})
     theirs = {lane.name: lane for lane in earlier.lanes}
     note = ""
     if earlier.max_epochs != plan.max_epochs:
@@ -84,7 +84,7 @@ def _with_run(plan: Plan, earlier: Plan, url: str) -> Plan:
     lanes, reports = [], []
     for lane in plan.lanes:
         if lane.name in theirs and theirs[lane.name].method == lane.method:
-            stored = read_study(url, study_name(run, lane.name), lane.name)
+            stored = read_study(url, earlier.run_id, lane.name)
             taken, skipped = observations(stored.records, lane, plan.objectives, plan.floors, reference, run)
             skipped |= {DAMAGED: len(stored.damaged)} if stored.damaged else {}
             if lane.name == "search" and not taken:

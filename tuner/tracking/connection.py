@@ -3,11 +3,12 @@
 mlflow is imported inside functions: importing this module is cheap.
 """
 
+import getpass
 import logging
 import os
 from typing import Any
 
-from trainables.base.permissions import created, make_folder
+from trainables.base.permissions import created, make_folder, make_private_folder
 from tuner.base.errors import UsageError
 from tuner.base.text import one_line
 from tuner.base.urls import connect_arguments, is_database, redact, resolved, sqlite_file, without_secrets
@@ -70,6 +71,26 @@ def check_access(uri: str, experiment: str) -> str:
             ) from None
         return f"MLflow at {shown} does not answer; the study runs, its events are kept and sent once it does"
     return ""
+
+
+def artifact_folder(uri: str) -> str | None:
+    """Make and return where a new experiment keeps its artifacts: beside an SQLite file; a server decides for itself.
+
+    MLflow's own choice is `mlruns` in the folder the process happens to run in.
+    """
+    database = sqlite_file(uri)
+    if database is None:
+        return None
+    make_private_folder(database.parent / "mlruns")
+    return (database.parent / "mlruns").as_uri()
+
+
+def user_name() -> str:
+    """Return the name of this process's user."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        return "unknown"
 
 
 def _probe(uri: str) -> None:

@@ -68,7 +68,11 @@ class TrackingListener(TrialListener):
         self.tracker.final(record.key, metrics)
 
     def add_missing(self, records: Iterable[TrialRecord], tests: Mapping[str, Mapping[str, float]]) -> None:
-        """Add the events that the storage has and the spool lacks: after a kill between the two, or a deleted spool."""
+        """Add the events that the storage has and the spool lacks: after a kill between the two, or a deleted spool.
+
+        Every ended trial's run gets the status of its stored state, whatever MLflow has.
+        """
+        records = list(records)
         spooled = self.tracker.spooled()
         for record in records:
             known = spooled.get(record.key)
@@ -81,6 +85,7 @@ class TrackingListener(TrialListener):
                 self.ended(record)
             if record.key in tests and (known is None or not known.final):
                 self.evaluated(record, tests[record.key])
+        self.tracker.settle({r.key: r.state.value for r in records if r.state is not State.RUNNING})
 
 
 def describe_datasets(benchmark: Benchmark, source: str) -> list[dict[str, str]]:

@@ -3,7 +3,6 @@
 Imports no mlflow: `tuner.tracking.connection` hands over the client.
 """
 
-import getpass
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -11,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainables.base.permissions import make_private_folder
 from tuner.base.text import one_line
-from tuner.base.urls import redact, sqlite_file
+from tuner.base.urls import redact
+from tuner.tracking.connection import artifact_folder, user_name
 from tuner.tracking.spool import Event
 
 _DUBIOUS = ("BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")  # also the answers of a store that is failing
@@ -21,10 +20,11 @@ _DUBIOUS = ("BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")  # also the answers of a s
 
 @dataclass
 class _StoredRun:
-    """One MLflow run as the store has it: its status and the last step of each metric."""
+    """One MLflow run as the store has it: its status, its end (0 if it has none) and the last step of each metric."""
 
     id: str
     status: str
+    end_ms: int
     steps: dict[str, int]
 
 
@@ -42,9 +42,9 @@ class MlflowWriter:
     """Writes to MLflow; used by the delivery thread alone, except for looking up ids.
 
     Args:
-        uri, experiment, run: as for `tuner.tracking.tracker.Tracker`.
+        uri, experiment, run, run_id: as for `tuner.tracking.tracker.Tracker`.
         open_store: called with the URI, returns MLflow's client and its module of entities.
-        problem: called with one line for everything that is left out for good.
+        problem: called with one line for everything that is left out for good or taken out of the trash.
         folder: of the run; no file elsewhere is uploaded.
     """
 
@@ -53,13 +53,15 @@ class MlflowWriter:
         uri: str,
         experiment: str,
         run: str,
+        run_id: str,
         open_store: Callable[[str], tuple[Any, Any]],
         problem: Callable[[str], None],
         folder: Path,
     ) -> None:
         self._folder = folder
-        self._uri, self._experiment, self._run = uri, experiment, run
-        self._query = f"tags.`run` = {_quoted(run)}"
+        self._uri, self._experiment, self._run, self._run_id = uri, experiment, run, run_id
+        self._query = f"tags.`run_id` = {_quoted(run_id)}"
+        self._old_query = f"tags.`run` = {_quoted(run_id)}"  # of earlier versions, whose id is their name
         self._open_store, self._problem = open_store, problem
         self._client: Any = None
         self._entities: Any = None
@@ -81,16 +83,22 @@ class MlflowWriter:
             self._client, self._entities = self._open_store(self._uri)
         found = self._client.get_experiment_by_name(self._experiment)
         if found is None:
-            self.experiment_id = self._client.create_experiment(self._experiment, _artifact_folder(self._uri))
+            self.experiment_id = self._client.create_experiment(self._experiment, artifact_folder(self._uri))
         else:
             self.experiment_id = found.experiment_id
             if found.lifecycle_stage != "active":
                 self._client.restore_experiment(self.experiment_id)
-        known = self._search(self._query)
+                self._problem(
+                    f"study: experiment {self._experiment} was in MLflow's trash; it is restored with all its runs"
+                )
+        known = self._search(self._query) or [
+            run for run in self._search(self._old_query) if "run_id" not in run.data.tags
+        ]
         if known:
             parent = self._single_run("", known)
         else:
-            parent = self._create("", self._run, {"run": self._run}, None, self._query)
+            tags = {"run": self._run, "run_id": self._run_id}
+            parent = self._create("", self._run, tags, None, self._query)
         self.runs = {"": _stored_run(parent)} | self._children(parent.info.run_id)
         self._connected = True
         return not known
@@ -103,28 +111,40 @@ class MlflowWriter:
         return {key: _stored_run(self._single_run(key, runs)) for key, runs in found.items()}
 
     def _single_run(self, key: str, runs: Sequence[Any]) -> Any:
-        """Return the run that holds the trial, and delete duplicates that hold nothing.
+        """Return the run that holds the trial, restored if it is in the trash, and delete duplicates that hold nothing.
 
         Creating a run is not idempotent: a request whose answer was lost, or that a slow server executed after the
         client had given up, creates a second run.
         """
-        if len(runs) == 1:
-            return runs[0]
-        in_use = self.runs[key].id if key in self.runs else ""
-        held = {run.info.run_id: len(run.data.metrics) + len(run.data.params) for run in runs}
-        if not key:
-            held = {run_id: held[run_id] + len(self._search(_children_of(run_id))) for run_id in held}
-        kept = max(
-            runs, key=lambda run: (run.info.run_id == in_use, held[run.info.run_id], len(run.data.tags))
-        )
-        for duplicate in runs:
-            if duplicate is not kept and held[duplicate.info.run_id]:
+        active = [run for run in runs if run.info.lifecycle_stage == "active"]
+        if not active:
+            kept = self._fullest(key, runs)
+            self._client.restore_run(kept.info.run_id)
+            self._problem(f"{key or 'study'}: MLflow run {kept.info.run_id} was in the trash; it is restored")
+            return kept
+        kept = self._fullest(key, active)
+        for duplicate in active:
+            if duplicate is not kept and self._held(key, duplicate):
                 self._problem(
                     f"{key or 'study'}: a second MLflow run, {duplicate.info.run_id}, is left as it is"
                 )
             elif duplicate is not kept:
                 self._client.delete_run(duplicate.info.run_id)
         return kept
+
+    def _fullest(self, key: str, runs: Sequence[Any]) -> Any:
+        """Return the run in use, or else the one that holds most."""
+        if len(runs) == 1:
+            return runs[0]
+        in_use = self.runs[key].id if key in self.runs else ""
+        return max(
+            runs, key=lambda run: (run.info.run_id == in_use, self._held(key, run), len(run.data.tags))
+        )
+
+    def _held(self, key: str, run: Any) -> int:
+        """Return how many metrics and params a run holds, and of a study's run how many trials."""
+        held = len(run.data.metrics) + len(run.data.params)
+        return held if key else held + len(self._search(_children_of(run.info.run_id)))
 
     def disconnect(self) -> None:
         """Forget what is known of the store after a failure; `connect` reads it again."""
@@ -178,6 +198,12 @@ class MlflowWriter:
         if not event["key"] and self._lost_requests:
             self._undo_late_writes()
         self._set_status(run, event["status"], event["t"])
+
+    def _settle(self, run: _StoredRun, event: Event) -> None:
+        """Give every run of a trial that has ended the status that the event says, and the end that it had."""
+        for key, status in event["statuses"].items():
+            if ended := self.runs.get(key):
+                self._set_status(ended, status, ended.end_ms or event["t"])
 
     def _upload_after_metrics(self, run: _StoredRun, event: Event) -> None:
         """Upload a text or a file; metrics do not wait for it, as it may be slow or fail."""
@@ -314,7 +340,7 @@ class MlflowWriter:
 
     def _create(self, key: str, name: str, tags: dict[str, str], start_ms: int | None, query: str) -> Any:
         """Create a run; `query` finds it."""
-        tags = tags | {"mlflow.user": _user(), "mlflow.source.name": Path(sys.argv[0]).name or "python"}
+        tags = tags | {"mlflow.user": user_name(), "mlflow.source.name": Path(sys.argv[0]).name or "python"}
         tags["mlflow.source.type"] = "LOCAL"
         run = self._client.create_run(self.experiment_id, start_ms, tags, redact(name)[:250])
         if not self._uri.startswith("http"):
@@ -332,12 +358,17 @@ class MlflowWriter:
         self._client.log_inputs(run.id, rows)
 
     def _search(self, query: str) -> list[Any]:
-        """Return the matching runs, oldest first."""
+        """Return the matching runs, those in the trash too, oldest first."""
         runs: list[Any] = []
         token = None
         while True:
             page = self._client.search_runs(
-                [self.experiment_id], query, max_results=500, order_by=["start_time ASC"], page_token=token
+                [self.experiment_id],
+                query,
+                run_view_type=self._entities.ViewType.ALL,
+                max_results=500,
+                order_by=["start_time ASC"],
+                page_token=token,
             )
             runs.extend(page)
             token = page.token
@@ -356,13 +387,14 @@ OPERATIONS: dict[str, Callable[[MlflowWriter, _StoredRun, Event], None]] = {
     "text": MlflowWriter._upload_after_metrics,
     "artifact": MlflowWriter._upload_after_metrics,
     "close": MlflowWriter._close,
+    "settle": MlflowWriter._settle,
 }
 
 
 def _stored_run(run: Any) -> _StoredRun:
     """Return a stored run. Only the protobuf message has the step of a metric's last value."""
     steps = {metric.key: int(metric.step) for metric in run.data.to_proto().metrics}
-    return _StoredRun(run.info.run_id, run.info.status, steps)
+    return _StoredRun(run.info.run_id, run.info.status, run.info.end_time or 0, steps)
 
 
 def _is_gone(error: Exception) -> bool:
@@ -378,22 +410,3 @@ def _children_of(run_id: str) -> str:
 def _quoted(text: str) -> str:
     """Return `text` as a string of MLflow's search language, which has no escapes."""
     return f'"{text}"' if "'" in text else f"'{text}'"
-
-
-def _artifact_folder(uri: str) -> str | None:
-    """Make and return where a new experiment keeps its artifacts: beside an SQLite file; a server decides for itself.
-
-    MLflow's own choice is `mlruns` in the folder the process happens to run in.
-    """
-    database = sqlite_file(uri)
-    if database is None:
-        return None
-    make_private_folder(database.parent / "mlruns")
-    return (database.parent / "mlruns").as_uri()
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container whose user has no name
-        return "unknown"

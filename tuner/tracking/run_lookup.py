@@ -15,11 +15,13 @@ class TrialRun:
     """The trial that an MLflow run belongs to.
 
     Attributes:
-        run: name of the study's run, that is of its run folder.
+        run: name of the study's run at its last launch.
+        run_id: by which its run folder is found.
         key: of the trial, "0007" or "confirm-0003".
     """
 
     run: str
+    run_id: str
     key: str
 
 
@@ -56,11 +58,11 @@ def trial_of_run(uri: str, run_id: str) -> TrialRun:
             raise UsageError(f"MLflow run {run_id} is none that a study wrote (it has no tag run)")
         if not best:
             raise UsageError(f"run {own['run']!r} has no winner yet; name one of its trials")
-        return TrialRun(own["run"], trial_key_of(best))
+        return TrialRun(own["run"], own.get("run_id", own["run"]), trial_key_of(best))
     parent = tags_of(own["mlflow.parentRunId"])
     if "key" not in own or "run" not in parent:
         raise UsageError(f"MLflow run {run_id} is no trial of a study (it lacks the tag key)")
-    return TrialRun(parent["run"], own["key"])
+    return TrialRun(parent["run"], parent.get("run_id", parent["run"]), own["key"])
 
 
 def trial_key_of(label: str) -> str:

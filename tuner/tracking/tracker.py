@@ -1,7 +1,8 @@
 """Writes a study and its trials to MLflow: one run per trial, in batches, on a thread of its own.
 
-Identity. The study's run is the MLflow run tagged `run` = its name; a trial is the child run tagged `key`. Both
-are searched before they are created, so a resume continues them even if the spool was deleted.
+Identity. The study's run is the MLflow run tagged `run_id`, which no other run has, whatever their names; a trial is
+the child run tagged `key`. Both are searched before they are created, so a resume continues them even if the spool was
+deleted or the run folder renamed, and takes them out of MLflow's trash.
 
 Idempotence. Events go through the spool in order and are marked as delivered afterwards. A process killed between
 the two delivers them again, which changes nothing: of each metric only steps after the run's last one are written,
@@ -51,7 +52,8 @@ class Tracker:
     Args:
         uri: tracking URI, see `check_uri`, which this calls.
         experiment: the study's name.
-        run: the study run's name, unique in the experiment.
+        run: the study run's name.
+        run_id: of the study's run, see `Plan.run_id`.
         spool: file that keeps undelivered events.
         tags: of the study's run.
         interval_s: pause between deliveries; the values of a trial that arrive in between go in one request.
@@ -62,6 +64,7 @@ class Tracker:
         uri: str,
         experiment: str,
         run: str,
+        run_id: str,
         spool: Path,
         tags: Mapping[str, str],
         *,
@@ -69,10 +72,10 @@ class Tracker:
     ) -> None:
         check_uri(uri)
         store = resolved(uri)
-        consumer = hashlib.sha256(f"{redact(store)}\n{experiment}\n{run}".encode()).hexdigest()[:16]
-        self._tags = _texts(tags, _MAX_TAG)
+        consumer = hashlib.sha256(f"{redact(store)}\n{experiment}\n{run_id}".encode()).hexdigest()[:16]
+        self._tags = _texts({**tags, "run": run, "run_id": run_id}, _MAX_TAG)
         self._spool = Spool(spool, consumer)
-        self._writer = MlflowWriter(store, experiment, run, open_store, self._problem, spool.parent)
+        self._writer = MlflowWriter(store, experiment, run, run_id, open_store, self._problem, spool.parent)
         self._delivery = DeliveryThread(
             self._spool, self._writer.connect, self._deliver, self._failed, interval_s
         )
@@ -153,6 +156,14 @@ class Tracker:
         tags = {"state": state} | ({"reason": reason} if reason else {})
         self._put(op="close", key=key, status=STATUS_OF[state], tags=_texts(tags, _MAX_TAG))
 
+    def settle(self, states: Mapping[str, str]) -> None:
+        """Give trials' runs the status of their stored states again: a kill, or someone else, may have changed it.
+
+        Args:
+            states: {key: COMPLETE, PRUNED or FAIL}.
+        """
+        self._put(op="settle", key="", statuses={key: STATUS_OF[state] for key, state in states.items()})
+
     def flush(self, timeout_s: float = 30) -> int:
         """Wait until every event is delivered; return the number of those that are not.
 
@@ -208,7 +219,7 @@ class Tracker:
 
     @property
     def problems(self) -> list[str]:
-        """What was left out for good, with the reason, one line each."""
+        """What was left out for good, with the reason, and what was taken out of the trash, one line each."""
         return list(self._problems)
 
     @property

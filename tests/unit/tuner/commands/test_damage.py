@@ -98,7 +98,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_run(root, "cut", finished=False)
     make_run(root, "done", finished=True)
     make_run(root, "other", finished=True)
-    return root
+    return root.rename(
+        root.with_name("moved")
+    )  # so that what the tests copy is no copy of a run that still exists
 
 
 # -- mutations ---------------------------------------------------------------------------------------------
@@ -214,7 +216,7 @@ def scores(root: Path, name: str) -> Answer:
     folder = RunFolder(str(root), name)
     try:
         plan, _ = folder.read()
-        facts = read_trials(folder.storage_url(None), name, plan)[1]
+        facts = read_trials(folder.storage_url(None), plan)[1]
         store = EvaluationStore(SimpleNamespace(notes=lambda: facts), folder)  # type: ignore[arg-type]
         found = store.scores("0000")
     except UsageError as error:

@@ -212,11 +212,19 @@ def test_the_table_has_every_part() -> None:
 # -- MLflow ------------------------------------------------------------------------------------------------
 
 
+def store_plan(folder: Path, run_id: str = "") -> None:
+    """Write as much of a `plan.json` as names the run; without an id it is of an earlier version."""
+    plan = {"study": "aoe_sigma", "run_name": "study-1"} | ({"run_id": run_id} if run_id else {})
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "plan.json").write_text(json.dumps({"created": "2026-01-01", "plan": plan}))
+
+
 @pytest.fixture
 def runs(folder: Path) -> dict[str, str]:
     """Return {what: id} of runs as a study writes them, and of one that no study wrote."""
     import mlflow
 
+    store_plan(folder / "runs" / "study-1")
     client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
     experiment = client.create_experiment("study")
     parent = client.create_run(experiment, tags={"run": "study-1"})
@@ -245,6 +253,29 @@ def test_an_mlflow_run_is_its_trial_and_a_study_s_run_its_winner(
     code, _, err = launch(capsys, "0" * 32)
     assert code == 2
     assert "cannot be read" in one_line(err)
+
+
+def test_the_folder_of_an_mlflow_run_is_found_by_its_id_whatever_it_is_called(
+    folder: Path, runs: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another run has the name by now; its checkpoints are not those of this MLflow run."""
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    client.set_tag(runs["parent"], "run_id", "study-1-0123456789ab")
+    for name in ("child", "parent"):
+        code, _, err = launch(capsys, runs[name])
+        assert code == 2
+        assert one_line(err) == (
+            "launch.py: run 'study-1' (id study-1-0123456789ab) is not in runs; "
+            "name the root of its run folder with --storage"
+        )
+    (folder / "runs" / "study-1").rename(folder / "runs" / "renamed")
+    store_plan(folder / "runs" / "study-1", "study-1-ba9876543210")
+    store_plan(folder / "runs" / "renamed", "study-1-0123456789ab")
+    for name in ("child", "parent"):
+        found = scored(capsys, runs[name])
+        assert found["checkpoint"] == "runs/renamed/checkpoints/0007/epoch-0010.pt"
 
 
 def test_ids_and_keys() -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -366,3 +367,47 @@ for i in range(8):
     done = read_run("one", str(tmp_path))
     assert len(done.records) == 8
     assert State.RUNNING not in done.counts("search")
+
+
+# -- renamed and copied ------------------------------------------------------------------------------------
+
+
+def test_a_renamed_run_has_its_trials_and_its_commands_name_the_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished_rung(tmp_path).folder.local.rename(tmp_path / "two")
+    _, text = ask(capsys, "--status", "--storage", str(tmp_path))
+    assert "two  aoe_sigma  interrupted  5/24    66.0 % (trial 0)" in text
+    _, text = ask(capsys, "--status", "two", "--storage", str(tmp_path))
+    assert f"python launch.py --study aoe_sigma --resume two --storage {tmp_path}" in text
+    _, text = ask(capsys, "--why", "two", "4", "--storage", str(tmp_path))
+    assert "trial 0004 of run two (search): PRUNED at epoch 3 of 9" in text
+
+
+def test_a_copy_is_read_as_what_it_is_and_nothing_is_done_to_the_original(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finished_rung(tmp_path)
+    run.trial(run.queue(), [0.6, 0.6])
+    with run.folder.lease().held(Signals()):
+        shutil.copytree(tmp_path / "one", tmp_path / "copy")
+        (tmp_path / "copy" / "study.db-shm").unlink()  # SQLite's own, made anew by who reads
+        before = contents(tmp_path / "copy")
+        _, text = ask(capsys, "--status", "--storage", str(tmp_path))
+        assert "copy  aoe_sigma  copy of one " in text
+        assert "one   aoe_sigma  running here (process " in text
+        _, text = ask(capsys, "--status", "copy", "--storage", str(tmp_path))
+        assert f"a copy of {tmp_path}/one, as it was then; only that one goes on" in text
+        assert f"python launch.py --study aoe_sigma --resume one --storage {tmp_path}" in text
+        assert "running" not in text.partition("running\n")[2]  # but for the heading of the table
+        _, text = ask(capsys, "--status", "copy", "--json", "--storage", str(tmp_path))
+        assert (json.loads(text)["copy_of"], json.loads(text)["driver"]) == (f"{tmp_path}/one", None)
+        _, text = ask(capsys, "--why", "copy", "5", "--storage", str(tmp_path))
+        assert "interrupted after epoch 2 of 9; --resume one continues it" in text
+        code, text = ask(capsys, "--stop", "copy", "--storage", str(tmp_path))
+        assert (code, text) == (2, "launch.py: run 'copy' is not running: copy of one\n")
+        code, text = ask(capsys, "--resume", "copy", "--storage", str(tmp_path))
+        assert code == 2
+        assert text.startswith(f"launch.py: {tmp_path}/copy is a copy of {tmp_path}/one, ")
+        (tmp_path / "copy" / "study.db-shm").unlink()
+        assert contents(tmp_path / "copy") == before

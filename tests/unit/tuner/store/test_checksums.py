@@ -50,7 +50,7 @@ def copy_of(run: StoredRun, folder: Path) -> sqlite3.Connection:
 
 
 def read(run: StoredRun, path: Path) -> tuple[list[TrialRecord], dict[str, object]]:
-    return read_trials(f"sqlite:///{path}", "one", run.plan)
+    return read_trials(f"sqlite:///{path}", run.plan)
 
 
 Change = Callable[[sqlite3.Connection], object]
@@ -136,7 +136,7 @@ CHANGES: list[tuple[str, Change, str]] = [
     (
         "another study",
         sql("UPDATE studies SET study_name = 'two' WHERE study_id = 1"),
-        "study 'two' was 'one' when it was made",
+        "study 'two' was 'one-",
     ),
     (
         "a direction",

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Engine
 
 from tuner.base.errors import UsageError
 from tuner.store.database import open_storage
-from tuner.store.trial_reader import has_run, read_with
+from tuner.store.trial_reader import read_study, read_with
 
 ROOT = Path(__file__).parents[4]
 TRIAL = """
@@ -78,7 +78,7 @@ def test_a_broken_file_is_told(url: str) -> None:
     data[100:] = b"\xff" * (len(data) - 100)
     path.write_bytes(data)
     with pytest.raises(UsageError, match="cannot read the study storage") as told:
-        has_run(url, "one")
+        read_study(url, "one", "search")
     assert "\n" not in str(told.value)
 
 
@@ -95,7 +95,7 @@ def test_a_file_that_is_being_made_has_nothing_yet(tmp_path: Path) -> None:
             return
         reading = True
         try:
-            looks.append(has_run(url, "one"))
+            looks.append(bool(read_with(url, lambda storage: storage.get_all_studies())))
         finally:
             reading = False
 
@@ -107,4 +107,4 @@ def test_a_file_that_is_being_made_has_nothing_yet(tmp_path: Path) -> None:
         event.remove(Engine, "after_cursor_execute", _read)
     assert made > 20  # tables, indices, two version rows
     assert not any(looks[:made])
-    assert has_run(url, "one")
+    assert read_study(url, "one", "search").records == []

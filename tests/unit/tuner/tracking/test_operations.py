@@ -11,7 +11,7 @@ from tuner.tracking.tracker import Tracker
 
 
 def test_the_tracker_accepts_no_unknown_operation(tmp_path: Path) -> None:
-    tracker = Tracker(f"sqlite:///{tmp_path}/mlflow.db", "s", "r", tmp_path / "spool", {})
+    tracker = Tracker(f"sqlite:///{tmp_path}/mlflow.db", "s", "r", "r-1", tmp_path / "spool", {})
     with pytest.raises(ValueError, match="'energy_used' is no operation of an event; known: start, child"):
         tracker._put(op="energy_used", key="", v={"kwh": 1.0})
 
@@ -19,12 +19,14 @@ def test_the_tracker_accepts_no_unknown_operation(tmp_path: Path) -> None:
 def test_the_writer_names_an_unknown_operation_and_goes_on(tmp_path: Path) -> None:
     problems: list[str] = []
     client: Any = SimpleNamespace()
-    writer = MlflowWriter("sqlite:///x.db", "s", "r", lambda uri: (client, client), problems.append, tmp_path)
-    writer.runs[""] = _StoredRun("1", "RUNNING", {})
+    writer = MlflowWriter(
+        "sqlite:///x.db", "s", "r", "r-1", lambda uri: (client, client), problems.append, tmp_path
+    )
+    writer.runs[""] = _StoredRun("1", "RUNNING", 0, {})
     writer.send([{"op": "energy_used", "key": "", "v": {"kwh": 1.0}, "t": 1}])
     assert problems == [
         "study: energy_used left out: there is no operation of that name; known: start, child, inputs, tag, "
-        "metrics, final, text, artifact, close"
+        "metrics, final, text, artifact, close, settle"
     ]
 
 
@@ -42,8 +44,10 @@ def test_only_files_of_the_run_folder_are_uploaded(tmp_path: Path) -> None:
         log_artifact=lambda run_id, path, folder: uploaded.append((path, folder)),
         get_experiment=lambda experiment: None,
     )
-    writer = MlflowWriter("sqlite:///x.db", "s", "r", lambda uri: (client, client), problems.append, run)
-    writer.runs[""] = _StoredRun("1", "RUNNING", {})
+    writer = MlflowWriter(
+        "sqlite:///x.db", "s", "r", "r-1", lambda uri: (client, client), problems.append, run
+    )
+    writer.runs[""] = _StoredRun("1", "RUNNING", 0, {})
     asked = [
         str(run / "report.html"),
         "report.html",
