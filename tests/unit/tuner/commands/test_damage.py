@@ -296,7 +296,7 @@ def check(base: Path, tmp_path: Path, count: int, seed: int, values_may_differ: 
 
 @pytest.mark.slow
 def test_damaged_files(base: Path, tmp_path: Path, still: None) -> None:
-    check(base, tmp_path, 200, SEED)
+    check(base, tmp_path, 150, SEED)
 
 
 @pytest.mark.slow
@@ -306,7 +306,7 @@ def test_damaged_files_without_checksums(base: Path, tmp_path: Path, still: None
     shutil.copytree(base, old)
     for name in ("cut", "done"):
         of_an_earlier_version(old / name)
-    check(old, tmp_path, 100, SEED, values_may_differ=True)
+    check(old, tmp_path, 75, SEED, values_may_differ=True)
 
 
 @pytest.mark.long
