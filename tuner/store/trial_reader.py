@@ -121,9 +121,12 @@ def _look(
         known = revision in _compatible
         storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments, skip_compatibility_check=known)
         _compatible.add(revision)
+        verbosity = optuna.logging.get_verbosity()
+        optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings show what is damaged as it is
         try:
             return look(storage)
         finally:
+            optuna.logging.set_verbosity(verbosity)
             storage.remove_session()
             storage.engine.dispose()
     except Damaged as error:
