@@ -15,11 +15,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 STAGES = ("start", "prepare", "search", "evaluate", "confirm", "report")
 
 
-def tiny(name: str, *more: str) -> list[str]:
-    """Return a study of two trials and two epochs; so small a learning rate keeps the pretrained accuracy's floor."""
+def tiny(name: str, *more: str, trials: int = 2) -> list[str]:
+    """Return a study of two epochs; so small a learning rate keeps the floor of the pretrained accuracy."""
     settings = ("pretrain.epochs=3", "outliers.count=200", "lr=loguniform(1e-6,1e-5)")
     words = [word for setting in settings for word in ("--set", setting)]
-    size = ["--trials", "2", "--max-epochs", "2", "--confirm-seeds", "1", "--concurrency", "1"]
+    size = ["--trials", str(trials), "--max-epochs", "2", "--confirm-seeds", "1", "--concurrency", "1"]
     return ["--study", "aoe_sigma", "--run-name", name, *size, *words, *more]
 
 
@@ -58,7 +58,7 @@ def test_asked_how_it_stands_and_asked_to_stop(
     launcher: Launcher, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(launcher.folder)
-    process = launcher.start(*tiny("live", "--trials", "4", "--stages", "search"))
+    process = launcher.start(*tiny("live", "--stages", "search", trials=4))
     launcher.wait_for("live", " epoch ", 3, process, timeout=400)
 
     def ask(*arguments: str) -> str:
