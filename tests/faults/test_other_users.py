@@ -1,6 +1,6 @@
 """Another user of the machine, while a study runs: reads, writes, swaps and connects to all that he can reach."""
 
-import encodings.idna  # as below: loaded before the user changes
+import encodings.idna  # noqa: F401 - as grpc._channel: loaded before the user changes
 import http.client
 import json
 import os
