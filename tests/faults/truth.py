@@ -56,7 +56,9 @@ def studies(url: str, run_id: str) -> dict[str, Any]:
         if study.study_name.split("/")[0] == run_id:
             loaded = optuna.load_study(study_name=study.study_name, storage=url)
             found[study.study_name.removeprefix(run_id)] = {
-                "facts": timeless(loaded.user_attrs),
+                "facts": {
+                    k: v for k, v in timeless(loaded.user_attrs).items() if k != "checksums"
+                },  # its name
                 "trials": [trial(t) for t in loaded.get_trials()],
             }
     return found

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from trainables.base.errors import DataFileError
-from trainables.data.types.picture_files import read_picture
+from trainables.data.types.read_picture import read_picture
 
 Array = np.ndarray
 Shape = tuple[int, int, int]

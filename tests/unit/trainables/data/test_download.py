@@ -205,7 +205,7 @@ def test_a_launch_fetches_before_ray_starts(
 ) -> None:
     """On this machine at once, with its progress in sight; for a cluster, the nodes fetch their own."""
     monkeypatch.setattr(download, "fetch", bringing(disk.mnist))
-    plan = resolve(LaunchOptions("aoe_sigma", dataset="mnist", data_dir=str(tmp_path)), "r")
+    plan = resolve(LaunchOptions("robgan", dataset="mnist", data_dir=str(tmp_path)), "r")
     for address in ("auto", None):
         options = LaunchOptions(address=address)
         preflight(plan, RunFolder(str(tmp_path / "runs"), "r"), options, print)
