@@ -5,9 +5,10 @@ import itertools
 import re
 import symtable
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from importlib.abc import InspectLoader
+from importlib.machinery import ModuleSpec
 from typing import Any, Generic, Protocol, TypeVar
 
 from trainables.base.errors import InputError, nearest, unknown
@@ -36,9 +37,17 @@ class Registry(Generic[S]):
         >>> SAMPLERS.register(SamplerSpec("mine", ...))
     """
 
-    def __init__(self, kind: str, specs: Iterable[S] = ()) -> None:
-        """Name the kind, in the singular, as error messages say it."""
+    def __init__(
+        self, kind: str, specs: Iterable[S] = (), others: Callable[[str], S | None] | None = None
+    ) -> None:
+        """Name the kind, in the singular, as error messages say it.
+
+        Args:
+            others: makes the spec of a name that is not registered, None if that is no name of its kind; the spec's
+                own name is what to store.
+        """
         self.kind = kind
+        self._others = others
         self._specs: dict[str, S] = {}
         for spec in specs:
             self.register(spec)
@@ -69,13 +78,20 @@ class Registry(Generic[S]):
 
     def __getitem__(self, name: str) -> S:
         """Return the spec of a name; InputError with the nearest known name if there is none."""
-        try:
-            return self._specs[name]
-        except (KeyError, TypeError):
-            raise InputError(unknown(self.kind, name, self._specs)) from None
+        spec = self._find(name)
+        if spec is None:
+            raise InputError(unknown(self.kind, name, self._specs))
+        return spec
 
     def __contains__(self, name: object) -> bool:
-        return name in self._specs
+        return self._find(name) is not None
+
+    def _find(self, name: object) -> S | None:
+        if not isinstance(name, str):
+            return None
+        if name not in self._specs and self._others is not None:
+            return self._others(name)
+        return self._specs.get(name)
 
     def __iter__(self) -> Iterator[S]:
         return iter(self._specs.values())
@@ -120,16 +136,27 @@ def _names_of(module: str) -> set[str] | None:
     """Return the names that a module defines at its top, read from its source; None if there is no such module."""
     if module in sys.modules:
         return set(vars(sys.modules[module]))
-    loader, path = None, None
-    for name in itertools.accumulate(
-        module.split("."), "{}.{}".format
-    ):  # importlib would import the packages
+    spec = find_module(module)
+    if spec is None:
+        return None
+    source = spec.loader.get_source(module) if isinstance(spec.loader, InspectLoader) else None
+    if source is None:  # not written in Python
+        return set(vars(import_module(module)))
+    return names_in(source, module)
+
+
+def find_module(module: str) -> ModuleSpec | None:
+    """Return where a module is, None if nowhere; no package on the way to it is imported."""
+    spec, path = None, None
+    for name in itertools.accumulate(module.split("."), "{}.{}".format):
         spec = next(filter(None, (finder.find_spec(name, path) for finder in sys.meta_path)), None)
         if spec is None:
             return None
-        loader, path = spec.loader, spec.submodule_search_locations
-    source = loader.get_source(module) if isinstance(loader, InspectLoader) else None
-    if source is None:  # not written in Python
-        return set(vars(import_module(module)))
-    table = symtable.symtable(source, module, "exec")
+        path = spec.submodule_search_locations
+    return spec
+
+
+def names_in(source: str, file: str) -> set[str]:
+    """Return the names that Python source defines at its top; SyntaxError if it is none."""
+    table = symtable.symtable(source, file, "exec")
     return {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported()}

@@ -120,6 +120,9 @@ def check(key: str, value: Any, field: "dataclasses.Field[Any]", hint: Any) -> A
     choices, low, high = choices_of(field), meta.get("low"), meta.get("high")
     if value is None:
         return value
+    registry = meta.get("choices")
+    if isinstance(registry, Registry) and value in registry:
+        return registry[value].name
     if choices is not None and value not in choices:
         raise InputError(f"{key} is {value!r}; {nearest(str(value), map(str, choices))}")
     if low is not None and not value >= low:  # `not >=` also refuses NaN

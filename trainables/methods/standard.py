@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from trainables.base.errors import InputError
 from trainables.base.seeds import derive_seed
-from trainables.networks import Classifier, build
+from trainables.networks import Classifier, build_for
 from trainables.options.classifiers import StandardOptions
 from trainables.options.common import TrainingOptions
 from trainables.training.classifier_method import ClassifierMethod
@@ -34,9 +34,7 @@ def initial_network(options: TrainingOptions, context: Context) -> Classifier:
     info = context.data.info
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(context.streams.seed, "weights"))
-        network = build(
-            options.network, info.num_classes, info.shape, info.mean, info.std, dropout=options.dropout
-        )
+        network = build_for(options, info, published=True)
     network.body.bf16, network.body.compiled = options.precision == "bf16", options.compile
     if options.channels_last:  # convolutions take the layout of their weights
         network.to(memory_format=torch.channels_last)

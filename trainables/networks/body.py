@@ -15,11 +15,13 @@ class Body(nn.Module):
         bf16: in training mode, compute the features under autocast to bfloat16; the last layer keeps its dtype.
         compiled: in training mode, compute the features by torch.compile; what is evaluated, or differentiated
             twice, is never compiled.
+        layout: of the weights in other programs' files, a name in `layouts.LAYOUTS`; "" where none is known.
     """
 
     head: nn.Linear
     bf16 = False
     compiled = False
+    layout = ""
 
     def features(self, x: Tensor) -> Tensor:
         """Return (n, d) penultimate features of (n, c, h, w) normalised inputs."""
@@ -59,8 +61,14 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
+        self._given = tuple(mean), tuple(std)
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("scale", 1 / torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    def constants(self) -> tuple[Tensor, Tensor]:
+        """Return (c,) means and (c,) standard deviations on the CPU, also of a network on the meta device."""
+        mean, std = (torch.tensor(values, device="cpu") for values in self._given)
+        return mean, std
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) * self.scale

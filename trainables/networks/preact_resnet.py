@@ -16,6 +16,8 @@ class PreActResNet18(Body):
         He et al. 2016, Identity Mappings in Deep Residual Networks. 11.17 M parameters for 10 classes.
     """
 
+    layout = "preact"
+
     def __init__(self, num_classes: int, shape: tuple[int, int, int], dropout: float = 0.0) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(shape[0], 64, 3, padding=1, bias=False)]

@@ -8,7 +8,7 @@ from torchvision.models import mobilenet_v3_large, mobilenet_v3_small, resnet50
 from trainables.networks.body import Body
 
 
-def _with_channels(stem: nn.Conv2d, channels: int) -> nn.Conv2d:
+def with_channels(stem: nn.Conv2d, channels: int) -> nn.Conv2d:
     """Return the first convolution, or one like it for another number of input channels."""
     if stem.in_channels == channels:
         return stem
@@ -27,10 +27,12 @@ def _with_channels(stem: nn.Conv2d, channels: int) -> nn.Conv2d:
 class ResNet50(Body):
     """torchvision's ResNet-50; it has no dropout, the option is accepted and ignored."""
 
+    head_name = "fc"
+
     def __init__(self, num_classes: int, shape: tuple[int, int, int], dropout: float = 0.0) -> None:
         super().__init__()
         network = resnet50(weights=None, num_classes=num_classes)
-        network.conv1 = _with_channels(network.conv1, shape[0])
+        network.conv1 = with_channels(network.conv1, shape[0])
         self.head = network.fc
         network.fc = cast(nn.Linear, nn.Identity())
         self.layers = network
@@ -48,6 +50,8 @@ class MobileNetV3(Body):
         large: the larger of the two.
     """
 
+    head_name = "classifier.3"
+
     def __init__(
         self, num_classes: int, shape: tuple[int, int, int], dropout: float = 0.0, *, large: bool = False
     ) -> None:
@@ -55,7 +59,7 @@ class MobileNetV3(Body):
         make = mobilenet_v3_large if large else mobilenet_v3_small
         network = make(weights=None, num_classes=num_classes, dropout=dropout)
         stem = cast(nn.Sequential, network.features[0])
-        stem[0] = _with_channels(cast(nn.Conv2d, stem[0]), shape[0])
+        stem[0] = with_channels(cast(nn.Conv2d, stem[0]), shape[0])
         self.head = cast(nn.Linear, network.classifier[-1])
         network.classifier = network.classifier[:-1]
         self.layers = network

@@ -1,10 +1,18 @@
 """Wide residual networks (WRN) of pre-activation blocks."""
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from trainables.networks.body import Body, initialise
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU}
+
+
+class SameConv2d(nn.Conv2d):
+    """A 3x3 convolution of stride 2 that pads an even side at its end alone, as TensorFlow and JAX do."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(F.pad(input, (0, 1, 0, 1)))
 
 
 class WideBlock(nn.Module):
@@ -15,12 +23,20 @@ class WideBlock(nn.Module):
     """
 
     def __init__(
-        self, width_in: int, width: int, stride: int, dropout: float, activation: type[nn.Module]
+        self,
+        width_in: int,
+        width: int,
+        stride: int,
+        dropout: float,
+        activation: type[nn.Module],
+        same: bool = False,
     ) -> None:
         super().__init__()
         self.activate = nn.Sequential(nn.BatchNorm2d(width_in), activation())
         self.residual = nn.Sequential(
-            nn.Conv2d(width_in, width, 3, stride, padding=1, bias=False),
+            SameConv2d(width_in, width, 3, stride, bias=False)
+            if same and stride == 2
+            else nn.Conv2d(width_in, width, 3, stride, padding=1, bias=False),
             nn.BatchNorm2d(width),
             activation(),
             nn.Dropout(dropout),
@@ -43,6 +59,7 @@ class WideResNet(Body):
         depth: 6 n + 4 for n blocks in each group.
         widen: the groups have 16, 32 and 64 times this many channels.
         activation: the non-linearity everywhere, "relu" or "silu".
+        same: pad before a stride as DeepMind's code does (`SameConv2d`).
 
     Source:
         Zagoruyko & Komodakis 2016; SiLU as in Gowal et al. 2020. WRN-40-2 has 2.24 M and WRN-28-10 36.48 M
@@ -58,8 +75,10 @@ class WideResNet(Body):
         depth: int,
         widen: int,
         activation: str = "relu",
+        same: bool = False,
     ) -> None:
         super().__init__()
+        self.layout = "deepmind" if same else "wide"
         if (depth - 4) % 6:
             raise ValueError(f"the depth of a wide ResNet is 6 n + 4, not {depth}")
         act = ACTIVATIONS[activation]
@@ -68,7 +87,7 @@ class WideResNet(Body):
         for width, first_stride in ((16 * widen, 1), (32 * widen, 2), (64 * widen, 2)):
             for block in range((depth - 4) // 6):
                 stride = first_stride if block == 0 else 1
-                layers.append(WideBlock(width_in, width, stride, dropout, act))
+                layers.append(WideBlock(width_in, width, stride, dropout, act, same))
                 width_in = width
         self.layers = nn.Sequential(*layers, nn.BatchNorm2d(width_in), act())
         self.head = nn.Linear(width_in, num_classes)

@@ -24,9 +24,18 @@ class RunOptions:
     )
     network: str = option(
         "small_cnn",
-        "architecture of the classifier",
+        "architecture of the classifier: one of these, torchvision:NAME, timm:NAME, or your own as module:factory or "
+        "./file.py:factory (docs/extending.md)",
         choices=NETWORKS,
         cost=lambda name: NETWORKS[name].cost,
+    )
+    pretrained: bool = option(
+        False, "network=torchvision:NAME or timm:NAME: start from its published weights, downloaded once"
+    )
+    normalize: str = option(
+        "dataset",
+        "dataset: mean and deviation of the data set; none: the network gets images in [0, 1] and normalises itself",
+        choices=("dataset", "none"),
     )
     epochs: int = option(10, "length of the training schedule; early stopping may end sooner", low=1)
     seed: int = option(0, "every random stream of the trial is derived from it", low=0)

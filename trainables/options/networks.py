@@ -1,10 +1,19 @@
-"""The classifier architectures by name: how each is built, which images it takes, what training it costs."""
+"""The classifier architectures by name: how each is built, which images it takes, what training it costs.
 
+A name with a colon is a network from elsewhere: `torchvision:NAME`, `timm:NAME`, or the user's own code.
+"""
+
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
+from trainables.base.errors import InputError
 from trainables.base.registry import Registry
+from trainables.base.user_code import UserCode
+
+LIBRARIES = ("torchvision", "timm")  #: of networks with published weights
 
 
 @dataclass(frozen=True)
@@ -18,8 +27,9 @@ class NetworkSpec:
         smallest, largest: the side of its images in pixels.
         cost: memory of a training step with Adam in MB, on 64 images of 3 x 32 x 32 and 10 classes: 16 bytes for
             each parameter (weight, gradient, two moments) and the activations kept for the backward pass. Training
-            time has the same order.
-        parameters: their number at 10 classes, on 3 x 32 x 32 (`small_cnn`, which grows with the image: on 1 x 8 x 8).
+            time has the same order. Infinite where it is unknown: GPU shares are then measured with that network.
+        parameters: their number at 10 classes, on 3 x 32 x 32 (`small_cnn`, which grows with the image: on 1 x 8 x 8);
+            0 where it is not known before the network is built.
         about: one phrase, with the source.
         arguments: further keyword arguments of `build`.
     """
@@ -33,11 +43,63 @@ class NetworkSpec:
     about: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def published(self) -> bool:
+        """Return whether a library can load published weights into it."""
+        return self.name.partition(":")[0] in LIBRARIES
+
     def takes(self, height: int, width: int) -> bool:
         """Return whether it takes images of this size."""
         return self.smallest <= min(height, width) and max(height, width) <= self.largest
 
 
+def outside_network(name: str) -> NetworkSpec | None:
+    """Return the spec of `torchvision:NAME`, `timm:NAME`, `module:factory` or `./file.py:factory`.
+
+    `@layer.name` behind any of these names the last linear layer, if it is not the one that runs last. A factory's name
+    in the spec is as every process finds it.
+
+    Raises:
+        InputError: the library, the file, the module or the factory is not there.
+    """
+    reference, at, layer = name.partition("@")
+    kind, colon, model = reference.partition(":")
+    if not colon:
+        return None
+    if at and not layer:
+        raise InputError(f"network {name}: the name of a layer is missing behind @")
+    if kind in LIBRARIES and model:
+        if find_spec(kind) is None:
+            raise InputError(f"network {name} needs {kind}; install it with: pip install {kind}")
+        about = f"{kind}'s {model}"
+    else:
+        reference, about = str(user_code(name)), "the user's own"
+    arguments = {"reference": reference, "layer": layer}
+    return NetworkSpec(f"{reference}{at}{layer}", _OUTSIDE, 1, 10**9, math.inf, 0, about, arguments=arguments)
+
+
+def user_code(name: str) -> UserCode | None:
+    """Return the user's code behind the name of a network, None for those of this project and of libraries.
+
+    Raises:
+        InputError: it is not there.
+    """
+    reference = name.partition("@")[0]
+    if name in NETWORKS.names or ":" not in reference or reference.partition(":")[0] in LIBRARIES:
+        return None
+    try:
+        return UserCode(reference)
+    except InputError as error:
+        raise InputError(f"network {name}: {error}") from error
+
+
+def own_code(name: str) -> dict[str, str]:
+    """Return {path: SHA-256} of the user's files behind the name of a network, {} for all others."""
+    code = user_code(name)
+    return code.digests() if code is not None else {}
+
+
+_OUTSIDE = "trainables.networks.outside:OutsideNetwork"
 _WIDE = "trainables.networks.wide_resnet:WideResNet"
 _MOBILE = "trainables.networks.torchvision_nets:MobileNetV3"
 
@@ -66,6 +128,11 @@ NETWORKS = Registry(
             {"depth": 28, "widen": 10, "activation": "silu"},
         ),
         NetworkSpec(
+            *("wrn_28_10_dm", _WIDE, 8, 128, 2416.7, 36_479_194),
+            "that with the padding of DeepMind's code, for weights of RobustBench and DyART",
+            {"depth": 28, "widen": 10, "activation": "silu", "same": True},
+        ),
+        NetworkSpec(
             "preact_resnet18",
             "trainables.networks.preact_resnet:PreActResNet18",
             *(8, 128, 464.9, 11_172_170),
@@ -86,4 +153,5 @@ NETWORKS = Registry(
             {"large": True},
         ),
     ],
+    others=outside_network,
 )

@@ -5,28 +5,28 @@ import hashlib
 import json
 import logging
 import random
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainables.base.cache import locked
 from trainables.base.errors import DataFileError
 from trainables.base.seeds import derive_seed
-from trainables.base.storage import atomic_write, damaged_part
+from trainables.base.storage import atomic_write
 from trainables.base.streams import Streams
 from trainables.data.loading.open_dataset import fingerprint_images
 from trainables.data.types.benchmark import Benchmark
 from trainables.data.types.splits import Split
 from trainables.methods.standard import Standard
-from trainables.networks import build
+from trainables.networks import Classifier, build_for
+from trainables.networks.weights import load_weights
 from trainables.options.classifiers import StandardOptions
 from trainables.options.common import PretrainOptions, TrainingOptions
+from trainables.options.networks import own_code
 from trainables.training.method import Context
 
 #: Hashed into every file's name: raise it when the training or a network changes.
@@ -65,7 +65,9 @@ def pretrained_state(
     with preserved_rng(device):
         template = _template(options, benchmark)
         if pretrain.checkpoint:
-            return load_checkpoint(Path(pretrain.checkpoint), template)
+            return load_weights(
+                Path(pretrain.checkpoint), template, f"pretrain.checkpoint {pretrain.checkpoint}"
+            )
         folder = Path(cache_dir) / "pretrained"
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{content_hash(options, pretrain, benchmark)}.pt"
@@ -93,66 +95,24 @@ def content_hash(options: TrainingOptions, pretrain: PretrainOptions, benchmark:
         "seed": options.seed,
         "pretrain": {k: v for k, v in dataclasses.asdict(pretrain).items() if k != "checkpoint"},
     }
+    code = sorted(own_code(options.network).values())
+    more = {"pretrained": options.pretrained, "normalize": options.normalize == "none", "code": code}
+    recipe |= {name: value for name, value in more.items() if value}  # without them a hash of before stays
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def load_checkpoint(path: Path, network: nn.Module) -> dict[str, Tensor]:
-    """Return a state dict that fits a network from a file: the dict itself, or one under "network".
-
-    Raises:
-        DataFileError: see `pretrained_state`; one line that names the file.
-    """
-    if not path.is_file():
-        raise DataFileError(f"pretrain.checkpoint {path} is not a file")
-    try:
-        part = damaged_part(path) if zipfile.is_zipfile(path) else ""  # files of before torch 1.6 are none
-        if part:
-            raise ValueError(f"checksum of {part} is wrong")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # zip, pickle and runtime errors alike: torch promises no type
-        raise DataFileError(
-            f"pretrain.checkpoint {path} cannot be read ({type(error).__name__}); "
-            "write it with torch.save(network.state_dict(), path)"
-        ) from error
-    state = content.get("network", content) if isinstance(content, Mapping) else content
-    problem = _misfit(state, network)
-    if problem:
-        raise DataFileError(f"pretrain.checkpoint {path} does not fit the network: {problem}")
-    return dict(state)
-
-
-def _misfit(state: Any, network: nn.Module) -> str:
-    """Return in a few words why a state does not fit, or nothing."""
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        return "it is not a dict of tensors"
-    wanted = network.state_dict()
-    for kind, keys in (
-        ("it lacks", wanted.keys() - state.keys()),
-        ("unknown key", state.keys() - wanted.keys()),
-    ):
-        if keys:
-            return f"{kind} {min(map(str, keys))} ({len(keys)} such keys)"
-    for key, tensor in wanted.items():
-        if state[key].shape != tensor.shape:
-            return f"{key} has shape {tuple(state[key].shape)}, not {tuple(tensor.shape)}"
-        if not torch.isfinite(state[key]).all():
-            return f"{key} holds values that are not finite"
-    return ""
-
-
-def _template(options: TrainingOptions, benchmark: Benchmark) -> nn.Module:
+def _template(options: TrainingOptions, benchmark: Benchmark) -> Classifier:
     """Return the network's shape without memory or random numbers."""
-    info = benchmark.info
     with torch.device("meta"):
-        return build(options.network, info.num_classes, info.shape, info.mean, info.std)
+        return build_for(options, benchmark.info, dropout=0.0)
 
 
-def _read_cache(path: Path, template: nn.Module) -> dict[str, Tensor] | None:
+def _read_cache(path: Path, template: Classifier) -> dict[str, Tensor] | None:
     """Return the cached weights, or None where there is no file or a damaged one."""
     if not path.exists():
         return None
     try:
-        return load_checkpoint(path, template)
+        return load_weights(path, template, str(path))
     except DataFileError as error:
         log.warning("the cached classifier is damaged and will be trained again: %s", error)
         return None
@@ -164,6 +124,8 @@ def _train(
     recipe = StandardOptions(
         dataset=options.dataset,
         network=options.network,
+        pretrained=options.pretrained,
+        normalize=options.normalize,
         seed=options.seed,
         epochs=pretrain.epochs,
         lr=pretrain.lr,

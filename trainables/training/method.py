@@ -126,9 +126,7 @@ class Method(ABC):
     @classmethod
     def build_classifier(cls, options: Any, info: DatasetInfo) -> nn.Module:
         """Return an untrained classifier of the kind that `classifier` returns, for loading weights into."""
-        return networks.build(
-            options.network, info.num_classes, info.shape, info.mean, info.std, dropout=options.dropout
-        )
+        return networks.build_for(options, info)
 
     def classifier(self) -> nn.Module:
         """Return the network to evaluate: the weight average where there is one."""

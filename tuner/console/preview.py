@@ -154,7 +154,7 @@ def checkpoint_size(lane: LanePlan) -> int | None:
     networks = _values(lane, "network", known)
     copies = max((COPIES.get(name, 3) for name in _values(lane, "optimizer", known)), default=3)
     sizes = [NETWORKS[name].parameters for name in networks if name in NETWORKS]
-    return max(sizes) * 4 * copies if sizes else None
+    return max(sizes) * 4 * copies if sizes and all(sizes) else None
 
 
 def _values(lane: LanePlan, key: str, known: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -340,7 +340,7 @@ class RobGAN(Method):
             "epsilon": self.epsilon(),
         }
         if epoch + 1 == self.joint_epochs and self.options.judged:
-            values |= self.inspector.judged(self.sampler(), self.options.network)
+            values |= self.inspector.judged(self.sampler(), self.options)
         return values
 
     # -- state ---------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from trainables.data.loading.device_loader import to_device, to_unit
 from trainables.data.types.splits import Split
 from trainables.methods.robgan import gan_quality
 from trainables.networks.gan import Generator
+from trainables.options.common import RunOptions
 from trainables.training.method import Context
 
 GUARD_N = 256  #: fakes that the collapse guards look at
@@ -70,10 +71,10 @@ class Inspector:
             Folder(context.folder).write(f"samples-{epoch + 1:04d}.png", gan_quality.png_bytes(grid))
         return grid
 
-    def judged(self, generator: Generator, network_name: str) -> dict[str, float]:
+    def judged(self, generator: Generator, options: RunOptions) -> dict[str, float]:
         """Return the scores of fresh samples by the pretrained classifier, against validation images."""
-        context, info = self.context, self.context.data.info
-        network = networks.build(network_name, info.num_classes, info.shape, info.mean, info.std)
+        context = self.context
+        network = networks.build_for(options, context.data.info, dropout=0.0)
         network.load_state_dict(context.pretrained())
         reals = to_unit(to_device(context.data.labelled(Split.VAL_ID).images[:JUDGED_N], context.device))
         fakes, wanted = draw(generator, len(reals), context.streams.fresh("judged"))
