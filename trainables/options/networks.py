@@ -44,6 +44,11 @@ class NetworkSpec:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def outside(self) -> bool:
+        """Return whether it is a library's or the user's own."""
+        return "reference" in self.arguments
+
+    @property
     def published(self) -> bool:
         """Return whether a library can load published weights into it."""
         return self.name.partition(":")[0] in LIBRARIES

@@ -21,6 +21,10 @@ FORMAT = 1
 _NAME = re.compile(r"epoch-(\d+)\.pt$")
 
 
+class ForeignCheckpoint(DataFileError):
+    """A file that can be read, but another program wrote it."""
+
+
 def checkpoint_name(key: str, epoch: int) -> str:
     """Return the file's name relative to the run folder."""
     return f"checkpoints/{key}/epoch-{epoch:04d}.pt"
@@ -73,7 +77,7 @@ def unpack(data: bytes, name: str, device: torch.device | str = "cpu") -> dict[s
             f"{name} is not a readable checkpoint: {str(error).splitlines()[0][:200]}"
         ) from error
     if not isinstance(content, dict) or "format" not in content or "classifier" not in content:
-        raise DataFileError(f"{name} is not a checkpoint of this program (no format entry)")
+        raise ForeignCheckpoint(f"{name} is not a checkpoint of this program (no format entry)")
     problem = _problem(content)
     if problem:
         raise DataFileError(f"{name} is not a checkpoint that can be used: {problem}")

@@ -3,9 +3,10 @@
 import json
 import math
 import re
+import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tuner.console.evaluation_text import as_text
 from tuner.planning.launch_options import STDOUT, LaunchOptions
 from tuner.planning.option_values import check_name
 from tuner.planning.protocol_settings import with_settings
+from tuner.planning.space_overrides import key_values
 from tuner.store.run_folder import find_by_id
 from tuner.tracking.mlflow_uris import DEFAULT_URI
 from tuner.tracking.run_lookup import looks_like_run, trial_key_of, trial_of_run
@@ -54,12 +56,40 @@ def evaluate(options: LaunchOptions) -> str:
     assert options.evaluate is not None
     target = find_checkpoint(options.evaluate, options.storage, options.tracking_uri)
     environment.apply_defaults()
-    scores = score(target, name, options)
+    if options.network is None:
+        scores = score(target, name, options)
+    else:
+        with tempfile.TemporaryDirectory(prefix="robust-tune-") as folder:
+            converted, rest = _with_weights(target, options, folder)
+            scores = {**score(converted, name, rest), "checkpoint": str(target)}
     if options.json == STDOUT:
         return json.dumps(scores, indent=2)
     if to_file:
         write_json(to_file, json.dumps(scores, indent=2))
     return as_text(scores)
+
+
+def _with_weights(target: Target, options: LaunchOptions, folder: str) -> tuple[Target, LaunchOptions]:
+    """Return a checkpoint made of a file of weights alone, and the options that are left for its evaluation.
+
+    Raises:
+        UsageError: no data set is named.
+        InputError: the weights do not fit the network.
+    """
+    from trainables.training.foreign import checkpoint_of_weights
+
+    assert options.network is not None
+    if options.dataset is None:
+        raise UsageError("--network needs --dataset: what the weights were trained on")
+    settings = key_values(options.settings, "steps=50")
+    normalize = settings.pop("normalize", "dataset")
+    info = dataset_info(options.dataset, options.data_dir or "")
+    content = checkpoint_of_weights(
+        Path(target.folder) / target.name, options.network, normalize, info, options.data_dir or ""
+    )
+    (Path(folder) / "weights.pt").write_bytes(content)
+    rest = tuple(f"{key}={value}" for key, value in settings.items())
+    return Target(folder, "weights.pt"), replace(options, settings=rest)
 
 
 def score(target: Target, protocol_name: str, options: LaunchOptions) -> dict[str, Any]:
@@ -73,7 +103,10 @@ def score(target: Target, protocol_name: str, options: LaunchOptions) -> dict[st
     from tuner.execution import remote_tasks
 
     started = time.monotonic()
-    content = checkpoints.unpack(_read(target), str(target))
+    try:
+        content = checkpoints.unpack(_read(target), str(target))
+    except checkpoints.ForeignCheckpoint as error:
+        raise UsageError(f"{error}; for weights of another one add --network NAME --dataset NAME") from error
     known, trained = content["dataset"], checkpoints.options_of(content, str(target))
     dataset = options.dataset or known["name"]
     data_dir = options.data_dir or trained.data_dir

@@ -1,7 +1,9 @@
 """Checks before a study starts: what cannot work is refused before Ray starts and before anything is written."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from trainables.data.readers.outlier_files import check_outlier_files
 from trainables.data.types.availability import evaluation_sets, how_to_add, ood_sets
@@ -9,11 +11,13 @@ from trainables.data.types.dataset_info import dataset_info
 from trainables.data.types.datasets import DATASETS
 from trainables.data.types.file_check import check_dataset_files
 from trainables.evaluation.metrics.metric_specs import find_metric
+from trainables.options import build
+from trainables.options.methods import METHODS
 from tuner.base import environment
 from tuner.base.errors import UsageError
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.outlier_files import outlier_files
-from tuner.planning.plan import LanePlan, Plan
+from tuner.planning.plan import Plan
 from tuner.store.run_folder import RunFolder
 from tuner.tracking.mlflow_uris import choose_uri
 
@@ -40,7 +44,7 @@ def preflight(plan: Plan, folder: RunFolder, options: LaunchOptions, say: Callab
     for lane in plan.lanes:
         for outliers in outlier_files(lane):
             check_outlier_files(outliers, dataset_info(plan.dataset, plan.data_dir).shape)
-        _check_pretrained_files(lane)
+    _check_networks(plan)
     if downloads:
         say(downloads)
         if (
@@ -75,12 +79,26 @@ def _refuse_a_claim_without_data(plan: Plan) -> None:
         )
 
 
-def _check_pretrained_files(lane: LanePlan) -> None:
-    """Check that the pretrained classifiers that a lane may start from are there."""
-    key = "pretrain.checkpoint"
-    for path in getattr(lane.space.get(key), "options", (lane.fixed.get(key, ""),)):
-        if path and not Path(path).is_file():
-            raise UsageError(f"{key} {path} is not a file")
+def _check_networks(plan: Plan) -> None:
+    """Build each network that a trial may have, run those from elsewhere, and read the weights it may start from."""
+    from trainables.networks.trial_run import try_network
+    from trainables.networks.weights import load_weights
+
+    info = dataset_info(plan.dataset, plan.data_dir)
+    keys = ("network", "pretrained", "normalize", "precision", "compile", "pretrain.checkpoint")
+    combinations: dict[tuple[Any, ...], str] = {}
+    for lane in plan.lanes:
+        if lane.values("judged") == (False,):  # Rob-GAN without a classifier that judges its samples
+            continue
+        values = [lane.values(key) or (None,) for key in keys]
+        combinations |= dict.fromkeys(itertools.product(*values), lane.method)
+    for combination, method in combinations.items():
+        given = {key: value for key, value in zip(keys, combination, strict=True) if value is not None}
+        options = build(METHODS[method].options, given)
+        network = try_network(options, info)
+        path = str(given.get("pretrain.checkpoint", ""))
+        if path:
+            load_weights(Path(path), network, f"pretrain.checkpoint {path}")
 
 
 def _say_what_is_left_out(plan: Plan, say: Callable[[str], None]) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from tuner.base import environment
@@ -10,13 +11,17 @@ from tuner.base.errors import UsageError
 LIMIT_MB = 50  # Ray refuses packages above 500 MiB; a project of text that reaches this holds data by mistake
 
 
-def export(target: Path, root: Path = environment.ROOT) -> Path:
+def export(target: Path, root: Path = environment.ROOT, more: Mapping[str, Path] | None = None) -> Path:
     """Write the project's tracked files into a folder and return it.
 
     What the folder held before is removed: a file deleted from the project must not live on elsewhere.
 
+    Args:
+        more: {path in the folder: file} of the user's own code.
+
     Raises:
-        UsageError: `root` is no git checkout, or the files are larger than LIMIT_MB together.
+        UsageError: `root` is no git checkout, the files are larger than LIMIT_MB together, or a file of the user would
+            replace one of the project's.
     """
     names = tracked(root)
     total = sum((root / name).stat().st_size for name in names)
@@ -30,6 +35,12 @@ def export(target: Path, root: Path = environment.ROOT) -> Path:
         copy = target / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(root / name, copy)
+    for name, file in (more or {}).items():
+        copy = target / name
+        if copy.exists() and copy.read_bytes() != file.read_bytes():
+            raise UsageError(f"{name} is a file of this project too; give yours another name")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(file, copy)
     (target / ".commit").write_text(  # what `environment.commit` reads where there is no .git
         environment.commit() + "\n"
     )

@@ -9,7 +9,7 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from tuner.commands.source_export import export
 from tuner.planning.command_line import forwarded, parse
 from tuner.planning.launch_options import NEWEST, LaunchOptions, launch_options
 from tuner.planning.resolve import resolve
-from tuner.store.run_folder import default_name
+from tuner.store.run_folder import RunFolder, default_name
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 POLL_S = 1.0
@@ -55,14 +55,46 @@ def submit_launch(options: LaunchOptions, arguments: Sequence[str], command: str
     """
     new = options.action == "study" and not options.dry_run
     run = options.resume if options.resume not in (None, NEWEST) else ""
+    code: Mapping[str, Path] = {}
     if new:
         run = options.run_name or default_name(options.study, "runs")
-        resolve(options, run, command)
-    return submit(arguments, address=options.address, run=run, new=new, driver_on=options.driver_on)
+        code = shipped(resolve(options, run, command).code, Path.cwd())
+    elif run and "://" not in options.storage and (folder := RunFolder(options.storage, run)).exists():
+        code = shipped(folder.read()[0].code, Path.cwd())
+    return submit(
+        arguments, address=options.address, run=run, new=new, driver_on=options.driver_on, code=code
+    )
+
+
+def shipped(code: Iterable[str], folder: Path) -> dict[str, Path]:
+    """Return {path in the job's folder: file} of the user's own files, which are at the same place below `folder`.
+
+    What is installed as a package is left out: the nodes have it or have not.
+
+    Raises:
+        UsageError: a file is not below the folder, so that the command line would not find it in the job.
+    """
+    found = {}
+    for path in code:
+        file = environment.ROOT / path
+        if "site-packages" in file.parts:
+            continue
+        if not file.is_relative_to(folder):
+            file = folder / path  # of a run that a job began: below its own folder
+        if not file.is_relative_to(folder) or not file.is_file():
+            raise UsageError(f"--submit sends your own code from {folder} only, and {path} is not below it")
+        found[str(file.relative_to(folder))] = file
+    return found
 
 
 def submit(
-    arguments: Sequence[str], *, address: str | None, run: str, new: bool, driver_on: str | None = None
+    arguments: Sequence[str],
+    *,
+    address: str | None,
+    run: str,
+    new: bool,
+    driver_on: str | None = None,
+    code: Mapping[str, Path] | None = None,
 ) -> int:
     """Run a command line on the cluster behind the job server and return its exit status there.
 
@@ -72,6 +104,7 @@ def submit(
         run: the run that the command starts or continues, "" for a command that drives none (a status, say).
         new: whether it starts `run`; a run that is being driven already is followed instead of continued.
         driver_on: address of the node that holds the driver, None for the head.
+        code: {path in the job's folder: file} of the user's own files.
 
     Raises:
         UsageError: no cluster there, a token that it refuses, or a project that cannot be packaged.
@@ -88,7 +121,7 @@ def submit(
             job = jobs.submit_job(
                 entrypoint=entrypoint(arguments, run if new else ""),
                 submission_id=f"{run or 'command'}-{datetime.datetime.now(datetime.UTC):%H%M%S%f}"[:120],
-                runtime_env={"working_dir": str(export(Path(folder) / "project"))},
+                runtime_env={"working_dir": str(export(Path(folder) / "project", more=code))},
                 metadata={"run": run},
                 entrypoint_resources=resources,
             )
@@ -153,7 +186,8 @@ def find_running(jobs: Jobs, run: str) -> str:
 
 def entrypoint(arguments: Sequence[str], run_name: str) -> str:
     """Return the shell command of the job: the same options without the local ones; a new run gets its name here."""
-    words = forwarded(arguments)
+    here = f"{Path.cwd()}/"  # the job has the user's own files in its folder
+    words = [word.replace(here, "") if "network=" in word else word for word in forwarded(arguments)]
     options = parse(words)
     if run_name and not options.run_name:
         words += ["--run-name", run_name]

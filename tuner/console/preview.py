@@ -1,12 +1,9 @@
 """The text of `--dry-run`: the resolved plan, its trials and arms, expected time, resources and disk space."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from trainables.data.types.availability import evaluation_sets
 from trainables.data.types.dataset_info import dataset_info
-from trainables.options import fields_of
-from trainables.options.methods import METHODS
 from trainables.options.networks import NETWORKS
 from tuner.analysis.metric_text import duration, setting_text
 from tuner.planning.cost_history import MeasuredCost
@@ -150,19 +147,9 @@ def checkpoint_size(lane: LanePlan) -> int | None:
     Example:
         small_cnn with Adam: 33,546 parameters x 4 bytes x 3 = 402,552
     """
-    known = fields_of(METHODS[lane.method].options)
-    networks = _values(lane, "network", known)
-    copies = max((COPIES.get(name, 3) for name in _values(lane, "optimizer", known)), default=3)
-    sizes = [NETWORKS[name].parameters for name in networks if name in NETWORKS]
+    copies = max((COPIES.get(name, 3) for name in lane.values("optimizer")), default=3)
+    sizes = [NETWORKS[name].parameters for name in lane.values("network") if name in NETWORKS]
     return max(sizes) * 4 * copies if sizes and all(sizes) else None
-
-
-def _values(lane: LanePlan, key: str, known: Mapping[str, Any]) -> tuple[Any, ...]:
-    if key in lane.space:
-        return tuple(getattr(lane.space[key], "options", ()))
-    if key in lane.fixed:
-        return (lane.fixed[key],)
-    return (known[key][2],) if key in known else ()
 
 
 def _bytes(size: float) -> str:

@@ -24,6 +24,7 @@ from trainables.evaluation.metrics.protocol import EvaluationProtocol
 from trainables.functional.attacks import perturb_outliers
 from trainables.options import build
 from trainables.options.methods import METHODS
+from trainables.options.networks import own_code
 from trainables.outliers.pretrained import pretrained_state
 from trainables.outliers.sampling import sample_outliers
 from trainables.ray.trainable import VALIDATION_SEED, choose_device, gpu_share
@@ -94,16 +95,19 @@ def evaluate_checkpoint(
     device = choose_device("auto")
     set_decoders(gpu_share(device), threads)
     data = Folder(folder).read(checkpoint)
+    content = checkpoints.unpack(data, checkpoint, device)
+    code = own_code(content["options"].get("network", ""))
 
     def compute(state: Path | None) -> Evaluation:
-        network = checkpoints.classifier_of(checkpoints.unpack(data, checkpoint, device), device, checkpoint)
+        network = checkpoints.classifier_of(content, device, checkpoint)
         generator = torch.Generator(device).manual_seed(TEST_SEED)
         return evaluate(network, benchmark, protocol, generator, device, state)
 
     if not version:
         return compute(None)
     cache = EvaluationCache(cache_dir_of(cache_dir) / "evaluations")
-    return cache.reuse(evaluation_key(data, protocol, version, TEST_SEED), compute)
+    known = " ".join([version, *sorted(code.values())])
+    return cache.reuse(evaluation_key(data, protocol, known, TEST_SEED), compute)
 
 
 def scores_to_store(evaluation: Evaluation) -> dict[str, np.ndarray]:

@@ -6,15 +6,18 @@ from tuner.base.errors import UsageError
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import Plan, plain
 from tuner.planning.resolve import widen
+from tuner.planning.user_code import present_code
 
 
 def amend(plan: Plan, options: LaunchOptions, command: str) -> Plan:
     """Return a stored plan with what a resume may change: its size, its machine, its stages.
 
     Raises:
-        UsageError: the options ask another question (data set, parameters, seed) or search in another way.
+        UsageError: the options ask another question (data set, parameters, seed) or search in another way,
+            or the user's own code has changed.
     """
     refuse_changes(plan, options)
+    code = present_code(plan, changed_allowed=options.allow_changed_code)
     lanes = plan.lanes
     if options.trials is not None:
         if options.trials < plan.trials:
@@ -37,6 +40,7 @@ def amend(plan: Plan, options: LaunchOptions, command: str) -> Plan:
         gpus_per_trial=options.gpus_per_trial if options.gpus_per_trial is not None else plan.gpus_per_trial,
         pack=options.pack if options.pack is not None else plan.pack,
         allow_duplicates=options.allow_duplicates or plan.allow_duplicates,
+        code=code,
         confirm_seeds=max(options.confirm_seeds or 0, plan.confirm_seeds),
         command=command,
     )

@@ -196,6 +196,20 @@ class LaunchOptions:
     allow_duplicates: bool = switch(
         DATA, STORED, "train although images of the tests stand among those that are trained on"
     )
+    allow_changed_code: bool = switch(
+        DATA,
+        ONCE,
+        "with --resume: go on although your own code (--set network=./file.py:factory) has changed",
+        goes_with=("resume",),
+    )
+    network: str | None = option(
+        DATA,
+        ONCE,
+        "with --evaluate: the file holds weights alone, of this architecture: a name of docs/options.md, "
+        "torchvision:NAME, timm:NAME, module:factory or ./file.py:factory",
+        metavar="NAME",
+        goes_with=("evaluate",),
+    )
 
     # -- machine ---------------------------------------------------------------------------------------------
     gpus_per_trial: float | None = option(

@@ -13,6 +13,8 @@ from search_spaces.study import Arm, Floor, Objective
 from trainables.base.errors import InputError, unknown
 from trainables.evaluation.metrics.metric_specs import find_metric
 from trainables.evaluation.metrics.protocol import EvaluationProtocol, from_fields
+from trainables.options import fields_of
+from trainables.options.methods import METHODS
 from tuner.base.errors import UsageError
 from tuner.base.records import Observation, TrialRole
 from tuner.base.typed_json import Mismatch, read
@@ -58,6 +60,13 @@ class LanePlan:
     trials: int
     prior: tuple[Observation, ...] = ()
 
+    def values(self, key: str) -> tuple[Any, ...]:
+        """Return the values that an option that is no range can take in this lane, () for one the method has not."""
+        if key in self.space:
+            return tuple(getattr(self.space[key], "options", ()))
+        known = fields_of(METHODS[self.method].options)
+        return (self.fixed.get(key, known[key][2]),) if key in known else ()
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -68,6 +77,7 @@ class Plan:
         run_id: the run's for life, whatever its folder is called: names its Optuna studies and tags its MLflow runs.
         validation: fields of the protocol while searching.
         protocol: of the evaluate stage; `confirm` of every arm of the confirm stage, `closer` of its winner.
+        code: {path: SHA-256} of the user's own files.
     """
 
     study: str
@@ -106,6 +116,7 @@ class Plan:
     pack: int | None = None
     cpus_per_trial: int = 1
     allow_duplicates: bool = False
+    code: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
     run_id: str = ""
     extras: Mapping[str, Any] = field(default_factory=dict)
@@ -150,6 +161,8 @@ class Plan:
             "command",
         ):
             del data[key]
+        if not self.code:  # as before there was any
+            del data["code"]
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
     def validation_protocol(self) -> EvaluationProtocol:
@@ -219,7 +232,7 @@ def to_dict(plan: Plan) -> dict[str, Any]:
     data["warm_start"] = [asdict(item) for item in plan.warm_start]
     data["objectives"] = [asdict(o) for o in plan.objectives]
     data["floors"] = [asdict(f) for f in plan.floors]
-    for name in ("validation", "protocol", "confirm", "closer", "extras"):
+    for name in ("validation", "protocol", "confirm", "closer", "code", "extras"):
         data[name] = dict(getattr(plan, name))
     loaded: dict[str, Any] = json.loads(json.dumps(data))
     return loaded

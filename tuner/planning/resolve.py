@@ -19,6 +19,7 @@ from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.metric_rules import check_metrics
 from tuner.planning.plan import LanePlan, Plan, plain
 from tuner.planning.space_overrides import override_space
+from tuner.planning.user_code import code_of
 from tuner.search.sampler_specs import SAMPLERS, check_sampler
 from tuner.search.schedulers import SCHEDULERS
 
@@ -105,6 +106,7 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
         pack=options.pack,
         cpus_per_trial=_given(options.cpus_per_trial, 1),
         allow_duplicates=options.allow_duplicates,
+        code=code_of(lanes, study.arms),
         command=command,
     )
 

@@ -408,3 +408,29 @@ def test_a_malformed_checkpoint_is_told_in_one_line(
     code, out, err = launch(capsys, "one.pt", "--protocol", "quick")
     assert (code, out) == (2, "")
     assert says in one_line(err)
+
+
+def test_weights_of_another_program_are_scored(
+    folder: Path, trained: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same numbers as the checkpoint that the weights were taken from."""
+    state = checkpoints.unpack(trained, "one.pt")["classifier"]
+    torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}, "weights.pt")
+    code, _, err = launch(capsys, "weights.pt")
+    assert (code, err) == (
+        2,
+        "launch.py: weights.pt is not a checkpoint of this program (no format entry); for weights of another one add "
+        "--network NAME --dataset NAME\n",
+    )
+    assert launch(capsys, "weights.pt", "--network", "small_cnn") == (
+        2,
+        "",
+        "launch.py: --network needs --dataset: what the weights were trained on\n",
+    )
+    given = ["--network", "small_cnn", "--dataset", "digits-open"]
+    foreign, own = scored(capsys, "weights.pt", *given), scored(capsys, "one.pt")
+    assert foreign["checkpoint"] == "weights.pt"
+    assert foreign["metrics"] == own["metrics"]
+    raw = scored(capsys, "weights.pt", *given, "--set", "normalize=none")
+    assert raw["metrics"].keys() == own["metrics"].keys()
+    assert raw["metrics"] != own["metrics"]

@@ -66,7 +66,7 @@ def test_a_claim_about_a_group_without_a_set_is_refused(pictures: Path, tmp_path
 def test_a_pretrained_classifier_that_is_not_there_is_named(
     value: str, pictures: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match=r"^pretrain\.checkpoint /nowhere/model\.pt is not a file$"):
+    with pytest.raises(InputError, match=r"^pretrain\.checkpoint /nowhere/model\.pt is not a file$"):
         check(tmp_path, "--study", "aoe_sigma", "--set", f"pretrain.checkpoint={value}")
 
 
@@ -79,3 +79,55 @@ def test_what_the_tests_lack_is_said_and_whether_the_study_is_judged_by_it(
         f"{EXTRA} makes them from the test images"
     )
     assert f"{lacks} (and the study is judged by it)" in check(tmp_path, "--study", "ant_strength")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (
+            ["network=resnet50"],
+            "network resnet50 takes images of 32 to 1024 pixels a side, not 8 x 8; these take them: small_cnn, ",
+        ),
+        (
+            ["network=./own.py:two"],
+            "network ./own.py:two: it cannot be trained on images of 8 x 8: TypeError: in training mode it returns "
+            "tuple; it must return the logits alone",
+        ),
+        (
+            ["network=./own.py:make", "pretrain.checkpoint=weights.pt"],
+            "pretrain.checkpoint weights.pt does not fit the network: it has 10 classes, the data set 6",
+        ),
+        (["pretrain.checkpoint=gone.pt"], "pretrain.checkpoint gone.pt is not a file"),
+        (["network=./own.py:make", "pretrained=true"], "pretrained is true, but network "),
+    ],
+)
+def test_a_network_or_weights_that_do_not_suit_are_told_before_ray_starts(
+    settings: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    (tmp_path / "own.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    torch.save({"1.weight": torch.zeros(10, 64), "1.bias": torch.zeros(10)}, "weights.pt")
+    options = parse(["--study", "aoe_sigma", *(word for text in settings for word in ("--set", text))])
+    plan = resolve(options, "run-1")
+    with pytest.raises(InputError) as caught:
+        preflight(plan, RunFolder(str(tmp_path / "runs"), "run-1"), options, print)
+    told = str(caught.value).replace(f"network {tmp_path}/own.py", "network ./own.py")
+    assert told.startswith(says)
+    assert "\n" not in told
+
+
+OWN = """
+from torch import nn
+
+def make(classes, size):
+    return nn.Sequential(nn.Flatten(), nn.Linear(size * size, classes))
+
+def two(classes, size):
+    class Auxiliary(nn.Sequential):
+        def forward(self, x):
+            logits = super().forward(x)
+            return (logits, logits) if self.training else logits
+    return Auxiliary(nn.Flatten(), nn.Linear(size * size, classes))
+"""

@@ -130,7 +130,7 @@ def test_a_run_that_is_driven_is_followed_not_started_twice(monkeypatch: pytest.
 def test_a_new_run_is_packaged_and_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     server = Server([(Info("SUCCEEDED", 0), "")])
     monkeypatch.setattr(submitting, "connect", lambda address: server)
-    monkeypatch.setattr(submitting, "export", lambda target: export(target, checkout(tmp_path)))
+    monkeypatch.setattr(submitting, "export", lambda target, more: export(target, checkout(tmp_path), more))
     assert submit(["--study", "s", "--submit"], address=None, run="s-1", new=True, driver_on="10.0.0.2") == 0
     (job,) = server.submitted
     assert job["names"] == [".commit", "launch.py", "tuner/cli.py"]
@@ -174,3 +174,24 @@ def test_what_is_said_after_ctrl_c() -> None:
     text = detached("job-1", "http://h:1", "r")
     assert "python launch.py --submit --resume r --address http://h:1" in text
     assert "ray job stop job-1 --address http://h:1" in text
+
+
+def test_the_users_own_code_is_sent_along(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "nets").mkdir()
+    (tmp_path / "nets" / "own.py").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    code = submitting.shipped([f"{tmp_path}/nets/own.py"], tmp_path)
+    assert code == submitting.shipped(["nets/own.py"], tmp_path)  # as the plan of a job has it
+    export(tmp_path / "out", checkout(tmp_path), code)
+    assert (tmp_path / "out" / "nets" / "own.py").read_text() == "mine"
+    words = ["--study", "s", "--set", f"network=choice({tmp_path}/nets/own.py:make, wrn_40_2)"]
+    assert "'network=choice(nets/own.py:make, wrn_40_2)'" in entrypoint(words, "")
+    with pytest.raises(UsageError) as caught:
+        submitting.shipped(["/elsewhere/own.py"], tmp_path)
+    assert str(caught.value) == (
+        f"--submit sends your own code from {tmp_path} only, and /elsewhere/own.py is not below it"
+    )
+    with pytest.raises(
+        UsageError, match=r"^launch.py is a file of this project too; give yours another name$"
+    ):
+        export(tmp_path / "out", tmp_path / "checkout", {"launch.py": tmp_path / "nets" / "own.py"})

@@ -1,0 +1,59 @@
+"""References to the user's code: what is read of it before it is imported, and which files belong to it."""
+
+import hashlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from trainables.base.user_code import PROJECT, UserCode, portable_path
+
+FILES = {
+    "net.py": "import os\nimport parts\nfrom trainables.networks import build\ndef make(): return parts.half\n",
+    "parts.py": "from lib.deep import layer\nhalf = 2\n",
+    "lib/__init__.py": "",
+    "lib/deep.py": "from . import sibling\nfrom .sibling import x as layer\n",
+    "lib/sibling.py": "x = 1\n",
+    "lib/unused.py": "",
+    "os.py": "raise SystemExit\n",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name in ("net", "parts", "lib", "lib.deep", "lib.sibling"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize("reference", ["./net.py:make", "net:make"])
+def test_files_are_the_named_one_and_what_it_imports_beside_it(reference: str, folder: Path) -> None:
+    code = UserCode(reference)
+    names = ["lib/__init__.py", "lib/deep.py", "lib/sibling.py", "net.py", "os.py", "parts.py"]
+    assert [str(path.relative_to(folder)) for path in code.files()] == names
+    assert "net" not in sys.modules
+    digests = code.digests()
+    assert digests[f"{folder}/parts.py"] == hashlib.sha256(FILES["parts.py"].encode()).hexdigest()
+    assert code.load()() == 2
+
+
+def test_a_file_never_takes_the_place_of_a_module(folder: Path) -> None:
+    """`json.py` of the user beside the standard library's."""
+    import json
+
+    (folder / "json.py").write_text("make = 5\n")
+    assert UserCode("./json.py:make").load() == 5
+    assert sys.modules["json"] is json
+
+
+def test_a_path_below_the_project_is_kept_relative_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job on a cluster has the project elsewhere, and each of its nodes too."""
+    monkeypatch.chdir(PROJECT / "docs")
+    assert portable_path("../launch.py") == "launch.py"
+    assert UserCode("launch.py:main").module == "launch.py"
+    assert portable_path("/somewhere/net.py") == "/somewhere/net.py"
