@@ -71,7 +71,9 @@ def _study(options: LaunchOptions, arguments: list[str], command: str) -> int:
         restart=options.restart or 0,
     )
     from tuner.commands.preflight import preflight
+    from tuner.planning.user_code import approve_code
 
+    approve_code(plan, named=options.resume is None or options.allow_changed_code)
     preflight(plan, folder, options, show)
     environment.apply_defaults()
     from tuner.commands.run import run_study

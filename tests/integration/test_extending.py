@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "extending.md"
 COPIED = ("tuner", "trainables", "search_spaces", "tests", "docs", "launch.py", "pyproject.toml")
-RECIPES = ("study", "method", "attack", "detector", "data set", "sampler")
+RECIPES = ("network", "study", "method", "attack", "detector", "data set", "sampler")
 MOST_FILES = 3  # that a recipe may touch besides tests
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -10,7 +10,7 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +19,7 @@ from trainables.base.errors import InputError, nearest
 from trainables.base.registry import find_module, names_in, resolve_reference
 
 PROJECT = Path(__file__).resolve().parents[2]
+APPROVED = "TUNER_APPROVED_CODE"  #: variable of the digests that `approve` keeps
 OWN_PACKAGES = ("trainables", "tuner", "search_spaces")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
@@ -111,10 +112,21 @@ class UserCode:
         return sorted(found)
 
     def digests(self) -> dict[str, str]:
-        """Return {path: SHA-256, hexadecimal} of `files`."""
-        return {
-            portable_path(str(path)): hashlib.sha256(path.read_bytes()).hexdigest() for path in self.files()
-        }
+        """Return {path: SHA-256, hexadecimal} of `files`; of a module without Python source its name."""
+        files = self.files()
+        if not files:
+            return {self.module: f"module {self.module}"}
+        return {portable_path(str(path)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def approve(digests: Iterable[str]) -> None:
+    """Let this process, and those that it starts, import code of these digests although only a file names it."""
+    os.environ[APPROVED] = ",".join(sorted(set(digests)))
+
+
+def approved() -> set[str]:
+    """Return the digests that were given to `approve`."""
+    return set(filter(None, os.environ.get(APPROVED, "").split(",")))
 
 
 def portable_path(text: str) -> str:

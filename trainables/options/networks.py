@@ -11,7 +11,7 @@ from typing import Any
 
 from trainables.base.errors import InputError
 from trainables.base.registry import Registry
-from trainables.base.user_code import UserCode
+from trainables.base.user_code import UserCode, approved
 
 LIBRARIES = ("torchvision", "timm")  #: of networks with published weights
 
@@ -102,6 +102,19 @@ def own_code(name: str) -> dict[str, str]:
     """Return {path: SHA-256} of the user's files behind the name of a network, {} for all others."""
     code = user_code(name)
     return code.digests() if code is not None else {}
+
+
+def refuse_unapproved(name: str) -> None:
+    """Refuse a network that is code and that only a file names, a checkpoint say: whoever wrote it could name any.
+
+    Raises:
+        InputError: the code is not there, or the user has not approved it (`trainables.base.user_code.approve`).
+    """
+    if not set(own_code(name).values()) <= approved():
+        raise InputError(
+            f"its network is the code {name}, which you have not launched with; look at it, and name it yourself: "
+            "--network"
+        )
 
 
 _OUTSIDE = "trainables.networks.outside:OutsideNetwork"

@@ -24,6 +24,7 @@ from trainables.evaluation.measure import validate
 from trainables.evaluation.metrics.protocol import EvaluationProtocol
 from trainables.options import build
 from trainables.options.methods import METHODS
+from trainables.options.networks import refuse_unapproved
 from trainables.outliers.pretrained import pretrained_state
 from trainables.outliers.sampling import sample_outliers
 from trainables.training import checkpoints
@@ -76,6 +77,8 @@ class TrialRunner:
         self._name = service.get("method", self.method_name)
         entry = METHODS[self._name]
         options = build(entry.options, config)
+        if service:  # the database named it
+            refuse_unapproved(options.network)
         torch.set_num_threads(options.threads)
         device = choose_device(options.device)
         set_decoders(gpu_share(device), options.threads)

@@ -15,6 +15,7 @@ from trainables.base.storage import Folder, damaged_part
 from trainables.data.types.splits import DatasetInfo
 from trainables.options import build, to_flat
 from trainables.options.methods import METHODS
+from trainables.options.networks import refuse_unapproved
 from trainables.training.method import Method
 
 FORMAT = 1
@@ -223,6 +224,7 @@ def options_of(content: dict[str, Any], name: str) -> Any:
         DataFileError: an option that this version does not have, or a value that it cannot have.
     """
     try:
+        refuse_unapproved(str(content["options"].get("network", "")))
         return build(METHODS[content["method"]].options, content["options"])
     except InputError as error:
         raise DataFileError(f"{name} is not a checkpoint that can be used: {error}") from error

@@ -11,19 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from trainables.base.storage import Folder
+from trainables.base.user_code import approve
 from trainables.data.types.dataset_info import dataset_info
 from trainables.data.types.datasets import DATASETS
 from trainables.data.types.file_check import check_dataset_files
 from trainables.evaluation.metrics import presets
 from trainables.options.methods import METHODS
+from trainables.options.networks import own_code
 from tuner.base import environment
 from tuner.base.errors import UsageError
+from tuner.base.known_list import known, remember
 from tuner.commands.json_file import write_json
 from tuner.console.evaluation_text import as_text
 from tuner.planning.launch_options import STDOUT, LaunchOptions
 from tuner.planning.option_values import check_name
 from tuner.planning.protocol_settings import with_settings
 from tuner.planning.space_overrides import key_values
+from tuner.planning.user_code import LIST
 from tuner.store.run_folder import find_by_id
 from tuner.tracking.mlflow_uris import DEFAULT_URI
 from tuner.tracking.run_lookup import looks_like_run, trial_key_of, trial_of_run
@@ -57,6 +61,7 @@ def evaluate(options: LaunchOptions) -> str:
     target = find_checkpoint(options.evaluate, options.storage, options.tracking_uri)
     environment.apply_defaults()
     if options.network is None:
+        approve(known(LIST))
         scores = score(target, name, options)
     else:
         with tempfile.TemporaryDirectory(prefix="robust-tune-") as folder:
@@ -84,6 +89,8 @@ def _with_weights(target: Target, options: LaunchOptions, folder: str) -> tuple[
     settings = key_values(options.settings, "steps=50")
     normalize = settings.pop("normalize", "dataset")
     info = dataset_info(options.dataset, options.data_dir or "")
+    remember(LIST, code := own_code(options.network).values())
+    approve(code)
     content = checkpoint_of_weights(
         Path(target.folder) / target.name, options.network, normalize, info, options.data_dir or ""
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import ray
 
+from trainables.base.user_code import APPROVED
 from tuner.base import environment
 from tuner.base.errors import Interrupted, StudyHalted, UsageError
 from tuner.base.text import one_line
@@ -69,10 +70,12 @@ def _join(address: str) -> None:
 
 
 def _init(address: str, session_folder: Path | None = None) -> None:
+    code = environment.variable(APPROVED)  # workers that are started here inherit it
     ray.init(
         address=address,
         include_dashboard=False if session_folder else None,
         _temp_dir=str(session_folder) if session_folder else None,
+        runtime_env=None if session_folder or not code else {"env_vars": {APPROVED: code}},
         log_to_driver=False,
         logging_level=logging.ERROR,
         ignore_reinit_error=True,

@@ -5,9 +5,13 @@ from collections.abc import Mapping, Sequence
 from search_spaces.domain import Setting
 from search_spaces.study import Arm
 from trainables.base.errors import InputError
+from trainables.base.user_code import approve
 from trainables.options.networks import own_code
 from tuner.base.errors import UsageError
+from tuner.base.known_list import known, remember
 from tuner.planning.plan import LanePlan, Plan
+
+LIST = "code"  #: of `known_list`: digests
 
 
 def code_of(lanes: Sequence[LanePlan], arms: Sequence[Arm]) -> dict[str, str]:
@@ -41,6 +45,25 @@ def present_code(plan: Plan, *, changed_allowed: bool) -> Mapping[str, str]:
             "network; restore it, or go on with it as it is: --allow-changed-code"
         )
     return code
+
+
+def approve_code(plan: Plan, *, named: bool) -> None:
+    """Let the processes of a launch import the user's code of a plan, and remember it.
+
+    Args:
+        named: the user has named it now; else the run folder has, and it must have been launched with before.
+
+    Raises:
+        UsageError: a run folder names code that this user has never launched with.
+    """
+    unknown = sorted(path for path, digest in plan.code.items() if digest not in known(LIST))
+    if unknown and not named:
+        raise UsageError(
+            f"run {plan.run_name} would run the code in {unknown[0]}, which you have not launched with on this "
+            "machine; look at it, then go on with --allow-changed-code"
+        )
+    remember(LIST, plan.code.values())
+    approve(plan.code.values())
 
 
 def _values(settings: Mapping[str, Setting], key: str) -> Sequence[object]:

@@ -4,17 +4,12 @@ A database in the run folder may be read, one that the user names now, and one t
 are kept, without passwords, in a file of the user's own, $XDG_STATE_HOME/robust-tuner/storages.json.
 """
 
-import json
-from contextlib import suppress
-from pathlib import Path
-
-from tuner.base import environment
+from tuner.base import environment, known_list
 from tuner.base.errors import UsageError
-from tuner.base.private_files import write_private
 from tuner.base.urls import sqlite_file, without_password
 from tuner.store.run_folder import RunFolder
 
-MOST = 1000  # storages that are remembered
+LIST = "storages"  #: of `known_list`
 
 
 def storage_to_read(folder: RunFolder, given: str | None, stored: str | None) -> str:
@@ -45,22 +40,9 @@ def storage_to_read(folder: RunFolder, given: str | None, stored: str | None) ->
 
 def remember(url: str) -> None:
     """Keep that this user has named a storage."""
-    storages, bare = known(), without_password(url)
-    if bare in storages:
-        return
-    with suppress(OSError):  # without it the user is asked again
-        write_private(_file(), json.dumps([*storages[-MOST + 1 :], bare], indent=1))
+    known_list.remember(LIST, [without_password(url)])
 
 
 def known() -> list[str]:
-    """Return the storages that this user has named, without passwords, oldest first; none if the file is damaged."""
-    try:
-        found = json.loads(_file().read_text())
-    except (OSError, ValueError):
-        return []
-    return [url for url in found if isinstance(url, str)] if isinstance(found, list) else []
-
-
-def _file() -> Path:
-    root = environment.variable("XDG_STATE_HOME")
-    return (Path(root) if root else Path.home() / ".local" / "state") / "robust-tuner" / "storages.json"
+    """Return the storages that this user has named, without passwords, oldest first."""
+    return known_list.known(LIST)

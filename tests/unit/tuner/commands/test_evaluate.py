@@ -434,3 +434,23 @@ def test_weights_of_another_program_are_scored(
     raw = scored(capsys, "weights.pt", *given, "--set", "normalize=none")
     assert raw["metrics"].keys() == own["metrics"].keys()
     assert raw["metrics"] != own["metrics"]
+
+
+def test_code_that_only_a_checkpoint_names_is_not_run(
+    folder: Path, trained: bytes, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever sends a checkpoint could name any module in it."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
+    monkeypatch.setenv("TUNER_APPROVED_CODE", "")
+    (folder / "theirs.py").write_text("from pathlib import Path\nPath('run').touch()\nmake = 3\n")
+    content = checkpoints.unpack(trained, "one.pt")
+    for name in (f"{folder}/theirs.py:make", "marshal:loads"):  # a module of C has no file to look at
+        content["options"]["network"] = name
+        torch.save(content, "sent.pt")
+        assert launch(capsys, "sent.pt") == (
+            2,
+            "",
+            f"launch.py: sent.pt is not a checkpoint that can be used: its network is the code {name}, which you have "
+            "not launched with; look at it, and name it yourself: --network\n",
+        )
+    assert not (folder / "run").exists()

@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 
 from trainables.base.errors import InputError
+from trainables.base.user_code import APPROVED, approved
+from trainables.options.networks import refuse_unapproved
 from tuner.base.errors import UsageError
 from tuner.planning.amend import amend
 from tuner.planning.command_line import parse
 from tuner.planning.plan import Plan, from_dict, to_dict
 from tuner.planning.resolve import resolve
+from tuner.planning.user_code import approve_code
 
 SOURCE = "from torch import nn\ndef make(classes, size):\n    return nn.Linear(classes, size)\n"
 
@@ -55,6 +58,30 @@ def test_code_that_is_gone_is_told(stored: Plan, tmp_path: Path) -> None:
         UsageError, match=r"^run run-1 needs code that is not there: network .*own\.py is not a file$"
     ):
         resume(stored, "--allow-changed-code")
+
+
+def test_code_that_only_a_run_folder_names_is_not_run(
+    stored: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run folder that somebody sent, with a plan that names a file of theirs."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv(APPROVED, "")
+    with pytest.raises(UsageError) as caught:
+        approve_code(stored, named=False)
+    assert str(caught.value) == (
+        f"run run-1 would run the code in {tmp_path}/own.py, which you have not launched with on this machine; look at "
+        "it, then go on with --allow-changed-code"
+    )
+    name = f"{tmp_path}/own.py:make"
+    with pytest.raises(
+        InputError, match=r"^its network is the code .*own\.py:make, which you have not launched with"
+    ):
+        refuse_unapproved(name)
+    approve_code(stored, named=True)
+    refuse_unapproved(name)
+    monkeypatch.setenv(APPROVED, "")
+    approve_code(stored, named=False)  # launched with before
+    assert approved() == set(stored.code.values())
 
 
 def test_a_run_of_an_earlier_version_has_no_code_and_its_hash() -> None:
