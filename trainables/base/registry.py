@@ -118,7 +118,7 @@ def check_references(spec: Any) -> None:
     """
     for field in dataclasses.fields(spec):
         reference = getattr(spec, field.name)
-        if isinstance(reference, str) and _REFERENCE.fullmatch(reference):
+        if field.name != "name" and isinstance(reference, str) and _REFERENCE.fullmatch(reference):
             module, _, attribute = reference.partition(":")
             names = _names_of(module)
             if names is None:

@@ -132,8 +132,9 @@ def approved() -> set[str]:
 def portable_path(text: str) -> str:
     """Return a path as it is kept: relative to the project if it is below it, else absolute."""
     path = Path(text).expanduser()
-    if not path.is_absolute() and not path.is_file() and (PROJECT / path).is_file():
-        path = PROJECT / path
+    if not path.is_file():  # Ray Tune puts a trial into a folder of its own
+        launched_in = Path(os.environ.get("TUNE_ORIG_WORKING_DIR", PROJECT))
+        path = next((base / path for base in (launched_in, PROJECT) if (base / path).is_file()), path)
     path = Path(os.path.abspath(path))
     return str(path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path)
 

@@ -51,6 +51,14 @@ def test_a_file_never_takes_the_place_of_a_module(folder: Path) -> None:
     assert sys.modules["json"] is json
 
 
+def test_a_trial_of_ray_tune_finds_a_path_from_its_own_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNE_ORIG_WORKING_DIR", str(folder))
+    monkeypatch.chdir("/")
+    assert str(UserCode("./net.py:make")) == f"{folder}/net.py:make"
+
+
 def test_a_path_below_the_project_is_kept_relative_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A job on a cluster has the project elsewhere, and each of its nodes too."""
     monkeypatch.chdir(PROJECT / "docs")

@@ -93,6 +93,15 @@ def test_a_run_of_an_earlier_version_has_no_code_and_its_hash() -> None:
     assert earlier.content_hash == plan.content_hash
 
 
+@pytest.mark.parametrize(
+    "name", ["torchvision:resnet18", "torchvision:vit_b_16@heads.head", "launch.py:main"]
+)
+def test_names_with_a_colon_are_no_references_of_specs(name: str) -> None:
+    plan = resolve(parse(["--study", "aoe_sigma", "--set", f"network={name}"]), "run-1")
+    assert plan.lanes[0].fixed["network"] == name
+    assert list(plan.code) == (["launch.py"] if name == "launch.py:main" else [])
+
+
 def test_a_network_that_is_not_there_is_refused_by_the_plan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
