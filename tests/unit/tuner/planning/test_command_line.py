@@ -58,7 +58,7 @@ def test_options_without_a_value_and_with_two(words: str, expected: LaunchOption
         (
             "--study s --max-epoch=1",
             "unknown option '--max-epoch'; did you mean --max-epochs? known: --epoch-budget, --epoch-timeout, "
-            "--max-epochs, --pack, --protocol, --stages and 32 more (see --help)",
+            "--max-epochs, --pack, --protocol, --stages and 34 more (see --help)",
         ),
         ("--study s extra", "'extra' belongs to no option (see --help)"),
         ("--why r", "argument --why: expected 2 arguments (see --help)"),
