@@ -24,9 +24,6 @@ class AttackCopy:
     Args:
         network: the classifier; only read, now and at every refresh.
         dtype: of weights and features.
-
-    Raises:
-        ValueError: a layer holds state that this does not know how to refresh.
     """
 
     def __init__(self, network: Classifier, dtype: torch.dtype) -> None:
@@ -37,16 +34,14 @@ class AttackCopy:
             self._replace_norms(source, target)
         head, twin.body = twin.head, _Lowered(twin.body.to(dtype), dtype)
         head.to(network.head.weight.dtype)
-        targets = dict(twin.body.inner.named_parameters())
+        inner = twin.body.inner
+        targets = {**dict(inner.named_parameters()), **dict(inner.named_buffers())}
         folded = {id(p) for _, _, conv in self._folded for p in conv.parameters()}
         self._plain = [
             (source, targets[name])
-            for name, source in network.body.named_parameters()
+            for name, source in (*network.body.named_parameters(), *network.body.named_buffers())
             if name in targets and id(targets[name]) not in folded
         ]
-        held = [name for name, _ in twin.body.inner.named_buffers() if not name.endswith(("scale", "shift"))]
-        if held:
-            raise ValueError(f"an attack copy cannot refresh {held[0]}")
         self.network = twin
 
     def _replace_norms(self, source: nn.Module, target: nn.Module) -> None:
@@ -56,7 +51,7 @@ class AttackCopy:
         if type(source).forward is nn.Sequential.forward:  # elsewhere the order of the children says nothing
             before = {b: (a, conv) for (a, conv), (b, _) in pairwise(children) if isinstance(conv, nn.Conv2d)}
         for name, norm in children:
-            if not isinstance(norm, nn.BatchNorm2d):
+            if not (isinstance(norm, nn.BatchNorm2d) and norm.affine and norm.track_running_stats):
                 continue
             if name in before:
                 previous, conv = before[name]

@@ -100,11 +100,18 @@ def test_a_copy_follows_its_network_and_never_writes_into_it():
         assert not any(p.requires_grad for p in copied.parameters())
 
 
-def test_a_network_with_unknown_state_has_no_copy():
-    network = network_of("small_cnn", (1, 8, 8))
-    network.body.layers.append(nn.BatchNorm1d(1024))
-    with pytest.raises(ValueError, match="cannot refresh"):
-        AttackCopy(network, torch.bfloat16)
+def test_a_copy_has_the_state_of_layers_that_it_leaves_as_they_are():
+    """Running statistics of other norms, a buffer of the network's own, batch norm without weights or statistics."""
+    network, images = network_of("small_cnn", (1, 8, 8)), torch.rand(8, 1, 8, 8).double()
+    norms = [nn.BatchNorm2d(1, affine=False), nn.BatchNorm2d(1, track_running_stats=False)]
+    network.body.layers = nn.Sequential(*norms, network.body.layers, nn.BatchNorm1d(1024)).double()
+    network.body.register_buffer("scale", torch.ones(()).double())
+    attack_copy = AttackCopy(network, torch.float64)
+    network.train()(images)
+    network.body.scale += 1
+    copied = attack_copy.refresh()
+    assert relative(copied(images), network.eval()(images)) <= 1e-12
+    assert copied.body.inner.scale == 2
 
 
 def test_channels_last_is_the_same_attack_and_the_same_step():
