@@ -1,5 +1,6 @@
 """The command line of `launch.py`: from arguments to an exit status. Imports nothing heavy until a study starts."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -60,7 +61,8 @@ def _study(options: LaunchOptions, arguments: list[str], command: str) -> int:
     if options.dry_run:
         from tuner.console.preview import plan_text
 
-        show(plan_text(plan, costs=cost_history.measured(options.storage, plan)))
+        cpus = os.cpu_count() if options.address is None else None
+        show(plan_text(plan, costs=cost_history.measured(options.storage, plan), cpus=cpus))
         return 0
     driver_report.tell(
         run=folder.name,

@@ -6,7 +6,7 @@ from trainables.ray.trainable import Assets
 from tuner.base.errors import StudyFailed, StudyHalted
 from tuner.commands.session import Session
 from tuner.devices.allocation import GpuAllocation
-from tuner.devices.resources import Resources
+from tuner.devices.resources import Resources, fitted
 from tuner.execution.controller import Controller
 from tuner.store import warm_start
 from tuner.tracking.listener import TrackingListener, describe_datasets
@@ -32,7 +32,7 @@ def run_stages(session: Session) -> tuple[Controller, str]:
         session.console.note(line)
     tracking = TrackingListener(session.tracker, plan, session.facts)
     controller = Controller(
-        plan,
+        fitted(plan, resources.cpus_per_trial),
         session.folder,
         session.storage_url,
         resources,

@@ -16,13 +16,17 @@ COPIES = {"adam": 3, "sgd": 2}  # weights, and the optimiser's moments
 
 
 def plan_text(
-    plan: Plan, checkpoint_bytes: int | None = None, costs: Mapping[str, MeasuredCost] | None = None
+    plan: Plan,
+    checkpoint_bytes: int | None = None,
+    costs: Mapping[str, MeasuredCost] | None = None,
+    cpus: int | None = None,
 ) -> str:
     """Return the plan in words.
 
     Args:
         costs: {lane: what an epoch of it has cost in an earlier run}.
         checkpoint_bytes: measured size of one checkpoint; None estimates it from the network's name.
+        cpus: of the machine that would train; None where that is not known, as for a cluster.
     """
     lines = [
         f"study      {plan.study}: {plan.question}",
@@ -45,7 +49,7 @@ def plan_text(
         "",
         *_arms(plan),
         "",
-        *_resources(plan, checkpoint_bytes),
+        *_resources(plan, checkpoint_bytes, cpus),
     ]
     return "\n".join(lines)
 
@@ -125,11 +129,14 @@ def _arms(plan: Plan) -> list[str]:
     return lines
 
 
-def _resources(plan: Plan, checkpoint_bytes: int | None) -> list[str]:
+def _resources(plan: Plan, checkpoint_bytes: int | None, cpus: int | None) -> list[str]:
     share = plan.gpus_per_trial
     gpus = "a share of a GPU where there is one, measured at start" if share is None else f"{share:g} GPU"
     at_once = f"{plan.concurrency} at once" if plan.concurrency else "as many at once as fit"
-    lines = [f"each trial: {plan.cpus_per_trial} CPU, {gpus}; {at_once}", *pack_text(plan)]
+    each = f"{plan.cpus_per_trial} CPU"
+    if cpus is not None and plan.cpus_per_trial > cpus:
+        each = f"{cpus} CPU ({plan.cpus_per_trial} asked for, {cpus} there)"
+    lines = [f"each trial: {each}, {gpus}; {at_once}", *pack_text(plan)]
     size = checkpoint_size(plan.lanes[0]) if checkpoint_bytes is None else checkpoint_bytes
     if size is not None:
         trials = sum(lane.trials for lane in plan.lanes)

@@ -7,7 +7,7 @@ from typing import Any
 from trainables.base.cache import cache_dir_of
 from trainables.ray.trainable import Assets
 from tuner.devices.ray_probe import RayProbeBackend
-from tuner.devices.resources import Node, Resources, allocate, gpu_types, with_autoscaled_nodes
+from tuner.devices.resources import Node, Resources, allocate, fitted, gpu_types, with_autoscaled_nodes
 from tuner.devices.sharing_policy import CACHE_FILE, MeasurementCache
 from tuner.devices.sharing_probe import Probe
 from tuner.planning.plan import Plan
@@ -58,7 +58,7 @@ class GpuAllocation:
         initial = self.initial()
         backend = RayProbeBackend(assets, initial.cpus_per_trial, check)
         cache = MeasurementCache(cache_dir / CACHE_FILE)
-        result = Probe(self.plan, backend, cache, initial.concurrency).run()
+        result = Probe(fitted(self.plan, initial.cpus_per_trial), backend, cache, initial.concurrency).run()
         if result.complete:
             self.folder.update(
                 gpu_share={

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from tuner.planning.plan import Plan
 
 Node = Mapping[str, float]  # resources of one machine: CPU, GPU, ...
 
@@ -88,6 +90,17 @@ def allocate(
     if wanted > fit:
         notes.append(f"--concurrency {wanted} does not fit; {fit} at a time")
     return Resources(each, share, max(1, min(wanted, fit)), "; ".join(notes))
+
+
+def with_threads(configuration: Mapping[str, Any], cpus: int) -> dict[str, Any]:
+    """Return a trial's configuration with at most one thread for each CPU that it gets."""
+    return {**configuration, "threads": min(int(configuration.get("threads", 1)), cpus)}
+
+
+def fitted(plan: Plan, cpus: int) -> Plan:
+    """Return a plan whose trials have at most so many CPUs, and threads."""
+    lanes = tuple(replace(lane, fixed=with_threads(lane.fixed, cpus)) for lane in plan.lanes)
+    return replace(plan, lanes=lanes, cpus_per_trial=min(plan.cpus_per_trial, cpus))
 
 
 def slots(node: Node, cpus: int, share: float) -> int:

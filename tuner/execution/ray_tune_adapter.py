@@ -21,6 +21,7 @@ from trainables.ray.trainable import Assets, StudyTrainable
 from tuner.base.errors import StudyHalted
 from tuner.base.records import Decision
 from tuner.base.text import one_line
+from tuner.devices.resources import with_threads
 from tuner.execution.pack_assignment import PackAssignment
 from tuner.execution.ray_patch import patch_tune, worker_error
 from tuner.execution.trial_queue import Assignment, TrialQueue
@@ -268,7 +269,7 @@ def run_queue(
     watchdog = Watchdog(epoch_timeout_s, longest_epoch_s * pack)
 
     def configure(assignment: Assignment) -> dict[str, Any]:
-        return configuration(assignment, run_uri, validation)
+        return configuration(assignment, run_uri, validation, int(resources["cpu"]))
 
     trainable = tune.with_parameters(StudyTrainable if pack == 1 else PackedTrainable, assets=assets)
     while not queue.finished and not asked_to_stop():
@@ -305,10 +306,12 @@ def run_queue(
         queue.reclaim()
 
 
-def configuration(assignment: Assignment, folder: str, validation: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the `config` of a trainable for a trial."""
+def configuration(
+    assignment: Assignment, folder: str, validation: Mapping[str, Any], cpus: int
+) -> dict[str, Any]:
+    """Return the `config` of a trainable for a trial that gets so many CPUs; it may have begun where there are more."""
     return {
-        **assignment.configuration,
+        **with_threads(assignment.configuration, cpus),
         "seed": assignment.seed,
         "validation": dict(validation),
         "_service": {

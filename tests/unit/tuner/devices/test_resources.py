@@ -10,8 +10,13 @@ import ray
 import torch
 
 from trainables.ray import trainable
-from tuner.devices.resources import Node, Resources, allocate, slots, with_autoscaled_nodes
+from tuner.console.preview import plan_text
+from tuner.devices.resources import Node, Resources, allocate, fitted, slots, with_autoscaled_nodes
 from tuner.execution.controller import Controller
+from tuner.execution.ray_tune_adapter import configuration
+from tuner.execution.trial_queue import Assignment
+from tuner.planning.launch_options import LaunchOptions
+from tuner.planning.resolve import resolve
 
 CPU_NODE: Node = {"CPU": 16}
 GPU_NODE: Node = {"CPU": 8, "GPU": 1}
@@ -59,6 +64,28 @@ def test_what_cannot_be_is_cut_down_and_said(
     found = allocate(nodes, *wish)
     assert (found.cpus_per_trial, found.gpus_per_trial, found.concurrency) == got
     assert note in found.note
+
+
+def test_a_trial_has_no_more_threads_than_cpus() -> None:
+    """New trials by the plan; those that began on a larger machine when they go on; --dry-run says the number."""
+    plan = resolve(LaunchOptions("aoe_sigma", cpus_per_trial=64), "one")
+    here = fitted(plan, allocate([{"CPU": 2}], 64, None, None).cpus_per_trial)
+    assert here.cpus_per_trial == 2
+    assert {lane.fixed["threads"] for lane in here.lanes} == {2}
+    assert fitted(plan, 128) == plan
+    begun = Assignment("0000", "search", 0, "aoe", plan.lanes[0].fixed, 1, 1, "", 0, 1)
+    assert [configuration(begun, "runs/one", {}, cpus)["threads"] for cpus in (2, 128)] == [2, 64]
+    said = [
+        line
+        for cpus in (2, 64, None)
+        for line in plan_text(plan, cpus=cpus).splitlines()
+        if "each trial" in line
+    ]
+    rest = "a share of a GPU where there is one, measured at start; as many at once as fit"
+    assert said == [
+        f"each trial: {n} CPU{why}, {rest}"
+        for n, why in ((2, " (64 asked for, 2 there)"), (64, ""), (64, ""))
+    ]
 
 
 def bootstrap(path: Path, **changes: Any) -> Path:
