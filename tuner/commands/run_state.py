@@ -171,6 +171,23 @@ class RunSnapshot:
         return resume_command(self.plan.study, driven.name, kept, more)
 
 
+@dataclass(frozen=True)
+class UnreadRun:
+    """A run whose state cannot be told.
+
+    Attributes:
+        reason: why, in one line.
+        damaged: what is stored of it is not what was written; otherwise it is out of reach for now.
+    """
+
+    name: str
+    reason: str
+    damaged: bool
+
+    def __str__(self) -> str:
+        return f"run {self.name}: {self.reason}"
+
+
 def read_run(
     name: str,
     root: str,
@@ -197,23 +214,23 @@ def read_runs(
     study: str | None = None,
     study_storage: str | None = None,
     sleep: Callable[[float], None] = time.sleep,
-) -> tuple[list[RunSnapshot], list[str]]:
-    """Return a snapshot of every run below a root, oldest first, and one line for each that cannot be read."""
-    runs, problems = [], []
+) -> tuple[list[RunSnapshot], list[UnreadRun]]:
+    """Return a snapshot of every run below a root, oldest first, and those that cannot be read."""
+    runs, unread = [], []
     away: dict[str, UsageError] = {}  # servers that do not answer: each is waited for once
     for folder, data in all_runs(root):
         if study and data["plan"].get("study") not in (study, None):
             continue
         try:
-            if "damaged" in data:
-                raise UsageError(data["damaged"])
+            if "error" in data:
+                raise data["error"]
             url = storage_to_read(folder, study_storage, data.get("study_storage"))
             if url in away:
                 raise away[url]
             runs.append(_read(folder, folder.plan_in(data), data, url, away))
         except UsageError as error:
-            problems.append(f"run {folder.name}: {error}")
-    return _with_live_drivers(runs, sleep), problems
+            unread.append(UnreadRun(folder.name, str(error), isinstance(error, Damaged)))
+    return _with_live_drivers(runs, sleep), unread
 
 
 def _read(

@@ -3,15 +3,18 @@
 import datetime
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import search_spaces
 from tuner.analysis.metric_text import duration, metric_label, setting_text, value_text
 from tuner.analysis.verdict import no_winner_reason
+from tuner.base.checksums import Damaged
 from tuner.base.errors import UsageError
 from tuner.base.records import State, TrialRecord
-from tuner.commands.run_state import RunSnapshot, RunState, read_run, read_runs
+from tuner.commands.run_state import RunSnapshot, RunState, UnreadRun, read_run, read_runs
 from tuner.planning.launch_options import EVERY, LaunchOptions
+from tuner.store.run_folder import RunFolder
 
 MAX_LISTED = 12  # running trials
 
@@ -23,19 +26,37 @@ def answer(options: LaunchOptions) -> str:
         UsageError: there is no such run, or it cannot be read.
     """
     if options.status == EVERY:
-        runs, problems = read_runs(options.storage, options.study, options.study_storage)
-        if options.json:
-            return json.dumps([as_json(run) for run in runs], indent=2)
-        if options.study and not runs:
-            search_spaces.get(options.study)  # a misspelt name has no runs either
-        of_study = f" of study {options.study}" if options.study else ""
-        lines = table(runs) if runs else [f"no runs{of_study} in {options.storage}"]
-        return "\n".join([*lines, *problems])
+        return _answer_all(options)
     assert options.status is not None
-    run = read_run(options.status, options.storage, options.study_storage)
+    try:
+        run = read_run(options.status, options.storage, options.study_storage)
+    except UsageError as error:
+        if not options.json or not RunFolder(options.storage, options.status).exists():
+            raise
+        unread = UnreadRun(options.status, str(error), isinstance(error, Damaged))
+        return json.dumps(unread_as_json(unread), indent=2)
     if options.study and options.study != run.plan.study:
         raise UsageError(f"run {options.status!r} is of study {run.plan.study}, not {options.study}")
     return json.dumps(as_json(run), indent=2) if options.json else "\n".join(lines_of(run))
+
+
+def _answer_all(options: LaunchOptions) -> str:
+    there = "://" in options.storage or Path(options.storage).is_dir()
+    if not there and options.storage != LaunchOptions().storage:
+        raise UsageError(f"--storage {options.storage}: there is no such folder")
+    runs, unread = read_runs(options.storage, options.study, options.study_storage)
+    if options.json:
+        return json.dumps([*map(as_json, runs), *map(unread_as_json, unread)], indent=2)
+    if options.study and not runs:
+        search_spaces.get(options.study)  # a misspelt name has no runs either
+    if runs:
+        lines = table(runs)
+    elif there:
+        of_study = f" of study {options.study}" if options.study else ""
+        lines = [f"no runs{of_study} in {options.storage}{' that can be read:' if unread else ''}"]
+    else:
+        lines = [f"no runs: there is no folder {Path(options.storage).resolve()}"]
+    return "\n".join([*lines, *map(str, unread)])
 
 
 # -- one line each -----------------------------------------------------------------------------------------
@@ -202,6 +223,11 @@ def _links(run: RunSnapshot) -> list[str]:
 
 
 # -- JSON --------------------------------------------------------------------------------------------------
+
+
+def unread_as_json(run: UnreadRun) -> dict[str, Any]:
+    """Return what is known of a run that cannot be read, with the keys that `as_json` has for it."""
+    return {"run": run.name, "state": "damaged" if run.damaged else "unreadable", "reason": run.reason}
 
 
 def as_json(run: RunSnapshot) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from tuner.base.checksums import Damaged, checked_file
-from tuner.base.errors import UsageError
 from tuner.base.typed_json import Mismatch, read
 
 Texts = tuple[str, ...]
@@ -45,7 +44,7 @@ def parse(data: bytes, uri: str) -> dict[str, Any]:
         uri: of the file, for the message.
 
     Raises:
-        UsageError: it is damaged; the line says where.
+        Damaged: the line says where.
     """
     try:
         entries = checked_file(data)
@@ -60,5 +59,5 @@ def parse(data: bytes, uri: str) -> dict[str, Any]:
         except ValueError:
             raise Mismatch(f"created is {entries['created']!r}; it must be a time") from None
     except (Damaged, Mismatch) as error:
-        raise UsageError(f"{uri} is damaged: {error}; restore it from a copy") from error
+        raise Damaged(f"{uri} is damaged: {error}; restore it from a copy") from error
     return entries

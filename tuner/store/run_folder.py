@@ -12,7 +12,7 @@ from trainables.base.errors import nearest
 from trainables.base.permissions import created, make_folder, make_private_folder
 from trainables.base.storage import Folder
 from tuner.base import environment
-from tuner.base.checksums import file_with_checksum
+from tuner.base.checksums import Damaged, file_with_checksum
 from tuner.base.errors import UsageError
 from tuner.base.text import one_line
 from tuner.base.urls import sqlite_url
@@ -119,6 +119,8 @@ class RunFolder:
         return replace(plans.from_dict(data["plan"]), run_name=self.name)
 
     def _no_plan(self) -> str:
+        if not self.remote and not Path(self.root).is_dir():
+            return f"run {self.name!r} does not exist: there is no folder {self.root}"
         if self.name not in Folder(self.root).folders():
             hint = nearest(self.name, (folder.name for folder, _ in all_runs(self.root)))
             return f"run {self.name!r} does not exist in {self.root}; {hint}"
@@ -232,7 +234,7 @@ def default_name(study: str, root: str) -> str:
 def all_runs(root: str) -> list[tuple[RunFolder, dict[str, Any]]]:
     """Return every run below a root with its `plan.json`, oldest first; folders without one are left out.
 
-    One that cannot be read is {"created": "", "plan": {}, "damaged": why}.
+    One that cannot be read is {"created": "", "plan": {}, "error": the UsageError that says why}.
     """
     runs: list[tuple[RunFolder, dict[str, Any]]] = []
     for name in Folder(root).folders():
@@ -240,11 +242,11 @@ def all_runs(root: str) -> list[tuple[RunFolder, dict[str, Any]]]:
         try:
             data = folder.entries()
             if not isinstance(data["plan"], dict):
-                raise UsageError("plan.json cannot be read: plan is no object")
+                raise Damaged("plan.json is damaged: plan is no object")
         except FileNotFoundError:
             continue
         except UsageError as error:
-            data = {"created": "", "plan": {}, "damaged": str(error)}
+            data = {"created": "", "plan": {}, "error": error}
         runs.append((folder, data))
     return sorted(runs, key=lambda run: (run[1]["created"], run[0].name))
 
@@ -263,7 +265,7 @@ def find_by_id(run_id: str, name: str, root: str) -> RunFolder:
     Raises:
         UsageError: there is none below the root.
     """
-    runs = [run for run in all_runs(root) if "damaged" not in run[1]]
+    runs = [run for run in all_runs(root) if "error" not in run[1]]
     found = [(folder, data) for folder, data in runs if plans.run_id_of(data["plan"]) == run_id]
     for folder, _ in sorted(found, key=lambda run: run[0].original(run[1]) is not None):  # a copy will do
         return folder

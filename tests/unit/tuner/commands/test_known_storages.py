@@ -41,7 +41,9 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Sil
     for name in ("theirs", "theirs-too"):
         (root / name).mkdir()
         shutil.copy(root / "own" / "plan.json", root / name)
-        known_storages.RunFolder(str(root), name).update(run=name, study_storage=server.url)
+        known_storages.RunFolder(str(root), name).update(
+            run=name, folder=str(root / name), study_storage=server.url
+        )
     yield root, server
     for each in (server.socket, *server.connections):
         each.close()

@@ -190,6 +190,11 @@ def test_how_a_run_ended(
 
 def test_the_list_of_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ask(capsys, "--status", "--storage", str(tmp_path)) == (0, f"no runs in {tmp_path}\n")
+    nowhere = tmp_path / "nope"
+    says = f"launch.py: --storage {nowhere}: there is no such folder\n"
+    assert ask(capsys, "--status", "--storage", str(nowhere)) == (2, says)
+    says = f"launch.py: run 'one' does not exist: there is no folder {nowhere}\n"
+    assert ask(capsys, "--status", "one", "--storage", str(nowhere)) == (2, says)
     finished_rung(tmp_path)
     StoredRun(tmp_path, "two")
     (tmp_path / "not-a-run").mkdir()
@@ -201,8 +206,37 @@ def test_the_list_of_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert text.splitlines()[-1].startswith(f"run broken: {tmp_path}/broken/plan.json is damaged: ")
     assert len(text.splitlines()) == 4
     _, text = ask(capsys, "--status", "--study", "robgan", "--storage", str(tmp_path))
-    assert text.splitlines()[0] == f"no runs of study robgan in {tmp_path}"
+    assert text.splitlines()[0] == f"no runs of study robgan in {tmp_path} that can be read:"
     assert "two" not in text
+
+
+def test_before_the_first_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ask(capsys, "--status") == (0, f"no runs: there is no folder {tmp_path}/runs\n")
+    assert ask(capsys, "--status", "--json") == (0, "[]\n")
+
+
+def test_runs_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A damaged one, and one whose database this user has never named."""
+    StoredRun(tmp_path).folder.local.joinpath("plan.json").write_text("{}")
+    StoredRun(tmp_path, "two", study_storage="postgresql://db/x")
+    damaged = f"{tmp_path}/one/plan.json is damaged: created is missing; restore it from a copy"
+    away = "plan.json of run 'two' names the study storage postgresql://db/x; give it with --study-storage to read it"
+    lines = [f"no runs in {tmp_path} that can be read:", f"run one: {damaged}", f"run two: {away}", ""]
+    assert ask(capsys, "--status", "--storage", str(tmp_path)) == (0, "\n".join(lines))
+    entries = [
+        {"run": "one", "state": "damaged", "reason": damaged},
+        {"run": "two", "state": "unreadable", "reason": away},
+    ]
+    code, text = ask(capsys, "--status", "--json", "--storage", str(tmp_path))
+    assert (code, json.loads(text)) == (0, entries)
+    for entry in entries:
+        code, text = ask(capsys, "--status", entry["run"], "--json", "--storage", str(tmp_path))
+        assert (code, json.loads(text)) == (0, entry)
+    says = f"launch.py: {damaged}\n"
+    assert ask(capsys, "--status", "one", "--storage", str(tmp_path)) == (2, says)
 
 
 def test_runs_and_studies_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
