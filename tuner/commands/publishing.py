@@ -61,7 +61,6 @@ def _print(session: Session, controller: Controller, result: StudyResult, failur
         controller.remarks,
         result.test_data,
         session.retention.problems,
-        session.tracker.problems,
     )
     for problem in itertools.chain(*problems):
         session.console.note(problem)

@@ -147,6 +147,8 @@ class Session:
         self.timings["total"] = environment.process_age_s()
         if self.outcome is not LaunchOutcome.LEASE_LOST:
             self._store_outcome()
+        for problem in self.tracker.problems:
+            self.console.note(f"MLflow: {problem}")
         if unsent:
             self.console.note(
                 f"MLflow does not answer ({self.tracker.last_error[:120] or 'too slow'}): {unsent} events are kept "
@@ -188,12 +190,19 @@ def open_session(plan: Plan, folder: RunFolder, options: LaunchOptions) -> Itera
             _start_ray(options, signals)  # before the run folder: without a cluster, nothing is written
         folder.make()
         with folder.lease().held(signals, show) as lease:
+            former_folder = folder.last_local(folder.entries()) if options.resume is not None else None
             # a report names every command that made it, the first and each resume
             facts["command"] = "\n".join(_store_launch(plan, folder, options, facts, uri))
             trials = sum(lane.trials for lane in plan.lanes)
             console = Console(plan, trials, log=folder.local / "console.log")
             tracker = Tracker(
-                uri, plan.study, plan.run_name, plan.run_id, folder.local / "mlflow.spool", _tags(plan, facts)
+                uri,
+                plan.study,
+                plan.run_name,
+                plan.run_id,
+                folder.local / "mlflow.spool",
+                _tags(plan, facts),
+                former_folder=former_folder,
             )
             tracker.start()
             system = _system_metrics(folder, tracker)

@@ -138,8 +138,7 @@ class RunFolder:
         Args:
             data: the content of `plan.json`.
         """
-        beside = f"{self.uri.rpartition('/')[0]}/{data.get('run', self.name)}"  # of an earlier version
-        place = str(data.get("folder", beside))
+        place = self._last_place(data)
         root, _, name = place.rstrip("/").rpartition("/")
         if place == self.uri or _store(place) != _store(self.uri) or not root:
             return None
@@ -152,6 +151,19 @@ class RunFolder:
         except (OSError, UsageError, KeyError, TypeError):
             return None
         return there if same[0] == same[1] else None
+
+    def last_local(self, data: Mapping[str, Any]) -> Path:
+        """Return what `local` was at the last launch: a run may be renamed or moved between two.
+
+        Args:
+            data: the content of `plan.json`.
+        """
+        place = self._last_place(data).rstrip("/")
+        return self.local.parent / place.rpartition("/")[2] if self.remote else Path(place)
+
+    def _last_place(self, data: Mapping[str, Any]) -> str:
+        beside = f"{self.uri.rpartition('/')[0]}/{data.get('run', self.name)}"  # of an earlier version
+        return str(data.get("folder", beside))
 
     def refuse_copy(self, data: Mapping[str, Any]) -> None:
         """Raise UsageError, which names both folders, if this one is a copy: its trials are the original's.

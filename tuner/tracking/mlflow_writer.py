@@ -13,6 +13,7 @@ from typing import Any
 from tuner.base.text import one_line
 from tuner.base.urls import redact
 from tuner.tracking.connection import artifact_folder, user_name
+from tuner.tracking.problems import Problems
 from tuner.tracking.spool import Event
 
 _DUBIOUS = ("BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")  # also the answers of a store that is failing
@@ -44,8 +45,9 @@ class MlflowWriter:
     Args:
         uri, experiment, run, run_id: as for `tuner.tracking.tracker.Tracker`.
         open_store: called with the URI, returns MLflow's client and its module of entities.
-        problem: called with one line for everything that is left out for good or taken out of the trash.
+        problems: gets a line for everything that is left out for good or taken out of the trash.
         folder: of the run; no file elsewhere is uploaded.
+        former_folder: where the run was before it was moved; earlier versions stored absolute paths.
     """
 
     def __init__(
@@ -55,14 +57,15 @@ class MlflowWriter:
         run: str,
         run_id: str,
         open_store: Callable[[str], tuple[Any, Any]],
-        problem: Callable[[str], None],
+        problems: Problems,
         folder: Path,
+        former_folder: Path | None = None,
     ) -> None:
-        self._folder = folder
+        self._folder, self._former_folder = folder, former_folder or folder
         self._uri, self._experiment, self._run, self._run_id = uri, experiment, run, run_id
         self._query = f"tags.`run_id` = {_quoted(run_id)}"
         self._old_query = f"tags.`run` = {_quoted(run_id)}"  # of earlier versions, whose id is their name
-        self._open_store, self._problem = open_store, problem
+        self._open_store, self._problem = open_store, problems.add
         self._client: Any = None
         self._entities: Any = None
         self._connected = False
@@ -169,7 +172,8 @@ class MlflowWriter:
             except Exception as error:
                 if not self._is_permanent(error):
                     raise
-                self._problem(f"{event.get('key') or 'study'}: {event.get('op')} left out: {one_line(error)}")
+                reason = one_line(error)
+                self._problem(f"{event.get('key') or 'study'}: {event.get('op')} left out: {reason}", reason)
         self._flush_all()
         self._tries = 0
 
@@ -304,19 +308,23 @@ class MlflowWriter:
                 raise
             self._client.get_experiment(self.experiment_id)  # raises while the store is away
             name = event.get("name") or event["path"]
-            self._problem(f"{event['key'] or 'study'}: artifact {name} given up: {one_line(error)}")
+            self._problem(
+                f"{event['key'] or 'study'}: artifact {name} given up: {one_line(error)}", "given up"
+            )
 
     def _upload_file(self, run: _StoredRun, event: Event) -> None:
         """Upload a file of the run folder: events are read from a file, and whoever wrote it may name any path."""
-        path = (self._folder / event["path"]).resolve()
+        name = Path(event["path"])
+        if name.is_relative_to(self._former_folder):
+            name = name.relative_to(self._former_folder)
+        path = (self._folder / name).resolve()
         if not path.is_relative_to(self._folder.resolve()):
-            self._problem(
-                f"{event['key'] or 'study'}: {event['path']} is not in the run folder, so it is not uploaded"
-            )
+            what = "is not in the run folder, so it is not uploaded"
+            self._problem(f"{event['key'] or 'study'}: {event['path']} {what}", what)
         elif path.is_file():
             self._client.log_artifact(run.id, str(path), event["folder"] or None)
         else:
-            self._problem(f"{event['key'] or 'study'}: no file {event['path']} to upload")
+            self._problem(f"{event['key'] or 'study'}: no file {event['path']} to upload", "no file")
 
     def _is_permanent(self, error: Exception) -> bool:
         """Whether trying again cannot help; an ambiguous answer counts only if it comes again after reconnecting."""

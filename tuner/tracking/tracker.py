@@ -23,6 +23,7 @@ from tuner.tracking.connection import open_store
 from tuner.tracking.delivery_thread import DeliveryThread
 from tuner.tracking.mlflow_uris import check_uri
 from tuner.tracking.mlflow_writer import OPERATIONS, MlflowWriter
+from tuner.tracking.problems import Problems
 from tuner.tracking.spool import EventBatch, Spool
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,6 @@ Scalar = int | float | str | bool
 STATUS_OF = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
 
 _MAX_PARAM, _MAX_TAG = 6000, 8000  # MLflow's limits: it would cut longer values without an error
-_MAX_PROBLEMS = 200
 
 
 @dataclass
@@ -56,6 +56,7 @@ class Tracker:
         run_id: of the study's run, see `Plan.run_id`.
         spool: file that keeps undelivered events.
         tags: of the study's run.
+        former_folder: where the run, and its spool, was at its last launch; default where it is now.
         interval_s: pause between deliveries; the values of a trial that arrive in between go in one request.
     """
 
@@ -68,6 +69,7 @@ class Tracker:
         spool: Path,
         tags: Mapping[str, str],
         *,
+        former_folder: Path | None = None,
         interval_s: float = 5.0,
     ) -> None:
         check_uri(uri)
@@ -75,11 +77,14 @@ class Tracker:
         consumer = hashlib.sha256(f"{redact(store)}\n{experiment}\n{run_id}".encode()).hexdigest()[:16]
         self._tags = _texts({**tags, "run": run, "run_id": run_id}, _MAX_TAG)
         self._spool = Spool(spool, consumer)
-        self._writer = MlflowWriter(store, experiment, run, run_id, open_store, self._problem, spool.parent)
+        self._problems = Problems()
+        self._folder = spool.parent.absolute()
+        self._writer = MlflowWriter(
+            store, experiment, run, run_id, open_store, self._problems, self._folder, former_folder
+        )
         self._delivery = DeliveryThread(
             self._spool, self._writer.connect, self._deliver, self._failed, interval_s
         )
-        self._problems: dict[str, None] = {}
         self._errors, self._last_error = 0, ""
 
     def start(self) -> None:
@@ -145,13 +150,19 @@ class Tracker:
         self._put(op="inputs", key=key, inputs=[_texts(entry, _MAX_TAG) for entry in datasets])
 
     def artifact(self, key: str, path: Path, folder: str = "") -> None:
-        """Upload a file as it is when the event is delivered; a file that is missing then is listed as a problem."""
-        self._put(op="artifact", key=key, path=str(path.absolute()), folder=folder)
+        """Upload a file of the run folder as it is when the event is delivered; one that is missing then is a problem.
+
+        The spool has its path within the run folder, which may be moved before MLflow answers.
+        """
+        path = path.absolute()
+        if path.is_relative_to(self._folder):
+            path = path.relative_to(self._folder)
+        self._put(op="artifact", key=key, path=str(path), folder=folder)
 
     def close_child(self, key: str, state: str, reason: str = "") -> None:
         """End a trial's run: COMPLETE shows as FINISHED, PRUNED as KILLED, FAIL as FAILED."""
         if state not in STATUS_OF:
-            self._problem(f"{key}: unknown state {state!r}, expected one of {', '.join(STATUS_OF)}")
+            self._problems.add(f"{key}: unknown state {state!r}, expected one of {', '.join(STATUS_OF)}")
             return
         tags = {"state": state} | ({"reason": reason} if reason else {})
         self._put(op="close", key=key, status=STATUS_OF[state], tags=_texts(tags, _MAX_TAG))
@@ -172,7 +183,7 @@ class Tracker:
         return self._delivery.flush(timeout_s)
 
     def close(self, status: str, timeout_s: float = 30) -> int:
-        """End the study's run (FINISHED, FAILED or KILLED) and the delivery, and log the problems.
+        """End the study's run (FINISHED, FAILED or KILLED) and the delivery.
 
         Returns:
             The number of events still undelivered; they stay in the spool and go out at the next start.
@@ -181,8 +192,6 @@ class Tracker:
         unsent = self._delivery.stop(timeout_s)
         if not self._delivery.alive:
             self._spool.close()
-        for problem in self.problems:
-            log.warning("MLflow: %s", problem)
         if unsent:
             log.warning(
                 "MLflow: %d events undelivered, kept in %s; %s", unsent, self._spool.path, self._last_error
@@ -219,8 +228,8 @@ class Tracker:
 
     @property
     def problems(self) -> list[str]:
-        """What was left out for good, with the reason, and what was taken out of the trash, one line each."""
-        return list(self._problems)
+        """What was left out for good, with the reason, and what was taken out of the trash, one line each kind."""
+        return self._problems.lines()
 
     @property
     def errors(self) -> int:
@@ -236,7 +245,7 @@ class Tracker:
         try:
             numbers = {name: float(value) for name, value in values.items()}
         except (TypeError, ValueError) as error:
-            self._problem(f"{key or 'study'}: {op} left out: {error}")
+            self._problems.add(f"{key or 'study'}: {op} left out: {error}")
             return
         self._put(op=op, key=key, step=int(step), v=numbers, t=time_ms)
 
@@ -247,12 +256,12 @@ class Tracker:
         try:
             self._spool.append(event)
         except (OSError, TypeError, ValueError) as error:  # a full disk must not end the study
-            self._problem(f"{event['key'] or 'study'}: {event['op']} lost: {error}")
+            self._problems.add(f"{event['key'] or 'study'}: {event['op']} lost: {error}")
 
     def _deliver(self, batch: EventBatch) -> None:
         self._writer.send(batch.events)
         for line in batch.broken:
-            self._problem(line)
+            self._problems.add(line)
         if self._delivery.failures:
             log.info("MLflow: the tracking store answers again")
 
@@ -262,10 +271,6 @@ class Tracker:
         self._last_error = one_line(error)
         if self._delivery.failures == 1:
             log.warning("MLflow: %s; events are kept in %s", self._last_error, self._spool.path)
-
-    def _problem(self, line: str) -> None:
-        if len(self._problems) < _MAX_PROBLEMS:
-            self._problems[one_line(line)] = None
 
 
 def _texts(values: Mapping[str, Scalar] | None, limit: int) -> dict[str, str]:

@@ -45,6 +45,7 @@ class MlflowRun:
     unsent: int = 0
     status: str = ""
     last_error: str = "connection refused"
+    problems: tuple[str, ...] = ()
 
     def close(self, status: str) -> int:
         self.status = status
@@ -178,6 +179,17 @@ def test_what_mlflow_has_not_got_is_said_with_the_way_to_send_it(tmp_path: Path)
     (line, _) = launch.console.lines  # type: ignore[attr-defined]
     assert line.startswith("MLflow does not answer (connection refused): 3 events are kept in ")
     assert line.endswith(f"send them with: {RESUME}{tmp_path}")
+
+
+def test_what_mlflow_lacks_for_good_is_said_once_whatever_the_outcome(tmp_path: Path) -> None:
+    launch = session(tmp_path)
+    launch.tracker.problems = ("0007: no file files/a.png to upload (and 2 more like it)",)  # type: ignore[misc]
+    launch.carry_out(work(1))
+    launch.close()
+    assert launch.console.lines == [  # type: ignore[attr-defined]
+        "MLflow: 0007: no file files/a.png to upload (and 2 more like it)",
+        "closed",
+    ]
 
 
 def test_every_outcome_has_a_status_in_mlflow() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tuner.tracking.mlflow_writer import MlflowWriter, _StoredRun
+from tuner.tracking.problems import Problems
 from tuner.tracking.tracker import Tracker
 
 
@@ -17,14 +18,12 @@ def test_the_tracker_accepts_no_unknown_operation(tmp_path: Path) -> None:
 
 
 def test_the_writer_names_an_unknown_operation_and_goes_on(tmp_path: Path) -> None:
-    problems: list[str] = []
+    problems = Problems()
     client: Any = SimpleNamespace()
-    writer = MlflowWriter(
-        "sqlite:///x.db", "s", "r", "r-1", lambda uri: (client, client), problems.append, tmp_path
-    )
+    writer = MlflowWriter("sqlite:///x.db", "s", "r", "r-1", lambda uri: (client, client), problems, tmp_path)
     writer.runs[""] = _StoredRun("1", "RUNNING", 0, {})
     writer.send([{"op": "energy_used", "key": "", "v": {"kwh": 1.0}, "t": 1}])
-    assert problems == [
+    assert problems.lines() == [
         "study: energy_used left out: there is no operation of that name; known: start, child, inputs, tag, "
         "metrics, final, text, artifact, close, settle"
     ]
@@ -39,14 +38,12 @@ def test_only_files_of_the_run_folder_are_uploaded(tmp_path: Path) -> None:
     (run / "link").symlink_to(elsewhere)
     (run / "linked").symlink_to(tmp_path)
     uploaded: list[tuple[str, str | None]] = []
-    problems: list[str] = []
+    problems = Problems()
     client: Any = SimpleNamespace(
         log_artifact=lambda run_id, path, folder: uploaded.append((path, folder)),
         get_experiment=lambda experiment: None,
     )
-    writer = MlflowWriter(
-        "sqlite:///x.db", "s", "r", "r-1", lambda uri: (client, client), problems.append, run
-    )
+    writer = MlflowWriter("sqlite:///x.db", "s", "r", "r-1", lambda uri: (client, client), problems, run)
     writer.runs[""] = _StoredRun("1", "RUNNING", 0, {})
     asked = [
         str(run / "report.html"),
@@ -60,6 +57,40 @@ def test_only_files_of_the_run_folder_are_uploaded(tmp_path: Path) -> None:
     writer._client = client
     writer.send([{"op": "artifact", "key": "", "path": path, "folder": ""} for path in asked])
     assert uploaded == [(str(run / "report.html"), None)] * 2
-    assert problems == [
-        f"study: {path} is not in the run folder, so it is not uploaded" for path in asked[2:]
+    assert problems.lines() == [
+        f"study: {elsewhere} is not in the run folder, so it is not uploaded (and 4 more like it)"
     ]
+
+
+def test_undelivered_files_are_found_after_the_run_was_moved(tmp_path: Path) -> None:
+    """The spool names them within the run folder; earlier versions wrote absolute paths."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    tracker = Tracker(f"sqlite:///{tmp_path}/mlflow.db", "s", "r", "r-1", old / "mlflow.spool", {})
+    tracker.artifact("", old / "report.html")
+    tracker.artifact("", old / "files" / "a.png", "files")
+    events = list(tracker._spool)
+    assert [event["path"] for event in events] == ["report.html", "files/a.png"]
+    (old / "report.html").touch()
+    old.rename(new)
+    uploaded: list[str] = []
+    client: Any = SimpleNamespace(log_artifact=lambda run_id, path, folder: uploaded.append(path))
+    problems = Problems()
+    writer = MlflowWriter("sqlite:///x.db", "s", "r", "r-1", lambda uri: client, problems, new, old)
+    writer.runs[""] = _StoredRun("1", "RUNNING", 0, {})
+    writer._client = client
+    absolute = [{**event, "path": str(old / event["path"])} for event in events]
+    leaving = {**events[0], "path": f"{old}/../secret"}
+    (tmp_path / "secret").touch()
+    writer.send([*events, *absolute, leaving])
+    assert uploaded == [str(new / "report.html")] * 2
+    assert problems.lines() == [
+        "study: no file files/a.png to upload (and 1 more like it)",
+        f"study: {old}/../secret is not in the run folder, so it is not uploaded",
+    ]
+
+
+def test_a_problem_that_comes_again_counts_once() -> None:
+    problems = Problems()
+    for line, kind in [("a: gone", "gone"), ("b: gone", "gone"), ("a: gone", "gone"), ("other\nline", "")]:
+        problems.add(line, kind)
+    assert problems.lines() == ["a: gone (and 1 more like it)", "other line"]
