@@ -131,9 +131,9 @@ def lines_of(run: RunSnapshot) -> list[str]:
     alive = run.state is RunState.RUNNING
     if alive and run.claim is not None:
         lines.append(f"driver: {run.claim}, since {run.claim.since}; stage: {run.stage or 'not known yet'}")
-    lines += ["", *_lanes(run), "", *_running(run, alive), *_waiting(run), "", *_best(run)]
+    lines += ["", *_lanes(run, alive), "", *_running(run, alive), *_waiting(run), "", *_best(run)]
     lines += [f"evaluated: {len(run.evaluated)} trials; confirmed: {run.confirmed} of {run.to_confirm}"]
-    if run.state is not RunState.DONE:
+    if run.state not in (RunState.DONE, RunState.FAILED):
         lines.append(time_text(run))
     if run.original is not None:
         lines.append(f"a copy of {run.original.uri}, as it was then; only that one goes on")
@@ -142,8 +142,10 @@ def lines_of(run: RunSnapshot) -> list[str]:
     return lines + _links(run)
 
 
-def _lanes(run: RunSnapshot) -> list[str]:
-    rows: list[tuple[str, ...]] = [("trials", "planned", "complete", "stopped early", "failed", "running")]
+def _lanes(run: RunSnapshot, alive: bool) -> list[str]:
+    """Return a table of the lanes; without a driver a trial that has begun and not ended waits to be continued."""
+    begun = "running" if alive else "waiting"
+    rows: list[tuple[str, ...]] = [("trials", "planned", "complete", "stopped early", "failed", begun)]
     planned = {lane.name: lane.trials for lane in run.plan.lanes} | {"confirm": run.to_confirm}
     for lane, total in planned.items():
         counts = run.counts(lane)
@@ -241,6 +243,12 @@ def as_json(run: RunSnapshot) -> dict[str, Any]:
             "here": run.claim.is_here,
             "since": run.claim.since,
         }
+    begun = [
+        {"trial": r.label, "epoch": r.epochs, "max_epochs": run.plan.max_epochs, "starts": list(r.starts)}
+        for r in run.records
+        if r.state is State.RUNNING
+    ]
+    alive = run.state is RunState.RUNNING
     return {
         "run": run.folder.name,
         "study": run.plan.study,
@@ -258,11 +266,8 @@ def as_json(run: RunSnapshot) -> dict[str, Any]:
             lane: {state.value: count for state, count in run.counts(lane).items()}
             for lane in [*(p.name for p in run.plan.lanes), "confirm"]
         },
-        "running": [
-            {"trial": r.label, "epoch": r.epochs, "max_epochs": run.plan.max_epochs, "starts": list(r.starts)}
-            for r in run.records
-            if r.state is State.RUNNING
-        ],
+        "running": begun if alive else [],
+        "waiting": [] if alive else begun,
         "best": None
         if run.best is None
         else {
@@ -272,7 +277,7 @@ def as_json(run: RunSnapshot) -> dict[str, Any]:
         },
         "evaluated": len(run.evaluated),
         "confirmed": {"complete": run.confirmed, "total": run.to_confirm},
-        "seconds_left": None if run.state is RunState.DONE else left.seconds,
-        "resume": None if run.state is RunState.RUNNING or run.facts.get("finished") else run.resume_command,
+        "seconds_left": None if run.state in (RunState.DONE, RunState.FAILED) else left.seconds,
+        "resume": None if alive or run.facts.get("finished") else run.resume_command,
         "mlflow": {"uri": run.facts.get("tracking_uri"), "links": run.facts.get("links") or {}},
     }

@@ -55,7 +55,7 @@ def test_an_interrupted_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert code == 0
     assert "run one, study aoe_sigma: interrupted, began " in text
     rows = [line.split() for line in text.splitlines()]
-    # planned, complete, stopped early, failed, running
+    assert ["trials", "planned", "complete", "stopped", "early", "failed", "waiting"] in rows
     assert ["search", "12", "2", "3", "0", "1"] in rows
     assert ["oe", "12", "0", "0", "0", "0"] in rows
     assert ["confirm", "10", "0", "0", "0", "0"] in rows  # the winner and four arms, two seeds each
@@ -182,10 +182,16 @@ def test_trials_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_how_a_run_ended(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], facts: dict[str, Any], says: str
 ) -> None:
-    StoredRun(tmp_path).folder.update(**facts)
+    run = StoredRun(tmp_path)
+    run.trial(run.queue(), [0.5])
+    run.folder.update(**facts)
     _, text = ask(capsys, "--status", "--storage", str(tmp_path))
     assert says in text
     assert text.splitlines()[1].split()[:2] == ["one", "aoe_sigma"]
+    _, text = ask(capsys, "--status", "one", "--storage", str(tmp_path))
+    assert ("time left: " in text) == says.startswith("interrupted")
+    _, text = ask(capsys, "--status", "one", "--json", "--storage", str(tmp_path))
+    assert (json.loads(text)["seconds_left"] is not None) == says.startswith("interrupted")
 
 
 def test_the_list_of_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -250,13 +256,22 @@ def test_runs_and_studies_that_are_not_there(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    finished_rung(tmp_path)
+    run = finished_rung(tmp_path)
+    run.trial(run.queue(), [0.6, 0.6])
+    with run.folder.lease().held(Signals()):
+        _, text = ask(capsys, "--status", "one", "--storage", str(tmp_path))
+        assert text.splitlines()[3].endswith("  failed  running")
+        _, text = ask(capsys, "--status", "one", "--json", "--storage", str(tmp_path))
+    assert [(r["trial"], r["epoch"]) for r in json.loads(text)["running"]] == [("5", 2)]
+    assert json.loads(text)["waiting"] == []
     _, text = ask(capsys, "--status", "one", "--json", "--storage", str(tmp_path))
     found = json.loads(text)
+    assert found["running"] == []
+    assert [(r["trial"], r["epoch"]) for r in found["waiting"]] == [("5", 2)]
     assert found["state"] == "interrupted"
     assert found["driver"] is None
     assert found["trials"] == {"ended": 5, "total": 24}
-    assert found["lanes"]["search"] == {"COMPLETE": 2, "PRUNED": 3}
+    assert found["lanes"]["search"] == {"COMPLETE": 2, "PRUNED": 3, "RUNNING": 1}
     assert found["best"]["trial"] == "0"
     assert found["best"]["objectives"] == {METRIC: 0.66}
     assert found["resume"].startswith("python launch.py --study aoe_sigma --resume one")
@@ -433,7 +448,7 @@ def test_a_copy_is_read_as_what_it_is_and_nothing_is_done_to_the_original(
         _, text = ask(capsys, "--status", "copy", "--storage", str(tmp_path))
         assert f"a copy of {tmp_path}/one, as it was then; only that one goes on" in text
         assert f"python launch.py --study aoe_sigma --resume one --storage {tmp_path}" in text
-        assert "running" not in text.partition("running\n")[2]  # but for the heading of the table
+        assert "running" not in text
         _, text = ask(capsys, "--status", "copy", "--json", "--storage", str(tmp_path))
         assert (json.loads(text)["copy_of"], json.loads(text)["driver"]) == (f"{tmp_path}/one", None)
         _, text = ask(capsys, "--why", "copy", "5", "--storage", str(tmp_path))
