@@ -32,3 +32,10 @@ class Interrupted(Exception):
 
 class LeaseLost(Exception):
     """Another driver holds the run, or may; this one must not write any more. Exit status 1."""
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Return the first exception of a chain: the database driver's own words, without those of the layers above."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

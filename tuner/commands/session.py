@@ -12,7 +12,7 @@ import ray
 
 from trainables.base.errors import InputError
 from tuner.base import driver_report, environment
-from tuner.base.errors import Interrupted, LeaseLost, StudyFailed, StudyHalted, UsageError
+from tuner.base.errors import Interrupted, LeaseLost, StudyFailed, StudyHalted, UsageError, root_cause
 from tuner.base.signals import Signals
 from tuner.base.text import one_line, show
 from tuner.base.urls import without_password
@@ -277,10 +277,3 @@ def _system_metrics(folder: RunFolder, tracker: Tracker) -> SystemMetrics:
     if environment.variable("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true").lower() not in ("false", "0"):
         system.start()
     return system
-
-
-def root_cause(error: BaseException) -> BaseException:
-    """Return the first exception of a chain: the database driver's own words, without those of the layers above."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error

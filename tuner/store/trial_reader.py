@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -10,7 +11,7 @@ import optuna
 from optuna.study import StudyDirection
 
 from tuner.base.checksums import MARK, Damaged
-from tuner.base.errors import UsageError
+from tuner.base.errors import UsageError, root_cause
 from tuner.base.records import TrialRecord, TrialRole, trial_key
 from tuner.base.text import one_line
 from tuner.base.urls import (
@@ -42,6 +43,7 @@ class StoredLane(NamedTuple):
 
 
 CONNECT_S = 5  # how long a connection to a server may take
+CURE = "restore it from a copy"
 
 
 def study_name(run_id: str, lane: str) -> str:
@@ -130,12 +132,14 @@ def _look(
             storage.remove_session()
             storage.engine.dispose()
     except Damaged as error:
-        raise Damaged(f"{without_password(told)} is damaged: {error}; restore it from a copy") from error
+        raise Damaged(f"{without_password(told)} is damaged: {error}; {CURE}") from error
     except UsageError:
         raise
     except Exception as error:  # Optuna and SQLAlchemy raise whatever the rows of a damaged file lead them to
-        reason = one_line(without_secrets(error, told), limit=None) or type(error).__name__
-        reason = reason.partition(" (Background on this error")[0][:200]
+        first = root_cause(error)  # the database's own words, without the statement
+        reason = one_line(without_secrets(first, told), limit=None)[:200] or type(first).__name__
+        if type(first) is sqlite3.DatabaseError:  # a lock or a missing right is a subclass
+            raise Damaged(f"{without_password(told)} is damaged: {reason}; {CURE}") from error
         raise UsageError(f"cannot read the study storage {without_password(told)}: {reason}") from error
 
 
@@ -178,7 +182,7 @@ def read_trials(url: str, plan: Plan, begun: bool = False) -> tuple[list[TrialRe
         UsageError: the storage cannot be read, or a value in it is not what was written.
     """
 
-    def look(storage: optuna.storages.BaseStorage) -> tuple[list[TrialRecord], dict[str, Any]]:
+    def look(storage: optuna.storages.BaseStorage) -> tuple[list[TrialRecord], dict[str, Any], str]:
         directions = [StudyDirection[o.direction.upper()] for o in plan.objectives]
         records: list[TrialRecord] = []
         facts: dict[str, Any] = {}
@@ -195,15 +199,19 @@ def read_trials(url: str, plan: Plan, begun: bool = False) -> tuple[list[TrialRe
                 raise Damaged(f"the directions of lane {name} are not those of plan.json")
             if lane.damaged:
                 more = f" (and {len(lane.damaged) - 1} more)" if lane.damaged[1:] else ""
-                hint = f"a new run with --warm-start {plan.run_name} leaves such trials out"
-                raise Damaged(f"{lane.damaged[0]}{more} ({hint})")
+                return [], {}, f"{lane.damaged[0]}{more}"
             records += lane.records
             facts = lane.facts if name == "search" else facts
-        return records, facts
+        return records, facts, ""
 
-    records, facts = read_with(url, look) or ([], {})
+    shown, file = without_password(url), sqlite_file(url)
+    records, facts, damaged = read_with(url, look) or ([], {}, "")
+    if damaged:
+        leave_out = f"or start a new run with --warm-start {plan.run_name}, which leaves such trials out"
+        raise Damaged(f"{shown} is damaged: {damaged}; {CURE}, {leave_out}")
     if begun and not records:
-        raise Damaged(f"{without_password(url)} is damaged: it holds no trial; restore it from a copy")
+        lost = "is damaged: it holds no trial" if file is None or file.exists() else "is missing"
+        raise Damaged(f"{shown} {lost}; {CURE}")
     return records, facts
 
 

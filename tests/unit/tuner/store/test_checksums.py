@@ -181,6 +181,30 @@ def test_the_line_names_file_and_cure(stored: StoredRun, tmp_path: Path) -> None
     with pytest.raises(UsageError) as told:
         read(stored, path)
     assert str(told.value) == (
-        f"sqlite:///{path} is damaged: trial 0000: trial does not match its checksum (and 1 more) "
-        "(a new run with --warm-start one leaves such trials out); restore it from a copy"
+        f"sqlite:///{path} is damaged: trial 0000: trial does not match its checksum (and 1 more); restore it from "
+        "a copy, or start a new run with --warm-start one, which leaves such trials out"
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda data: b"\xff" * len(data), "is damaged: file is not a database"),
+        (lambda data: data[: len(data) // 2], "is damaged: database disk image is malformed"),
+        (lambda data: b"", "is damaged: it holds no trial"),
+        (None, "is missing"),
+    ],
+    ids=["garbage", "cut", "empty", "removed"],
+)
+def test_a_file_that_is_no_database_any_more(
+    stored: StoredRun, tmp_path: Path, change: Callable[[bytes], bytes] | None, says: str
+) -> None:
+    path = tmp_path / "study.db"
+    copy_of(stored, tmp_path).close()
+    if change is None:
+        path.unlink()
+    else:
+        path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(Damaged) as told:
+        read_trials(f"sqlite:///{path}", stored.plan, begun=True)
+    assert str(told.value) == f"sqlite:///{path} {says}; restore it from a copy"

@@ -77,7 +77,7 @@ def test_a_broken_file_is_told(url: str) -> None:
     data = bytearray(path.read_bytes())
     data[100:] = b"\xff" * (len(data) - 100)
     path.write_bytes(data)
-    with pytest.raises(UsageError, match="cannot read the study storage") as told:
+    with pytest.raises(UsageError, match=r"study\.db is damaged: ") as told:
         read_study(url, "one", "search")
     assert "\n" not in str(told.value)
 
