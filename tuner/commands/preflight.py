@@ -13,13 +13,12 @@ from trainables.data.types.file_check import check_dataset_files
 from trainables.evaluation.metrics.metric_specs import find_metric
 from trainables.options import build
 from trainables.options.methods import METHODS
-from tuner.base import environment
 from tuner.base.errors import UsageError
+from tuner.commands.tracking_uri import tracking_uri
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.outlier_files import outlier_files
 from tuner.planning.plan import Plan
 from tuner.store.run_folder import RunFolder
-from tuner.tracking.mlflow_uris import choose_uri
 
 
 def preflight(plan: Plan, folder: RunFolder, options: LaunchOptions, say: Callable[[str], None]) -> None:
@@ -29,7 +28,7 @@ def preflight(plan: Plan, folder: RunFolder, options: LaunchOptions, say: Callab
         UsageError: an address, a folder or a name that does not suit.
         InputError: a file of the data set or of the outliers is missing or malformed.
     """
-    choose_uri(options.tracking_uri, environment.variable("MLFLOW_TRACKING_URI"))
+    tracking_uri(folder, options)
     url = folder.storage_url(options.study_storage)
     if options.study_storage:
         from tuner.store.trial_reader import read_with

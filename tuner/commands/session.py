@@ -16,6 +16,7 @@ from tuner.base.errors import Interrupted, LeaseLost, StudyFailed, StudyHalted, 
 from tuner.base.signals import Signals
 from tuner.base.text import one_line, show
 from tuner.base.urls import without_password
+from tuner.commands.tracking_uri import remember, tracking_uri
 from tuner.console.progress import Console
 from tuner.execution.ray_patch import check_ray_version
 from tuner.execution.ray_processes import log_folder, needed_processes
@@ -28,7 +29,7 @@ from tuner.store.lease import Lease
 from tuner.store.retention import Retention
 from tuner.store.run_folder import RunFolder, now
 from tuner.tracking.connection import check_access
-from tuner.tracking.mlflow_uris import choose_uri, ui_command
+from tuner.tracking.mlflow_uris import ui_command
 from tuner.tracking.system_metrics import SystemMetrics
 from tuner.tracking.tracker import Tracker
 
@@ -180,12 +181,13 @@ def open_session(plan: Plan, folder: RunFolder, options: LaunchOptions) -> Itera
     """
     check_ray_version()
     signals = Signals()
-    uri = choose_uri(options.tracking_uri, environment.variable("MLFLOW_TRACKING_URI"))
+    uri = tracking_uri(folder, options)
     storage_url = storage_to_read(folder, options.study_storage, None)
     facts = environment.describe(plan.command)
     timings = {"imports": environment.process_age_s()}
     with signals.installed():
         access_note = check_access(uri, plan.study)
+        remember(uri)
         if options.address is not None:
             _start_ray(options, signals)  # before the run folder: without a cluster, nothing is written
         folder.make()

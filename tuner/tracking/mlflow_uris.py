@@ -16,12 +16,14 @@ DEFAULT_URI = "sqlite:///mlflow.db"
 def choose_uri(option: str | None, variable: str) -> str:
     """Return the tracking URI: `--tracking-uri`, else MLFLOW_TRACKING_URI, else an SQLite file in this folder.
 
+    The path of an SQLite file is made absolute: a resume from another folder finds it.
+
     Raises:
         InputError: MLflow could not use it.
     """
     uri = option or variable or DEFAULT_URI
     check_uri(uri)
-    return uri
+    return uri if sqlite_file(uri) is None else resolved(uri)
 
 
 def check_uri(uri: str) -> None:

@@ -72,10 +72,14 @@ def test_redact(text: str, shown: str) -> None:
     assert redact(text) == shown
 
 
-def test_the_option_comes_before_the_variable_before_the_default() -> None:
+def test_the_option_comes_before_the_variable_before_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     assert choose_uri("http://a", "http://b") == "http://a"
     assert choose_uri(None, "http://b") == "http://b"
-    assert choose_uri(None, "") == "sqlite:///mlflow.db"
+    assert choose_uri(None, "") == f"sqlite:///{tmp_path}/mlflow.db"
+    assert choose_uri("sqlite:///x/ml.db", "") == f"sqlite:///{tmp_path}/x/ml.db"
 
 
 def test_a_servers_password_may_come_from_the_environment() -> None:
