@@ -24,6 +24,10 @@ def new_run(options: LaunchOptions, command: str) -> tuple[RunFolder, Plan]:
         raise UsageError(
             f"--storage {options.storage} cannot hold a database; add --study-storage postgresql://..."
         )
+    if "search" not in options.stages:
+        raise UsageError(
+            f"{_without_trials(options)} a new run has none; add search, or name a run with --resume"
+        )
     if options.run_name is not None:
         _check_name_is_free(RunFolder(options.storage, options.run_name))
     search_spaces.get(options.study)
@@ -31,6 +35,10 @@ def new_run(options: LaunchOptions, command: str) -> tuple[RunFolder, Plan]:
     plan = replace(resolve(options, name, command), run_id=new_run_id(name))
     plan = warm_start.attach(plan, options.warm_start, options.storage, options.study_storage)
     return RunFolder(options.storage, name), plan
+
+
+def _without_trials(options: LaunchOptions) -> str:
+    return f"--stages {','.join(options.stages)} needs trials, and"
 
 
 def _check_name_is_free(folder: RunFolder) -> None:
@@ -78,8 +86,10 @@ def _check_trials(folder: RunFolder, plan: Plan, options: LaunchOptions, begun: 
     """Read what is stored of a run once: damage is told before anything is written.
 
     Raises:
-        UsageError: a value is not what was written.
+        UsageError: a value is not what was written, or there is no trial for the stages to work on.
     """
     from tuner.store.trial_reader import read_trials
 
-    read_trials(folder.storage_url(options.study_storage), plan, begun)
+    records, _ = read_trials(folder.storage_url(options.study_storage), plan, begun)
+    if not records and "search" not in options.stages:
+        raise UsageError(f"{_without_trials(options)} run {folder.name!r} has none yet; add search")

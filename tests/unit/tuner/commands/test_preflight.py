@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from tests.unit import disk_formats
+from tests.unit.runs import StoredRun
 from trainables.base.errors import InputError
 from trainables.data.types.availability import EXTRA
 from tuner.base.errors import UsageError
+from tuner.cli import run as launch
 from tuner.commands.preflight import preflight
 from tuner.planning.command_line import parse
 from tuner.planning.resolve import resolve
@@ -131,3 +133,17 @@ def two(classes, size):
             return (logits, logits) if self.training else logits
     return Auxiliary(nn.Flatten(), nn.Linear(size * size, classes))
 """
+
+
+@pytest.mark.parametrize("stages", ["confirm", "report", "evaluate,report"])
+def test_stages_without_trials_are_refused(
+    stages: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--storage", str(tmp_path), "--stages", stages]
+    needs = f"launch.py: --stages {stages} needs trials, and"
+    assert launch(["--study", "aoe_sigma", *words]) == 2
+    assert capsys.readouterr().err == f"{needs} a new run has none; add search, or name a run with --resume\n"
+    assert not any(tmp_path.iterdir())
+    StoredRun(tmp_path)
+    assert launch(["--resume", "one", *words]) == 2
+    assert capsys.readouterr().err == f"{needs} run 'one' has none yet; add search\n"
