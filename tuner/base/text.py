@@ -34,3 +34,18 @@ def one_line(message: object, limit: int | None = 400) -> str:
     """Return a message on one line and without passwords, cut after `limit` characters (None: never)."""
     line = visible(" ".join(redact(str(message)).split()))
     return line if limit is None or len(line) <= limit else f"{line[:limit]} ..."
+
+
+def short_reason(error: BaseException) -> str:
+    """Return why a connection failed, in the system's own words, else the error on one line.
+
+    Libraries wrap the system's error several times, each time in a longer text.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno is not None and cause.strerror:
+            return one_line(cause.strerror)
+        if isinstance(cause, TimeoutError):
+            return "no answer in time"
+        cause = cause.__cause__ or cause.__context__
+    return one_line(error)

@@ -111,8 +111,7 @@ def study_result(session: Session, controller: Controller) -> StudyResult:
 def _links(session: Session, controller: Controller) -> dict[str, str]:
     """Return {name: URL} into the MLflow UI: the study's run and a comparison of its best trials."""
     tracker = session.tracker
-    with session.timed("logging"):
-        tracker.flush()
+    session.send_to_mlflow()
     experiment, parent = tracker.experiment_id(), tracker.parent_id()
     if experiment is None or parent is None:
         return {}
@@ -168,9 +167,9 @@ def _log_metrics(session: Session, result: StudyResult) -> None:
 
 def _log_model(session: Session, controller: Controller, best: TrialRecord) -> None:
     """Register the winner's classifier as an MLflow model."""
-    waiting = session.tracker.flush()
+    complete = session.send_to_mlflow()
     run_id = session.tracker.child_id(best.key)
-    if run_id is None or waiting:
+    if run_id is None or not complete:
         return  # MLflow does not answer: said once, at the end, with the command that makes up for it
     network, example = controller.winner_network(best)
     plan = session.plan

@@ -33,6 +33,8 @@ from tuner.tracking.mlflow_uris import ui_command
 from tuner.tracking.system_metrics import SystemMetrics
 from tuner.tracking.tracker import Tracker
 
+MLFLOW_WAIT_S, LAST_TRY_S = 30.0, 1.0
+
 
 class LaunchOutcome(StrEnum):
     """How a launch ended; LEASE_LOST: the run belongs to another driver now."""
@@ -61,6 +63,7 @@ class Session:
         timings: {what: seconds}, for `timings.json`.
         access_note: what is to be said of MLflow's access control, or "".
         failure: why the launch has failed, or "".
+        waited_for_mlflow: whether the launch has waited for MLflow to take all events.
     """
 
     plan: Plan
@@ -78,6 +81,7 @@ class Session:
     access_note: str
     outcome: LaunchOutcome = LaunchOutcome.FAILED
     failure: str = ""
+    waited_for_mlflow: bool = False
 
     @property
     def resumed(self) -> bool:
@@ -100,6 +104,18 @@ class Session:
             yield
         finally:
             self.timings[name] = self.timings.get(name, 0.0) + time.monotonic() - started
+
+    @property
+    def mlflow_patience_s(self) -> float:
+        """Return how many seconds to wait for MLflow: many once, few again while it does not answer."""
+        return LAST_TRY_S if self.waited_for_mlflow and self.tracker.failing else MLFLOW_WAIT_S
+
+    def send_to_mlflow(self) -> bool:
+        """Wait until MLflow has every event; return whether it has."""
+        with self.timed("logging"):
+            unsent = self.tracker.flush(self.mlflow_patience_s)
+        self.waited_for_mlflow = True
+        return not unsent
 
     def start_ray(self) -> None:
         """Start Ray here, or join the cluster that the options name."""
@@ -144,7 +160,7 @@ class Session:
     def close(self) -> None:
         """Send what is left to MLflow, store how the launch ended, shut Ray down."""
         with self.timed("logging"):
-            unsent = self.tracker.close(MLFLOW_STATUS[self.outcome])
+            unsent = self.tracker.close(MLFLOW_STATUS[self.outcome], self.mlflow_patience_s)
         self.timings["total"] = environment.process_age_s()
         if self.outcome is not LaunchOutcome.LEASE_LOST:
             self._store_outcome()

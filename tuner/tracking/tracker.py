@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuner.base.text import one_line
+from tuner.base.text import one_line, short_reason
 from tuner.base.urls import redact, resolved
 from tuner.tracking.connection import open_store
 from tuner.tracking.delivery_thread import DeliveryThread
@@ -192,10 +192,6 @@ class Tracker:
         unsent = self._delivery.stop(timeout_s)
         if not self._delivery.alive:
             self._spool.close()
-        if unsent:
-            log.warning(
-                "MLflow: %d events undelivered, kept in %s; %s", unsent, self._spool.path, self._last_error
-            )
         return unsent
 
     def spooled(self) -> dict[str, SpooledState]:
@@ -230,6 +226,11 @@ class Tracker:
     def problems(self) -> list[str]:
         """What was left out for good, with the reason, and what was taken out of the trash, one line each kind."""
         return self._problems.lines()
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last delivery failed."""
+        return self._delivery.failures > 0
 
     @property
     def errors(self) -> int:
@@ -268,9 +269,9 @@ class Tracker:
     def _failed(self, error: Exception) -> None:
         self._writer.disconnect()
         self._errors += 1
-        self._last_error = one_line(error)
+        self._last_error = short_reason(error)
         if self._delivery.failures == 1:
-            log.warning("MLflow: %s; events are kept in %s", self._last_error, self._spool.path)
+            log.info("MLflow: %s; events are kept in %s", one_line(error), self._spool.path)
 
 
 def _texts(values: Mapping[str, Scalar] | None, limit: int) -> dict[str, str]:

@@ -1,8 +1,10 @@
 """What reaches the terminal holds no character that steers it."""
 
+import itertools
+
 import pytest
 
-from tuner.base.text import one_line, show, visible
+from tuner.base.text import one_line, short_reason, show, visible
 
 
 @pytest.mark.parametrize(
@@ -25,3 +27,20 @@ def test_messages_and_answers(capsys: pytest.CaptureFixture[str]) -> None:
     assert one_line("bad\x1b[31m\nname") == r"bad\x1b[31m name"
     show("run \x1b[1A\nnext")
     assert capsys.readouterr().out == "run \\x1b[1A\nnext\n"
+
+
+@pytest.mark.parametrize(
+    ("causes", "reason"),
+    [
+        (
+            [RuntimeError("Max retries"), ConnectionRefusedError(111, "Connection refused")],
+            "Connection refused",
+        ),
+        ([OSError("HTTPConnectionPool: read timeout"), TimeoutError("timed out")], "no answer in time"),
+        ([RuntimeError("error 500\nof http://me:secret@h")], "error 500 of http://***@h"),
+    ],
+)
+def test_the_reason_of_a_failed_connection_is_short(causes: list[Exception], reason: str) -> None:
+    for error, cause in itertools.pairwise(causes):
+        error.__cause__ = cause
+    assert short_reason(causes[0]) == reason

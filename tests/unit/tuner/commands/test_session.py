@@ -46,9 +46,16 @@ class MlflowRun:
     status: str = ""
     last_error: str = "connection refused"
     problems: tuple[str, ...] = ()
+    failing: bool = False
+    waited_s: list[float] = field(default_factory=list)
 
-    def close(self, status: str) -> int:
+    def flush(self, timeout_s: float) -> int:
+        self.waited_s.append(timeout_s)
+        return self.unsent
+
+    def close(self, status: str, timeout_s: float) -> int:
         self.status = status
+        self.waited_s.append(timeout_s)
         return self.unsent
 
 
@@ -179,6 +186,17 @@ def test_what_mlflow_has_not_got_is_said_with_the_way_to_send_it(tmp_path: Path)
     (line, _) = launch.console.lines  # type: ignore[attr-defined]
     assert line.startswith("MLflow does not answer (connection refused): 3 events are kept in ")
     assert line.endswith(f"send them with: {RESUME}{tmp_path}")
+
+
+@pytest.mark.parametrize(("failing", "waited_s"), [(True, [30, 1, 1]), (False, [30, 30, 30])])
+def test_an_mlflow_that_does_not_answer_is_waited_for_once(
+    tmp_path: Path, failing: bool, waited_s: list[float]
+) -> None:
+    launch = session(tmp_path, unsent=3)
+    launch.tracker.failing = failing  # type: ignore[misc]
+    assert (launch.send_to_mlflow(), launch.send_to_mlflow()) == (False, False)
+    launch.close()
+    assert launch.tracker.waited_s == waited_s  # type: ignore[attr-defined]
 
 
 def test_what_mlflow_lacks_for_good_is_said_once_whatever_the_outcome(tmp_path: Path) -> None:
