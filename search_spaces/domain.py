@@ -88,6 +88,7 @@ def _check_range(low: float, high: float, log: bool) -> None:
 
 
 _CALL = re.compile(r"^\s*(\w+)\s*\((.*)\)\s*$", re.DOTALL)
+_UNCLOSED = re.compile(r"\s*(?:uniform|loguniform|int|logint|choice)\s*\([^)]*", re.DOTALL)
 _FORMS = "uniform(a, b), loguniform(a, b), int(a, b), logint(a, b), choice(a, b, ...)"
 
 
@@ -102,6 +103,9 @@ def parse_setting(text: str) -> Setting:
     """
     call = _CALL.match(text)
     if not call:
+        if _UNCLOSED.fullmatch(text):
+            shown = text.strip()[:60]
+            raise SpaceError(f"{shown} lacks its closing parenthesis; write {shown})")
         return parse_value(text)
     name, inside = call.group(1), [part for part in call.group(2).split(",") if part.strip()]
     if name == "choice":

@@ -300,6 +300,7 @@ class LaunchOptions:
         LOCATION,
         "database of the study (default: in the run folder)",
         metavar="URL",
+        read=values.database_url,
         variables=("TUNER_STUDY_STORAGE",),
         goes_with=(*RUN, *READ),
     )

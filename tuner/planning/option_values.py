@@ -9,7 +9,10 @@ from collections.abc import Callable
 
 from trainables.base.errors import unknown
 from tuner.base.errors import UsageError
+from tuner.base.urls import DATABASES, scheme_of
 from tuner.planning.plan import MOST, STAGES
+
+STUDY_DATABASES = ("sqlite", "postgresql")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _NAME_RULE = "may hold only letters, digits, '.', '_' and '-' (100 at most)"
@@ -69,6 +72,18 @@ def requested_pack(text: str) -> int | None:
 def address(text: str) -> str | None:
     """Return the address of a Ray cluster; None for "local", as RAY_ADDRESS may say: a Ray of the launch's own."""
     return None if text == "local" else text
+
+
+def database_url(text: str) -> str:
+    """Return the URL of a study's database."""
+    scheme = scheme_of(text)
+    if not scheme or ":/" not in text:
+        raise ValueError("it must be a URL such as postgresql://USER@HOST/NAME or sqlite:///FILE")
+    if scheme in DATABASES and scheme not in STUDY_DATABASES:
+        raise ValueError("only SQLite and PostgreSQL are supported")
+    if scheme not in STUDY_DATABASES:
+        raise ValueError(unknown("scheme", scheme, STUDY_DATABASES))
+    return text
 
 
 def comma_separated(text: str) -> tuple[str, ...]:

@@ -41,6 +41,8 @@ def test_settings_are_read(text: str, expected: object) -> None:
         ("choice()", "empty"),
         ("choice(a, a)", "twice"),
         ("normal(0, 1)", "not a domain"),
+        ("loguniform(1e-2", r"^loguniform\(1e-2 lacks its closing parenthesis; write loguniform\(1e-2\)$"),
+        (" int(2,10", r"^int\(2,10 lacks its closing parenthesis; write int\(2,10\)$"),
     ],
 )
 def test_bad_settings_say_what_is_wrong(text: str, says: str) -> None:

@@ -31,7 +31,9 @@ FORMS: dict[str, Callable[[str], str]] = {
     "option": lambda password: (
         f"postgresql://me@db.example/studies?password={quote(password, safe='')}&sslmode=require"
     ),
-    "ssl option": lambda password: f"mysql://me@db.example/studies?sslpassword={quote(password, safe='')}",
+    "ssl option": lambda password: (
+        f"postgresql://me@db.example/studies?sslpassword={quote(password, safe='')}"
+    ),
     "server": lambda password: f"http://me:{password}@mlflow.example:5000/ml",
     "token": lambda password: f"https://{quote(password, safe='')}@mlflow.example/ml",
     "bucket": lambda password: f"s3://KEY:{password}@bucket/runs",

@@ -29,6 +29,8 @@ from tuner.planning import option_values as values
         (values.comma_separated, " a, b,,c", ("a", "b", "c")),
         (values.comma_separated, "", ()),
         (values.stages, "report, search", ("search", "report")),
+        (values.database_url, "postgresql+psycopg2://u@h/x", "postgresql+psycopg2://u@h/x"),
+        (values.database_url, "sqlite:///x.db", "sqlite:///x.db"),
         (values.run_name, "aoe_sigma-20260101-000000", "aoe_sigma-20260101-000000"),
     ],
 )
@@ -52,6 +54,17 @@ def test_values(read: Callable[[str], Any], text: str, value: Any) -> None:
         ),
         (values.stages, ["search,evalute"], "did you mean evaluate"),
         (values.stages, ["", ","], "name some of search,evaluate,confirm,report"),
+        (
+            values.database_url,
+            ["postgresq://h/x"],
+            "^unknown scheme 'postgresq'; did you mean postgresql[?] known: postgresql, sqlite$",
+        ),
+        (values.database_url, ["mysql://h/x", "mssql+x://h"], "^only SQLite and PostgreSQL are supported$"),
+        (
+            values.database_url,
+            ["study.db", "postgresql", "c:x", ""],
+            "^it must be a URL such as postgresql://USER@HOST/NAME or sqlite:///FILE$",
+        ),
         (values.run_name, ["a/b", "../x", "-x", "", "x" * 101], "may hold only letters, digits"),
     ],
 )
