@@ -89,6 +89,11 @@ def _list() -> int:
     return 0
 
 
+def _version(options: LaunchOptions) -> int:
+    show(f"robust-tuner {environment.version('robust-tuner', absent='unknown')}")
+    return 0
+
+
 def _status(options: LaunchOptions) -> int:
     from tuner.commands import status
     from tuner.commands.json_file import write_json
@@ -123,6 +128,7 @@ def _stop(options: LaunchOptions) -> int:
 
 #: {field of an action: what answers it without starting a study}
 ANSWERS: dict[str, Callable[[LaunchOptions], int]] = {
+    "version": _version,
     "status": _status,
     "why": _why,
     "stop": _stop,

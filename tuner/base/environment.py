@@ -95,11 +95,12 @@ def describe(command: str) -> dict[str, str]:
     return facts
 
 
-def version(package: str) -> str:
+def version(package: str, absent: str = "not installed") -> str:
+    """Return the version of an installed package, or `absent`."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return absent
 
 
 def commit() -> str:

@@ -49,3 +49,8 @@ def short_reason(error: BaseException) -> str:
             return "no answer in time"
         cause = cause.__cause__ or cause.__context__
     return one_line(error)
+
+
+def counted(number: float, noun: str) -> str:
+    """Return a number with its noun: "1 trial", "2 trials"."""
+    return f"{number:.0f} {noun}" if number == 1 else f"{number:.0f} {noun}s"

@@ -4,6 +4,7 @@ import ray
 
 from trainables.ray.trainable import Assets
 from tuner.base.errors import StudyFailed, StudyHalted
+from tuner.base.text import counted
 from tuner.commands.session import Session
 from tuner.devices.allocation import GpuAllocation
 from tuner.devices.resources import Resources, fitted
@@ -97,5 +98,5 @@ def _search_evaluate_confirm(session: Session, controller: Controller) -> None:
         session.stage("evaluate", "test splits of the finished trials")
         controller.run_evaluate([r for s in controller.stores.lanes.values() for r in s.records()])
     if "confirm" in stages:
-        session.stage("confirm", f"{session.plan.confirm_seeds} fresh seeds, every arm")
+        session.stage("confirm", f"{counted(session.plan.confirm_seeds, 'fresh seed')}, every arm")
         controller.run_confirm()

@@ -12,6 +12,7 @@ from tuner.analysis.verdict import no_winner_reason
 from tuner.base.checksums import Damaged
 from tuner.base.errors import UsageError
 from tuner.base.records import State, TrialRecord
+from tuner.base.text import counted
 from tuner.commands.run_state import RunSnapshot, RunState, UnreadRun, read_run, read_runs
 from tuner.planning.launch_options import EVERY, LaunchOptions
 from tuner.store.run_folder import RunFolder
@@ -132,7 +133,9 @@ def lines_of(run: RunSnapshot) -> list[str]:
     if alive and run.claim is not None:
         lines.append(f"driver: {run.claim}, since {run.claim.since}; stage: {run.stage or 'not known yet'}")
     lines += ["", *_lanes(run, alive), "", *_running(run, alive), *_waiting(run), "", *_best(run)]
-    lines += [f"evaluated: {len(run.evaluated)} trials; confirmed: {run.confirmed} of {run.to_confirm}"]
+    lines += [
+        f"evaluated: {counted(len(run.evaluated), 'trial')}; confirmed: {run.confirmed} of {run.to_confirm}"
+    ]
     if run.state not in (RunState.DONE, RunState.FAILED):
         lines.append(time_text(run))
     if run.original is not None:
@@ -172,7 +175,7 @@ def _running(run: RunSnapshot, alive: bool) -> list[str]:
 
 def _trial_text(run: RunSnapshot, record: TrialRecord, alive: bool) -> str:
     what = f"trial {record.key} {'runs' if alive else 'waits to be continued'}: "
-    what += f"{record.epochs} of {run.plan.max_epochs} epochs done"
+    what += f"{record.epochs} of {counted(run.plan.max_epochs, 'epoch')} done"
     if record.starts:
         what += f", {'began' if record.attempt == 1 else 'went on'} {age(record.starts[-1])} ago"
     return what + (f" (attempt {record.attempt})" if record.attempt > 1 else "")
@@ -210,7 +213,7 @@ def time_text(run: RunSnapshot) -> str:
         return "time left: not known before the first epoch"
     return (
         f"time left: about {duration(left.seconds)} of training, estimated from {duration(left.per_epoch)} per epoch "
-        f"(measured over {left.measured}) for {left.epochs:.0f} epochs, {left.concurrency} at a time; "
+        f"(measured over {left.measured}) for {counted(round(left.epochs), 'epoch')}, {left.concurrency} at a time; "
         "evaluation and report come on top"
     )
 

@@ -17,7 +17,18 @@ from tuner.base.program import program_name
 #: commands that answer without driving a study here; `tests/unit/tuner/commands/test_supervisor.py` has the same
 #: list from the declarations of the options
 ANSWERED_HERE = frozenset(
-    ("--list", "--status", "--why", "--stop", "--evaluate", "--dry-run", "--submit", "--help", "-h")
+    (
+        "--list",
+        "--status",
+        "--why",
+        "--stop",
+        "--evaluate",
+        "--dry-run",
+        "--submit",
+        "--version",
+        "--help",
+        "-h",
+    )
 )
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 300.0
 

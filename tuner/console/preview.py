@@ -6,6 +6,7 @@ from trainables.data.types.availability import evaluation_sets
 from trainables.data.types.dataset_info import dataset_info
 from trainables.options.networks import NETWORKS
 from tuner.analysis.metric_text import duration, setting_text
+from tuner.base.text import counted
 from tuner.planning.cost_history import MeasuredCost
 from tuner.planning.packability import pack_text
 from tuner.planning.plan import LanePlan, Plan, expected_epochs
@@ -74,13 +75,13 @@ def _trials(plan: Plan) -> list[str]:
     lines = [f"trials, chosen by {plan.sampler}, stopped by {plan.scheduler}"]
     for lane in plan.lanes:
         lines.append(
-            f"  {lane.name}: {lane.trials} trials of {lane.method}{plan.schedule.outlook(lane.trials)}"
+            f"  {lane.name}: {counted(lane.trials, 'trial')} of {lane.method}{plan.schedule.outlook(lane.trials)}"
         )
     lines += [f"  {line}" for line in warm_start.lines(plan)]
     if plan.time_budget_s is not None:
         lines.append(f"  no new trials after {duration(plan.time_budget_s)}")
     if plan.epoch_budget is not None:
-        lines.append(f"  no new trials once {plan.epoch_budget} epochs are trained")
+        lines.append(f"  no new trials after {counted(plan.epoch_budget, 'epoch')} of training")
     if plan.gpu_budget_s is not None:
         lines.append(
             f"  no new trials once {duration(plan.gpu_budget_s)} of GPU are used (of CPU where there is no GPU)"
@@ -119,8 +120,10 @@ def _arms(plan: Plan) -> list[str]:
     seeds, arms = plan.confirm_seeds, len(plan.arms) + 1
     if "confirm" not in plan.stages:
         return ["confirm: left out, so the answer will have no interval and no comparison"]
-    total = f"{seeds * arms} trainings of up to {plan.max_epochs} epochs"
-    lines = [f"confirm: winner and {len(plan.arms)} arms on {seeds} fresh seeds, {total}"]
+    total = f"{counted(seeds * arms, 'training')} of up to {counted(plan.max_epochs, 'epoch')}"
+    lines = [
+        f"confirm: winner and {counted(len(plan.arms), 'arm')} on {counted(seeds, 'fresh seed')}, {total}"
+    ]
     lines += _aligned(
         [(arm.name, f"{arm.role}{', tuned' if arm.search else ''}: {arm.about}") for arm in plan.arms]
     )

@@ -27,7 +27,7 @@ from tuner.analysis.selection import cost_of
 from tuner.analysis.trial_columns import STATE_LABELS, TrialRow, TrialTable, columns_of
 from tuner.analysis.verdict import headline, verdict
 from tuner.base.records import State, TrialRecord
-from tuner.base.text import visible
+from tuner.base.text import counted, visible
 from tuner.base.trial_listener import TrialListener
 from tuner.console.preview import plan_text
 from tuner.console.safe_stream import SafeStream
@@ -96,7 +96,7 @@ class Console(TrialListener):
                 self._done[_stage_of(record)] += 1
                 self._update_best(record)
         if self._done:
-            self._say(f"resumed: {sum(self._done.values())} trials had ended before")
+            self._say(f"resumed: {counted(sum(self._done.values()), 'trial')} had ended before")
 
     def started(self, record: TrialRecord) -> None:
         self._records[record.key] = record

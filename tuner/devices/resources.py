@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tuner.base.text import counted
 from tuner.planning.plan import Plan
 
 Node = Mapping[str, float]  # resources of one machine: CPU, GPU, ...
@@ -47,7 +48,7 @@ class Resources:
         """Return how many trials run at once, in words."""
         if self.pack == 1:
             return f"{self.concurrency} at a time"
-        return f"{self.concurrency} {'worker' if self.concurrency == 1 else 'workers'} of up to {self.pack} trials"
+        return f"{counted(self.concurrency, 'worker')} of up to {self.pack} trials"
 
     def as_request(self) -> dict[str, float]:
         """Return the resources of a worker for `tune.with_resources`."""

@@ -39,6 +39,7 @@ class LaunchOptions:
         goes_with=(*RUN, "status"),
     )
     list_studies: bool = switch(TASK, ACTION, "list the studies, one line each", flag="--list")
+    version: bool = switch(TASK, ACTION, "print the version of this program")
     dry_run: bool = switch(TASK, ONCE, "print the resolved plan and its cost; change nothing")
     resume: str | None = option(
         TASK,

@@ -15,6 +15,7 @@ from tuner.analysis.selection import ranked
 from tuner.analysis.trial_columns import STATE_LABELS_AT_END, TrialRow, TrialTable, columns_of
 from tuner.analysis.verdict import Level, headline, measured_headline, outcome, paired_comparison, verdict
 from tuner.base.records import State, TrialRecord
+from tuner.base.text import counted
 from tuner.report import evaluation, plots_search, plots_winner
 from tuner.report.blocks import Block, Code, Heading, Links, Picture, Table, Text, to_html, to_markdown
 from tuner.report.cost import cost
@@ -284,7 +285,7 @@ def pareto(result: StudyResult) -> list[Block]:
     if made and result.pareto:
         known = {r.key: r for r in result.records}
         front = [known[key] for key in result.pareto if key in known][:MOST_ROWS]
-        made.append(_trial_table(result, front, f"The Pareto front: {len(result.pareto)} trials"))
+        made.append(_trial_table(result, front, f"The Pareto front: {counted(len(result.pareto), 'trial')}"))
     return made
 
 

@@ -13,6 +13,7 @@ from trainables.options import fields_of
 from trainables.options.methods import METHODS
 from tuner.base.errors import UsageError
 from tuner.base.records import Observation, State, TrialRecord
+from tuner.base.text import counted
 from tuner.base.urls import sqlite_url
 from tuner.planning.plan import LanePlan, Plan, WarmStart
 from tuner.planning.space_overrides import RESERVED
@@ -80,7 +81,7 @@ def _with_run(plan: Plan, earlier: Plan, url: str) -> Plan:
     theirs = {lane.name: lane for lane in earlier.lanes}
     note = ""
     if earlier.max_epochs != plan.max_epochs:
-        note = f"its trials were trained for up to {earlier.max_epochs} epochs, these for {plan.max_epochs}"
+        note = f"its trials were trained for up to {counted(earlier.max_epochs, 'epoch')}, these for {plan.max_epochs}"
     lanes, reports = [], []
     for lane in plan.lanes:
         if lane.name in theirs and theirs[lane.name].method == lane.method:
@@ -186,7 +187,9 @@ def lines(plan: Plan) -> list[str]:
             f", {sum(item.skipped.values())} skipped ({skipped_text(item.skipped)})" if item.skipped else ""
         )
         note = f"; {item.note}" if item.note else ""
-        texts.append(f"warm start of {item.lane}: {item.taken} trials of {item.run}{without}{note}")
+        texts.append(
+            f"warm start of {item.lane}: {counted(item.taken, 'trial')} of {item.run}{without}{note}"
+        )
     return texts
 
 

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from tuner.base.text import one_line, short_reason, show, visible
+from tuner.base.text import counted, one_line, short_reason, show, visible
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,7 @@ def test_the_reason_of_a_failed_connection_is_short(causes: list[Exception], rea
     for error, cause in itertools.pairwise(causes):
         error.__cause__ = cause
     assert short_reason(causes[0]) == reason
+
+
+def test_nouns_are_counted() -> None:
+    assert [counted(n, "fresh seed") for n in (0, 1, 2)] == ["0 fresh seeds", "1 fresh seed", "2 fresh seeds"]

@@ -117,6 +117,20 @@ def test_resume_counts_what_had_ended():
     assert "best so far" not in out.getvalue()
 
 
+def test_one_of_a_thing_is_singular():
+    out = io.StringIO()
+    Console(plan(), 4, stream=out, clock=Clock()).load_earlier([record(0, (0.9,))])
+    assert "resumed: 1 trial had ended before" in out.getvalue()
+    text = plan_text(plan(trials=1, max_epochs=1, confirm_seeds=1, epoch_budget=1))
+    for part in (
+        "search: 1 trial of aoe",
+        "5 trainings of up to 1 epoch\n",
+        "on 1 fresh seed, ",
+        "after 1 epoch of",
+    ):
+        assert part in text
+
+
 def test_answer(tmp_path):
     made, out = realistic(), io.StringIO()
     Console(made.plan, 40, stream=out).answer(made, tmp_path)

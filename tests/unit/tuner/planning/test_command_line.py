@@ -1,5 +1,7 @@
 """Command lines: parsed into typed options, stored without passwords, repeated by a resume, forwarded to a cluster."""
 
+from importlib import metadata
+
 import pytest
 
 from tuner import cli
@@ -41,6 +43,7 @@ def test_a_command_line_becomes_typed_options() -> None:
         ("--status r --json f.json", LaunchOptions(status="r", json="f.json")),
         ("--why r oe-0003", LaunchOptions(why=("r", "oe-0003"))),
         ("--list", LaunchOptions(list_studies=True)),
+        ("--version", LaunchOptions(version=True)),
         ("--storage=s3://b/x --stop r", LaunchOptions(storage="s3://b/x", stop="r")),
     ],
 )
@@ -58,7 +61,7 @@ def test_options_without_a_value_and_with_two(words: str, expected: LaunchOption
         (
             "--study s --max-epoch=1",
             "unknown option '--max-epoch'; did you mean --max-epochs? known: --epoch-budget, --epoch-timeout, "
-            "--max-epochs, --pack, --protocol, --stages and 34 more (see --help)",
+            "--max-epochs, --pack, --protocol, --stages and 35 more (see --help)",
         ),
         ("--study s extra", "'extra' belongs to no option (see --help)"),
         ("--why r", "argument --why: expected 2 arguments (see --help)"),
@@ -247,3 +250,16 @@ def test_no_name_of_a_run_leads_out_of_its_root(words: list[str], name: str) -> 
 def test_no_name_of_a_trial_leads_out_of_its_run(words: tuple[str, str]) -> None:
     with pytest.raises(UsageError, match="a name may hold only letters, digits"):
         parse(["--why", *words])
+
+
+def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata, "version", {"robust-tuner": "1.2.3"}.__getitem__)
+    assert cli.run(["--version"]) == 0
+    assert capsys.readouterr().out == "robust-tuner 1.2.3\n"
+
+    def absent(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", absent)
+    assert cli.run(["--version"]) == 0
+    assert capsys.readouterr().out == "robust-tuner unknown\n"

@@ -126,6 +126,6 @@ def test_the_preview_names_the_rule_and_the_budgets() -> None:
     text = plan_text(plan(sampler="gp", scheduler="median", epoch_budget=100, gpu_budget_s=7200.0))
     assert "trials, chosen by gp, stopped by median" in text
     assert "epochs: 120 with the most early stopping, 360 with none" in text
-    assert "no new trials once 100 epochs are trained" in text
+    assert "no new trials after 100 epochs of training" in text
     assert "no new trials once 2 h 00 min of GPU are used" in text
     assert "epochs: 360\n" in plan_text(plan(scheduler="none"))
