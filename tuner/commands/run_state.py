@@ -24,6 +24,7 @@ from tuner.planning.plan import Plan
 from tuner.store.known_storages import storage_to_read
 from tuner.store.lease_claims import BEAT_S, Claim, Watch, read_claims
 from tuner.store.plan_file import begun
+from tuner.store.restart import Restart, announced
 from tuner.store.run_folder import RunFolder, all_runs
 from tuner.store.trial_reader import read_trials
 
@@ -31,13 +32,18 @@ CLAIM_WAIT_S = 2.5 * BEAT_S  # how long a claim of another machine is watched fo
 
 
 class RunState(StrEnum):
-    """State of a run; SILENT: its driver is on another machine and has not renewed its claim."""
+    """State of a run.
+
+    SILENT: its driver is on another machine and has not renewed its claim. RESTARTING: its driver has died or halted,
+    and its supervisor starts the next one after a pause.
+    """
 
     RUNNING = "running"
     SILENT = "silent"
     INTERRUPTED = "interrupted"
     DONE = "done"
     FAILED = "failed"
+    RESTARTING = "restarting"
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,11 @@ class RunSnapshot:
     def reason(self) -> str:
         """Return why the run has failed, or ""."""
         return str((self.facts.get("ended") or {}).get("reason", ""))
+
+    @property
+    def restart(self) -> Restart | None:
+        """Return the restart that is to come, if the run is RESTARTING."""
+        return announced(self.facts) if self.state is RunState.RESTARTING else None
 
     @property
     def stage(self) -> str:
@@ -246,6 +257,8 @@ def _read(
             away[url] = error
         raise
     facts = {key: value for key, value in data.items() if key != "plan"}
+    if copied:
+        facts["restart"] = None
     return RunSnapshot(folder, plan, facts, original, _state(facts, claim), claim, records, notes)
 
 
@@ -255,6 +268,8 @@ def _state(facts: dict[str, Any], claim: Claim | None) -> RunState:
         return RunState.RUNNING if alive else RunState.SILENT
     if facts.get("finished"):
         return RunState.DONE
+    if announced(facts):
+        return RunState.RESTARTING
     ended = (facts.get("ended") or {}).get("state", "")
     return RunState(ended) if ended in ("done", "failed") else RunState.INTERRUPTED
 

@@ -269,7 +269,9 @@ def _store_launch(
     else:
         commands = [*folder.read()[1].get("commands", []), plan.command]
         here = {"run": folder.name, "folder": folder.uri}  # it may have been renamed since the last launch
-        folder.update(plan=to_dict(plan), finished=False, ended=None, commands=commands, **here, **where)
+        folder.update(
+            plan=to_dict(plan), finished=False, ended=None, restart=None, commands=commands, **here, **where
+        )
     stored: list[str] = folder.read()[1]["commands"]
     return stored
 

@@ -92,6 +92,8 @@ def state_text(run: RunSnapshot) -> str:
             return f"running here (process {run.claim.pid})"
         case RunState.RUNNING:
             return f"running elsewhere ({run.claim})"
+        case RunState.RESTARTING:
+            return f"{run.restart or 'restarting'}"
         case RunState.SILENT:
             return f"no sign of life of {run.claim}"
         case RunState.INTERRUPTED:
@@ -102,7 +104,7 @@ def state_text(run: RunSnapshot) -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= 45 else f"{text[:44]}…"
+    return text if len(text) <= 48 else f"{text[:47]}…"
 
 
 def best_text(run: RunSnapshot) -> str:
@@ -140,9 +142,14 @@ def lines_of(run: RunSnapshot) -> list[str]:
         lines.append(time_text(run))
     if run.original is not None:
         lines.append(f"a copy of {run.original.uri}, as it was then; only that one goes on")
-    if not alive and not run.facts.get("finished"):
+    if not goes_on(run):
         lines += ["to go on:", f"  {run.resume_command}"]
     return lines + _links(run)
+
+
+def goes_on(run: RunSnapshot) -> bool:
+    """Return whether nothing is to be done: the run is driven, restarts by itself, or has finished."""
+    return run.state in (RunState.RUNNING, RunState.RESTARTING) or bool(run.facts.get("finished"))
 
 
 def _lanes(run: RunSnapshot, alive: bool) -> list[str]:
@@ -262,6 +269,9 @@ def as_json(run: RunSnapshot) -> dict[str, Any]:
         "state": run.state.value,
         "finished": bool(run.facts.get("finished")),
         "reason": run.reason,
+        "restart": None
+        if run.restart is None
+        else {"at": run.restart.at, "number": run.restart.number, "of": run.restart.of},
         "driver": driver,
         "stage": run.stage,
         "trials": {"ended": run.ended, "total": run.total},
@@ -281,6 +291,6 @@ def as_json(run: RunSnapshot) -> dict[str, Any]:
         "evaluated": len(run.evaluated),
         "confirmed": {"complete": run.confirmed, "total": run.to_confirm},
         "seconds_left": None if run.state in (RunState.DONE, RunState.FAILED) else left.seconds,
-        "resume": None if alive or run.facts.get("finished") else run.resume_command,
+        "resume": None if goes_on(run) else run.resume_command,
         "mlflow": {"uri": run.facts.get("tracking_uri"), "links": run.facts.get("links") or {}},
     }

@@ -144,6 +144,7 @@ class Supervisor:
         why = f"{last_words(ending, facts, begun=True, go_on=False)}; " if ending.words else ""
         say(f"{why}resuming in {seconds:.0f} s (restart {self.restarts} of {allowed})")
         until = time.monotonic() + seconds
+        announce_restart(facts, self.restarts, allowed, seconds)
         while not self.relay.asked and time.monotonic() < until:
             time.sleep(0.1)
 
@@ -193,6 +194,18 @@ def record(facts: Mapping[str, Any], ending: Ending) -> bool:
     except (UsageError, OSError) as error:
         say(f"how it ended could not be stored: {error}")
     return True
+
+
+def announce_restart(facts: Mapping[str, Any], number: int, allowed: int, seconds: float) -> None:
+    """Store for --status that the run goes on by itself."""
+    from tuner.base.errors import UsageError
+    from tuner.store.restart import announce
+    from tuner.store.run_folder import RunFolder
+
+    try:
+        announce(RunFolder(facts["storage"], facts["run"]), number, allowed, seconds)
+    except (UsageError, OSError) as error:
+        say(f"that it restarts could not be stored: {error}")
 
 
 def say(text: str) -> None:

@@ -1,5 +1,6 @@
 """What --status and --why say of stored runs; values and places are worked out by hand."""
 
+import datetime
 import hashlib
 import json
 import os
@@ -18,9 +19,11 @@ from tuner.base.records import State
 from tuner.base.signals import Signals
 from tuner.cli import run as launch
 from tuner.commands.run_state import RunState, read_run, read_runs
+from tuner.commands.supervisor import announce_restart
 from tuner.planning.plan import to_dict
 from tuner.store.lease import Lease
 from tuner.store.lease_claims import Claim, read_claims
+from tuner.store.restart import announced
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -303,6 +306,41 @@ def test_a_driver_here_and_one_that_was_killed(tmp_path: Path, capsys: pytest.Ca
     run.folder.files.write(left.file, replace(left, pid=dead.pid, about={"stage": "confirm"}).to_json())
     _, text = ask(capsys, "--status", "--storage", str(tmp_path))
     assert "interrupted in confirm" in text
+
+
+def test_a_run_that_restarts_by_itself_advises_no_resume(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A second driver would take the run; once the supervisor is dead or late, only a resume helps."""
+    run = StoredRun(tmp_path)
+    run.folder.update(
+        ended={"state": "failed", "reason": "the driver died", "at": "2026-11-29T12:00:00+00:00"}
+    )
+    announce_restart({"storage": str(tmp_path), "run": "one"}, 1, 2, 30.0)
+    entry = run.folder.entries()["restart"]
+    at = datetime.datetime.fromisoformat(entry["at"])
+    _, text = ask(capsys, "--status", "one", "--storage", str(tmp_path))
+    said = f"restarts by itself at {at.astimezone():%H:%M:%S} (restart 1 of 2)"
+    assert f"run one, study aoe_sigma: {said}, began " in text
+    assert "--resume" not in text
+    assert said in ask(capsys, "--status", "--storage", str(tmp_path))[1]
+    found = json.loads(ask(capsys, "--status", "one", "--json", "--storage", str(tmp_path))[1])
+    assert (found["state"], found["restart"], found["resume"]) == (
+        "restarting",
+        {"at": entry["at"], "number": 1, "of": 2},
+        None,
+    )
+    minute = datetime.timedelta(seconds=60)
+    assert announced({"restart": entry}, at + minute) is not None
+    assert announced({"restart": entry}, at + 1.1 * minute) is None
+    elsewhere = {**entry, "machine": "another"}
+    assert announced({"restart": elsewhere}, at) is not None
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    run.folder.update(restart={**entry, "pid": dead.pid})
+    _, text = ask(capsys, "--status", "one", "--storage", str(tmp_path))
+    assert "run one, study aoe_sigma: failed: the driver died, began " in text
+    assert "--resume one" in text
 
 
 def test_a_driver_elsewhere_is_known_by_its_beats(tmp_path: Path) -> None:
