@@ -28,7 +28,7 @@ from tuner.planning.option_values import check_name
 from tuner.planning.protocol_settings import with_settings
 from tuner.planning.space_overrides import key_values
 from tuner.planning.user_code import LIST
-from tuner.store.run_folder import find_by_id
+from tuner.store.run_folder import RunFolder, find_by_id
 from tuner.tracking.mlflow_uris import DEFAULT_URI
 from tuner.tracking.run_lookup import looks_like_run, trial_key_of, trial_of_run
 
@@ -209,10 +209,22 @@ def checkpoint_of_trial(storage: str, run: str, key: str) -> Target:
     folder = f"{storage.rstrip('/')}/{run}"
     name = newest_checkpoint(Folder(folder).names(f"checkpoints/{key}"))
     if not name:
+        _check_trial(RunFolder(storage, run), key)
         raise UsageError(
             f"trial {key} of run {run!r} has no checkpoint in {storage}; name the root of its run folder with --storage"
         )
     return Target(folder, f"checkpoints/{key}/{name}")
+
+
+def _check_trial(run: RunFolder, key: str) -> None:
+    """Raise UsageError if there is no such run, or its own database has no such trial."""
+    from tuner.commands.explain import find_trial
+    from tuner.commands.run_state import read_run
+
+    if run.name not in Folder(run.root).folders():
+        run.read()
+    if run.exists() and (run.local / "study.db").exists():
+        find_trial(read_run(run.name, run.root), key)
 
 
 def newest_checkpoint(names: Sequence[str]) -> str:

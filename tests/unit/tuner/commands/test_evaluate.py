@@ -317,7 +317,7 @@ def one_line(err: str) -> str:
         (["text.pt"], "text.pt is not a readable checkpoint"),
         (["cut.pt"], "cut.pt is not a readable checkpoint"),
         (["study-1/8"], "trial 0008 of run 'study-1' has no checkpoint in runs"),
-        (["study-9/7"], "trial 0007 of run 'study-9' has no checkpoint"),
+        (["study-9/7"], "run 'study-9' does not exist in runs; known: none"),
         (["../7"], "may hold only letters"),
         (["0" * 32], "there is no MLflow store"),
         (["0" * 32, "--tracking-uri", "./mlruns"], "sqlite:///"),

@@ -248,6 +248,18 @@ def test_runs_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert ask(capsys, "--status", "one", "--storage", str(tmp_path)) == (2, says)
 
 
+def test_a_trial_to_evaluate_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A trial that the run never had, and one whose checkpoint is gone."""
+    run = StoredRun(tmp_path)
+    run.trial(run.queue(), [0.5])
+    shutil.rmtree(tmp_path / "one" / "checkpoints")
+    words = ["--storage", str(tmp_path), "--evaluate"]
+    says = "launch.py: run one has no trial '0099'; it has 0000 to 0000\n"
+    assert ask(capsys, *words, "one/99") == (2, says)
+    says = f"launch.py: trial 0000 of run 'one' has no checkpoint in {tmp_path}; name the root of its run folder "
+    assert ask(capsys, *words, "one/0") == (2, f"{says}with --storage\n")
+
+
 def test_runs_and_studies_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     StoredRun(tmp_path)
     for words, says in (
