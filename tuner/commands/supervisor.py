@@ -163,7 +163,9 @@ def last_words(ending: Ending, facts: Mapping[str, Any], begun: bool, go_on: boo
     """Return the line that the driver could not write: what died, where the logs are, how to go on."""
     if not begun:
         return f"{ending.words}; the run had not begun and nothing was stored"
-    logs = facts["log"] + (f" and {facts['ray_logs']}" if "ray_logs" in facts else "")
+    logs = facts["log"]
+    if "ray_logs" in facts:
+        logs += f" and {facts['ray_logs']} (which a launch over an hour later removes)"
     then = f"; continue with: {facts['resume_command']}" if go_on else ""
     return f"{ending.words}; logs: {logs}{then}"
 

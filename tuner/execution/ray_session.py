@@ -26,7 +26,7 @@ LONGEST_BASE = (
     - len("/session_2026-11-29_10-16-20_147812_1234567/sockets/plasma_store")
     - len(f"/{PREFIX}12345678/r")
 )
-KEPT_S = 86400.0  # how long the folder of a killed launch is kept, for its logs
+KEPT_S = 3600.0  # how long the folder of a killed launch is kept, for its logs
 
 
 def base_folder() -> Path:
@@ -58,7 +58,7 @@ def _problem(base: Path) -> str:
 def make_session_folder() -> Path:
     """Return a new folder for Ray's files, in one that only this user may enter; it is removed when Python ends.
 
-    The folders of killed launches are removed a day later.
+    The folders of launches that were killed over an hour ago are removed.
     """
     base = base_folder()
     _remove_old(base)
@@ -84,11 +84,16 @@ def _remove_old(base: Path) -> None:
 
 
 def _abandoned(base: Path) -> Iterator[Path]:
-    """Yield this user's session folders whose launch was killed, once they are a day old."""
+    """Yield this user's session folders whose launch was killed, an hour after their last sign of life."""
     for private in base.glob(f"{PREFIX}*"):
         with suppress(OSError):
-            if private.lstat().st_uid != os.geteuid() or time.time() - private.stat().st_mtime < KEPT_S:
+            if private.lstat().st_uid != os.geteuid() or time.time() - _last_written(private) < KEPT_S:
                 continue
             with open(private / "lock") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield private
+
+
+def _last_written(private: Path) -> float:
+    """Return when a session folder was made, or one of Ray's logs in it was last written to."""
+    return max(path.lstat().st_mtime for path in (private, *private.glob("r/session_*/logs/*")))

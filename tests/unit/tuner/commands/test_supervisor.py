@@ -72,7 +72,8 @@ def test_every_end(ending: Ending, code: int, words: str, restart: bool) -> None
 def test_last_words() -> None:
     died = Ending(7, -11)
     assert last_words(died, FACTS, begun=True) == (
-        "the driver (process 7) crashed with SIGSEGV; logs: runs/r/console.log and /tmp/ray/logs; "
+        "the driver (process 7) crashed with SIGSEGV; logs: runs/r/console.log and /tmp/ray/logs "
+        "(which a launch over an hour later removes); "
         "continue with: python launch.py --resume r"
     )
     assert last_words(died, {}, begun=False) == (

@@ -57,16 +57,22 @@ def test_a_folder_of_the_users_choice_that_does_not_do_is_refused(
     assert "\n" not in str(caught.value)
 
 
-def test_the_folders_of_killed_launches_go_after_a_day(base: Path) -> None:
-    folders = {name: base / f"rtune-{name}" for name in ("old", "new", "running", "other")}
-    for folder in folders.values():
-        folder.mkdir()
+def test_the_folders_of_killed_launches_go_after_an_hour(base: Path) -> None:
+    """Counted from the last line in Ray's logs: a launch of many hours may have been killed just now."""
+    folders = {name: base / f"rtune-{name}" for name in ("old", "new", "running", "just-killed", "other")}
+    hour_ago = time.time() - 3601
+    for name, folder in folders.items():
+        log = folder / "r" / "session_1" / "logs" / "raylet.out"
+        log.parent.mkdir(parents=True)
+        log.touch()
         (folder / "lock").touch()
-    day = time.time() - ray_session.KEPT_S - 1
-    for name in ("old", "running"):
-        os.utime(folders[name], (day, day))
+        if name in ("old", "running", "other"):
+            os.utime(log, (hour_ago, hour_ago))
+    (folders["other"] / "lock").unlink()  # not made by a launch
+    for name in ("old", "running", "just-killed", "other"):
+        os.utime(folders[name], (hour_ago, hour_ago))
     with open(folders["running"] / "lock") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         ray_session.make_session_folder()
     assert not folders["old"].exists()
-    assert all(folders[name].exists() for name in ("new", "running", "other"))
+    assert all(folders[name].exists() for name in ("new", "running", "just-killed", "other"))
