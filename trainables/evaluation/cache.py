@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.base.cache import default_cache_dir, locked
+from trainables.base.cache import default_cache_dir, locked, make_cache_folder
 from trainables.base.storage import atomic_write, read_npz
 from trainables.evaluation.measure import Evaluation
 from trainables.evaluation.metrics.protocol import EvaluationProtocol
@@ -57,7 +57,7 @@ class EvaluationCache:
         if evaluation is not None:
             return evaluation
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_cache_folder(self.folder)
             lock = locked(self.folder / f".{key}.lock")
             lock.__enter__()
         except OSError as error:
@@ -78,7 +78,7 @@ class EvaluationCache:
 
     def store(self, key: str, evaluation: Evaluation) -> None:
         """Write an entry; a reader sees all of it or none."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_cache_folder(self.folder)
         names = [["", name] for name in evaluation.scores]
         arrays = list(evaluation.scores.values())
         for epsilon, by_set in evaluation.attacked_scores.items():

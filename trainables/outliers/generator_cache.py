@@ -23,7 +23,6 @@ def fitted_generator(spec: OutlierSourceSpec, train: LabelledImages, cache_dir: 
     generator: OutlierGenerator = spec.load_generator()
     key = hashlib.sha256(f"{spec.name} {generator.version} {fingerprint_images(train)}".encode()).hexdigest()
     path = cache_dir / "generators" / f"{key[:32]}.npz"
-    path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_suffix(".lock")):
         if not _load_cached(generator, path):
             generator.fit(train)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.base.cache import locked
+from trainables.base.cache import locked, make_cache_folder
 from trainables.base.errors import DataFileError
 from trainables.base.seeds import derive_seed
 from trainables.base.storage import atomic_write
@@ -69,7 +69,7 @@ def pretrained_state(
                 Path(pretrain.checkpoint), template, f"pretrain.checkpoint {pretrain.checkpoint}"
             )
         folder = Path(cache_dir) / "pretrained"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_cache_folder(folder)
         path = folder / f"{content_hash(options, pretrain, benchmark)}.pt"
         state = _read_cache(path, template)
         if state is not None:

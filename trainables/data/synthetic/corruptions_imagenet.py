@@ -99,7 +99,6 @@ def bake(
         InputError: as in `corrupt`, or the folder holds other images.
     """
     _check(images, corruptions, severities)
-    folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".lock"):
         key = bake_key(images, severities, seed)
         manifest = _manifest(folder)

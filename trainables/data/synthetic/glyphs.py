@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.base.cache import default_cache_dir, locked
+from trainables.base.cache import default_cache_dir, locked, make_cache_folder
 from trainables.base.storage import atomic_write
 from trainables.data.synthetic.glyph_images import FONTS, SIDE, draw, font_file
 from trainables.data.synthetic.hold_out_corruptions import hold_out_corruptions
@@ -93,7 +93,7 @@ def _part(root: Path, part: str, characters: str, count: int, seed: int) -> Labe
             data = _restored(folder, count)  # another process may have drawn it meanwhile
             if data is None:
                 shutil.rmtree(folder, ignore_errors=True)
-                folder.mkdir()
+                make_cache_folder(folder)
                 images, labels = draw(characters, count, seed, part)
                 for name, array in (("images", images), ("labels", labels)):
                     with atomic_write(folder / f"{name}.npy") as file:
