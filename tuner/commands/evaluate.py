@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import tempfile
 import time
@@ -139,7 +140,7 @@ def score(target: Target, protocol_name: str, options: LaunchOptions) -> dict[st
         target.name,
         benchmark,
         protocol,
-        options.cpus_per_trial or trained.threads,
+        min(options.cpus_per_trial or trained.threads, os.cpu_count() or 1),
         version,
         cache_dir,
     )

@@ -88,6 +88,26 @@ def test_a_second_request_costs_nothing(
         launch(capsys, "one.pt", "--protocol", "standard")
 
 
+@pytest.mark.parametrize(("there", "threads"), [(2, 2), (128, 64)])
+def test_no_more_threads_than_the_machine_has_cpus(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    there: int,
+    threads: int,
+) -> None:
+    given = []
+
+    def measure(*arguments: Any) -> Evaluation:
+        given.append(arguments[4])
+        return Evaluation({"test/x": 1.0})
+
+    monkeypatch.setattr(remote_tasks, "evaluate_checkpoint", measure)
+    monkeypatch.setattr("tuner.commands.evaluate.os.cpu_count", lambda: there)
+    scored(capsys, "one.pt", "--cpus-per-trial", "64")
+    assert given == [threads]
+
+
 def test_set_changes_what_is_measured_and_the_result_says_so(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
