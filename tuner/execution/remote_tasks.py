@@ -64,7 +64,7 @@ def pretrain(
     set_decoders(gpu_share(device), options.threads)
     cache = cache_dir_of(options.cache_dir)
     state = pretrained_state(options, options.pretrain, benchmark, cache, device)
-    network = networks.build_for(options, benchmark.info)
+    network = networks.build_for(options, benchmark.info, dropout=0.0)  # as it was pretrained
     network.load_state_dict(state)
     generator = torch.Generator(device).manual_seed(VALIDATION_SEED)
     metrics = validate(network.to(device), benchmark, protocol, generator, device)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from trainables.base.errors import InputError
+from trainables.base.errors import DataFileError, InputError
 from trainables.base.storage import atomic_write, read_npz
 
 
@@ -64,7 +64,7 @@ class Progress:
                 batch=meta["batch"],
                 **arrays,
             )
-        except (OSError, KeyError, TypeError) as error:
+        except (DataFileError, OSError, KeyError, TypeError) as error:
             raise ValueError(str(error)) from error
         if meta["key"] != key:
             raise InputError(

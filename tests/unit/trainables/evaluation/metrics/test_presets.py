@@ -69,7 +69,7 @@ def test_wrong_protocols_are_refused_in_one_line() -> None:
         ({"robust_scores": ["msq"]}, "unknown outlier score 'msq'; did you mean msp"),
         ({"ood_epsilons": [8]}, "8 is not in \\[0, 1\\] pixel units"),
         ({"auto_attack_epsilons": [-0.1]}, "auto_attack_epsilons of the protocol: -0.1"),
-        ({"steps": 0}, "steps of the protocol is 0; it must be at least 1"),
+        ({"steps": 0}, "steps of the protocol is 0; it must be from 1 to 1000000000"),
         ({"check_images": 0}, "check_images"),
     ):
         with pytest.raises(InputError, match=message):
