@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.conftest import Faults, Study, at, in_folder, integrity
-from tests.faults.truth import differences, ended, miscounts, mlflow_runs, studies, truth_of
+from tests.faults.truth import differences, ended, miscounts, mlflow_runs, run_id_of, studies, truth_of
 
 #: What breaks, where: {event: kinds of damage}.
 EVENTS: dict[str, tuple[str, ...]] = {
@@ -202,8 +202,9 @@ def disturb(
             return lost
         if (study.folder(name) / "plan.json").exists():
             arguments = ["--resume", name, *(["--study-storage", url] if url else [])]
-        if not case.is_exact:
-            known = ended(studies(url or f"sqlite:///{study.folder(name) / 'study.db'}", name))
+        if not case.is_exact and (study.folder(name) / "plan.json").exists():
+            database = url or f"sqlite:///{study.folder(name) / 'study.db'}"
+            known = ended(studies(database, run_id_of(study.folder(name))))
             lost += [f"{key} changed after its end" for key in before if known.get(key) != before[key]]
             before = known
     return [*lost, f"{name}: exit status {done.code}: {done.err[-500:]}"]
@@ -217,8 +218,8 @@ def compare(case: Case, study: Study, name: str, url: str, whole: dict[str, Any]
     if case.is_exact:
         return differences(whole, truth_of(run, url))
     trials = int(case.options[case.options.index("--trials") + 1])
-    tracked = mlflow_runs(f"sqlite:///{study.launcher.folder / 'mlflow.db'}", name)
-    return miscounts(studies(f"sqlite:///{run / 'study.db'}", name), tracked, trials)
+    tracked = mlflow_runs(f"sqlite:///{study.launcher.folder / 'mlflow.db'}", run_id_of(run))
+    return miscounts(studies(f"sqlite:///{run / 'study.db'}", run_id_of(run)), tracked, trials)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from tests.faults.conftest import Study, at, check_last_words
-from tests.faults.truth import ended, miscounts, mlflow_runs, studies
+from tests.faults.truth import ended, miscounts, mlflow_runs, run_id_of, studies
 from tuner.base.records import TrialRole
 from tuner.store.trial_reader import record_of
 
@@ -22,13 +22,14 @@ TRIALS = 5
 SEARCH = ["--stages", "search", "--trials", str(TRIALS), "--concurrency", "2"]
 
 
-def starts(url: str) -> dict[str, tuple[str, ...]]:
+def starts(url: str, run_id: str) -> dict[str, tuple[str, ...]]:
     """Return how often each trial was started, as the database says it."""
     found = {}
     for summary in optuna.get_all_study_summaries(url):
+        lane = summary.study_name.removeprefix(run_id)
         for trial in optuna.load_study(study_name=summary.study_name, storage=url).get_trials():
-            record = record_of(trial, "search", TrialRole.SEARCH)
-            found[f"{summary.study_name.removeprefix('run')} {trial.number}"] = record.starts
+            record = record_of(trial, lane.strip("/") or "search", TrialRole.SEARCH)
+            found[f"{lane} {trial.number}"] = record.starts
     return found
 
 
@@ -44,19 +45,20 @@ def test_nothing_lost_and_nothing_twice(study: Study) -> None:
         done = study.run("run", *SEARCH)
         check_last_words(done)
         validations, kills = validations + study.faults.count(1), kills + 2
-        before, begun = ended(studies(database, "run")), starts(database)
+        run_id = run_id_of(study.folder("run"))
+        before, begun = ended(studies(database, run_id)), starts(database, run_id)
     faults = (at(BATCH, "kill", call=10), at(WRITE, "kill", "epoch-", call=3), count)
     study.faults.arm(*faults)
     done = study.run("run", *SEARCH)
     assert done.code == 0, done.out + done.err
     validations, kills = validations + study.faults.count(2), kills + 2
 
-    lanes = studies(database, "run")
+    lanes = studies(database, run_id)
     after = ended(lanes)
     assert {key: after[key] for key in before} == before  # no finished trial was touched
-    assert {key: starts(database)[key] for key in before} == {key: begun[key] for key in before}
-    tracked = mlflow_runs(f"sqlite:///{study.launcher.folder / 'mlflow.db'}", "run")
+    assert {key: starts(database, run_id)[key] for key in before} == {key: begun[key] for key in before}
+    tracked = mlflow_runs(f"sqlite:///{study.launcher.folder / 'mlflow.db'}", run_id)
     assert miscounts(lanes, tracked, TRIALS) == []
-    assert len(after) == 2 * TRIALS
+    assert len(before) < len(after) == 2 * TRIALS
     trained = sum(key.startswith("epoch/") for trial in after.values() for key in trial)
     assert trained <= validations <= trained + kills

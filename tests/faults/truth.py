@@ -36,7 +36,7 @@ def truth_of(run: Path, url: str = "") -> dict[str, Any]:
     """
     folder = run.parent.parent
     plan = json.loads((run / "plan.json").read_text())
-    found = studies(with_driver(url) or f"sqlite:///{run / 'study.db'}", plan["plan"]["run_id"])
+    found = studies(with_driver(url) or f"sqlite:///{run / 'study.db'}", run_id_of(run))
     return {
         "plan": {k: plan[k] for k in ("content_hash", "seed", "finished", "read_by_search")},
         "studies": found,
@@ -45,8 +45,14 @@ def truth_of(run: Path, url: str = "") -> dict[str, Any]:
         "trials.csv": rows(run / "trials.csv"),
         "arms.csv": rows(run / "arms.csv"),
         "reports": sorted(p.name for p in run.glob("report.*")),
-        "mlflow": mlflow_runs(f"sqlite:///{folder / 'mlflow.db'}", plan["plan"]["run_id"]),
+        "mlflow": mlflow_runs(f"sqlite:///{folder / 'mlflow.db'}", run_id_of(run)),
     }
+
+
+def run_id_of(run: Path) -> str:
+    """Return the id under which the database and MLflow know the run of a folder."""
+    run_id: str = json.loads((run / "plan.json").read_text())["plan"]["run_id"]
+    return run_id
 
 
 def studies(url: str, run_id: str) -> dict[str, Any]:
@@ -162,6 +168,8 @@ def miscounts(lanes: dict[str, Any], tracked: dict[str, Any], trials: int) -> li
     steps = {}
     for lane, found in lanes.items():
         name = lane.strip("/") or "search"
+        if name == "confirm":
+            continue
         numbers = [trial["number"] for trial in found["trials"]]
         if numbers != list(range(trials)):
             lines.append(f"{name}: trials {numbers}")
