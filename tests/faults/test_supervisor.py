@@ -53,7 +53,7 @@ def test_whatever_dies_the_launch_has_the_last_word_and_nothing_is_lost(
         said = f"{name} (process {victim.pid}) {words}"
         line = err.splitlines()[-1]
         assert line.startswith(f"launch.py: {said}"), err
-        assert "/logs; continue with: python " in line
+        assert "/logs (which a launch over an hour later removes); continue with: python " in line
         assert line.endswith("launch.py --study tiny --resume run")
         ended = json.loads((study.folder("run") / "plan.json").read_text())["ended"]
         assert ended["state"] == "failed"
