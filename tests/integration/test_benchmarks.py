@@ -14,10 +14,11 @@ ROOT = Path(__file__).parents[2]
 def gpu_suite(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "benchmarks/gpu.py"), *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=580)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_gpu_suite_measures_every_section_and_its_file_gives_the_tables(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
     done = gpu_suite("--device", "cpu", "--tiny", "--out", str(out))
