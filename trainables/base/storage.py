@@ -135,16 +135,19 @@ class Folder:
             return
 
 
-def damaged_part(file: IO[bytes] | str | Path) -> str:
-    """Return the first entry of an archive (torch.save, numpy.savez) whose checksum is wrong, "" if all are right.
+def check_archive(file: IO[bytes] | str | Path) -> None:
+    """Compare every entry of an archive (torch.save, numpy.savez) with its checksum.
 
     `torch.load` 2.15 reads the checksums and does not compare them: a flipped bit would be trained on.
 
     Raises:
         zipfile.BadZipFile: not an archive, or cut off.
+        ValueError: an entry does not match its checksum.
     """
     with zipfile.ZipFile(file) as archive:
-        return archive.testzip() or ""
+        part = archive.testzip()
+    if part:
+        raise ValueError(f"checksum of {part} is wrong")
 
 
 def read_npz(data: bytes, name: str) -> dict[str, "np.ndarray[Any, Any]"]:
@@ -159,9 +162,7 @@ def read_npz(data: bytes, name: str) -> dict[str, "np.ndarray[Any, Any]"]:
     import numpy as np
 
     try:
-        part = damaged_part(io.BytesIO(data))
-        if part:
-            raise ValueError(f"checksum of {part} is wrong")
+        check_archive(io.BytesIO(data))
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays.files}
     except Exception as error:

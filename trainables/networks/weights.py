@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trainables.base.errors import DataFileError
-from trainables.base.storage import damaged_part
+from trainables.base.storage import check_archive
 from trainables.networks.body import Body, Classifier
 from trainables.networks.layouts import CONSTANTS, first_convolution, layouts_of, without_prefixes
 
@@ -60,9 +60,8 @@ def _read(path: Path, name: str) -> Any:
 
 
 def _torch_load(path: Path) -> Any:
-    part = damaged_part(path) if zipfile.is_zipfile(path) else ""  # files of before torch 1.6 are none
-    if part:
-        raise ValueError(f"checksum of {part} is wrong")
+    if zipfile.is_zipfile(path):  # files of before torch 1.6 are none
+        check_archive(path)
     return torch.load(path, map_location="cpu", weights_only=True)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from trainables.base.errors import DataFileError, InputError, unknown
-from trainables.base.storage import Folder, damaged_part
+from trainables.base.storage import Folder, check_archive
 from trainables.data.types.splits import DatasetInfo
 from trainables.options import build, to_flat
 from trainables.options.methods import METHODS
@@ -36,15 +36,39 @@ def pack(method_name: str, method: Method, epoch: int, info: DatasetInfo) -> byt
 
     The classifier's tensors are shared with the method's state and stored once.
     """
+    return to_bytes(
+        method_name,
+        method.options,
+        method.classifier().state_dict(),
+        info,
+        epoch=epoch,
+        passes=method.passes,
+        state=method.state_dict(),
+        streams=method.streams.state_dict(),
+    )
+
+
+def to_bytes(
+    method_name: str,
+    options: Any,
+    classifier: Mapping[str, torch.Tensor],
+    info: DatasetInfo,
+    *,
+    epoch: int = 0,
+    passes: float = 0.0,
+    state: Mapping[str, Any] | None = None,
+    streams: Mapping[str, Any] | None = None,
+) -> bytes:
+    """Return a checkpoint's bytes; without state and streams it can be evaluated and not resumed."""
     content = {
         "format": FORMAT,
         "method": method_name,
-        "options": to_flat(method.options),
+        "options": to_flat(options),
         "epoch": epoch,
-        "passes": method.passes,
-        "state": method.state_dict(),
-        "streams": method.streams.state_dict(),
-        "classifier": method.classifier().state_dict(),
+        "passes": passes,
+        "state": state or {},
+        "streams": streams or {},
+        "classifier": classifier,
         "dataset": {
             "name": info.name,
             "num_classes": info.num_classes,
@@ -65,9 +89,7 @@ def unpack(data: bytes, name: str, device: torch.device | str = "cpu") -> dict[s
         DataFileError: truncated, corrupt (a single flipped bit is noticed), of another program, or of a newer format.
     """
     try:
-        part = damaged_part(io.BytesIO(data))
-        if part:
-            raise ValueError(f"checksum of {part} is wrong")
+        check_archive(io.BytesIO(data))
         content = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:  # torch's own text advises to load it all the same
         raise DataFileError(

@@ -1,16 +1,15 @@
 """A checkpoint of this program made of weights of another one, so that they can be evaluated like any other."""
 
-import io
 from pathlib import Path
 
 import torch
 
-from trainables.base.schema import build, to_flat
+from trainables.base.schema import build
 from trainables.data.types.splits import DatasetInfo
 from trainables.networks import build_for
 from trainables.networks.weights import load_weights
 from trainables.options.classifiers import StandardOptions
-from trainables.training.checkpoints import FORMAT
+from trainables.training.checkpoints import to_bytes
 
 
 def checkpoint_of_weights(
@@ -29,23 +28,4 @@ def checkpoint_of_weights(
     options = build(StandardOptions, given)
     with torch.device("meta"):
         classifier = build_for(options, info)
-    content = {
-        "format": FORMAT,
-        "method": "standard",
-        "options": to_flat(options),
-        "epoch": 0,
-        "passes": 0.0,
-        "state": {},
-        "streams": {},
-        "classifier": load_weights(path, classifier, str(path)),
-        "dataset": {
-            "name": info.name,
-            "num_classes": info.num_classes,
-            "shape": info.shape,
-            "mean": info.mean,
-            "std": info.std,
-        },
-    }
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    return buffer.getvalue()
+    return to_bytes("standard", options, load_weights(path, classifier, str(path)), info)

@@ -106,7 +106,7 @@ def test_what_the_disk_does_not_give_back_is_passed_over(
 
 
 def test_torch_alone_would_not_notice_a_wrong_bit(tmp_path: Path) -> None:
-    """Why the checksums are compared here. If this fails, torch has learnt it and `damaged_part` can go."""
+    """Why the checksums are compared here. If this fails, torch has learnt it and `check_archive` can go."""
     (tmp_path / "x").write_bytes(flipped(content(1)))
     assert torch.load(tmp_path / "x", weights_only=True)["epoch"] == 1
     with pytest.raises(DataFileError, match="checksum"):
