@@ -113,6 +113,7 @@ class TrialStore:
         attributes = storage.get_study_user_attrs(self._study_id)
         if not trials and not attributes:
             storage.set_study_user_attr(self._study_id, MARK, name)
+        self._facts = facts_of(attributes, lane)
         for frozen in trials:
             self._restore(frozen, MARK in attributes)
 
@@ -286,10 +287,11 @@ class TrialStore:
     def note(self, key: str, value: Any) -> None:
         """Store a fact (the reference's metrics, an evaluation) under the lane; JSON values only."""
         self._storage.set_study_user_attr(self._study_id, key, with_checksum(value, self.lane, key))
+        self._facts[key] = json.loads(json.dumps(value))  # what reading it back would give
 
     def notes(self) -> dict[str, Any]:
-        """Return the stored facts."""
-        return facts_of(self._storage.get_study_user_attrs(self._study_id), self.lane)
+        """Return the stored facts; kept in memory, as nobody else writes while a driver holds the run."""
+        return dict(self._facts)
 
 
 def _now() -> str:
