@@ -83,7 +83,7 @@ def study_result(session: Session, controller: Controller) -> StudyResult:
     stores = controller.stores
     best = stores.best()
     records = stores.records()
-    stored = session.folder.read()[1]
+    stored = session.folder.entries()
     return StudyResult(
         plan=session.plan,
         records=records,

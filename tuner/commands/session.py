@@ -267,12 +267,12 @@ def _store_launch(
     if options.resume is None:
         folder.create(plan, facts, **where)
     else:
-        commands = [*folder.read()[1].get("commands", []), plan.command]
+        commands = [*folder.entries().get("commands", []), plan.command]
         here = {"run": folder.name, "folder": folder.uri}  # it may have been renamed since the last launch
         folder.update(
             plan=to_dict(plan), finished=False, ended=None, restart=None, commands=commands, **here, **where
         )
-    stored: list[str] = folder.read()[1]["commands"]
+    stored: list[str] = folder.entries()["commands"]
     return stored
 
 
@@ -292,7 +292,7 @@ def _tags(plan: Plan, facts: dict[str, str]) -> dict[str, str]:
 
 def _system_metrics(folder: RunFolder, tracker: Tracker) -> SystemMetrics:
     """Return the sampler of this machine's load, started unless MLflow's own variable forbids it."""
-    created = datetime.datetime.fromisoformat(folder.read()[1]["created"])
+    created = datetime.datetime.fromisoformat(folder.entries()["created"])
     system = SystemMetrics(tracker, created.timestamp())
     if environment.variable("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true").lower() not in ("false", "0"):
         system.start()

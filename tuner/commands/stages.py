@@ -58,7 +58,7 @@ def _prepare(
     """Load the data, pretrain, measure how many trials share a GPU, send MLflow what an earlier launch left unsent."""
     session.stage("prepare", "data, pretrained classifier")
     assets = controller.prepare([session.plan.seed])
-    for line in session.folder.read()[1].get("duplicates", []):
+    for line in session.folder.entries().get("duplicates", []):
         session.console.note(line)
     tracking.datasets = describe_datasets(assets.benchmark, session.plan.data_dir)
     session.tracker.inputs("", tracking.datasets)

@@ -190,7 +190,7 @@ def record(facts: Mapping[str, Any], ending: Ending) -> bool:
         return False
     try:
         with folder.lease().held(Signals()):
-            if folder.read()[1].get("ended") is None:
+            if folder.entries().get("ended") is None:
                 folder.update(ended={"state": state, "reason": reason, "at": now()})
             folder.log("driver", ending.words)
     except (UsageError, OSError) as error:

@@ -32,7 +32,7 @@ class GpuAllocation:
         self.plan, self.folder = plan, folder
         alive: list[Node] = [node["Resources"] for node in nodes if node["Alive"]]
         self.nodes = with_autoscaled_nodes(alive) if cluster else alive
-        self.known = known_share(plan, folder.read()[1].get("gpu_share"), gpu_types(nodes))
+        self.known = known_share(plan, folder.entries().get("gpu_share"), gpu_types(nodes))
         trains = "search" in plan.stages or "confirm" in plan.stages
         self.unmeasured = self.known is None and trains and self._allocate(None).gpus_per_trial > 0
 

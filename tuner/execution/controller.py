@@ -123,7 +123,7 @@ class Controller:
         Raises:
             DataFileError: test images are trained on, and the plan does not allow it.
         """
-        if "duplicates" in self.folder.read()[1]:
+        if "duplicates" in self.folder.entries():
             return
         plan = self.plan
         files = [options for lane in plan.lanes for options in outlier_files(lane)]
@@ -232,7 +232,7 @@ class Controller:
             )
 
     def _opened_by_search(self, names: set[str]) -> None:
-        known = set(self.folder.read()[1].get("read_by_search", []))
+        known = set(self.folder.entries().get("read_by_search", []))
         if not names <= known:
             self.folder.update(read_by_search=sorted(known | names))
 

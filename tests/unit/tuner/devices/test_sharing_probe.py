@@ -336,8 +336,8 @@ class Folder:
     def __init__(self, **facts: Any) -> None:
         self.facts = facts
 
-    def read(self) -> tuple[None, dict[str, Any]]:
-        return None, self.facts
+    def entries(self) -> dict[str, Any]:
+        return self.facts
 
 
 def allocation(plan: Plan, nodes: list[dict[str, Any]], **facts: Any) -> GpuAllocation:

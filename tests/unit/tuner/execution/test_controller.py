@@ -14,7 +14,7 @@ from tuner.planning.resolve import resolve
 def look(stored: dict[str, Any], *arguments: str) -> list[tuple[Any, ...]]:
     """Return the arguments of the jobs that look for leaks, given what plan.json holds besides the plan."""
     plan = resolve(parse(["--study", "aoe_sigma", *arguments]), "r")
-    folder = SimpleNamespace(read=lambda: (plan, stored), update=lambda **values: stored.update(values))
+    folder = SimpleNamespace(entries=lambda: stored, update=lambda **values: stored.update(values))
     asked: list[tuple[Any, ...]] = []
 
     def remote(function: Any, gpu: bool) -> Any:
