@@ -23,7 +23,7 @@ ATTRIBUTE, STATE = f"{STORAGE}._set_trial_attr_without_commit", f"{STORAGE}.set_
 #: not reported; idle, between two trials; while it evaluates.
 WORKERS = (
     at("trainables.training.method:Trainer.step", "kill", call=5),
-    at("trainables.base.storage:os.fsync", "kill", call=3),
+    at("trainables.base.storage:os.fsync", "kill", call=3, of="workers"),
     at(WRITE, "kill", "0001/epoch-0001", after=True),
     at(FINISH, "kill-workers", call=3, after=True),
     at("tuner.execution.remote_tasks:evaluate_checkpoint", "kill"),
@@ -45,7 +45,7 @@ OTHERS = (
     at(NOTE, "kill", "reference"),
     at(ASK, "kill", after=True),  # a trial that no worker has seen
     at("trainables.training.method:Trainer.step", "kill-all", call=20),
-    at("trainables.base.storage:os.fsync", "kill-all", call=3),
+    at("trainables.base.storage:os.fsync", "kill-all", call=3, of="workers"),
     at(
         "trainables.ray.trainable:validate", "kill-launch", call=3
     ),  # the worker outlives the driver and its supervisor, and writes

@@ -7,8 +7,8 @@ worker. It wraps the functions of `EVENTS` when their modules are imported. At e
     {"at": "trainables.base.storage:Folder.write", "when": "before", "match": "epoch-0002", "call": 3, "times": 1,
      "do": "kill"}
 
-and does what the entry says at the `call`-th matching call (counted over all processes and lives), `times` times. What
-was done stands in `fired`.
+and does what the entry says at the `call`-th matching call (counted over all processes and lives, or with
+`"of": "workers"` over Ray's workers alone), `times` times. What was done stands in `fired`.
 """
 
 import contextlib
@@ -55,6 +55,7 @@ EVENTS = (
     "tuner.tracking.tracker:Tracker.close",
 )
 FOLDER = Path(os.environ.get("FAULTS_DIR", "/nonexistent"))
+WORKER = "default_worker.py" in " ".join(sys.orig_argv)
 
 
 class Patcher(MetaPathFinder):
@@ -76,7 +77,7 @@ class Patcher(MetaPathFinder):
             if name == "tuner.commands.stages":  # of a launch alone
                 sign(FOLDER / "supervisor", os.getppid())
                 sign(FOLDER / "driver")
-            if name == "trainables.ray.trainable" and "default_worker.py" in " ".join(sys.orig_argv):
+            if name == "trainables.ray.trainable" and WORKER:
                 sign(FOLDER / f"worker-{os.getpid()}")
             for path_in_module in wanted:
                 wrap(module, name, path_in_module)
@@ -123,6 +124,8 @@ def due_now(faults: list, when: str, args: tuple, kwargs: dict) -> list:
 
 def due(number: int, fault: dict, args: tuple, kwargs: dict) -> bool:
     """Count a matching call, over all processes, and say whether it is the one."""
+    if fault.get("of") == "workers" and not WORKER:
+        return False
     plain = [str(value) for value in (*args, *kwargs.values()) if isinstance(value, (str, int))]
     if not re.search(fault.get("match", ""), " ".join(plain)):
         return False
