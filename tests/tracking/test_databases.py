@@ -1,13 +1,17 @@
-"""A real PostgreSQL as MLflow's store: it is restarted in mid-run, and it refuses."""
+"""A real PostgreSQL as MLflow's store (it is restarted in mid-run, and it refuses) and as the study's storage."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from optuna.study import StudyDirection
 
 from tests.tracking import postgresql
 from tests.tracking.stores import feed, runs_of, steps, tracker_for
 from tuner.base.errors import UsageError
+from tuner.store.database import open_storage
+from tuner.store.trial_reader import read_with
 from tuner.tracking.connection import check_access
 
 pytestmark = [
@@ -61,3 +65,20 @@ def test_wrong_password_is_said_at_once(cluster: postgresql.Cluster) -> None:
     absent = cluster.uri().removesuffix("postgres") + "nowhere"
     with pytest.raises(UsageError, match='database "nowhere" does not exist'):
         check_access(absent, "aoe")
+
+
+def test_a_storage_is_read_without_a_write(cluster: postgresql.Cluster) -> None:
+    import psycopg2
+
+    with closing(psycopg2.connect(cluster.uri())) as connection:
+        connection.autocommit = True
+        connection.cursor().execute("CREATE DATABASE studies")
+    url = cluster.uri().removesuffix("postgres") + "studies"
+    assert read_with(url, lambda storage: storage.get_all_studies()) is None  # nobody has written to it
+    storage = open_storage(url)
+    storage.create_new_study([StudyDirection.MAXIMIZE], "one")
+    found = read_with(url, lambda seen: [study.study_name for study in seen.get_all_studies()])
+    assert found == ["one"]
+    with pytest.raises(UsageError, match="cannot execute INSERT in a read-only transaction"):
+        read_with(url, lambda seen: seen.create_new_study([StudyDirection.MAXIMIZE], "two"))
+    storage.engine.dispose()

@@ -4,8 +4,10 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import quote
 
 import optuna
 from optuna.study import StudyDirection
@@ -17,7 +19,6 @@ from tuner.base.text import one_line
 from tuner.base.urls import (
     connect_arguments,
     sqlite_file,
-    sqlite_url,
     with_driver,
     without_password,
     without_secrets,
@@ -43,15 +44,13 @@ class StoredLane(NamedTuple):
 
 
 CONNECT_S = 5  # how long a connection to a server may take
+LOCKED_S = 20  # how long a SQLite file may be locked
 CURE = "restore it from a copy"
 
 
 def study_name(run_id: str, lane: str) -> str:
     """Return the name of a lane's study in the storage."""
     return run_id if lane == "search" else f"{run_id}/{lane}"
-
-
-_compatible: set[str] = set()  # schema versions that Optuna has accepted
 
 
 def read_with(url: str, look: Callable[[optuna.storages.BaseStorage], Result]) -> Result | None:
@@ -67,26 +66,22 @@ def read_with(url: str, look: Callable[[optuna.storages.BaseStorage], Result]) -
     """
     path = sqlite_file(url)
     if path is None:
-        options = {"execution_options": {"postgresql_readonly": True}}
-        return _look(
-            with_driver(url), url, options | {"connect_args": connect_arguments(url, CONNECT_S)}, look
-        )
+        return _told(url, lambda: _read_server(url, look))
     if not path.exists():
         return None
-    arguments = {"connect_args": {"timeout": 20}}
     before = _at_rest(path)
     if before is not None:
         result: Result | None = None
         error: Exception | None = None
         try:
-            result = _look(sqlite_url(path, immutable="1"), url, arguments, look)
+            result = _told(url, lambda: _read_file(f"file:{quote(str(path))}?immutable=1", look))
         except Exception as torn_or_broken:
             error = torn_or_broken
         if _at_rest(path) == before:
             if error is not None:
                 raise error
             return result
-    return _look(sqlite_url(path, mode="ro"), url, arguments, look)
+    return _told(url, lambda: _read_file(f"file:{quote(str(path))}?mode=ro", look))
 
 
 def _at_rest(path: Path) -> tuple[int, int, bytes] | None:
@@ -98,76 +93,126 @@ def _at_rest(path: Path) -> tuple[int, int, bytes] | None:
     return stat.st_size, stat.st_mtime_ns, header  # the header counts the transactions
 
 
-def _look(
-    url: str, told: str, arguments: dict[str, Any], look: Callable[[optuna.storages.BaseStorage], Result]
-) -> Result | None:
-    from alembic.migration import MigrationContext
-    from sqlalchemy import create_engine
-
+def _told(url: str, read: Callable[[], Result]) -> Result:
+    """Return what `read` returns; what it raises becomes a UsageError of one line that names the storage."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings show what is damaged as it is
     try:
-        engine = create_engine(url, **arguments)
-        try:
-            with engine.connect() as connection:
-                _check_structure(connection)
-                revision = MigrationContext.configure(connection).get_current_revision()
-                made = revision is not None or _holds_studies(connection)
-                if made:
-                    _check_names(connection)
-        finally:
-            engine.dispose()
-        if not made:
-            return None
-        if revision is None:  # the last row that a new storage gets: without it Optuna would go on making it
-            raise Damaged("the version of its tables is lost")
-        # Optuna's check reads its whole history of schemas, for every file again
-        known = revision in _compatible
-        storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments, skip_compatibility_check=known)
-        _compatible.add(revision)
-        verbosity = optuna.logging.get_verbosity()
-        optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings show what is damaged as it is
-        try:
-            return look(storage)
-        finally:
-            optuna.logging.set_verbosity(verbosity)
-            storage.remove_session()
-            storage.engine.dispose()
+        return read()
     except Damaged as error:
-        raise Damaged(f"{without_password(told)} is damaged: {error}; {CURE}") from error
+        raise Damaged(f"{without_password(url)} is damaged: {error}; {CURE}") from error
     except UsageError:
         raise
     except Exception as error:  # Optuna and SQLAlchemy raise whatever the rows of a damaged file lead them to
         first = root_cause(error)  # the database's own words, without the statement
-        reason = one_line(without_secrets(first, told), limit=None)[:200] or type(first).__name__
+        reason = one_line(without_secrets(first, url), limit=None)[:200] or type(first).__name__
         if type(first) is sqlite3.DatabaseError:  # a lock or a missing right is a subclass
-            raise Damaged(f"{without_password(told)} is damaged: {reason}; {CURE}") from error
-        raise UsageError(f"cannot read the study storage {without_password(told)}: {reason}") from error
+            raise Damaged(f"{without_password(url)} is damaged: {reason}; {CURE}") from error
+        raise UsageError(f"cannot read the study storage {without_password(url)}: {reason}") from error
+    finally:
+        optuna.logging.set_verbosity(verbosity)
 
 
-def _check_structure(connection: Any) -> None:
-    """Raise Damaged if a SQLite file has lost pages, rows or entries of an index; values have their checksums."""
-    if connection.dialect.name != "sqlite":
-        return
-    problem = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
+def _read_server(url: str, look: Callable[[optuna.storages.BaseStorage], Result]) -> Result | None:
+    from sqlalchemy import create_engine, inspect, text
+
+    arguments = {
+        "execution_options": {"postgresql_readonly": True},
+        "connect_args": connect_arguments(url, CONNECT_S),
+    }
+    engine = create_engine(with_driver(url), **arguments)
+    try:
+        with engine.connect() as connection:
+            made = inspect(connection).has_table("alembic_version")
+            # its row is the last that a new storage gets: without it Optuna would go on making it
+            if not made or connection.execute(text("SELECT 1 FROM alembic_version")).first() is None:
+                return None
+    finally:
+        engine.dispose()
+    storage = optuna.storages.RDBStorage(with_driver(url), engine_kwargs=arguments)
+    try:
+        return look(storage)
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+class _FileStorage:
+    """Optuna's storage on one SQLite file after the other.
+
+    One engine serves them all: SQLAlchemy prepares each statement once, and not again for every run of a folder.
+    """
+
+    def __init__(self) -> None:
+        self._file = ""
+        self._busy = False
+        self._compatible: set[str] = set()  # schema versions that Optuna has accepted
+        self._storage: optuna.storages.RDBStorage | None = None
+
+    def read(self, file: str, revision: str, look: Callable[[optuna.storages.BaseStorage], Result]) -> Result:
+        """Return the result of `look` on a file, given as SQLite's own kind of URI, of a schema version."""
+        if self._busy:  # a look within a look
+            return _FileStorage().read(file, revision, look)
+        self._file, self._busy = file, True
+        try:
+            if self._storage is None or revision not in self._compatible:
+                # Optuna's check reads its whole history of schemas
+                self._storage = optuna.storages.RDBStorage("sqlite://", engine_kwargs=self._engine())
+                self._compatible.add(revision)
+            return look(self._storage)
+        finally:
+            if self._storage is not None:
+                self._storage.remove_session()
+            self._busy = False
+
+    def _engine(self) -> dict[str, Any]:
+        from sqlalchemy.pool import NullPool
+
+        return {"creator": lambda: _connect(self._file), "poolclass": NullPool}
+
+
+_files = _FileStorage()
+
+
+def _connect(file: str) -> sqlite3.Connection:
+    return sqlite3.connect(file, uri=True, timeout=LOCKED_S, check_same_thread=False)
+
+
+def _read_file(file: str, look: Callable[[optuna.storages.BaseStorage], Result]) -> Result | None:
+    with closing(_connect(file)) as connection:
+        _check_structure(connection)
+        tables = {
+            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        }
+        revision = _first(connection, "SELECT version_num FROM alembic_version", "alembic_version" in tables)
+        if revision is None and _first(connection, "SELECT 1 FROM studies", "studies" in tables) is None:
+            return None
+        if revision is None:  # the last row that a new storage gets: without it Optuna would go on making it
+            raise Damaged("the version of its tables is lost")
+        _check_names(connection)
+    return _files.read(file, str(revision), look)
+
+
+def _first(connection: sqlite3.Connection, query: str, there: bool) -> object:
+    """Return the first value of a query, None if it has no row or its table is not `there`."""
+    row = connection.execute(query).fetchone() if there else None
+    return row[0] if row else None
+
+
+def _check_structure(connection: sqlite3.Connection) -> None:
+    """Raise Damaged if the file has lost pages, rows or entries of an index; values have their checksums."""
+    problem = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if problem != "ok":
         raise Damaged(one_line(problem, limit=200))
-    orphan = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+    orphan = connection.execute("PRAGMA foreign_key_check").fetchone()
     if orphan is not None:
         raise Damaged(f"a row of {orphan[0]} belongs to nothing")
 
 
-def _holds_studies(connection: Any) -> bool:
-    from sqlalchemy import inspect
-
-    names = inspect(connection).get_table_names()
-    return "studies" in names and connection.exec_driver_sql("SELECT 1 FROM studies").first() is not None
-
-
-def _check_names(connection: Any) -> None:
-    """Raise Damaged if a study of a SQLite file has another name than when it was made: it would not be found."""
-    if connection.dialect.name != "sqlite":
-        return
+def _check_names(connection: sqlite3.Connection) -> None:
+    """Raise Damaged if a study has another name than when it was made: it would not be found."""
     query = "SELECT study_name, value_json FROM studies NATURAL JOIN study_user_attributes WHERE key = ?"
-    for name, stored in connection.exec_driver_sql(query, (MARK,)):
+    for name, stored in connection.execute(query, (MARK,)):
         if json.loads(stored) != name:
             raise Damaged(f"study {name!r} was {json.loads(stored)!r} when it was made")
 
