@@ -16,6 +16,7 @@ from trainables.base.user_code import approve
 from trainables.data.types.dataset_info import dataset_info
 from trainables.data.types.datasets import DATASETS
 from trainables.data.types.file_check import check_dataset_files
+from trainables.data.types.radii import radii_of
 from trainables.evaluation.metrics import presets
 from trainables.options.methods import METHODS
 from trainables.options.networks import own_code
@@ -127,7 +128,7 @@ def score(target: Target, protocol_name: str, options: LaunchOptions) -> dict[st
             f"made for {known['num_classes']} and {tuple(known['shape'])} ({known['name']})"
         )
     check_dataset_files(dataset, data_dir)
-    own = presets.named(protocol_name, dataset, METHODS[content["method"]].score)
+    own = presets.named(protocol_name, radii_of(dataset, info.shape), METHODS[content["method"]].score)
     protocol = with_settings(own, options.settings)
     checkpoints.classifier_of(content, name=str(target))  # what cannot be scored, before the data are loaded
     cache_dir = trained.cache_dir

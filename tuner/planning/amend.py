@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from trainables.data.types.radii import radii_of
 from tuner.base.errors import UsageError
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import Plan, plain
@@ -18,7 +19,7 @@ def amend(plan: Plan, options: LaunchOptions, command: str) -> Plan:
     """
     refuse_changes(plan, options)
     code = present_code(plan, changed_allowed=options.allow_changed_code)
-    lanes = plan.lanes
+    lanes, radii = plan.lanes, plan.radii or radii_of(plan.dataset)
     if options.trials is not None:
         if options.trials < plan.trials:
             raise UsageError(
@@ -28,8 +29,8 @@ def amend(plan: Plan, options: LaunchOptions, command: str) -> Plan:
     return replace(
         plan,
         lanes=lanes,
-        confirm=plain(widen(plan.confirm, options.protocol, plan.dataset)),
-        closer=plain(widen(plan.closer, options.protocol, plan.dataset)),
+        confirm=plain(widen(plan.confirm, options.protocol, radii)),
+        closer=plain(widen(plan.closer, options.protocol, radii)),
         data_dir=options.data_dir or plan.data_dir,
         stages=options.stages,
         time_budget_s=options.time_budget_s,

@@ -11,6 +11,7 @@ from typing import Any
 from search_spaces.domain import Domain, Setting, parse_setting, to_json
 from search_spaces.study import Arm, Floor, Objective
 from trainables.base.errors import InputError, unknown
+from trainables.data.types.radii import Radii
 from trainables.evaluation.metrics.metric_specs import find_metric
 from trainables.evaluation.metrics.protocol import EvaluationProtocol, from_fields
 from trainables.options import fields_of
@@ -78,6 +79,7 @@ class Plan:
         validation: fields of the protocol while searching.
         protocol: of the evaluate stage; `confirm` of every arm of the confirm stage, `closer` of its winner.
         code: {path: SHA-256} of the user's own files.
+        radii: that the protocols were made with; None in a run of an earlier version, which has its data set's.
     """
 
     study: str
@@ -117,6 +119,7 @@ class Plan:
     cpus_per_trial: int = 1
     allow_duplicates: bool = False
     code: Mapping[str, str] = field(default_factory=dict)
+    radii: Radii | None = None
     command: str = ""
     run_id: str = ""
     extras: Mapping[str, Any] = field(default_factory=dict)
@@ -159,6 +162,7 @@ class Plan:
             "pack",
             "allow_duplicates",
             "command",
+            "radii",  # the protocols hold them
         ):
             del data[key]
         if not self.code:  # as before there was any
@@ -232,6 +236,7 @@ def to_dict(plan: Plan) -> dict[str, Any]:
     data["warm_start"] = [asdict(item) for item in plan.warm_start]
     data["objectives"] = [asdict(o) for o in plan.objectives]
     data["floors"] = [asdict(f) for f in plan.floors]
+    data["radii"] = asdict(plan.radii) if plan.radii else None
     for name in ("validation", "protocol", "confirm", "closer", "code", "extras"):
         data[name] = dict(getattr(plan, name))
     loaded: dict[str, Any] = json.loads(json.dumps(data))

@@ -10,6 +10,7 @@ from trainables.base.errors import InputError
 from trainables.base.registry import check_references
 from trainables.data.types.dataset_info import dataset_info
 from trainables.data.types.datasets import DATASETS
+from trainables.data.types.radii import Radii, radii_of
 from trainables.evaluation.metrics import presets
 from trainables.evaluation.metrics.protocol import from_fields
 from trainables.options import fields_of
@@ -50,7 +51,8 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
     space = override_space({**study.space, **profile.settings}, options.settings, _methods(study))
     for spec in (DATASETS[dataset], *(METHODS[name] for name in _methods(study))):
         check_references(spec)
-    protocol, confirm, closer = _protocols(study, profile, dataset, options.protocol)
+    radii = radii_of(dataset, info.shape)
+    protocol, confirm, closer = _protocols(study, profile, radii, options.protocol)
     common = {
         "dataset": dataset,
         "data_dir": options.data_dir or "",
@@ -107,29 +109,30 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
         cpus_per_trial=_given(options.cpus_per_trial, 1),
         allow_duplicates=options.allow_duplicates,
         code=code_of(lanes, study.arms),
+        radii=radii,
         command=command,
     )
 
 
 def _protocols(
-    study: Study, profile: Profile, dataset: str, asked: str | None
+    study: Study, profile: Profile, radii: Radii, asked: str | None
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Return the fields of the protocol of the evaluate stage, of the confirm stage's arms and of its winner."""
-    own = {**presets.fields_of(presets.DEFAULT, dataset), **study.protocol, **profile.protocol}
-    confirm = widen(own, asked, dataset)
+    own = {**presets.fields_of(presets.DEFAULT, radii), **study.protocol, **profile.protocol}
+    confirm = widen(own, asked, radii)
     closer = presets.widened(confirm, presets.winner_protocol(own))
     for values in (own, confirm, closer):
         from_fields("test", values)
     return own, confirm, closer
 
 
-def widen(protocol: Mapping[str, Any], asked: str | None, dataset: str) -> dict[str, Any]:
+def widen(protocol: Mapping[str, Any], asked: str | None, radii: Radii) -> dict[str, Any]:
     """Return a protocol that also measures what the named one does.
 
     Raises:
         InputError: there is no protocol of that name.
     """
-    return dict(presets.widened(protocol, presets.fields_of(asked, dataset) if asked else {}))
+    return dict(presets.widened(protocol, presets.fields_of(asked, radii) if asked else {}))
 
 
 def _methods(study: Study) -> tuple[str, ...]:

@@ -125,7 +125,8 @@ class DatasetSpec:
         num_classes: 0 where they are counted in the data folder.
         shape: (channels, height, width) of one image.
         mean, std: per channel, of training images in [0, 1].
-        robust_epsilons: Linf radii of attacks on the accuracy, in [0, 1] pixel units.
+        robust_epsilons: Linf radii of attacks on the accuracy, in [0, 1] pixel units; () where the user's images
+            decide, by their size (`trainables.data.types.radii`).
         ood_epsilons: the same, of attacks on the outlier score.
         loader: "module:function" of (name, data_dir, search_only) that returns a `Benchmark`.
         files: None where the set is built in and needs none.
@@ -155,7 +156,8 @@ class DatasetSpec:
     def __post_init__(self) -> None:
         for key in ("robust_epsilons", "ood_epsilons"):
             radii = getattr(self, key)
-            if not radii or not all(0 < epsilon <= 1 for epsilon in radii):
+            by_size = not radii and self.num_classes == 0
+            if not by_size and not (radii and all(0 < epsilon <= 1 for epsilon in radii)):
                 raise InputError(
                     f"dataset {self.name}: {key} is {radii}; it must give radii in (0, 1] pixel units, as (8 / 255,)"
                 )

@@ -277,8 +277,8 @@ DATASETS = Registry(
             shape=(3, 64, 64),
             mean=_IMAGENET_MEAN,
             std=_IMAGENET_STD,
-            robust_epsilons=(8 / 255,),
-            ood_epsilons=(8 / 255,),
+            robust_epsilons=(),
+            ood_epsilons=(),
             loader=_FROM_FILES,
             files=Files(
                 (".",),

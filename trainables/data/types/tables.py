@@ -2,11 +2,11 @@
 
 import sys
 from collections.abc import Iterable, Sequence
-from fractions import Fraction
 
 from trainables.data.types.dataset_spec import DatasetSpec, Epsilons, Files
 from trainables.data.types.datasets import DATASETS
 from trainables.data.types.ood_sets import OOD_SETS
+from trainables.data.types.radii import radius_text
 
 #: Of the built-in digits, whose OOD sets their loader makes.
 _OWN = "see [protocol.md](protocol.md)"
@@ -71,14 +71,7 @@ def _hold_out(spec: DatasetSpec) -> str:
 
 
 def _radii(radii: Epsilons) -> str:
-    return ", ".join(_radius(radius) for radius in radii)
-
-
-def _radius(radius: float) -> str:
-    """Return a radius as a fraction of 255 where it is one."""
-    fraction = Fraction(radius).limit_denominator(255)
-    exact = float(fraction) == radius and 255 % fraction.denominator == 0
-    return f"{fraction * 255}/255" if exact and fraction.denominator > 10 else f"{radius:g}"
+    return ", ".join(radius_text(radius) for radius in radii) or "by size"
 
 
 if __name__ == "__main__":

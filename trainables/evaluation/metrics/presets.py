@@ -1,12 +1,11 @@
-"""The preset evaluation protocols, each a function of the data set, whose radii it takes. No torch."""
+"""The preset evaluation protocols, each a function of the radii that the data are judged by. No torch."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from trainables.base.registry import Registry
-from trainables.data.types.dataset_spec import DatasetSpec
-from trainables.data.types.datasets import DATASETS
+from trainables.data.types.radii import Radii
 from trainables.evaluation.metrics.detector_specs import DETECTORS
 from trainables.evaluation.metrics.protocol import (
     GROUPS,
@@ -25,30 +24,30 @@ class Preset:
 
     Attributes:
         about: what it measures, in a line.
-        fields: returns the fields of `EvaluationProtocol` that it sets for a data set.
+        fields: returns the fields of `EvaluationProtocol` that it sets.
     """
 
     name: str
     about: str
-    fields: Callable[[DatasetSpec], Fields]
+    fields: Callable[[Radii], Fields]
 
 
-def _quick(data: DatasetSpec) -> Fields:
+def _quick(radii: Radii) -> Fields:
     return {"groups": ("clean", "calibration", "ood")}
 
 
-def _standard(data: DatasetSpec) -> Fields:
+def _standard(radii: Radii) -> Fields:
     return {
-        "robust_epsilons": data.robust_epsilons,
-        "ood_epsilons": data.ood_epsilons,
+        "robust_epsilons": radii.accuracy,
+        "ood_epsilons": radii.score,
         "ood_sides": SIDES,
     }
 
 
-def _full(data: DatasetSpec) -> Fields:
-    return _standard(data) | {
+def _full(radii: Radii) -> Fields:
+    return _standard(radii) | {
         "scores": SCORES.names,
-        "ood_epsilons": tuple(factor * data.ood_epsilons[0] for factor in (0.25, 0.5, 1.0)),
+        "ood_epsilons": tuple(factor * radii.score[0] for factor in (0.25, 0.5, 1.0)),
         "robust_scores": ("msp", "energy"),
         "steps": 100,
         "restarts": 2,
@@ -59,8 +58,8 @@ def _full(data: DatasetSpec) -> Fields:
     }
 
 
-def _auto_attack(data: DatasetSpec) -> Fields:
-    return {"groups": ("clean", "calibration"), "auto_attack_epsilons": data.robust_epsilons}
+def _auto_attack(radii: Radii) -> Fields:
+    return {"groups": ("clean", "calibration"), "auto_attack_epsilons": radii.accuracy}
 
 
 PRESETS = Registry(
@@ -85,25 +84,26 @@ PRESETS = Registry(
 DEFAULT = PRESETS["standard"].name
 
 
-def named(name: str, dataset: str, score: str = "msp") -> EvaluationProtocol:
-    """Return a named protocol for one data set.
+def named(name: str, radii: Radii, score: str = "msp") -> EvaluationProtocol:
+    """Return a named protocol.
 
     Args:
+        radii: of the data set, see `radii_of`.
         score: by which OOD images are told; that of the method the classifier was trained with.
 
     Raises:
         InputError: an unknown name.
     """
-    return from_fields(name, fields_of(name, dataset) | {"score": score})
+    return from_fields(name, fields_of(name, radii) | {"score": score})
 
 
-def fields_of(name: str, dataset: str) -> Fields:
+def fields_of(name: str, radii: Radii) -> Fields:
     """Return the fields that a named protocol sets.
 
     Raises:
-        InputError: an unknown protocol or data set; the nearest is suggested.
+        InputError: an unknown protocol; the nearest is suggested.
     """
-    return PRESETS[name].fields(DATASETS[dataset])
+    return PRESETS[name].fields(radii)
 
 
 def winner_protocol(base: Mapping[str, Any]) -> Fields:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from trainables.base.errors import InputError
+from trainables.data.types.radii import radii_of
 from trainables.evaluation.metrics.presets import named
 from trainables.evaluation.metrics.protocol import EvaluationProtocol
 from tuner.base.errors import UsageError
@@ -12,7 +13,7 @@ from tuner.planning.protocol_settings import with_settings
 
 
 def changed(*texts: str, preset: str = "standard") -> EvaluationProtocol:
-    return with_settings(named(preset, "digits"), texts)
+    return with_settings(named(preset, radii_of("digits")), texts)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from trainables.data.types.dataset_spec import DatasetSpec
 from trainables.data.types.datasets import DATASETS
 from trainables.data.types.file_check import check_dataset_files
 from trainables.data.types.ood_sets import OOD_SETS, files_of, names_with_files
+from trainables.data.types.radii import radii_of
 from trainables.data.types.splits import DatasetInfo, Split
 from trainables.evaluation.measure import validate
 from trainables.evaluation.metrics import presets
@@ -65,8 +66,9 @@ def test_a_new_data_set_needs_its_spec_and_loader_alone(shades: DatasetSpec) -> 
     assert check_dataset_files("shades", "") == ""
     assert evaluation_sets("shades", shades.shape, "", ("ood", "corrupted")) == []
     assert dataset_info("shades") == DatasetInfo("shades", 2, (1, 6, 6), (0.5,), (0.3,), builtin=True)
-    assert presets.named("standard", "shades").robust_epsilons == (0.1,)
-    assert presets.named("full", "shades").ood_epsilons == (0.0125, 0.025, 0.05)
+    assert presets.named("standard", radii_of("shades")).robust_epsilons == (0.1,)
+    assert radii_of("shades", (1, 500, 500)).accuracy == (0.1,)  # a spec's own, whatever the size
+    assert presets.named("full", radii_of("shades")).ood_epsilons == (0.0125, 0.025, 0.05)
     assert "| `shades` | 2 | 1 x 6 x 6 |" in tables.dataset_table()
 
     data = load("shades", search_only=True)
@@ -82,7 +84,7 @@ def test_a_new_data_set_needs_its_spec_and_loader_alone(shades: DatasetSpec) -> 
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    protocol = presets.named("quick", "shades")
+    protocol = presets.named("quick", radii_of("shades"))
     metrics = validate(network.eval(), data.for_search(), protocol, torch.Generator().manual_seed(0), "cpu")
     assert metrics["val/accuracy/clean"] == 1.0
     assert 0 <= metrics["val/auroc/noise"] <= 1

@@ -8,6 +8,7 @@ import pytest
 import search_spaces
 from trainables.base.errors import InputError
 from trainables.data.types.datasets import DATASETS
+from trainables.data.types.radii import radii_of
 from trainables.evaluation.metrics import presets
 from trainables.evaluation.metrics.detector_specs import DETECTORS
 from trainables.evaluation.metrics.protocol import (
@@ -30,12 +31,12 @@ def plan(study: str = "aoe_sigma", **changes: str) -> Plan:
 @pytest.mark.parametrize("dataset", DATASETS.names)
 @pytest.mark.parametrize("name", presets.PRESETS.names)
 def test_every_protocol_suits_every_data_set(name: str, dataset: str) -> None:
-    protocol = presets.named(name, dataset, "energy")
+    protocol = presets.named(name, radii_of(dataset), "energy")
     assert (protocol.name, protocol.score) == (name, "energy")
 
 
 def test_what_they_measure() -> None:
-    quick, standard, full, auto = (presets.named(name, "cifar10") for name in presets.PRESETS.names)
+    quick, standard, full, auto = (presets.named(name, radii_of("cifar10")) for name in presets.PRESETS.names)
     assert not any("robust" in group or group == "corrupted" for group in quick.groups)
     assert (standard.groups, standard.ood_sides) == (GROUPS, SIDES)
     assert standard.robust_epsilons == standard.ood_epsilons == (8 / 255,)
@@ -45,23 +46,23 @@ def test_what_they_measure() -> None:
     assert auto.auto_attack_epsilons == standard.robust_epsilons
     for cheap in (quick, standard, full):
         assert cheap.auto_attack_epsilons == ()
-    assert presets.named("standard", "digits").robust_epsilons == (0.15, 0.2)
+    assert presets.named("standard", radii_of("digits")).robust_epsilons == (0.15, 0.2)
 
 
 def test_a_data_set_without_a_spec_has_no_radii_by_default() -> None:
     with pytest.raises(InputError, match="unknown dataset 'cifar11'; did you mean cifar10"):
-        presets.fields_of("standard", "cifar11")
+        radii_of("cifar11")
     for spec in DATASETS:
-        fields = presets.fields_of("standard", spec.name)
-        assert (fields["robust_epsilons"], fields["ood_epsilons"]) == (
-            spec.robust_epsilons,
-            spec.ood_epsilons,
-        )
+        fields = presets.fields_of("standard", radii_of(spec.name))
+        radii = spec.robust_epsilons, spec.ood_epsilons
+        if spec.num_classes == 0:  # the user's pictures, 64 pixels
+            radii = (8 / 255,), (8 / 255,)
+        assert (fields["robust_epsilons"], fields["ood_epsilons"]) == radii
 
 
 def test_wrong_protocols_are_refused_in_one_line() -> None:
     with pytest.raises(InputError, match="unknown protocol 'ful'; did you mean full"):
-        presets.named("ful", "digits")
+        presets.named("ful", radii_of("digits"))
     for values, message in (
         ({"group": ()}, "unknown field of a protocol 'group'; did you mean groups"),
         ({"detectors": ["knnn"]}, "unknown detector 'knnn'; did you mean knn"),
