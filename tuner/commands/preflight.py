@@ -15,6 +15,7 @@ from trainables.options import build
 from trainables.options.methods import METHODS
 from tuner.base.errors import UsageError
 from tuner.commands.tracking_uri import tracking_uri
+from tuner.execution.cluster_address import check_answers
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.outlier_files import outlier_files
 from tuner.planning.plan import Plan
@@ -25,9 +26,13 @@ def preflight(plan: Plan, folder: RunFolder, options: LaunchOptions, say: Callab
     """Check tracking, storage and data of a plan, say which tests its data leave out, and fetch what can be fetched.
 
     Raises:
-        UsageError: an address, a folder or a name that does not suit.
+        UsageError: an address, a folder or a name that does not suit, or another driver has the run.
         InputError: a file of the data set or of the outliers is missing or malformed.
     """
+    if options.resume is not None:
+        folder.lease().refuse_if_driven()
+    if options.address is not None:
+        check_answers(options.address)
     tracking_uri(folder, options)
     url = folder.storage_url(options.study_storage)
     if options.study_storage:

@@ -9,8 +9,9 @@ import ray
 
 from trainables.base.user_code import APPROVED
 from tuner.base import environment
-from tuner.base.errors import Interrupted, StudyHalted, UsageError
+from tuner.base.errors import Interrupted, StudyHalted
 from tuner.base.text import one_line
+from tuner.execution.cluster_address import check_answers, no_cluster
 from tuner.execution.ray_patch import listen_on_loopback_only
 from tuner.execution.ray_session import make_session_folder, remove_at_exit
 
@@ -61,12 +62,11 @@ def _check_loopback() -> None:
 
 def _join(address: str) -> None:
     environment.protect_ray_token()
-    option = "RAY_ADDRESS" if environment.variable("RAY_ADDRESS") == address else "--address"
+    check_answers(address)
     try:
-        check_answers(address)
         _init(address)
     except (OSError, ValueError, RuntimeError) as error:
-        raise UsageError(f"no Ray cluster at {option} {address}: {_reason(error)}") from error
+        raise no_cluster(address, error) from error
 
 
 def _init(address: str, session_folder: Path | None = None) -> None:
@@ -84,23 +84,3 @@ def _init(address: str, session_folder: Path | None = None) -> None:
 
 def _reason(error: Exception) -> str:
     return one_line(error, limit=None)[:200]
-
-
-def check_answers(address: str) -> None:
-    """Raise an OSError if nothing answers at the address of a cluster; Ray itself would wait for it without end.
-
-    For "auto" Ray reads the address from a file, which is still there after the cluster was killed. In a folder for
-    all users anyone may have put it there, to be sent this user's token.
-    """
-    if "://" in address:
-        return
-    from ray._common.utils import get_ray_address_file
-    from ray._private.services import canonicalize_bootstrap_address
-
-    file = Path(get_ray_address_file(None))
-    if address == "auto" and file.exists() and (owner := file.stat().st_uid) not in (0, os.geteuid()):
-        raise PermissionError(f"{file} was written by user {owner}; name the cluster as HOST:PORT")
-    resolved = canonicalize_bootstrap_address(address)
-    if resolved is not None:  # if None, ray.init says that there is no cluster
-        host, _, port = resolved.rpartition(":")
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()

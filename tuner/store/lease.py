@@ -87,6 +87,12 @@ class Lease:
             finally:
                 self._withdraw()
 
+    def refuse_if_driven(self) -> None:
+        """Raise UsageError if a driver on this machine is seen to hold the run; who may be dead is not waited for."""
+        for claim in read_claims(self.files):
+            if claim.held and claim.is_alive():
+                raise self._refusal(claim)
+
     def note(self, **about: Any) -> None:
         """Add facts about the driver (its stage, its concurrency) to the claim; written with the next renewal."""
         with self._writing:

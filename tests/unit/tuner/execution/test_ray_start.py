@@ -2,12 +2,16 @@
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tuner.base.errors import StudyHalted, UsageError
 from tuner.execution.ray_start import start_ray
+
+ROOT = Path(__file__).resolve().parents[4]
 
 
 @pytest.fixture
@@ -25,6 +29,16 @@ def test_a_cluster_that_is_not_there_is_named_with_its_option(
     option = "RAY_ADDRESS" if variable == "RAY_ADDRESS" else "--address"
     with pytest.raises(UsageError, match=f"^no Ray cluster at {option} 127.0.0.1:{closed_port}: .*refused"):
         start_ray(f"127.0.0.1:{closed_port}")
+
+
+def test_a_wrong_address_is_refused_before_ray_is_imported(closed_port: int) -> None:
+    code = (
+        "import sys\nfrom tuner.execution.cluster_address import check_answers\n"
+        f"try:\n    check_answers('127.0.0.1:{closed_port}')\n"
+        "except Exception as error:\n    print(error, 'ray' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "refused False" in done.stdout
 
 
 def test_without_a_loopback_interface_nothing_is_waited_for(

@@ -147,6 +147,23 @@ def test_a_frozen_driver_on_this_machine_is_not_replaced(tmp_path: Path) -> None
         assert next_one.answer().startswith("refused")
 
 
+@pytest.mark.parametrize("kind", ["near", "far"])
+def test_a_driver_that_is_seen_to_hold_the_run_is_refused_without_trying(tmp_path: Path, kind: str) -> None:
+    """Before the imports of a launch; whether a driver on another machine lives takes time to find out."""
+    lease = Lease(Folder(tmp_path), None)
+    with drivers(tmp_path, kind) as (driver,):
+        lease.refuse_if_driven()
+        driver.go()
+        assert driver.answer() == "held"
+        if kind == "far":
+            lease.refuse_if_driven()
+        else:
+            with pytest.raises(UsageError, match=f"driven by process {driver.process.pid} on "):
+                lease.refuse_if_driven()
+    lease.refuse_if_driven()  # it is dead
+    assert len(read_claims(Folder(tmp_path))) == 1  # it wrote and removed nothing
+
+
 def test_a_request_to_stop_reaches_the_driver_it_names_and_no_other(tmp_path: Path) -> None:
     files = Folder(tmp_path)
     with drivers(tmp_path, "far", "local") as (first, second):
