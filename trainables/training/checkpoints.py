@@ -75,6 +75,8 @@ def to_bytes(
             "shape": info.shape,
             "mean": info.mean,
             "std": info.std,
+            "crop": info.crop,
+            "classes": info.classes,
         },
     }
     buffer = io.BytesIO()
@@ -147,6 +149,12 @@ def _problem_of_dataset(entry: Mapping[str, Any]) -> str:
         values = _listed(entry[key])
         if len(values) != counts[1] or not all(type(v) in (int, float) and math.isfinite(v) for v in values):
             return f"dataset[{key!r}] is {entry[key]!r}; it must be {counts[1]} finite numbers"
+    crop, classes = entry.get("crop", 1.0), entry.get("classes", ())
+    if type(crop) not in (int, float) or not 0 < crop <= 1:
+        return f"dataset['crop'] is {crop!r}; it must be above 0 and at most 1"
+    whole = isinstance(classes, list | tuple) and all(type(name) is str for name in classes)
+    if not whole or len(classes) not in (0, counts[0]):
+        return f"dataset['classes'] must hold {counts[0]} names or none"
     return ""
 
 
@@ -252,6 +260,23 @@ def options_of(content: dict[str, Any], name: str) -> Any:
         raise DataFileError(f"{name} is not a checkpoint that can be used: {error}") from error
 
 
+def info_of(content: dict[str, Any]) -> DatasetInfo:
+    """Return what a checkpoint holds of the data set that its classifier was trained on.
+
+    A checkpoint of an earlier version has no names of classes, and no share of the side that is kept of a picture.
+    """
+    entry = content["dataset"]
+    return DatasetInfo(
+        entry["name"],
+        entry["num_classes"],
+        tuple(entry["shape"]),
+        tuple(entry["mean"]),
+        tuple(entry["std"]),
+        crop=float(entry.get("crop", 1.0)),
+        classes=tuple(entry.get("classes", ())),
+    )
+
+
 def classifier_of(
     content: dict[str, Any], device: torch.device | str = "cpu", name: str = "the checkpoint"
 ) -> nn.Module:
@@ -261,9 +286,7 @@ def classifier_of(
         DataFileError: weights that do not fit the network, or that are not finite.
     """
     entry, options = METHODS[content["method"]], options_of(content, name)
-    d = content["dataset"]
-    info = DatasetInfo(d["name"], d["num_classes"], tuple(d["shape"]), tuple(d["mean"]), tuple(d["std"]))
-    network: nn.Module = entry.load_method().build_classifier(options, info)
+    network: nn.Module = entry.load_method().build_classifier(options, info_of(content))
     try:
         network.load_state_dict(content["classifier"])
     except RuntimeError as error:

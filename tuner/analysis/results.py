@@ -110,6 +110,7 @@ class StudyResult:
         ui_command: starts that UI.
         test_data: what must be known of the test data: sets left out, corruptions that were regenerated,
             images that stand in two sets.
+        classes: names in the order of the labels.
     """
 
     plan: Plan
@@ -130,6 +131,7 @@ class StudyResult:
     problems: Sequence[str] = ()
     remarks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     test_data: Sequence[str] = ()
+    classes: Sequence[str] = ()
 
     def lane(self, name: str) -> list[TrialRecord]:
         return [record for record in self.records if record.lane == name]

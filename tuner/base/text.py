@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Sequence
 
 from tuner.base.urls import redact
 
@@ -54,3 +55,13 @@ def short_reason(error: BaseException) -> str:
 def counted(number: float, noun: str) -> str:
     """Return a number with its noun: "1 trial", "2 trials"."""
     return f"{number:.0f} {noun}" if number == 1 else f"{number:.0f} {noun}s"
+
+
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """Return names with commas: the first ones, and how many there are if there are more.
+
+    Example:
+        ("a", "b", "c"), most 2 -> "a, b, ... (3 in all)"
+    """
+    more = f", ... ({len(names)} in all)" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"

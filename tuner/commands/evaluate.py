@@ -23,6 +23,7 @@ from trainables.options.networks import own_code
 from tuner.base import environment
 from tuner.base.errors import UsageError
 from tuner.base.known_list import known, remember
+from tuner.base.text import listed
 from tuner.commands.json_file import write_json
 from tuner.console.evaluation_text import as_text
 from tuner.planning.launch_options import STDOUT, LaunchOptions
@@ -128,6 +129,7 @@ def score(target: Target, protocol_name: str, options: LaunchOptions) -> dict[st
             f"made for {known['num_classes']} and {tuple(known['shape'])} ({known['name']})"
         )
     check_dataset_files(dataset, data_dir)
+    names = _note_on_classes(dataset, info.classes, known.get("classes", ()), target)
     own = presets.named(protocol_name, radii_of(dataset, info.shape), METHODS[content["method"]].score)
     protocol = with_settings(own, options.settings)
     checkpoints.classifier_of(content, name=str(target))  # what cannot be scored, before the data are loaded
@@ -155,9 +157,23 @@ def score(target: Target, protocol_name: str, options: LaunchOptions) -> dict[st
         "protocol": asdict(protocol),
         # JSON has no NaN
         "metrics": {k: v if math.isfinite(v) else None for k, v in measured.metrics.items()},
-        "remarks": [*notes, *measured.remarks],
+        "remarks": [*names, *notes, *measured.remarks],
         "seconds": round(time.monotonic() - started, 3),
     }
+
+
+def _note_on_classes(dataset: str, here: Sequence[str], trained: Sequence[str], target: Target) -> list[str]:
+    """Return a note where the data set's classes have other names than those that the classifier was trained on.
+
+    Raises:
+        UsageError: they are the same in another order, so that every label would be wrong.
+    """
+    if not here or not trained or list(here) == list(trained):
+        return []
+    lists = f"{dataset} has the classes {listed(here)}, the classifier in {target} was trained on {listed(trained)}"
+    if sorted(here) == sorted(trained):
+        raise UsageError(f"{lists}: their order differs, and with it every label")
+    return [f"{lists}; they are taken for the same, in this order"]
 
 
 def _read(target: Target) -> bytes:

@@ -14,6 +14,7 @@ from trainables.evaluation.metrics.metric_specs import find_metric
 from trainables.options import build
 from trainables.options.methods import METHODS
 from tuner.base.errors import UsageError
+from tuner.base.text import listed
 from tuner.commands.tracking_uri import tracking_uri
 from tuner.execution.cluster_address import check_answers
 from tuner.planning.launch_options import LaunchOptions
@@ -42,6 +43,7 @@ def preflight(plan: Plan, folder: RunFolder, options: LaunchOptions, say: Callab
     if plan.data_dir and "://" not in plan.data_dir and not Path(plan.data_dir).is_dir():
         raise UsageError(f"--data-dir {plan.data_dir} is not a folder")
     downloads = check_dataset_files(plan.dataset, plan.data_dir)
+    _refuse_other_classes(plan, folder)
     _check_own_pictures(plan, say)
     _refuse_a_claim_without_data(plan)
     _say_what_is_left_out(plan, say)
@@ -57,6 +59,17 @@ def preflight(plan: Plan, folder: RunFolder, options: LaunchOptions, say: Callab
             from trainables.data.download import ensure
 
             ensure(plan.dataset, plan.data_dir)
+
+
+def _refuse_other_classes(plan: Plan, folder: RunFolder) -> None:
+    """Refuse to go on with classes of other names or in another order: labels would mean something else."""
+    began = folder.entries().get("classes", []) if folder.exists() else []
+    now = dataset_info(plan.dataset, plan.data_dir).classes  # none before they are downloaded
+    if began and now and list(now) != list(began):
+        raise UsageError(
+            f"run {plan.run_name} began with the classes {listed(began)}; {plan.dataset} has {listed(now)} now; "
+            "bring the data back, or start a new run"
+        )
 
 
 def _check_own_pictures(plan: Plan, say: Callable[[str], None]) -> None:

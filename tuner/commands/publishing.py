@@ -105,6 +105,7 @@ def study_result(session: Session, controller: Controller) -> StudyResult:
             *filter(None, [stores.evaluations.unreadable(best.key) if best else ""]),
         ),
         test_data=(*stored.get("test_data", []), *stored.get("duplicates", [])),
+        classes=stored.get("classes", ()),
     )
 
 

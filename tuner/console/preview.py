@@ -6,7 +6,7 @@ from trainables.data.types.availability import evaluation_sets
 from trainables.data.types.dataset_info import dataset_info
 from trainables.options.networks import NETWORKS
 from tuner.analysis.metric_text import duration, setting_text
-from tuner.base.text import counted
+from tuner.base.text import counted, listed
 from tuner.planning.cost_history import MeasuredCost
 from tuner.planning.packability import pack_text
 from tuner.planning.plan import LanePlan, Plan, expected_epochs
@@ -67,6 +67,7 @@ def _data(plan: Plan) -> list[str]:
     tested = evaluation_sets(plan.dataset, info.shape, plan.data_dir, plan.tested_groups)
     return [
         f"data       {plan.dataset}: {info.num_classes} ID classes, images {shape}, {where}",
+        *([f"classes    {listed(info.classes)}"] if info.classes else []),
         *(f"{sets.label:11}{sets.text}" for sets in tested),
     ]
 

@@ -102,6 +102,8 @@ class Controller:
             job = self._remote(remote_tasks.load_benchmark, gpu=False)
             (benchmark,) = self._wait([job.remote(self.plan.dataset, self.plan.data_dir, "search")])
             self._look_for_leaks()
+            if "classes" not in self.folder.entries():
+                self.folder.update(classes=list(benchmark.info.class_names))
             self._assets = Assets(benchmark)
         source = self._pretrain_source()
         if source is not None:

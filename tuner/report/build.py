@@ -15,7 +15,7 @@ from tuner.analysis.selection import ranked
 from tuner.analysis.trial_columns import STATE_LABELS_AT_END, TrialRow, TrialTable, columns_of
 from tuner.analysis.verdict import Level, headline, measured_headline, outcome, paired_comparison, verdict
 from tuner.base.records import State, TrialRecord
-from tuner.base.text import counted
+from tuner.base.text import counted, listed
 from tuner.report import evaluation, plots_search, plots_winner
 from tuner.report.blocks import Block, Code, Heading, Links, Picture, Table, Text, to_html, to_markdown
 from tuner.report.cost import cost
@@ -23,6 +23,7 @@ from tuner.report.csv_tables import arms_csv, trials_csv
 from tuner.store import warm_start
 
 MOST_ROWS = 200
+MOST_NAMES = 20  # of classes
 _KINDS = {
     Level.SUPPORTED: "good",
     Level.PARTLY: "partly",
@@ -320,6 +321,7 @@ def environment(result: StudyResult) -> list[Block]:
     rows = [
         ("run", plan.run_name),
         ("data set", plan.dataset),
+        *([("classes", listed(result.classes, MOST_NAMES))] if result.classes else []),
         ("method", plan.method),
         ("seed", str(plan.seed)),
         ("sampler, scheduler", f"{plan.sampler}, {plan.scheduler}"),

@@ -27,6 +27,8 @@ ENTRIES: dict[str, Any] = {
     "ui_command": str | None,
     "links": Mapping[str, str] | None,
     "test_data": Texts,
+    "duplicates": Texts,
+    "classes": Texts,
     "gpu_share": Mapping[str, Any] | None,
 }
 NEEDED = ("created", "plan")

@@ -109,6 +109,21 @@ def svhn(root: Path, part: str, classes: int) -> Pictures:
 
 
 def food101(root: Path, part: str, classes: int) -> Pictures:
+    path, by_class = _food101_list(root, part)
+    if classes and len(by_class) != classes:
+        raise DataFileError(f"{path} lists {len(by_class)} classes; want {classes}")
+    names = [_inside(path, name) for names in by_class.values() for name in names]
+    counts = [len(names) for names in by_class.values()]
+    labels = np.repeat(np.arange(len(by_class)), counts).astype(np.int64)
+    return Pictures(FileSource(root / "images", names), labels, sorted=True)
+
+
+def food101_classes(root: Path) -> list[str]:
+    return list(_food101_list(root, "train")[1])
+
+
+def _food101_list(root: Path, part: str) -> tuple[Path, dict[str, list[str]]]:
+    """Return the list of a part and what is in it: {class: names of its pictures}, in the order of the labels."""
     path = root / "meta" / f"{part}.json"
     try:
         listed: Any = json.loads(path.read_text())
@@ -120,12 +135,12 @@ def food101(root: Path, part: str, classes: int) -> Pictures:
         raise DataFileError(f"{path} is not a whole json file: {_line(error)}") from error
     if not whole or any(not names for names in by_class.values()):
         raise DataFileError(f"{path}: want {{class: [names of its pictures]}}")
-    if classes and len(by_class) != classes:
-        raise DataFileError(f"{path} lists {len(by_class)} classes; want {classes}")
-    names = [_inside(path, name) for names in by_class.values() for name in names]
-    counts = [len(names) for names in by_class.values()]
-    labels = np.repeat(np.arange(len(by_class)), counts).astype(np.int64)
-    return Pictures(FileSource(root / "images", names), labels, sorted=True)
+    return path, by_class
+
+
+def train_folders(root: Path) -> list[str]:
+    """Return the names of the class folders in train/, which are those of the classes."""
+    return class_folders(root / "train")
 
 
 def tiny_imagenet(root: Path, part: str, classes: int) -> Pictures:

@@ -25,7 +25,7 @@ from trainables.data.types.splits import Split
 Array = np.ndarray
 
 #: The classes; look-alikes under a turn or a shear (I, L, J; M, W; C, G; O, Q) are in neither list twice.
-LETTERS = "ABEFHKRSTX"
+LETTERS = "".join(DATASETS["glyphs"].classes)
 UNSEEN = {"letters": "CDGLMNPQUVWYZ", "numerals": "234679", "textures": ""}
 #: Part of the cache's key: raise it when the drawing changes.
 VERSION = 1

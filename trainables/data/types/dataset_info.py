@@ -1,4 +1,4 @@
-"""Look up a data set's classes, shape, mean and std; of `imagefolder` they are read from its folder. No torch."""
+"""Look up a data set's classes, shape, mean and std; some are read from its folder. No torch."""
 
 import json
 import math
@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from trainables.base.errors import DataFileError
+from trainables.base.registry import resolve_reference
 from trainables.data.types.datasets import DATASETS
+from trainables.data.types.file_check import find_folder
 from trainables.data.types.picture_files import class_folders
 from trainables.data.types.splits import DatasetInfo
 
@@ -17,22 +19,34 @@ def dataset_info(name: str, data_dir: str = "") -> DatasetInfo:
     Args:
         data_dir: of a data set whose spec has no number of classes (`imagefolder`), the class folders below `train/`
             are counted here, and an optional `dataset.json` beside `train/` may give "side" (pixels, default 64),
-            "channels" (1 or 3), "mean" and "std". Without a folder its number of classes is 0.
+            "channels" (1 or 3), "mean" and "std". Without a folder its number of classes is 0. Names of classes that
+            only the files have are read from them, where they are there.
 
     Raises:
         InputError: an unknown name; the nearest known one is suggested.
         DataFileError: `imagefolder` without two class folders, or a `dataset.json` that says something else.
     """
-    info = DATASETS[name].info
-    counted = info.num_classes == 0 and data_dir
-    return _counted(info, Path(data_dir).expanduser()) if counted else info
+    spec = DATASETS[name]
+    info = spec.info
+    if not data_dir or spec.files is None:
+        return info
+    if info.num_classes == 0:
+        return _counted(info, Path(data_dir).expanduser())
+    root = find_folder(name, data_dir, "train") if spec.files.classes else None
+    if root is None:
+        return info
+    classes = tuple(resolve_reference(spec.files.classes)(root))
+    # another number of them is told by the reader, which knows what is wrong
+    return replace(info, classes=classes) if len(classes) == info.num_classes else info
 
 
 def _counted(info: DatasetInfo, root: Path) -> DatasetInfo:
-    classes = len(class_folders(root / "train"))
-    if classes < 2:
-        raise DataFileError(f"{root / 'train'} has {classes} class folders; a classifier needs 2 at least")
-    info = replace(info, num_classes=classes)
+    classes = class_folders(root / "train")
+    if len(classes) < 2:
+        raise DataFileError(
+            f"{root / 'train'} has {len(classes)} class folders; a classifier needs 2 at least"
+        )
+    info = replace(info, num_classes=len(classes), classes=tuple(classes))
     path = root / "dataset.json"
     if not path.is_file():
         return info

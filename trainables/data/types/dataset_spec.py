@@ -44,6 +44,8 @@ class Files:
         source: where it comes from, with the MD5 that is checked, for the documentation.
         reader: "module:function" of (folder, part, classes) that returns `Pictures`; classes 0: any number.
         download: None where the source allows none.
+        classes: "module:function" of the folder with the part "train" that returns the names of the classes in the
+            order of the labels, "" where the spec has them.
     """
 
     folders: tuple[str, ...]
@@ -52,6 +54,7 @@ class Files:
     source: str
     reader: str
     download: Download | None = None
+    classes: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,9 +137,11 @@ class DatasetSpec:
         hold_out: of validation images.
         crop: share of the side that is kept of a picture which was scaled to cover the task's size.
         corrupted: the published corrupted test set, if there is one.
+        classes: names in the order of the labels; () where their files name them, or numbers are their names.
 
     Raises:
-        InputError: radii are missing or not in (0, 1], or mean and std do not have one number per channel.
+        InputError: radii are missing or not in (0, 1], mean and std do not have one number per channel, or there are
+            more or fewer names than classes.
     """
 
     name: str
@@ -152,6 +157,7 @@ class DatasetSpec:
     hold_out: HoldOut = field(default_factory=HoldOut)
     crop: float = 1.0
     corrupted: PublishedCorruptions | None = None
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for key in ("robust_epsilons", "ood_epsilons"):
@@ -166,6 +172,8 @@ class DatasetSpec:
                 f"dataset {self.name}: images have {self.shape[0]} channels, "
                 f"but mean has {len(self.mean)} and std {len(self.std)}"
             )
+        if self.classes and len(self.classes) != self.num_classes:
+            raise InputError(f"dataset {self.name}: {len(self.classes)} names of {self.num_classes} classes")
 
     @property
     def users_own(self) -> bool:
@@ -183,6 +191,8 @@ class DatasetSpec:
             self.std,
             self.files is None,
             self._how_to_get(),
+            self.crop,
+            self.classes,
         )
 
     def _how_to_get(self) -> str:

@@ -12,6 +12,7 @@ their literature.
 """
 
 from trainables.base.registry import Registry
+from trainables.data.types.class_names import CIFAR_10, CIFAR_100, FASHION, LETTERS
 from trainables.data.types.dataset_spec import (
     DatasetSpec,
     Download,
@@ -25,6 +26,7 @@ from trainables.data.types.made_sets import TRANSFORMS
 _READERS = "trainables.data.readers.image_readers"
 _FROM_FILES = "trainables.data.loading.from_files:load"
 _DIGITS = "trainables.data.synthetic.digits:load"
+_FOLDERS = f"{_READERS}:train_folders"
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -97,6 +99,7 @@ DATASETS = Registry(
                 validation=("rademacher", *_ANY_COLOUR),
             ),
             hold_out=HoldOut(1024, first=True),
+            classes=LETTERS,
         ),
         DatasetSpec(
             name="cifar10",
@@ -118,6 +121,7 @@ DATASETS = Registry(
             roles=OodRoles(_CIFAR_NEAR, _CIFAR_FAR, ("cifar100", "svhn")),
             hold_out=HoldOut(1024, first=True),
             corrupted=PublishedCorruptions("CIFAR-10-C", "arrays", "Zenodo 2535967"),
+            classes=CIFAR_10,
         ),
         DatasetSpec(
             name="cifar100",
@@ -139,6 +143,7 @@ DATASETS = Registry(
             roles=OodRoles(_CIFAR_NEAR, _CIFAR_FAR, ("cifar10", "svhn")),
             hold_out=HoldOut(1024, first=True),
             corrupted=PublishedCorruptions("CIFAR-100-C", "arrays", "Zenodo 3555552"),
+            classes=CIFAR_100,
         ),
         DatasetSpec(
             name="mnist",
@@ -174,6 +179,7 @@ DATASETS = Registry(
                 ("mnist",), ("cifar10", "dtd", "gaussian", "uniform"), ("svhn",), ("rademacher", *_GREY)
             ),
             hold_out=HoldOut(5000),
+            classes=FASHION,
         ),
         DatasetSpec(
             name="svhn",
@@ -216,6 +222,7 @@ DATASETS = Registry(
                 "torchvision, 85eeb15f",
                 f"{_READERS}:food101",
                 Download(5000, "Food101"),
+                classes=f"{_READERS}:food101_classes",
             ),
             roles=OodRoles(
                 ("dtd", "flowers102", "oxford-pet"),
@@ -244,6 +251,7 @@ DATASETS = Registry(
                     url="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
                     md5="90528d7ca1a48142e341f4ef8d21d0de",
                 ),
+                classes=_FOLDERS,
             ),
             roles=OodRoles(_IMAGENET_NEAR, ("inaturalist", "dtd", "svhn", "gaussian", "uniform")),
             corrupted=PublishedCorruptions("Tiny-ImageNet-C", "folders", "Zenodo 2536630"),
@@ -263,6 +271,7 @@ DATASETS = Registry(
                 "train/<wnid>/*.JPEG and val/<wnid>/*.JPEG (1000 class folders each) into imagenet/",
                 "image-net.org, by hand",
                 f"{_READERS}:imagenet",
+                classes=_FOLDERS,
             ),
             roles=OodRoles(
                 _IMAGENET_NEAR, ("inaturalist", "dtd", "openimage-o"), validation=("uniform", *TRANSFORMS)

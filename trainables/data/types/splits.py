@@ -40,6 +40,9 @@ class DatasetInfo:
         mean, std: per channel, of inputs in [0, 1]; the first layer of every network normalises with them.
         builtin: needs no files and no download.
         files: what to put into `--data-dir` when it is not built in, in one sentence.
+        crop: how a picture of another size becomes an image: it is scaled to cover the shape (bilinearly, with
+            anti-aliasing) and cut to its centre; this share of the covered side is kept.
+        classes: names in the order of the labels, () where they are not known; see `class_names`.
     """
 
     name: str
@@ -49,3 +52,10 @@ class DatasetInfo:
     std: tuple[float, ...]
     builtin: bool = False
     files: str = ""
+    crop: float = 1.0
+    classes: tuple[str, ...] = ()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Return the names of the classes in the order of the labels: their numbers where no names are known."""
+        return self.classes or tuple(map(str, range(self.num_classes)))

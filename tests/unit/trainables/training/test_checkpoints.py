@@ -3,16 +3,19 @@
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from trainables.base.errors import DataFileError
 from trainables.base.storage import Folder, is_full
-from trainables.training.checkpoints import checkpoint_name, load_latest, unpack
+from trainables.data.types.splits import DatasetInfo
+from trainables.options.classifiers import StandardOptions
+from trainables.training.checkpoints import checkpoint_name, info_of, load_latest, to_bytes, unpack
 
 
-def content(epoch: int) -> bytes:
+def content(epoch: int, **dataset: Any) -> bytes:
     buffer = io.BytesIO()
     made = {
         "format": 1,
@@ -25,6 +28,7 @@ def content(epoch: int) -> bytes:
     }
     made["classifier"] = {"w": torch.arange(1000.0)}
     made["dataset"] = {"name": "x", "num_classes": 2, "shape": (1, 8, 8), "mean": (0.5,), "std": (0.2,)}
+    made["dataset"] |= dataset
     torch.save(made, buffer)
     return buffer.getvalue()
 
@@ -103,6 +107,36 @@ def test_what_the_disk_does_not_give_back_is_passed_over(
     assert found is not None
     assert found["epoch"] == 9
     assert "cannot be read: [Errno 5] Input/output error" in problems[0]
+
+
+def test_what_is_known_of_the_data_is_in_a_checkpoint() -> None:
+    """Crop, size, mean, std and names of classes: what a picture needs to be classified elsewhere."""
+    info = DatasetInfo(
+        "imagefolder", 2, (1, 8, 8), (0.5,), (0.2,), builtin=False, crop=0.875, classes=("cat", "große Katze")
+    )
+    network = torch.nn.Linear(2, 2)
+    data = to_bytes("standard", StandardOptions(), network.state_dict(), info)
+    assert info_of(unpack(data, "one.pt")) == info
+
+
+def test_a_checkpoint_of_an_earlier_version_has_numbers_for_names() -> None:
+    info = info_of(unpack(content(1), "one.pt"))
+    assert (info.crop, info.classes, info.class_names) == (1.0, (), ("0", "1"))
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ({"classes": ("cat",)}, r"dataset\['classes'\] must hold 2 names or none"),
+        ({"classes": (1, 2)}, r"dataset\['classes'\] must hold 2 names or none"),
+        ({"classes": 5}, r"dataset\['classes'\] must hold 2 names or none"),
+        ({"crop": 0.0}, r"dataset\['crop'\] is 0.0; it must be above 0 and at most 1"),
+        ({"crop": float("nan")}, r"dataset\['crop'\] is nan"),
+    ],
+)
+def test_facts_of_the_data_that_cannot_be_are_refused(entry: dict[str, Any], says: str) -> None:
+    with pytest.raises(DataFileError, match=f"one.pt is not a checkpoint that can be used: {says}"):
+        unpack(content(1, **entry), "one.pt")
 
 
 def test_torch_alone_would_not_notice_a_wrong_bit(tmp_path: Path) -> None:

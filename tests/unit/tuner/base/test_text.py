@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from tuner.base.text import counted, one_line, short_reason, show, visible
+from tuner.base.text import counted, listed, one_line, short_reason, show, visible
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,9 @@ def test_the_reason_of_a_failed_connection_is_short(causes: list[Exception], rea
 
 def test_nouns_are_counted() -> None:
     assert [counted(n, "fresh seed") for n in (0, 1, 2)] == ["0 fresh seeds", "1 fresh seed", "2 fresh seeds"]
+
+
+def test_long_lists_are_cut_with_their_length() -> None:
+    assert listed(["a", "b", "c"]) == "a, b, c"
+    assert listed(["a", "b", "c"], most=2) == "a, b, ... (3 in all)"
+    assert listed([]) == ""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.unit import disk_formats
 from trainables import StandardTrainable
 from trainables.data.loading.open_dataset import load
 from trainables.evaluation.measure import Evaluation, evaluate
@@ -428,6 +429,36 @@ def test_a_malformed_checkpoint_is_told_in_one_line(
     code, out, err = launch(capsys, "one.pt", "--protocol", "quick")
     assert (code, out) == (2, "")
     assert says in one_line(err)
+
+
+@pytest.mark.parametrize(
+    ("order", "says"),
+    [
+        ([0, 1, 2, 3, 4, 5], ""),
+        ([1, 0, 2, 3, 4, 5], ": their order differs, and with it every label"),
+        ([6, 1, 2, 3, 4, 5], "; they are taken for the same, in this order"),
+    ],
+)
+def test_classes_of_other_names_are_told_and_in_another_order_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str], order: list[int], says: str
+) -> None:
+    """A classifier of six folders of pictures, scored on them; it was trained with other ones or in another order."""
+    disk_formats.imagefolder(folder / "data", classes=6)
+    (folder / "data" / "dataset.json").write_text('{"side": 8, "channels": 1}')
+    content = torch.load(folder / "one.pt", weights_only=True)
+    trained = [f"class {c}" for c in order]
+    content = _dataset(name="imagefolder", classes=trained)(content)
+    torch.save(content, folder / "one.pt")
+    code, out, err = launch(capsys, "one.pt", "--data-dir", "data", "--protocol", "quick", "--json")
+    lists = (
+        "imagefolder has the classes class 0, class 1, class 2, class 3, class 4, class 5, the classifier in one.pt "
+        f"was trained on {', '.join(trained)}{says}"
+    )
+    if order[0] == 1:
+        assert (code, one_line(err)) == (2, f"launch.py: {lists}")
+    else:
+        assert code == 0, err
+        assert (lists in json.loads(out)["remarks"]) == bool(says)
 
 
 def test_weights_of_another_program_are_scored(

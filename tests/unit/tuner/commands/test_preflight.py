@@ -46,6 +46,25 @@ def test_a_study_of_own_pictures_says_what_they_are_too_few_for(pictures: Path, 
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_run_does_not_go_on_with_other_classes(pictures: Path, tmp_path: Path) -> None:
+    """A folder that was added would shift the labels of those behind it."""
+    options = parse(
+        ["--dataset", "imagefolder", "--data-dir", str(pictures), "--study", "adversarial_baselines"]
+    )
+    plan = resolve(options, "run-1")
+    folder = RunFolder(str(tmp_path / "runs"), "run-1")
+    folder.create(plan, {"commit": "abc"}, classes=["class 0", "class 1", "class 2"])
+    preflight(plan, folder, options, lambda line: None)
+    for part, seed in (("train", 1), ("train", 2), ("test", 3)):
+        disk_formats.picture(pictures / part / "class 00" / f"{seed}.png", seed=seed)
+    with pytest.raises(UsageError) as caught:
+        preflight(plan, folder, options, lambda line: None)
+    assert str(caught.value) == (
+        "run run-1 began with the classes class 0, class 1, class 2; imagefolder has class 0, class 00, class 1, "
+        "class 2 now; bring the data back, or start a new run"
+    )
+
+
 def test_a_corrupt_picture_is_found(pictures: Path, tmp_path: Path) -> None:
     (pictures / "train" / "class 0" / "torn.jpg").write_bytes(b"")
     with pytest.raises(InputError, match=r"torn\.jpg is not a whole picture"):

@@ -119,6 +119,7 @@ def test_every_value_is_escaped(tmp_path):
         links={EVIL: EVIL, "bad": "javascript:alert(1)", "good": 'http://x/?a="<b>'},
         ui_command=EVIL,
         problems=(EVIL,),
+        classes=(EVIL,),
     )
     write_report(made, tmp_path)
     page = Page((tmp_path / "report.html").read_text("utf-8"))
@@ -316,6 +317,14 @@ def test_a_thousand_trials_in_seconds(tmp_path):
     assert time.process_time() - began < 10
     assert (tmp_path / "report.html").stat().st_size < 4e6
     assert len((tmp_path / "trials.csv").read_text().splitlines()) == 1001
+
+
+def test_the_classes_are_named(tmp_path):
+    write_report(replace(result(), classes=("cat", "dog")), tmp_path)
+    assert "cat, dog" in (tmp_path / "report.html").read_text("utf-8")
+    write_report(replace(result(), classes=tuple(map(str, range(100)))), tmp_path)
+    assert "| classes | 0, 1, 2," in (tmp_path / "report.md").read_text("utf-8")
+    assert "18, 19, ... (100 in all)" in (tmp_path / "report.md").read_text("utf-8")
 
 
 def test_links_need_a_web_address():

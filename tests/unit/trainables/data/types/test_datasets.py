@@ -103,6 +103,7 @@ def test_a_spec_without_radii_or_another_fact_cannot_be_made(key: str) -> None:
         ({"ood_epsilons": (8.0,)}, r"ood_epsilons is \(8.0,\)"),
         ({"ood_epsilons": (0.0,)}, r"ood_epsilons is \(0.0,\)"),
         ({"std": (0.2, 0.2)}, "images have 1 channels, but mean has 1 and std 2"),
+        ({"classes": ("dark",)}, "1 names of 2 classes"),
     ],
 )
 def test_a_spec_with_wrong_values_cannot_be_made(change: dict[str, object], message: str) -> None:
@@ -130,6 +131,32 @@ def test_a_name_means_one_set() -> None:
         files_of("glyphs")
 
 
+def test_classes_have_the_names_of_their_publishers() -> None:
+    """CIFAR's from the sheet of its archive, which is sorted; Fashion-MNIST's as torchvision has them."""
+    from torchvision.datasets import FashionMNIST
+
+    assert dataset_info("fashion-mnist").class_names == tuple(FashionMNIST.classes)
+    assert dataset_info("cifar10").class_names[3:6] == ("cat", "deer", "dog")
+    fine = dataset_info("cifar100").class_names
+    assert (len(set(fine)), fine[0], fine[57], fine[99]) == (100, "apple", "pear", "worm")
+    assert fine == tuple(sorted(fine))
+    assert dataset_info("digits-open").class_names == tuple("012345")
+    assert dataset_info("glyphs").class_names == tuple("ABEFHKRSTX")
+
+
+@pytest.mark.parametrize(
+    ("name", "names"),
+    [
+        ("imagefolder", ("class 0", "class 1", "class 2")),
+        ("tiny-imagenet", tuple(disk.wnids(200))),
+        ("food101", tuple(f"dish_{c:03d}" for c in range(101))),
+    ],
+)
+def test_names_of_classes_are_read_from_the_files(name: str, names: tuple[str, ...], tmp_path: Path) -> None:
+    disk.ID_SETS[name](tmp_path)
+    assert dataset_info(name, str(tmp_path)).classes == names
+
+
 def test_the_digits_hold_out_what_their_specs_say() -> None:
     """All ten classes: `digits-open` keeps those of its six. `test_glyphs` looks at the glyphs."""
     _, validation, _ = split_digits()
@@ -153,4 +180,4 @@ def test_radii_are_written_as_the_literature_does(radii: tuple[float, ...], text
 
 def test_specs_have_no_hidden_defaults_for_what_decides_a_result() -> None:
     optional = {field.name for field in fields(DatasetSpec) if field.name not in SPEC}
-    assert optional == {"hold_out", "crop", "corrupted"}
+    assert optional == {"hold_out", "crop", "corrupted", "classes"}
