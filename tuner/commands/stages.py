@@ -7,6 +7,7 @@ from tuner.base.errors import StudyFailed, StudyHalted
 from tuner.base.text import counted
 from tuner.commands.session import Session
 from tuner.devices.allocation import GpuAllocation
+from tuner.devices.bf16 import slow_bf16
 from tuner.devices.resources import Resources, fitted
 from tuner.execution.controller import Controller
 from tuner.store import warm_start
@@ -29,7 +30,8 @@ def run_stages(session: Session) -> tuple[Controller, str]:
         session.signals.check()
     allocation = GpuAllocation(plan, session.folder, ray.nodes(), session.options.address is not None)
     resources = _announced(session, allocation.initial())
-    for line in filter(None, [session.access_note, *warm_start.lines(plan)]):
+    slow = slow_bf16(plan, resources) if session.options.address is None else ""
+    for line in filter(None, [session.access_note, slow, *warm_start.lines(plan)]):
         session.console.note(line)
     tracking = TrackingListener(session.tracker, plan, session.facts)
     controller = Controller(
