@@ -248,7 +248,10 @@ class Discriminator(nn.Module):
 
         It can be pickled and exported, and costs no estimate of singular values in every attack step.
         """
-        plain = build_class_head(*self.settings).to(self.critic.bias.device)
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # its first weights are replaced: they cost the trial no random number
+            plain = build_class_head(*self.settings).to(self.critic.bias.device)
         training = self.training
         self.eval()  # reading a weight in training mode would move its power iteration
         try:

@@ -172,14 +172,17 @@ class TrialRunner:
         return self._report(means, time.perf_counter() - started)
 
     def _report(self, means: dict[str, float], seconds: float) -> dict[str, Any]:
-        """Validate and save after an epoch that took so many seconds, and return the epoch's metrics."""
+        """Validate (unless the service needs no validation yet), save, and return the metrics of an epoch.
+
+        Args:
+            seconds: that its training took.
+        """
         method = self._method
         assert method is not None
         trained = time.perf_counter()
-        generator = torch.Generator(method.device).manual_seed(VALIDATION_SEED)
-        metrics = validate(method.classifier(), self._data, self._protocol, generator, method.device)
-        validated = time.perf_counter()
         self._epoch += 1
+        metrics = self._validate(method) if self._epoch >= self._service.get("validated_from", 1) else {}
+        validated = time.perf_counter()
         result: dict[str, Any] = {
             **metrics,
             **{f"train/{name}": value for name, value in means.items()},
@@ -202,6 +205,10 @@ class TrialRunner:
         else:
             result["done"] = self._epoch >= method.options.epochs
         return result
+
+    def _validate(self, method: Method) -> dict[str, float]:
+        generator = torch.Generator(method.device).manual_seed(VALIDATION_SEED)
+        return validate(method.classifier(), self._data, self._protocol, generator, method.device)
 
     def cleanup(self) -> None:
         self._release()

@@ -30,6 +30,7 @@ class Assignment:
         seed, pretrain_seed: of the trial's random streams, of the classifier it starts from.
         checkpoint: the file to continue from, relative to the run folder; "" to start.
         epochs: that it has reported.
+        validated_from: the first epoch after which it is validated.
         attempt: how many times it has been started, this time included.
         lost_workers: since its last epoch.
     """
@@ -45,6 +46,7 @@ class Assignment:
     epochs: int
     attempt: int
     lost_workers: int = 0
+    validated_from: int = 1
 
 
 @dataclass
@@ -77,7 +79,8 @@ class Lane:
         method, fixed: of a search's trials: the method and the options that are not searched.
         target: how many trials the lane is to have.
         pretrain_seed: of the classifier that trials start from.
-        early_stopping: whether the schedule may stop a trial.
+        early_stopping: whether the schedule may stop a trial; if it may not, and the trials are planned, nothing reads
+            a validation before the last epoch's, and they have none.
         exhausted: the sampler has no more trials to propose.
         waiting, running: numbers of trials to start again, of trials at work.
         lost_workers: {number: workers lost since its last epoch}.
@@ -99,6 +102,10 @@ class Lane:
     @property
     def asked(self) -> int:
         return self.store.count
+
+    def validated_from(self, max_epochs: int) -> int:
+        """Return the first epoch after which a trial is validated."""
+        return max_epochs if self.planned and not self.early_stopping else 1
 
 
 class TrialQueue:
@@ -147,7 +154,8 @@ class TrialQueue:
         """Requeue the trials that ran when the last driver ended, or end them if that was decided already."""
         for record in lane.store.records():
             for epoch, entry in record.history.items():
-                lane.curves.add(record.number, epoch, self.point(entry.metrics))
+                if epoch >= lane.validated_from(self.max_epochs):
+                    lane.curves.add(record.number, epoch, self.point(entry.metrics))
             if record.state is not State.RUNNING:
                 continue
             decision = record.history[record.epochs].decision if record.history else Decision.CONTINUE
@@ -213,6 +221,7 @@ class TrialQueue:
             epochs=record.epochs,
             attempt=record.attempt,
             lost_workers=lane.lost_workers.get(number, 0),
+            validated_from=lane.validated_from(self.max_epochs),
         )
 
     def _begin(self, lane: Lane, number: int, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -237,15 +246,19 @@ class TrialQueue:
         if epoch in record.history:  # trained again after a kill, with the same metrics
             decision = record.history[epoch].decision
         else:
-            problem = self._problem(epoch, metrics)
+            validated = epoch >= lane.validated_from(self.max_epochs)
+            problem = self._problem(epoch, metrics) if validated else ""
             if problem:
                 self.failed(key, problem)
                 return Decision.DONE
             seconds = metrics.get("seconds", 0.0)
             metrics = {**metrics, **{name: factor * seconds for name, factor in self.usage_rates.items()}}
-            decision, place = self._decide(lane, record, epoch, metrics)
+            decision, place = Decision.CONTINUE, None
+            if validated:
+                decision, place = self._decide(lane, record, epoch, metrics)
             lane.store.report(number, epoch, metrics, decision, checkpoint, place)
-            lane.curves.add(number, epoch, self.point(metrics))
+            if validated:
+                lane.curves.add(number, epoch, self.point(metrics))
             self.usage = self.usage.plus(metrics)
             lane.lost_workers.pop(number, None)
             for listener in self.listeners:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from search_spaces.domain import Choice, Float, Int
 from search_spaces.study import Floor, Objective
 from tuner.analysis.selection import best_feasible
 from tuner.base.records import Decision, State, TrialRole
-from tuner.execution.trial_queue import MAX_LOST_WORKERS, Assignment, Lane, TrialQueue
+from tuner.execution.trial_queue import MAX_LOST_WORKERS, Assignment, Lane, PlannedTrial, TrialQueue
 from tuner.search.schedulers import schedule
 from tuner.store.database import open_storage
 from tuner.store.trial_store import TrialStore
@@ -288,3 +289,51 @@ def test_several_objectives_store_pruned_trials_as_infeasible(tmp_path: Path) ->
     assert again.record(0).reason == "stopped at epoch 1"
     assert again.record(0).state is State.PRUNED
     assert again.ask(lambda number, params: {"configuration": {}, "seed": 6}) is not None
+
+
+def test_planned_trials_are_validated_after_their_last_epoch(tmp_path: Path) -> None:
+    """Nothing stops or ranks them before; what they report in between holds no objective, and a kill loses nothing."""
+
+    def queue() -> TrialQueue:
+        store = TrialStore(
+            open_storage(f"sqlite:///{tmp_path / 'study.db'}"),
+            "run",
+            "confirm",
+            TrialRole.CONFIRM,
+            {},
+            [OBJECTIVE],
+            3,
+        )
+        planned = {
+            0: PlannedTrial({"lr": 0.1}, "aoe", 7, 7, {"arm": "best", "seed_index": 0, "role": "confirm"})
+        }
+        return queue_of([Lane(store, "", {}, 1, 0, early_stopping=False, planned=planned)])
+
+    first = queue()
+    trial = first.next()
+    assert trial is not None
+    assert trial.validated_from == 4
+    for epoch in (1, 2):
+        assert first.report(trial.key, epoch, {"train/loss": 1.0}, f"e{epoch}") is Decision.CONTINUE
+    second = queue()  # after a kill
+    trial = second.next()
+    assert trial is not None
+    assert (trial.epochs, trial.checkpoint) == (2, "e2")
+    assert second.report(trial.key, 3, {"train/loss": 1.0}, "e3") is Decision.CONTINUE
+    last = {"train/loss": 0.5, OBJECTIVE.metric: 0.8, FLOOR.metric: 0.9}
+    assert second.report(trial.key, 4, last, "e4") is Decision.DONE
+    record = queue().lanes["confirm"].store.record(0)
+    assert record.state is State.COMPLETE
+    assert record.last == last
+    assert record.history[2].metrics == {"train/loss": 1.0}
+
+
+def test_a_planned_trial_without_a_validation_after_its_last_epoch_fails(tmp_path: Path) -> None:
+    (lane,) = Storage(tmp_path).lanes(two=False, trials=1)
+    queue = queue_of([replace(lane, early_stopping=False, planned={0: PlannedTrial({}, "aoe", 7, 7, {})})])
+    trial = queue.next()
+    assert trial is not None
+    for epoch in (1, 2, 3):
+        queue.report(trial.key, epoch, {"train/loss": 1.0}, "")
+    assert queue.report(trial.key, 4, {"train/loss": 1.0}, "") is Decision.DONE
+    assert lane.store.record(0).reason == "the report of epoch 4 lacks val/score"

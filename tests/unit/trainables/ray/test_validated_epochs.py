@@ -1,0 +1,48 @@
+"""Validation changes nothing in a trial: one that is validated after its last epoch alone ends as any other."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.unit.trainables.evaluation.test_measure import benchmark
+from trainables.ray.trainable import Assets, StudyTrainable
+
+EPOCHS = 3
+TIMES = ("seconds", "seconds_validation")
+VALIDATION = {"groups": ("clean", "ood", "robust"), "robust_epsilons": (0.1,), "steps": 2, "max_images": 32}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "standard": {"dropout": 0.3, "ema": 0.5},
+    "pgd_at": {"attack.steps": 1},
+    "robgan": {"nz": 4, "ngf": 4, "ndf": 4, "judged": False, "guards.enabled": False},
+}
+
+
+def trained(folder: Path, method: str, validated_from: int) -> tuple[list[dict[str, Any]], bytes]:
+    """Return the reports of a trial and its last checkpoint."""
+    service = {"key": "0000", "method": method, "folder": str(folder), "checkpoint": ""}
+    config = {"dataset": "digits-open", "epochs": EPOCHS, "validation": VALIDATION, **OPTIONS[method]}
+    trial = StudyTrainable.__new__(StudyTrainable)
+    trial.setup(
+        {**config, "_service": service | {"validated_from": validated_from}}, Assets(benchmark().for_search())
+    )
+    reports = [trial.step() for _ in range(EPOCHS)]
+    return reports, (folder / reports[-1]["checkpoint"]).read_bytes()
+
+
+@pytest.mark.parametrize("method", OPTIONS)
+def test_a_trial_ends_the_same_however_often_it_was_validated(method: str, tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    always, state = trained(tmp_path / "always", method, 1)
+    at_end, same_state = trained(tmp_path / "at_end", method, EPOCHS)
+    torch.set_num_threads(threads)
+    assert state == same_state
+    validations = [[name for name in report if name.startswith("val/")] for report in at_end]
+    assert validations[:-1] == [[], []]
+    assert "val/accuracy/robust_0.1" in validations[-1]
+    for report in (always[-1], at_end[-1]):
+        for name in TIMES:
+            del report[name]
+        report["opened"] = sorted(report["opened"])
+    assert always[-1] == at_end[-1]
