@@ -63,6 +63,9 @@ class Verdict:
     def text(self) -> str:
         return " ".join(self.sentences)
 
+    def __str__(self) -> str:
+        return self.text
+
 
 # -- comparing ---------------------------------------------------------------------------------------------
 
@@ -137,9 +140,7 @@ def verdict(result: StudyResult) -> Verdict:
     baselines = [arm for arm in result.arms if arm.role == "baseline"]
     controls = [arm for arm in result.arms if arm.role == "control"]
     if not baselines:
-        reached = f"The winner reaches {interval_text(metric, winner.seed_interval(metric))} in {metric_label(metric)}"
-        alone = f"{reached}; no baseline was retrained beside it, so the claim is not judged."
-        return Verdict(Level.OPEN, metric, (alone,))
+        return Verdict(Level.OPEN, metric, (_alone(result.plan, winner, metric),))
     judged = [(arm, outcome(paired_comparison(winner, arm, metric))) for arm in baselines]
     sentences = [_baseline_sentence(winner, arm, metric, judgement) for arm, judgement in judged]
     level = _level([judgement for _, judgement in judged])
@@ -174,10 +175,23 @@ def _unconfirmed(result: StudyResult, metric: str) -> str:
         if value is not None
         else ""
     )
+    if result.plan.trains_one:
+        return (
+            f"One training with one seed, so there is no interval.{seen} "
+            "For one go on with --resume --stages confirm,report."
+        )
     return (
         "The confirm stage was not run, so there is no interval and no comparison: the winner is the best of "
         f"many, with one seed each.{seen} Run it with --resume --stages confirm,report."
     )
+
+
+def _alone(plan: Plan, winner: ArmResult, metric: str) -> str:
+    reached = f"{interval_text(metric, winner.seed_interval(metric))} in {metric_label(metric)}"
+    if plan.trains_one:
+        return f"The configuration, trained again with fresh seeds, reaches {reached}; nothing was compared."
+    unjudged = ", so the claim is not judged" if plan.claim else ""
+    return f"The winner reaches {reached}; no baseline was retrained beside it{unjudged}."
 
 
 def _level(outcomes: Sequence[ComparisonOutcome]) -> Level:

@@ -1,10 +1,11 @@
 """The folder and the plan of the run that a command line starts or resumes."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-import search_spaces
 from tuner.base.errors import UsageError
 from tuner.planning.amend import amend
+from tuner.planning.chosen_study import chosen_study, study_name
 from tuner.planning.launch_options import NEWEST, LaunchOptions
 from tuner.planning.plan import Plan, new_run_id
 from tuner.planning.resolve import resolve
@@ -24,21 +25,21 @@ def new_run(options: LaunchOptions, command: str) -> tuple[RunFolder, Plan]:
         raise UsageError(
             f"--storage {options.storage} cannot hold a database; add --study-storage postgresql://..."
         )
-    if "search" not in options.stages:
+    if options.stages and "search" not in options.stages:
         raise UsageError(
-            f"{_without_trials(options)} a new run has none; add search, or name a run with --resume"
+            f"{_without_trials(options.stages)} a new run has none; add search, or name a run with --resume"
         )
     if options.run_name is not None:
         _check_name_is_free(RunFolder(options.storage, options.run_name))
-    search_spaces.get(options.study)
-    name = options.run_name or default_name(options.study, options.storage)
+    chosen_study(options)
+    name = options.run_name or default_name(study_name(options), options.storage)
     plan = replace(resolve(options, name, command), run_id=new_run_id(name))
     plan = warm_start.attach(plan, options.warm_start, options.storage, options.study_storage)
     return RunFolder(options.storage, name), plan
 
 
-def _without_trials(options: LaunchOptions) -> str:
-    return f"--stages {','.join(options.stages)} needs trials, and"
+def _without_trials(stages: Sequence[str]) -> str:
+    return f"--stages {','.join(stages)} needs trials, and"
 
 
 def _check_name_is_free(folder: RunFolder) -> None:
@@ -65,15 +66,16 @@ def stored_run(options: LaunchOptions, command: str) -> tuple[RunFolder, Plan, L
     assert options.resume is not None
     name = options.resume
     if name == NEWEST:
-        if not options.study:
+        if not options.study and not options.method:
             raise UsageError("--resume without a run's name needs --study")
-        search_spaces.get(options.study)
-        name = find_unfinished(options.study, options.storage)
+        chosen_study(options)
+        name = find_unfinished(study_name(options), options.storage)
     folder = RunFolder(options.storage, name)
     stored, facts = folder.read()
     folder.refuse_copy(facts)
-    if options.study and options.study != stored.study:
-        raise UsageError(f"run {name!r} is of study {stored.study}, not {options.study}")
+    asked = study_name(options)
+    if asked and asked != stored.study:
+        raise UsageError(f"run {name!r} is of study {stored.study}, not {asked}")
     plan = amend(stored, options, command)
     stored_url = facts.get("study_storage")
     if options.study_storage or stored_url:
@@ -91,5 +93,5 @@ def _check_trials(folder: RunFolder, plan: Plan, options: LaunchOptions, begun: 
     from tuner.store.trial_reader import read_trials
 
     records, _ = read_trials(folder.storage_url(options.study_storage), plan, begun)
-    if not records and "search" not in options.stages:
-        raise UsageError(f"{_without_trials(options)} run {folder.name!r} has none yet; add search")
+    if not records and options.stages and "search" not in options.stages:
+        raise UsageError(f"{_without_trials(options.stages)} run {folder.name!r} has none yet; add search")

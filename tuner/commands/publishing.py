@@ -70,6 +70,8 @@ def _print(session: Session, controller: Controller, result: StudyResult, failur
 def what_helps(session: Session, result: StudyResult) -> str:
     """Return how a study without a winner may come to one."""
     plan = session.plan
+    if plan.trains_one:
+        return "what may help: a new run with other values (--set) or more epochs (--max-epochs)"
     more = trials_to_add(plan, result.lane("search"))
     command = resume_command(plan.study, plan.run_name, session.options, more)
     if more is None:

@@ -178,7 +178,7 @@ class RunSnapshot:
             options = LaunchOptions()
         driven = self.original or self.folder
         kept = replace(options, storage=driven.root, study_storage=self.facts.get("study_storage"))
-        more = trials_to_add(self.plan, self.lane("search")) if self.best is None else None
+        more = None if self.best or self.plan.trains_one else trials_to_add(self.plan, self.lane("search"))
         return resume_command(self.plan.study, driven.name, kept, more)
 
 

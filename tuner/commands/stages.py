@@ -93,7 +93,10 @@ def _announced(session: Session, resources: Resources) -> Resources:
 def _search_evaluate_confirm(session: Session, controller: Controller) -> None:
     """Run those of the three stages that this launch was asked for."""
     stages = session.plan.stages
-    session.stage("search" if "search" in stages else "resume", controller.resources.at_a_time)
+    if "search" in stages and session.plan.trains_one:
+        session.stage("train", counted(session.plan.max_epochs, "epoch"))
+    else:
+        session.stage("search" if "search" in stages else "resume", controller.resources.at_a_time)
     if "search" in stages:
         controller.run_search()
     if "evaluate" in stages:

@@ -18,6 +18,7 @@ from tuner.base.errors import Interrupted, StudyFailed, UsageError
 from tuner.base.program import program
 from tuner.base.text import one_line
 from tuner.commands.source_export import export
+from tuner.planning.chosen_study import study_name
 from tuner.planning.command_line import forwarded, parse
 from tuner.planning.launch_options import NEWEST, LaunchOptions, launch_options
 from tuner.planning.resolve import resolve
@@ -57,7 +58,7 @@ def submit_launch(options: LaunchOptions, arguments: Sequence[str], command: str
     run = options.resume if options.resume not in (None, NEWEST) else ""
     code: Mapping[str, Path] = {}
     if new:
-        run = options.run_name or default_name(options.study, "runs")
+        run = options.run_name or default_name(study_name(options), "runs")
         code = shipped(resolve(options, run, command).code, Path.cwd())
     elif run and "://" not in options.storage and (folder := RunFolder(options.storage, run)).exists():
         code = shipped(folder.read()[0].code, Path.cwd())

@@ -29,17 +29,15 @@ def plan_text(
         checkpoint_bytes: measured size of one checkpoint; None estimates it from the network's name.
         cpus: of the machine that would train; None where that is not known, as for a cluster.
     """
-    lines = [
-        f"study      {plan.study}: {plan.question}",
-        f"claim      {plan.claim}",
-        f"run        {plan.run_name}",
-    ]
+    lines = [f"study      {plan.study}: {plan.question}"]
+    lines += [f"claim      {plan.claim}"] if plan.claim else []
+    lines.append(f"run        {plan.run_name}")
     lines += [*_data(plan), f"method     {plan.method}, seed {plan.seed}, plan {plan.content_hash}"]
     lines.append(f"stages     {', '.join(plan.stages)}")
     lines.append("objective  " + "; ".join(f"{o.direction} {o.metric}" for o in plan.objectives))
     if plan.floors:
         lines.append("floor      " + "; ".join(map(str, plan.floors)))
-    lines += ["", "space"]
+    lines += ["", "configuration; every other option has its default" if plan.trains_one else "space"]
     space = [(key, str(domain)) for key, domain in plan.lanes[0].space.items()]
     fixed = [(k, f"{setting_text(v)} (fixed)") for k, v in plan.lanes[0].fixed.items() if k not in RESERVED]
     lines += _aligned(space + fixed)
@@ -73,6 +71,8 @@ def _data(plan: Plan) -> list[str]:
 
 
 def _trials(plan: Plan) -> list[str]:
+    if plan.trains_one:
+        return [f"one training of {counted(plan.max_epochs, 'epoch')}"]
     lines = [f"trials, chosen by {plan.sampler}, stopped by {plan.scheduler}"]
     for lane in plan.lanes:
         lines.append(
@@ -95,7 +95,7 @@ def _costs(plan: Plan, measured: Mapping[str, MeasuredCost]) -> list[str]:
     fewest, most = expected_epochs(plan)
     cutting = "every rung cutting" if plan.rungs else "the most early stopping"
     between = f"{fewest} with {cutting}, {most} with none" if fewest < most else str(most)
-    lines = [f"  epochs: {between}"]
+    lines = [] if plan.trains_one else [f"  epochs: {between}"]
     unknown = [lane.name for lane in plan.lanes if lane.name not in measured]
     if unknown:
         names = ", ".join(unknown)
@@ -119,6 +119,8 @@ def _costs(plan: Plan, measured: Mapping[str, MeasuredCost]) -> list[str]:
 
 def _arms(plan: Plan) -> list[str]:
     seeds, arms = plan.confirm_seeds, len(plan.arms) + 1
+    if "confirm" not in plan.stages and plan.trains_one:
+        return ["one seed, so no interval; for one go on with --resume RUN --stages confirm,report"]
     if "confirm" not in plan.stages:
         return ["confirm: left out, so the answer will have no interval and no comparison"]
     total = f"{counted(seeds * arms, 'training')} of up to {counted(plan.max_epochs, 'epoch')}"
@@ -135,7 +137,9 @@ def _arms(plan: Plan) -> list[str]:
 
 def _resources(plan: Plan, checkpoint_bytes: int | None, cpus: int | None) -> list[str]:
     share = plan.gpus_per_trial
-    gpus = "a share of a GPU where there is one, measured at start" if share is None else f"{share:g} GPU"
+    auto = "a GPU" if plan.trains_one else "a share of a GPU"
+    measured = "" if plan.trains_one else ", measured at start"
+    gpus = f"{auto} where there is one{measured}" if share is None else f"{share:g} GPU"
     at_once = f"{plan.concurrency} at once" if plan.concurrency else "as many at once as fit"
     each = f"{plan.cpus_per_trial} CPU"
     if cpus is not None and plan.cpus_per_trial > cpus:

@@ -122,8 +122,8 @@ class Console(TrialListener):
             self._say_limited("failures", MOST_FAILURES, f"trial {record.key} failed{reason}")
         elif self._update_best(record):
             value = self._objective_text(record)
-            text = f"best so far: trial {record.number}, {value} ({settings_text(record)})"
-            self._say_limited("bests", MOST_BESTS, text)
+            settings = f" ({settings_text(record)})" if record.params else ""
+            self._say_limited("bests", MOST_BESTS, f"best so far: trial {record.number}, {value}{settings}")
         if self._is_milestone(stage):
             self._say(self._count_line(stage))
         self._draw()
@@ -159,7 +159,11 @@ class Console(TrialListener):
         counts = Counter(r.state for r in records)
         parts = [f"{counts[state]} {words}" for state, words in STATE_LABELS.items() if counts[state]]
         best = f"; best {self._objective_text(self._best)} (trial {self._best.number})" if self._best else ""
-        return f"{stage}: {self._done[stage]} of {self._totals[stage]} trials ended: {', '.join(parts)}{best}"
+        done = f"{self._name_of(stage)}: {self._done[stage]} of {self._totals[stage]} trials ended"
+        return f"{done}: {', '.join(parts)}{best}"
+
+    def _name_of(self, stage: str) -> str:
+        return "training" if self.plan.trains_one and stage == "search" else stage
 
     def _objective_text(self, record: TrialRecord) -> str:
         metric = self.plan.objectives[0].metric
@@ -258,7 +262,7 @@ class Console(TrialListener):
         if self._bar is not None:
             return self._bar
         stage = "confirm" if self._stage == "confirm" else "search"
-        return self._done[stage], self._totals[stage], f"{stage} {self._detail}".strip()
+        return self._done[stage], self._totals[stage], f"{self._name_of(stage)} {self._detail}".strip()
 
     def _table(self) -> "LiveTable":
         """Return the best trials so far, finished or not."""
@@ -303,11 +307,11 @@ def answer_lines(result: StudyResult, folder: Path, failure: str = "") -> list[s
     """
     judged = verdict(result)
     lines = ["", f"== {result.plan.question}"]
-    if result.best is not None:
+    if result.best is not None and not result.plan.trains_one:
         lines += [f"winner: trial {result.best.number}"]
         lines += [f"  {key} = {setting_text(value)}" for key, value in result.best.params.items()]
     lines += _metric_table(result)
-    lines += ["", f"claim {judged.level.value}: {result.plan.claim}"]
+    lines += ["", f"claim {judged.level.value}: {result.plan.claim}"] if result.plan.claim else [""]
     lines += [] if failure else [f"  {sentence}" for sentence in judged.sentences]
     lines += [f"note: {problem}" for problem in result.problems]
     lines += ["", f"report: {folder / 'report.html'}"]
@@ -332,7 +336,7 @@ def _metric_table(result: StudyResult) -> list[str]:
     else:
         tests = result.tests.get(result.best.key, {}) if result.best else {}
         head, rows = (
-            ["test metric", "winner"],
+            ["test metric", result.plan.method if result.plan.trains_one else "winner"],
             [[metric_label(m), value_text(m, tests.get(m))] for m in metrics],
         )
         note = "one seed, no interval"

@@ -33,6 +33,8 @@ class GpuAllocation:
         alive: list[Node] = [node["Resources"] for node in nodes if node["Alive"]]
         self.nodes = with_autoscaled_nodes(alive) if cluster else alive
         self.known = known_share(plan, folder.entries().get("gpu_share"), gpu_types(nodes))
+        if self.known is None and plan.trains_one and self._allocate(None).gpus_per_trial > 0:
+            self.known = (1.0, 1, None)  # one training has a GPU for itself: nothing to measure
         trains = "search" in plan.stages or "confirm" in plan.stages
         self.unmeasured = self.known is None and trains and self._allocate(None).gpus_per_trial > 0
 

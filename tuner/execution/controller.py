@@ -169,7 +169,9 @@ class Controller:
         self._run(lanes, assets, deadline, "search", self.plan.budget)
         records = self.stores.search.records()
         if records and all(r.state is State.FAIL for r in records):
-            raise StudyFailed(f"every trial failed; most often: {most_common([r.reason for r in records])}")
+            reason = most_common([r.reason for r in records])
+            what = "the training failed" if self.plan.trains_one else "every trial failed; most often"
+            raise StudyFailed(f"{what}: {reason}")
 
     def _run(
         self,

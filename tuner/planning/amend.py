@@ -5,7 +5,7 @@ from dataclasses import replace
 from trainables.data.types.radii import radii_of
 from tuner.base.errors import UsageError
 from tuner.planning.launch_options import LaunchOptions
-from tuner.planning.plan import Plan, plain
+from tuner.planning.plan import Plan, plain, with_stages
 from tuner.planning.resolve import widen
 from tuner.planning.user_code import present_code
 
@@ -21,18 +21,22 @@ def amend(plan: Plan, options: LaunchOptions, command: str) -> Plan:
     code = present_code(plan, changed_allowed=options.allow_changed_code)
     lanes, radii = plan.lanes, plan.radii or radii_of(plan.dataset)
     if options.trials is not None:
+        if plan.trains_one and options.trials > 1:
+            raise UsageError(
+                f"run {plan.run_name} is one training, not {options.trials}; to train it again with other seeds: "
+                "--stages confirm,report --confirm-seeds N"
+            )
         if options.trials < plan.trials:
             raise UsageError(
                 f"--trials {options.trials} is less than the run's {plan.trials}; it can only grow"
             )
         lanes = tuple(replace(lane, trials=options.trials) for lane in lanes)
-    return replace(
+    amended = replace(
         plan,
         lanes=lanes,
         confirm=plain(widen(plan.confirm, options.protocol, radii)),
         closer=plain(widen(plan.closer, options.protocol, radii)),
         data_dir=options.data_dir or plan.data_dir,
-        stages=options.stages,
         time_budget_s=options.time_budget_s,
         epoch_budget=options.epoch_budget or plan.epoch_budget,
         gpu_budget_s=options.gpu_budget_s or plan.gpu_budget_s,
@@ -45,6 +49,7 @@ def amend(plan: Plan, options: LaunchOptions, command: str) -> Plan:
         confirm_seeds=max(options.confirm_seeds or 0, plan.confirm_seeds),
         command=command,
     )
+    return with_stages(amended, options.stages)
 
 
 def refuse_changes(plan: Plan, options: LaunchOptions) -> None:
@@ -60,5 +65,8 @@ def refuse_changes(plan: Plan, options: LaunchOptions) -> None:
     ):
         if asked is not None and asked != stored:
             raise UsageError(f"{flag} {asked} differs from the run's {stored}; a resume cannot change it")
+    if options.arms is not None and set(options.arms) != {arm.name for arm in plan.arms}:
+        stored = ",".join(arm.name for arm in plan.arms) or "none"
+        raise UsageError(f"--arms differs from the run's {stored}; a resume cannot change it")
     if options.settings:
         raise UsageError("--set cannot change a run that exists; start a new one")

@@ -156,7 +156,7 @@ def _read(arguments: Sequence[str]) -> dict[str, Any]:
 def _check_together(options: LaunchOptions, given: Iterable[str]) -> None:
     """Raise UsageError if nothing is to be done, or an option was given that does not go with it."""
     declared, action = launch_options(), options.action
-    if action == "study" and not options.study:
+    if action == "study" and not options.study and not options.method:
         raise UsageError("name a study with --study (see --list), for example --study aoe_sigma")
     present = {action, "submit"} if options.submit else {action}
     for name in given:
@@ -164,6 +164,11 @@ def _check_together(options: LaunchOptions, given: Iterable[str]) -> None:
             others = [declared[other].flag for other in declared[name].goes_with if other != name]
             right = f"it goes with {' or '.join(others)}" if others else "give one of them"
             raise UsageError(f"{declared[name].flag} does not go with {declared[action].flag}; {right}")
+        for other in declared[name].not_with:
+            if getattr(options, other):
+                raise UsageError(
+                    f"{declared[name].flag} does not go with {declared[other].flag}; give one of them"
+                )
 
 
 def as_command(arguments: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from functools import cache
 
 from trainables.data.types.datasets import DATASETS
 from trainables.evaluation.metrics.presets import DEFAULT, PRESETS
+from trainables.options.methods import METHODS
 from tuner.planning import option_values as values
 from tuner.planning.option import Option, OptionRole, option, options_of, switch
 from tuner.planning.plan import STAGES
@@ -37,6 +38,30 @@ class LaunchOptions:
         default="",
         metavar="STUDY",
         goes_with=(*RUN, "status"),
+    )
+    method: str = option(
+        TASK,
+        STORED,
+        f"a training method without a study: {', '.join(METHODS.names)}; with --train, or with ranges by --set",
+        default="",
+        metavar="METHOD",
+        goes_with=RUN,
+        not_with=("study",),
+    )
+    train: bool = switch(
+        TASK,
+        STORED,
+        "train one configuration of a study or method and evaluate it: no search, no arms; --set gives the values",
+        goes_with=("study",),
+    )
+    arms: tuple[str, ...] | None = option(
+        TASK,
+        STORED,
+        "the arms that the winner is compared with, and their searches: none, or some of the study's "
+        "(default: all of them)",
+        metavar="none|LIST",
+        read=values.arms,
+        not_with=("train",),
     )
     list_studies: bool = switch(TASK, ACTION, "list the studies, one line each", flag="--list")
     version: bool = switch(TASK, ACTION, "print the version of this program")
@@ -100,18 +125,22 @@ class LaunchOptions:
         bare=STDOUT,
         goes_with=("evaluate", "status"),
     )
-    stages: tuple[str, ...] = option(
+    stages: tuple[str, ...] | None = option(
         TASK,
         STORED,
-        f"some of {','.join(STAGES)} (default: all of them)",
+        f"some of {','.join(STAGES)} (default: all of them; with --train all but confirm)",
         metavar="STAGES",
         read=values.stages,
-        default=STAGES,
     )
 
     # -- budget ----------------------------------------------------------------------------------------------
     trials: int | None = option(
-        BUDGET, STORED, "trials of the search (and of each tuned baseline)", metavar="N", read=count
+        BUDGET,
+        STORED,
+        "trials of the search (and of each tuned baseline)",
+        metavar="N",
+        read=count,
+        not_with=("train",),
     )
     max_epochs: int | None = option(
         BUDGET, STORED, "epochs of a trial that is not stopped early", metavar="N", read=count
@@ -123,9 +152,15 @@ class LaunchOptions:
         flag="--time-budget",
         metavar="TIME",
         read=values.duration_s,
+        not_with=("train",),
     )
     epoch_budget: int | None = option(
-        BUDGET, STORED, "start no trial once the searches have trained so many", metavar="N", read=count
+        BUDGET,
+        STORED,
+        "start no trial once the searches have trained so many",
+        metavar="N",
+        read=count,
+        not_with=("train",),
     )
     gpu_budget_s: float | None = option(
         BUDGET,
@@ -134,6 +169,7 @@ class LaunchOptions:
         flag="--gpu-budget",
         metavar="TIME",
         read=values.duration_s,
+        not_with=("train",),
     )
     confirm_seeds: int | None = option(
         BUDGET,
@@ -156,12 +192,14 @@ class LaunchOptions:
         STORED,
         f"chooses the configurations: {', '.join(SAMPLERS.names)} (default: the study's)",
         metavar="NAME",
+        not_with=("train",),
     )
     scheduler: str | None = option(
         SEARCH,
         STORED,
         f"stops trials early: {', '.join(SCHEDULERS.names)} (default: the study's)",
         metavar="NAME",
+        not_with=("train",),
     )
     warm_start: tuple[str, ...] = option(
         SEARCH,
@@ -170,6 +208,7 @@ class LaunchOptions:
         metavar="RUN[,RUN]",
         read=values.run_names,
         default=(),
+        not_with=("train",),
     )
 
     # -- data ------------------------------------------------------------------------------------------------

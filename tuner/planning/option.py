@@ -36,6 +36,7 @@ class Option:
         local: `--submit` uses it on this machine; every other option is forwarded to the job on the cluster.
         goes_with: fields of the options, one of which it needs: by default one that starts or continues a run. An
             action goes with itself.
+        not_with: fields of options that it contradicts.
     """
 
     group: str
@@ -49,6 +50,7 @@ class Option:
     variables: tuple[str, ...] = ()
     local: bool = False
     goes_with: tuple[str, ...] = ("study", "resume")
+    not_with: tuple[str, ...] = ()
 
 
 def option(group: str, role: OptionRole, help: str, *, default: Any = None, **attributes: Any) -> Any:

@@ -102,6 +102,16 @@ def stages(text: str) -> tuple[str, ...]:
     return tuple(stage for stage in STAGES if stage in named)
 
 
+def arms(text: str) -> tuple[str, ...]:
+    """Return the names of arms that are separated by commas, () for none."""
+    named = comma_separated(text)
+    if not named:
+        raise ValueError("write none, or names of arms separated by commas")
+    if named != ("none",) and "none" in named:
+        raise ValueError("none is no arm; write it alone")
+    return () if named == ("none",) else named
+
+
 def run_name(text: str) -> str:
     """Return the name of a run; it is the name of a folder and of a database's rows too."""
     if not _NAME.fullmatch(text):

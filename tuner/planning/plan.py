@@ -129,6 +129,11 @@ class Plan:
         return self.lanes[0].trials
 
     @property
+    def trains_one(self) -> bool:
+        """Return whether this is one training alone: nothing is searched, and nothing compared."""
+        return self.trials == 1 and len(self.lanes) == 1 and not self.lanes[0].space and not self.arms
+
+    @property
     def schedule(self) -> Schedule:
         return schedule(self.scheduler, self.first_rung, self.reduction, self.max_epochs)
 
@@ -212,6 +217,12 @@ def new_run_id(run_name: str) -> str:
 def run_id_of(data: Mapping[str, Any]) -> str:
     """Return the id of a stored plan; a run of an earlier version has the name it was given."""
     return str(data.get("run_id") or data["run_name"])
+
+
+def with_stages(plan: Plan, asked: tuple[str, ...] | None) -> Plan:
+    """Return a plan with the stages that were asked for; without any: all, of one training all but confirm."""
+    default = tuple(stage for stage in STAGES if stage != "confirm" or not plan.trains_one)
+    return replace(plan, stages=asked or default)
 
 
 # -- to and from plan.json ---------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-import search_spaces
 from search_spaces.domain import Setting, SpaceError
 from search_spaces.study import Profile, Study, fixed, searched
 from trainables.base.errors import InputError
@@ -16,9 +15,10 @@ from trainables.evaluation.metrics.protocol import from_fields
 from trainables.options import fields_of
 from trainables.options.methods import METHODS
 from tuner.base.errors import UsageError
+from tuner.planning.chosen_study import chosen_study, refuse_nothing_to_search, refuse_ranges
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.metric_rules import check_metrics
-from tuner.planning.plan import LanePlan, Plan, plain
+from tuner.planning.plan import LanePlan, Plan, plain, with_stages
 from tuner.planning.space_overrides import override_space
 from tuner.planning.user_code import code_of
 from tuner.search.sampler_specs import SAMPLERS, check_sampler
@@ -34,8 +34,7 @@ def resolve(options: LaunchOptions, run_name: str, command: str = "") -> Plan:
         UsageError: anything that cannot work, in one line.
     """
     try:
-        study = search_spaces.get(options.study)
-        return _resolve(study, options, run_name, command)
+        return _resolve(chosen_study(options), options, run_name, command)
     except (SpaceError, InputError) as error:
         raise UsageError(str(error)) from error
 
@@ -46,9 +45,13 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
     if not info.builtin and not options.data_dir:
         raise UsageError(f"dataset {dataset} needs --data-dir: {info.files}")
     profile = study.profile(dataset)
-    trials = _given(options.trials, profile.trials or study.trials)
+    trials = 1 if options.train else _given(options.trials, profile.trials or study.trials)
     max_epochs = _given(options.max_epochs, profile.max_epochs or study.max_epochs)
     space = override_space({**study.space, **profile.settings}, options.settings, _methods(study))
+    if options.train:
+        refuse_ranges(study, space)
+    elif options.method:
+        refuse_nothing_to_search(study, space)
     for spec in (DATASETS[dataset], *(METHODS[name] for name in _methods(study))):
         check_references(spec)
     radii = radii_of(dataset, info.shape)
@@ -65,15 +68,20 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
             own = {k: v for k, v in space.items() if k not in arm.drop}
             own |= arm.overrides
             lanes.append(_lane(arm.name, arm.role, arm.method or study.method, own, common, trials))
-    sampler = SAMPLERS[_given(options.sampler, profile.sampler or study.sampler)].name
+    sampler, scheduler = profile.sampler or study.sampler, profile.scheduler or study.scheduler
+    if options.train:
+        sampler, scheduler = "random", "none"  # nothing is drawn, nothing stopped
+    sampler = SAMPLERS[_given(options.sampler, sampler)].name
     objectives = profile.objectives or study.objectives
     for lane in lanes:
         check_sampler(sampler, lane.name, lane.space, objectives)
-    floors, headline = profile.floors or study.floors, profile.headline or study.headline
+    floors = () if options.train else profile.floors or study.floors  # they choose among trials
+    headline = profile.headline or study.headline
     check_metrics(objectives, floors, headline)
-    return Plan(
+    question = f"One training of {study.method} on {dataset}" if options.train else study.question
+    plan = Plan(
         study=study.name,
-        question=study.question,
+        question=question,
         claim=study.claim,
         source=study.source,
         run_name=run_name,
@@ -97,8 +105,7 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
         confirm=plain(confirm),
         closer=plain(closer),
         sampler=sampler,
-        scheduler=SCHEDULERS[_given(options.scheduler, profile.scheduler or study.scheduler)].name,
-        stages=options.stages,
+        scheduler=SCHEDULERS[_given(options.scheduler, scheduler)].name,
         time_budget_s=options.time_budget_s,
         epoch_budget=options.epoch_budget,
         gpu_budget_s=options.gpu_budget_s,
@@ -112,6 +119,7 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
         radii=radii,
         command=command,
     )
+    return with_stages(plan, options.stages)
 
 
 def _protocols(

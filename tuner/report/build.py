@@ -62,7 +62,7 @@ def report_blocks(result: StudyResult) -> list[Block]:
         evaluation.remarks,
         trials,
         partial(pictures, "Learning curves", [plots_search.learning_curves], _CURVES),
-        partial(pictures, "Early stopping", [plots_search.rung_survival], _RUNGS),
+        early_stopping,
         effects,
         partial(pictures, "Parameter importances", [plots_search.importances], _IMPORTANCES),
         pareto,
@@ -99,14 +99,18 @@ def pictures(title: str, figures: Figures, caption: str, result: StudyResult) ->
 def answer(result: StudyResult) -> list[Block]:
     """Return verdict, winner, and the winner beside its baselines and controls."""
     plan, judged = result.plan, verdict(result)
-    blocks: list[Block] = [
-        Text(f"Claim: {plan.claim}."),
-        Text(f"Claim {judged.level.value} on {plan.dataset}. {judged.sentences[0]}", _KINDS[judged.level]),
-    ]
+    about = f"Claim {judged.level.value} on {plan.dataset}. " if plan.claim else ""
+    blocks: list[Block] = [Text(f"Claim: {plan.claim}.")] if plan.claim else []
+    blocks.append(Text(f"{about}{judged.sentences[0]}", _KINDS[judged.level]))
     blocks += [Text(sentence) for sentence in judged.sentences[1:]]
     blocks += [Text(problem, "warning") for problem in result.problems]
     blocks += [Text(line) for line in result.test_data]
-    if result.best is not None:
+    if plan.trains_one:
+        rows = [
+            (f"`{key}`", setting_text(value)) for key, value in plan.lanes[0].fixed.items() if value != ""
+        ]
+        blocks.append(Table(("option that was set", "value"), rows))
+    elif result.best is not None:
         best = result.best
         own = "; ".join(_objectives(result, best))
         blocks.append(Text(f"Winner: trial {best.number} of {len(result.lane('search'))} ({own})."))
@@ -186,10 +190,13 @@ def _single_runs(result: StudyResult) -> list[Block]:
         tests = result.tests.get(best.key, {}) if best else {}
         if best and tests:
             name = "winner" if lane.name == "search" else f"{lane.name} ({lane.role})"
-            rows.append([f"{name}, trial {best.number}", *_row(tests, headline(result.plan))])
+            which = lane.method if result.plan.trains_one else f"{name}, trial {best.number}"
+            rows.append([which, *_row(tests, headline(result.plan))])
     if not rows:
         return []
+    one = "Test metrics of one training with one seed, no interval."
     words = "Test metrics of single runs: one seed each, no interval, so no comparison can be drawn."
+    words = one if result.plan.trains_one else words
     return [Text(words), Table(("trial", *map(metric_label, headline(result.plan))), rows)]
 
 
@@ -209,7 +216,7 @@ def best_of(result: StudyResult, lane: str) -> TrialRecord | None:
 def trials(result: StudyResult) -> list[Block]:
     """Return the ten best trials, and a folded table of all unless the first has them."""
     records = result.lane("search")
-    if not records:
+    if not records or (result.plan.trains_one and all(r.state is State.COMPLETE for r in records)):
         return []
     counts = ", ".join(
         f"{result.count('search', state)} {label}"
@@ -260,6 +267,12 @@ def _trial_table(result: StudyResult, records: Sequence[TrialRecord], folded: st
     )
     words = max(i + 1 for i, column in enumerate(first) if column.words)
     return Table(header, rows, strong, words, folded)
+
+
+def early_stopping(result: StudyResult) -> list[Block]:
+    if result.plan.trains_one:
+        return []
+    return pictures("Early stopping", [plots_search.rung_survival], _RUNGS, result)
 
 
 def effects(result: StudyResult) -> list[Block]:
@@ -326,7 +339,7 @@ def environment(result: StudyResult) -> list[Block]:
         ("seed", str(plan.seed)),
         ("sampler, scheduler", f"{plan.sampler}, {plan.scheduler}"),
         ("plan", plan.content_hash),
-        ("source", plan.source),
+        *([("source", plan.source)] if plan.source else []),
         *result.environment.items(),
     ]
     blocks: list[Block] = [Heading("How to run it again")]
