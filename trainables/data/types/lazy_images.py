@@ -234,9 +234,12 @@ def fit(picture: Image.Image, shape: Shape, crop: float = 1.0) -> Array:
     if picture.size != (width, height):
         scale = min(picture.width / width, picture.height / height) * crop
         across, down = scale * width, scale * height
-        left, top = (picture.width - across) / 2, (picture.height - down) / 2
+        # rounding may put the side that is kept whole a little outside
+        left, top = max(0.0, (picture.width - across) / 2), max(0.0, (picture.height - down) / 2)
         picture = picture.resize(
-            (width, height), Image.Resampling.BILINEAR, box=(left, top, left + across, top + down)
+            (width, height),
+            Image.Resampling.BILINEAR,
+            box=(left, top, min(picture.width, left + across), min(picture.height, top + down)),
         )
     pixels = np.asarray(picture)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
