@@ -181,7 +181,9 @@ class TrialRunner:
         assert method is not None
         trained = time.perf_counter()
         self._epoch += 1
-        metrics = self._validate(method) if self._epoch >= self._service.get("validated_from", 1) else {}
+        metrics = (
+            self._validate(method) if self._epoch in self._service.get("validated", [self._epoch]) else {}
+        )
         validated = time.perf_counter()
         result: dict[str, Any] = {
             **metrics,

@@ -119,8 +119,15 @@ class TrialRecord:
 
     @property
     def last(self) -> Mapping[str, float]:
-        """Return the metrics of the last epoch; empty before the first has ended."""
-        return self.history[self.epochs].metrics if self.history else {}
+        """Return the metrics of the last epoch, and of the last validation if that was before; empty before epoch 1."""
+        if not self.history:
+            return {}
+        newest = self.history[self.epochs].metrics
+        if _is_validated(newest):
+            return newest
+        before = (self.history[epoch].metrics for epoch in sorted(self.history, reverse=True))
+        validated = next(filter(_is_validated, before), {})
+        return {**{name: value for name, value in validated.items() if name.startswith("val/")}, **newest}
 
     @property
     def checkpoint(self) -> str:
@@ -134,6 +141,10 @@ class TrialRecord:
     @property
     def longest_epoch_s(self) -> float:
         return max((epoch.metrics.get("seconds", 0.0) for epoch in self.history.values()), default=0.0)
+
+
+def _is_validated(metrics: Mapping[str, float]) -> bool:
+    return any(name.startswith("val/") for name in metrics)
 
 
 def trial_key(lane: str, number: int) -> str:

@@ -211,6 +211,7 @@ class Controller:
             listeners=self.listeners,
             deadline=deadline,
             budget=budget,
+            learning_curves=self.plan.learning_curves,
             usage_rates=share_of(self.resources.cpus_per_trial, self.resources.gpus_per_trial),
         )
         if not queue.finished:

@@ -320,7 +320,7 @@ def configuration(
             "pretrain_seed": assignment.pretrain_seed,
             "folder": folder,
             "checkpoint": assignment.checkpoint,
-            "validated_from": assignment.validated_from,
+            "validated": list(assignment.validated),
         },
     }
 

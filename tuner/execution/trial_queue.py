@@ -13,7 +13,7 @@ from tuner.base.records import Decision, State, TrialRecord
 from tuner.base.trial_listener import TrialListener
 from tuner.search.budget import NO_BUDGET, SearchBudget, Usage
 from tuner.search.learning_curves import LearningCurves, Point
-from tuner.search.schedulers import NoStopping, Place, Schedule, decide
+from tuner.search.schedulers import NoStopping, Place, Schedule, compared_epochs, decide
 from tuner.store.trial_store import TrialStore
 
 MAX_LOST_WORKERS = 4  # a trial fails after this many lost workers without an epoch between them
@@ -30,7 +30,7 @@ class Assignment:
         seed, pretrain_seed: of the trial's random streams, of the classifier it starts from.
         checkpoint: the file to continue from, relative to the run folder; "" to start.
         epochs: that it has reported.
-        validated_from: the first epoch after which it is validated.
+        validated: the epochs after which it is validated.
         attempt: how many times it has been started, this time included.
         lost_workers: since its last epoch.
     """
@@ -46,7 +46,7 @@ class Assignment:
     epochs: int
     attempt: int
     lost_workers: int = 0
-    validated_from: int = 1
+    validated: tuple[int, ...] = ()
 
 
 @dataclass
@@ -79,8 +79,7 @@ class Lane:
         method, fixed: of a search's trials: the method and the options that are not searched.
         target: how many trials the lane is to have.
         pretrain_seed: of the classifier that trials start from.
-        early_stopping: whether the schedule may stop a trial; if it may not, and the trials are planned, nothing reads
-            a validation before the last epoch's, and they have none.
+        early_stopping: whether the schedule may stop a trial.
         exhausted: the sampler has no more trials to propose.
         waiting, running: numbers of trials to start again, of trials at work.
         lost_workers: {number: workers lost since its last epoch}.
@@ -102,10 +101,6 @@ class Lane:
     @property
     def asked(self) -> int:
         return self.store.count
-
-    def validated_from(self, max_epochs: int) -> int:
-        """Return the first epoch after which a trial is validated."""
-        return max_epochs if self.planned and not self.early_stopping else 1
 
 
 class TrialQueue:
@@ -129,6 +124,7 @@ class TrialQueue:
         deadline: float = math.inf,
         budget: SearchBudget = NO_BUDGET,
         usage_rates: Mapping[str, float] | None = None,
+        learning_curves: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Continue the lanes from their stores.
@@ -136,6 +132,7 @@ class TrialQueue:
         Args:
             deadline: no trial starts after this time of `clock`, in seconds.
             budget: no trial starts once it is spent.
+            learning_curves: validate after every epoch, and not only where trials are compared and at their end.
             usage_rates: {metric: factor}; each epoch is recorded with its "seconds" times the factor as this metric.
         """
         self.lanes = {lane.store.lane: lane for lane in lanes}
@@ -145,6 +142,7 @@ class TrialQueue:
         self.floors, self.reference = tuple(floors), dict(reference or {})
         self.listeners = tuple(listeners)
         self.deadline, self.clock = deadline, clock
+        self.learning_curves = learning_curves
         self.budget, self.usage_rates = budget, dict(usage_rates or {})
         self.usage = Usage.of([record for lane in lanes for record in lane.store.records()])
         for lane in lanes:
@@ -154,7 +152,7 @@ class TrialQueue:
         """Requeue the trials that ran when the last driver ended, or end them if that was decided already."""
         for record in lane.store.records():
             for epoch, entry in record.history.items():
-                if epoch >= lane.validated_from(self.max_epochs):
+                if all(o.metric in entry.metrics for o in self.objectives):
                     lane.curves.add(record.number, epoch, self.point(entry.metrics))
             if record.state is not State.RUNNING:
                 continue
@@ -221,7 +219,7 @@ class TrialQueue:
             epochs=record.epochs,
             attempt=record.attempt,
             lost_workers=lane.lost_workers.get(number, 0),
-            validated_from=lane.validated_from(self.max_epochs),
+            validated=self._validated(lane),
         )
 
     def _begin(self, lane: Lane, number: int, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -246,7 +244,7 @@ class TrialQueue:
         if epoch in record.history:  # trained again after a kill, with the same metrics
             decision = record.history[epoch].decision
         else:
-            validated = epoch >= lane.validated_from(self.max_epochs)
+            validated = epoch in self._validated(lane)
             problem = self._problem(epoch, metrics) if validated else ""
             if problem:
                 self.failed(key, problem)
@@ -280,9 +278,18 @@ class TrialQueue:
         self, lane: Lane, record: TrialRecord, epoch: int, metrics: Mapping[str, float]
     ) -> tuple[Decision, Place | None]:
         """Return the decision, and the trial's place among those it was compared with, if it was."""
-        schedule = self.schedule if lane.early_stopping else NoStopping(self.max_epochs)
+        schedule = self._schedule(lane)
         own = {**lane.curves.curve(record.number), epoch: self.point(metrics)}
         return decide(schedule, epoch, own, lane.curves, self.max_epochs)
+
+    def _schedule(self, lane: Lane) -> Schedule:
+        return self.schedule if lane.early_stopping else NoStopping(self.max_epochs)
+
+    def _validated(self, lane: Lane) -> tuple[int, ...]:
+        """Return the epochs after which the trials of a lane are validated."""
+        if self.learning_curves:
+            return tuple(range(1, self.max_epochs + 1))
+        return compared_epochs(self._schedule(lane), self.max_epochs)
 
     def point(self, metrics: Mapping[str, float]) -> Point:
         return point_of(self.objectives, metrics)

@@ -37,6 +37,7 @@ def amend(plan: Plan, options: LaunchOptions, command: str) -> Plan:
         confirm=plain(widen(plan.confirm, options.protocol, radii)),
         closer=plain(widen(plan.closer, options.protocol, radii)),
         data_dir=options.data_dir or plan.data_dir,
+        learning_curves=options.learning_curves or plan.learning_curves,
         time_budget_s=options.time_budget_s,
         epoch_budget=options.epoch_budget or plan.epoch_budget,
         gpu_budget_s=options.gpu_budget_s or plan.gpu_budget_s,

@@ -201,6 +201,9 @@ class LaunchOptions:
         metavar="NAME",
         not_with=("train",),
     )
+    learning_curves: bool = switch(
+        SEARCH, STORED, "validate after every epoch; by default where trials are compared and after the last"
+    )
     warm_start: tuple[str, ...] = option(
         SEARCH,
         STORED,

@@ -79,6 +79,7 @@ class Plan:
         validation: fields of the protocol while searching.
         protocol: of the evaluate stage; `confirm` of every arm of the confirm stage, `closer` of its winner.
         code: {path: SHA-256} of the user's own files.
+        learning_curves: trials are validated after every epoch, not only where they are compared and at their end.
         radii: that the protocols were made with; None in a run of an earlier version, which has its data set's.
     """
 
@@ -107,6 +108,7 @@ class Plan:
     closer: Mapping[str, Any]
     sampler: str = "tpe"
     scheduler: str = "asha"
+    learning_curves: bool = True
     warm_start: tuple[WarmStart, ...] = ()
     stages: tuple[str, ...] = STAGES
     time_budget_s: float | None = None

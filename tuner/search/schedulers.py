@@ -62,6 +62,16 @@ def decide(
     return Decision.PRUNE if stops else Decision.CONTINUE, place
 
 
+def compared_epochs(schedule: Schedule, max_epochs: int) -> tuple[int, ...]:
+    """Return the epochs whose objectives are read: those that a decision looks at, and the last.
+
+    Example:
+        rungs 1 and 3 of 9 epochs -> (1, 3, 9); median stopping -> all
+    """
+    read = {at for epoch in range(1, max_epochs) for at in schedule.looks_at(epoch)}
+    return tuple(sorted({*read, max_epochs}))
+
+
 def rungs(first: int, reduction: int, max_epochs: int) -> tuple[int, ...]:
     """Return the epochs at which trials are compared: first * reduction**k below max_epochs.
 

@@ -13,7 +13,7 @@ from search_spaces.study import Floor, Objective
 from tuner.analysis.selection import best_feasible
 from tuner.base.records import Decision, State, TrialRole
 from tuner.execution.trial_queue import MAX_LOST_WORKERS, Assignment, Lane, PlannedTrial, TrialQueue
-from tuner.search.schedulers import schedule
+from tuner.search.schedulers import compared_epochs, schedule
 from tuner.store.database import open_storage
 from tuner.store.trial_store import TrialStore
 
@@ -307,12 +307,13 @@ def test_planned_trials_are_validated_after_their_last_epoch(tmp_path: Path) -> 
         planned = {
             0: PlannedTrial({"lr": 0.1}, "aoe", 7, 7, {"arm": "best", "seed_index": 0, "role": "confirm"})
         }
-        return queue_of([Lane(store, "", {}, 1, 0, early_stopping=False, planned=planned)])
+        lane = Lane(store, "", {}, 1, 0, early_stopping=False, planned=planned)
+        return queue_of([lane], learning_curves=False)
 
     first = queue()
     trial = first.next()
     assert trial is not None
-    assert trial.validated_from == 4
+    assert trial.validated == (4,)
     for epoch in (1, 2):
         assert first.report(trial.key, epoch, {"train/loss": 1.0}, f"e{epoch}") is Decision.CONTINUE
     second = queue()  # after a kill
@@ -328,9 +329,42 @@ def test_planned_trials_are_validated_after_their_last_epoch(tmp_path: Path) -> 
     assert record.history[2].metrics == {"train/loss": 1.0}
 
 
+@pytest.mark.parametrize("name", ["asha", "median", "none"])
+def test_a_search_decides_the_same_if_validated_only_where_it_looks(name: str, tmp_path: Path) -> None:
+    """Its trials end the same, with the same observations for the sampler; epochs in between hold no validation."""
+    ends = []
+    for curves in (True, False):
+        folder = tmp_path / f"{curves}"
+        folder.mkdir()
+        rule = schedule(name, 1, 2, 4)
+        queue = queue_of(Storage(folder).lanes(), schedule=rule, learning_curves=curves)
+        while (trial := queue.next()) is not None:
+            epoch, decision = 0, Decision.CONTINUE
+            while decision is Decision.CONTINUE:
+                epoch += 1
+                metrics = metrics_of(trial, epoch)
+                if epoch not in trial.validated:
+                    metrics = {"seconds": metrics["seconds"]}
+                decision = queue.report(trial.key, epoch, metrics, "")
+        ends.append(
+            [
+                (r.key, r.state, r.params, r.last, r.epochs, list(r.history.values())[-1].place)
+                for lane in queue.lanes.values()
+                for r in lane.store.records()
+            ]
+        )
+    assert ends[0] == ends[1]
+    assert trial is None
+    assert (
+        compared_epochs(schedule(name, 1, 2, 4), 4)
+        == {"asha": (1, 2, 4), "median": (1, 2, 3, 4), "none": (4,)}[name]
+    )
+
+
 def test_a_planned_trial_without_a_validation_after_its_last_epoch_fails(tmp_path: Path) -> None:
     (lane,) = Storage(tmp_path).lanes(two=False, trials=1)
-    queue = queue_of([replace(lane, early_stopping=False, planned={0: PlannedTrial({}, "aoe", 7, 7, {})})])
+    lane = replace(lane, early_stopping=False, planned={0: PlannedTrial({}, "aoe", 7, 7, {})})
+    queue = queue_of([lane], learning_curves=False)
     trial = queue.next()
     assert trial is not None
     for epoch in (1, 2, 3):
