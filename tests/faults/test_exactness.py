@@ -53,7 +53,7 @@ OTHERS = (
     at(REPORT, "kill", after=True),  # the decision stands and is not carried out
     at(FINISH, "kill"),
     at(STATE, "kill"),  # the floors are stored and the end is not
-    at(FINISH, "kill", call=2, after=True),
+    at(FINISH, "kill", after=True),  # the last of the search
     at(WRITE, "kill", "evaluations/", call=2, after=True),  # scores without the metrics
     at(NOTE, "kill", "evaluation/", after=True),
     at(ASK, "kill", call=2, after=True),  # by now of the confirm stage

@@ -132,6 +132,8 @@ def test_postgresql_restarted_in_mid_study(study: Study, whole: dict[str, Any], 
         at("tuner.store.trial_store:TrialStore.note", "run", "evaluation/", command=crash),
         more=["--study-storage", postgres.url],
     )
+    # the server was started from within the launch, which leaves no process behind
+    subprocess.run(start, shell=True, check=True, stdout=subprocess.DEVNULL)
     study.check("run", whole, postgres.url)
 
 

@@ -184,7 +184,7 @@ def miscounts(lanes: dict[str, Any], tracked: dict[str, Any], trials: int) -> li
     for key, child in tracked.items():
         if key:
             number = int(child["tags"]["trial"].rpartition("-")[2])
-            points = next(value for metric, value in child["points"].items() if metric.startswith("val/"))
+            points = child["points"]["passes"]
             children[child["tags"]["lane"], number] = child["tags"]["state"], [step for step, _ in points]
     return lines + [f"MLflow: {line}" for line in differences(steps, children)]
 

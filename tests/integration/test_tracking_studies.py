@@ -104,7 +104,7 @@ def test_server_away_then_wanting_a_password(launcher: Launcher) -> None:
     assert parent.info.status == "FINISHED"
     assert len(children) == 2  # the trial and that of the tuned baseline
     for child in children:
-        points = store.get_metric_history(child.info.run_id, "val/accuracy/clean")
+        points = store.get_metric_history(child.info.run_id, "seconds")
         assert [point.step for point in points] == list(range(1, 1 + len(points)))
         assert child.data.tags["state"] in ("COMPLETE", "PRUNED")
     champion = store.get_model_version_by_alias("aoe_sigma", "champion")

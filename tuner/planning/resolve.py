@@ -106,7 +106,7 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
         closer=plain(closer),
         sampler=sampler,
         scheduler=SCHEDULERS[_given(options.scheduler, scheduler)].name,
-        learning_curves=options.learning_curves,
+        learning_curves=options.learning_curves or options.train,
         time_budget_s=options.time_budget_s,
         epoch_budget=options.epoch_budget,
         gpu_budget_s=options.gpu_budget_s,
