@@ -118,7 +118,7 @@ def score(target: Target, protocol_name: str, options: LaunchOptions) -> dict[st
     except checkpoints.ForeignCheckpoint as error:
         raise UsageError(f"{error}; for weights of another one add --network NAME --dataset NAME") from error
     known, trained = content["dataset"], checkpoints.options_of(content, str(target))
-    dataset = options.dataset or known["name"]
+    dataset = DATASETS[options.dataset or known["name"]].name
     data_dir = options.data_dir or trained.data_dir
     if options.data_dir and "://" not in options.data_dir and not Path(options.data_dir).is_dir():
         raise UsageError(f"--data-dir {options.data_dir} is not a folder")

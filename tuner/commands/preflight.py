@@ -44,7 +44,7 @@ def preflight(plan: Plan, folder: RunFolder, options: LaunchOptions, say: Callab
         raise UsageError(f"--data-dir {plan.data_dir} is not a folder")
     downloads = check_dataset_files(plan.dataset, plan.data_dir)
     _refuse_other_classes(plan, folder)
-    _check_own_pictures(plan, say)
+    _check_own_data(plan, say)
     _refuse_a_claim_without_data(plan)
     _say_what_is_left_out(plan, say)
     for lane in plan.lanes:
@@ -72,12 +72,12 @@ def _refuse_other_classes(plan: Plan, folder: RunFolder) -> None:
         )
 
 
-def _check_own_pictures(plan: Plan, say: Callable[[str], None]) -> None:
+def _check_own_data(plan: Plan, say: Callable[[str], None]) -> None:
     """Check the pictures of a data set that is the user's own."""
     if DATASETS[plan.dataset].users_own:
-        from trainables.data.loading.own_pictures import check_own_pictures
+        from trainables.data.loading.own_data import check_own_data
 
-        for line in check_own_pictures(plan.dataset, plan.data_dir, plan.allow_duplicates):
+        for line in check_own_data(plan.dataset, plan.data_dir, plan.allow_duplicates):
             say(f"note: {line}")
 
 
@@ -91,7 +91,7 @@ def _refuse_a_claim_without_data(plan: Plan) -> None:
     cure = how_to_add(plan.dataset, group, plan.data_dir) if group in sets and not sets[group] else ""
     if cure:
         raise UsageError(
-            f"the study is judged by {metric}, but {plan.data_dir} has no {group} OOD set; {cure}, "
+            f"the study is judged by {metric}, but {plan.data_dir or plan.dataset} has no {group} OOD set; {cure}, "
             "or leave the tests out: --stages search"
         )
 

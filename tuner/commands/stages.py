@@ -2,6 +2,7 @@
 
 import ray
 
+from trainables.data.types.own_datasets import array_path
 from trainables.ray.trainable import Assets
 from tuner.base.errors import StudyFailed, StudyHalted
 from tuner.base.text import counted
@@ -62,7 +63,9 @@ def _prepare(
     assets = controller.prepare([session.plan.seed])
     for line in session.folder.entries().get("duplicates", []):
         session.console.note(line)
-    tracking.datasets = describe_datasets(assets.benchmark, session.plan.data_dir)
+    tracking.datasets = describe_datasets(
+        assets.benchmark, session.plan.data_dir or array_path(session.plan.dataset)
+    )
     session.tracker.inputs("", tracking.datasets)
     if allocation.unmeasured:
         session.stage("probe", "how many trials share a GPU")

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from trainables.data.types.availability import evaluation_sets
 from trainables.data.types.dataset_info import dataset_info
+from trainables.data.types.datasets import DATASETS
 from trainables.options.networks import NETWORKS
 from tuner.analysis.metric_text import duration, setting_text
 from tuner.base.text import counted, listed
@@ -61,7 +62,7 @@ def _aligned(rows: Sequence[tuple[str, str]]) -> list[str]:
 def _data(plan: Plan) -> list[str]:
     info = dataset_info(plan.dataset, plan.data_dir)
     shape = " x ".join(map(str, info.shape))
-    where = "built in" if info.builtin else plan.data_dir
+    where = plan.data_dir or ("your own" if DATASETS[plan.dataset].users_own else "built in")
     tested = evaluation_sets(plan.dataset, info.shape, plan.data_dir, plan.tested_groups)
     return [
         f"data       {plan.dataset}: {info.num_classes} ID classes, images {shape}, {where}",

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from trainables.data.types.datasets import DATASETS
 from trainables.data.types.radii import radii_of
 from tuner.base.errors import UsageError
 from tuner.planning.launch_options import LaunchOptions
@@ -56,7 +57,7 @@ def amend(plan: Plan, options: LaunchOptions, command: str) -> Plan:
 def refuse_changes(plan: Plan, options: LaunchOptions) -> None:
     """Raise UsageError if the options differ from the plan in what decides a run's results."""
     for flag, asked, stored in (
-        ("--dataset", options.dataset, plan.dataset),
+        ("--dataset", options.dataset and DATASETS[options.dataset].name, plan.dataset),
         ("--seed", options.seed, plan.seed),
         ("--max-epochs", options.max_epochs, plan.max_epochs),
         ("--sampler", options.sampler, plan.sampler),

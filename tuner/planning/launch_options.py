@@ -218,7 +218,8 @@ class LaunchOptions:
     dataset: str | None = option(
         DATA,
         STORED,
-        f"data set (default: the study's built-in one): {', '.join(DATASETS.names)}",
+        f"data set (default: the study's built-in one): {', '.join(DATASETS.names)}; npz:FILE for arrays of your own "
+        "(docs/own_data.md)",
         metavar="NAME",
         goes_with=(*RUN, "evaluate"),
     )

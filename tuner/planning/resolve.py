@@ -40,7 +40,7 @@ def resolve(options: LaunchOptions, run_name: str, command: str = "") -> Plan:
 
 
 def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) -> Plan:
-    dataset = options.dataset or study.dataset
+    dataset = DATASETS[options.dataset or study.dataset].name
     info = dataset_info(dataset, options.data_dir or "")
     if not info.builtin and not options.data_dir:
         raise UsageError(f"dataset {dataset} needs --data-dir: {info.files}")

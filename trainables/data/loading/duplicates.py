@@ -21,6 +21,7 @@ from trainables.data.types.splits import Split
 
 Array = np.ndarray
 Sets = Mapping[str, LabelledImages]
+Hashes = dict[str, list[bytes]]
 
 EXAMPLES = 3
 SMALLEST_SIDE = 16  #: below so many pixels a perceptual hash says too little
@@ -51,9 +52,10 @@ class Overlap:
 
     @property
     def is_leak(self) -> bool:
-        """Whether exact copies spoil results on the second set: they are trained on, or are ID and OOD at once."""
+        """Whether exact copies spoil results on the second set: they are read before, or are ID and OOD at once."""
         first, second = (name.partition("/")[0] for name in (self.first, self.second))
-        judged = second.startswith("test_") or (first, second) == ("train", "val_id")
+        searched = second.startswith("val_") and first in ("train", "val_id") and first != second
+        judged = second.startswith("test_") or searched
         return self.exact and judged and not first.startswith("test_ood")
 
     def __str__(self) -> str:
@@ -61,12 +63,16 @@ class Overlap:
         return f"{self.count} of {self.of} images of {self.second} {how} {self.first} too ({', '.join(self.examples)})"
 
 
-def sets_of(parts: Mapping[Split, Sets]) -> dict[str, LabelledImages]:
+#: Splits that are made of others; of files and arrays, before they are made, validation OOD is the user's own.
+CORRUPTED = (Split.CORRUPTED, Split.VAL_CORRUPTED)
+MADE = (*CORRUPTED, Split.VAL_OOD)
+
+
+def sets_of(parts: Mapping[Split, Sets], made: Sequence[Split] = MADE) -> dict[str, LabelledImages]:
     """Return {"train": images, "test_ood_near/mine": images, ...} of every split that is not made of others.
 
     Sealed splits count too: only names and counts leave this module.
     """
-    made = (Split.CORRUPTED, Split.VAL_CORRUPTED, Split.VAL_OOD)
     return {
         split.value if name == "id" else f"{split.value}/{name}": data
         for split in Split
@@ -75,17 +81,20 @@ def sets_of(parts: Mapping[Split, Sets]) -> dict[str, LabelledImages]:
     }
 
 
-def overlaps(sets: Sets, alike: bool = True, files: Sets | None = None) -> list[Overlap]:
+def overlaps(
+    sets: Sets, alike: bool = True, files: Sets | None = None, hashes: Hashes | None = None
+) -> list[Overlap]:
     """Return which images stand in more than one set, exact copies first, then those that only look the same.
 
     Args:
         sets: see `sets_of`; in the order of their use.
         alike: look for re-encoded copies too; decodes every image once.
         files: the sets as they were before their images were decoded, by whose files examples are named.
+        hashes: what `exact_hashes` returned for the sets, where it is known.
     """
     named = {**sets, **(files or {})}
     pairs = list(combinations(sets, 2))
-    hashes = _exact_hashes(sets)
+    hashes = exact_hashes(sets) if hashes is None else hashes
     found = [o for a, b in pairs if (o := _overlap(a, b, hashes[a], hashes[b], named)) is not None]
     if alike:
         thumbs = {name: thumbnails(data.images) for name, data in sets.items() if _is_large(data)}
@@ -101,7 +110,7 @@ def overlaps(sets: Sets, alike: bool = True, files: Sets | None = None) -> list[
 # -- exact copies ------------------------------------------------------------------------------------------
 
 
-def _exact_hashes(sets: Sets) -> dict[str, list[bytes]]:
+def exact_hashes(sets: Sets) -> Hashes:
     """Return {set: bytes for each image that are equal for equal images alone}.
 
     Pictures that are files still are compared by the files' bytes, and of those no more is read than tells them apart;
@@ -110,7 +119,7 @@ def _exact_hashes(sets: Sets) -> dict[str, list[bytes]]:
     files = {name: paths for name, data in sets.items() if (paths := _paths(data.images)) is not None}
     hashes = {name: [b"%d " % path.stat().st_size for path in paths] for name, paths in files.items()}
     for read in (_head, _whole):
-        counts = Counter(key for keys in hashes.values() for key in set(keys))
+        counts = Counter(key for keys in hashes.values() for key in keys)
         hashes = {
             name: [
                 key + read(path) if counts[key] > 1 else key
@@ -164,6 +173,32 @@ def _matches(first: Sequence[bytes], second: Sequence[bytes]) -> dict[int, int]:
 def _overlap(a: str, b: str, first: Sequence[bytes], second: Sequence[bytes], named: Sets) -> Overlap | None:
     same = _matches(first, second)
     return Overlap(a, b, len(same), len(second), _examples(a, b, named, same), True) if same else None
+
+
+def repeats(sets: Sets, hashes: Hashes) -> list[str]:
+    """Return a line for each set that holds an image more than once, the first ones named.
+
+    Args:
+        hashes: of the sets, see `exact_hashes`.
+    """
+    lines = []
+    for name, data in sets.items():
+        places: dict[bytes, int] = {}
+        again, torn = [], []
+        for place, key in enumerate(hashes[name]):
+            first = places.setdefault(key, place)
+            if first != place:
+                again.append((first, place))
+                if data.labels[first] != data.labels[place]:
+                    torn.append((first, place))
+        for found, what in ((again, "stand there already"), (torn, "stand there already, in another class")):
+            if found:
+                examples = ", ".join(
+                    f"{_name(name, data, left)} = {_name(name, data, right)}"
+                    for left, right in found[:EXAMPLES]
+                )
+                lines.append(f"{len(found)} of {len(data)} images of {name} {what} ({examples})")
+    return lines
 
 
 def _examples(a: str, b: str, named: Sets, same: Mapping[int, int]) -> tuple[str, ...]:

@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from trainables.base.errors import DataFileError
+from trainables.base.registry import resolve_reference
 from trainables.base.seeds import derive_seed
 from trainables.data.download import ensure
 from trainables.data.readers.corrupted_files import corrupted_sets, missing_corruptions
 from trainables.data.readers.image_readers import Pictures, read, read_folder
+from trainables.data.readers.own_sets import OOD_SPLITS, OwnSets
 from trainables.data.synthetic.corruptions_imagenet import MANIFEST
 from trainables.data.synthetic.hold_out_corruptions import hold_out_corruptions
 from trainables.data.synthetic.made_ood import noise_set, validation_sets
@@ -29,10 +31,14 @@ from trainables.data.types.lazy_images import LazyImages
 from trainables.data.types.made_sets import NOISE_N, NOISES
 from trainables.data.types.own_ood import own_ood_sets
 from trainables.data.types.picture_files import class_folders
-from trainables.data.types.splits import DatasetInfo, Origin, Split
+from trainables.data.types.splits import SEARCH_SPLITS, DatasetInfo, Origin, Split
 
 Array = np.ndarray
 Parts = dict[Split, dict[str, LabelledImages]]
+GivenSets = Mapping[Split, Mapping[str, Pictures]]
+
+#: By what the fixed order of a split that lies sorted by class is seeded.
+_ORDER = {Split.TRAIN: "train", Split.VAL_ID: "val_id", Split.TEST_ID: "test"}
 
 #: Above so many bytes, all splits together, images stay files and are decoded when used.
 IN_MEMORY_BYTES = 4 * 2**30
@@ -62,8 +68,10 @@ def load(name: str, data_dir: str, search_only: bool = False) -> Benchmark:
         DataFileError: the ID set's files are missing and cannot be fetched, or a file that is there is
             damaged or in another format.
     """
-    ensure(name, local_folder(name, data_dir))
-    spec, info = DATASETS[name], dataset_info(name, data_dir)
+    spec = DATASETS[name]
+    if spec.files is not None:
+        ensure(name, local_folder(name, data_dir))
+    info = dataset_info(name, data_dir)
     parts = undecoded(name, data_dir, search_only)
     corrupted: dict[str, LabelledImages] = {}
     notes: list[str] = []
@@ -73,54 +81,95 @@ def load(name: str, data_dir: str, search_only: bool = False) -> Benchmark:
             *_missing_ood_notes(spec, data_dir),
             *_corrupted_notes(info, data_dir, corrupted),
             *validation_notes(info, parts),
+            *(own_sets(spec, data_dir).notes if spec.sets else ()),
         ]
     if sum(_bytes(data) for sets in parts.values() for data in sets.values()) <= IN_MEMORY_BYTES:
         parts = {split: {of: in_memory(data) for of, data in sets.items()} for split, sets in parts.items()}
-    parts |= _made_of_validation(spec, info, parts[Split.VAL_ID]["id"])
+    for split, sets in _made_of_validation(spec, info, parts[Split.VAL_ID]["id"]).items():
+        parts[split] = {**sets, **parts.get(split, {})}
     if corrupted:
         parts[Split.CORRUPTED] = corrupted
     return Benchmark(info, parts, corrupted=_origin(info, data_dir, corrupted), notes=tuple(notes))
 
 
 def undecoded(name: str, data_dir: str, search_only: bool = False) -> Parts:
-    """Return the splits that are read from files and not made of others, their images not decoded yet.
+    """Return the splits that are read and not made of others, their images not decoded yet.
 
-    Errors and arguments are those of `load`.
+    Validation OOD is among them where the user gives some. Errors and arguments are those of `load`.
     """
     spec, info = DATASETS[name], dataset_info(name, data_dir)
-    parts = _train_and_validation(spec, info, data_dir)
-    if not search_only:
-        test = read(name, data_dir, "test", info.num_classes)
-        parts[Split.TEST_ID] = {"id": _images(test, info, _rows(test, name, "test"), spec.crop)}
-        parts |= _ood_splits(spec, info, data_dir)
-    return parts
+    given = own_sets(spec, data_dir).sets if spec.sets else _read_sets(spec, info, data_dir, search_only)
+    parts = {} if search_only else _named_ood(spec, info, data_dir)
+    for split, sets in given.items():
+        if not search_only or split in SEARCH_SPLITS:
+            found = {of: _given(pictures, spec, info, split, of) for of, pictures in sets.items()}
+            parts[split] = {**parts.get(split, {}), **found}
+    if Split.VAL_ID not in parts:
+        parts |= _hold_out(spec, info, given[Split.TRAIN]["id"])
+    return {split: parts[split] for split in Split if parts.get(split)}
+
+
+def own_sets(spec: DatasetSpec, data_dir: str) -> OwnSets:
+    """Return what a spec's `sets` returns."""
+    found: OwnSets = resolve_reference(spec.sets)(spec.name, data_dir)
+    return found
 
 
 def validation_notes(info: DatasetInfo, parts: Parts) -> list[str]:
     """Return a line if the validation images of a user's own data are too few to rank trials by."""
     if not DATASETS[info.name].users_own:
         return []
-    labels = parts[Split.VAL_ID]["id"].labels
-    absent = info.num_classes - len(np.unique(labels))
-    if len(labels) >= FEW_VALIDATION_IMAGES and not absent:
+    train, validation = (parts[split]["id"] for split in (Split.TRAIN, Split.VAL_ID))
+    absent = info.num_classes - len(np.unique(validation.labels))
+    if len(validation) >= FEW_VALIDATION_IMAGES and not absent:
         return []
     without = f", none of {absent} of the {info.num_classes} classes" if absent else ""
+    held = getattr(train.images, "source", 0) is getattr(validation.images, "source", 1)
+    origin = ", a tenth of those to train on" if held else ""
     return [
-        f"{info.name}: {len(labels)} validation images{without}, a tenth of those in train/; with so few, "
-        "the best trial of a search is largely chance"
+        f"{info.name}: {len(validation)} validation images{without}{origin}; with so few, the best trial of a search "
+        "is largely chance"
     ]
 
 
-def _train_and_validation(spec: DatasetSpec, info: DatasetInfo, data_dir: str) -> Parts:
-    train = read(spec.name, data_dir, "train", info.num_classes)
-    held = held_out(train.labels, spec.hold_out, spec.name)
+def _read_sets(spec: DatasetSpec, info: DatasetInfo, data_dir: str, search_only: bool) -> GivenSets:
+    """Return the ID splits of files, and the user's own OOD sets."""
+    parts = {Split.TRAIN: "train", Split.VAL_ID: "val", Split.TEST_ID: "test"}
+    if search_only:
+        del parts[Split.TEST_ID]
+    if find_folder(spec.name, data_dir, "val") is None:
+        del parts[Split.VAL_ID]
+    sets: dict[Split, dict[str, Pictures]] = {
+        split: {"id": read(spec.name, data_dir, part, info.num_classes)} for split, part in parts.items()
+    }
+    root = Path(data_dir).expanduser() / "ood"
+    for group, names in own_ood_sets(spec.name, data_dir).items():
+        sets[OOD_SPLITS[group]] = {name: read_folder(root / group / name) for name in names}
+    return sets
+
+
+def _hold_out(spec: DatasetSpec, info: DatasetInfo, train: Pictures) -> Parts:
+    """Return what is left to train on, and the validation images that are held out of it."""
+    held = held_out(train.labels, spec.hold_out, spec.name, info.seed_name)
     rest = np.setdiff1d(np.arange(len(train.labels)), held)
     if train.sorted:
-        rest, held = _shuffled(rest, spec.name, "train"), _shuffled(held, spec.name, "val_id")
+        rest, held = (
+            _shuffled(rows, info.seed_name, _ORDER[split])
+            for split, rows in ((Split.TRAIN, rest), (Split.VAL_ID, held))
+        )
     return {
         Split.TRAIN: {"id": _images(train, info, rest, spec.crop)},
         Split.VAL_ID: {"id": _images(train, info, held, spec.crop)},
     }
+
+
+def _given(
+    pictures: Pictures, spec: DatasetSpec, info: DatasetInfo, split: Split, name: str
+) -> LabelledImages:
+    """Return a set as it is given, in one fixed random order if it lies sorted by class."""
+    if split in OOD_SPLITS.values():
+        return _ood(pictures, info, name, spec.crop)
+    return _images(pictures, info, _rows(pictures, info.seed_name, _ORDER.get(split, name)), spec.crop)
 
 
 def _made_of_validation(spec: DatasetSpec, info: DatasetInfo, validation: LabelledImages) -> Parts:
@@ -128,8 +177,8 @@ def _made_of_validation(spec: DatasetSpec, info: DatasetInfo, validation: Labell
     large = info.shape[-1] > 64
     base = _first(validation, 256 if large else 1024)
     return {
-        Split.VAL_OOD: validation_sets(spec.name, _validation_names(spec, info), base),
-        Split.VAL_CORRUPTED: hold_out_corruptions(spec.name, _first(base, 128 if large else 1024)),
+        Split.VAL_OOD: validation_sets(info.seed_name, _validation_names(spec, info), base),
+        Split.VAL_CORRUPTED: hold_out_corruptions(info.seed_name, _first(base, 128 if large else 1024)),
     }
 
 
@@ -148,11 +197,15 @@ def _origin(info: DatasetInfo, data_dir: str, corrupted: Mapping[str, LabelledIm
     return Origin.REGENERATED if (_published(info, data_dir) / MANIFEST).is_file() else Origin.PUBLISHED
 
 
-def held_out(labels: Array, rule: HoldOut, name: str) -> Array:
+def held_out(labels: Array, rule: HoldOut, name: str, seed_name: str = "") -> Array:
     """Return the sorted rows of the validation images.
 
     A stratified draw takes from each class its share, rounded so that the sum is right, and leaves every
     class one image to train on.
+
+    Args:
+        name: of the data set, for the message.
+        seed_name: by which the draw is seeded, if it is another.
 
     Raises:
         DataFileError: no class has more than one image.
@@ -161,7 +214,7 @@ def held_out(labels: Array, rule: HoldOut, name: str) -> Array:
     count = max(1, min(rule.count or n, n // 10))
     if rule.first:
         return np.arange(count)
-    rng = np.random.RandomState(derive_seed(0, "validation", name) % 2**32)
+    rng = np.random.RandomState(derive_seed(0, "validation", seed_name or name) % 2**32)
     sizes = np.bincount(labels)
     share = count * sizes / n
     take = np.floor(share).astype(int)
@@ -185,36 +238,31 @@ def in_memory(data: LabelledImages) -> LabelledImages:
 
 def _class_names(spec: DatasetSpec, data_dir: str) -> list[str] | None:
     """Return the training set's class folders, which a corrupted test set in folders must have too."""
-    folder = find_folder(spec.name, data_dir, "train")
-    if folder is None or spec.corrupted is None or spec.corrupted.layout != "folders":
+    if spec.corrupted is None or spec.corrupted.layout != "folders":
         return None
-    return class_folders(folder / "train")
+    folder = find_folder(spec.name, data_dir, "train")
+    return class_folders(folder / "train") if folder else None
 
 
-def _ood_splits(spec: DatasetSpec, info: DatasetInfo, data_dir: str) -> Parts:
+def _named_ood(spec: DatasetSpec, info: DatasetInfo, data_dir: str) -> Parts:
+    """Return the OOD test sets that the spec names, as far as they are there."""
     roles = spec.roles
     if roles is None:
         return {}
-    by_split = {
-        Split.TEST_OOD_NEAR: roles.near,
-        Split.TEST_OOD_FAR: roles.far,
-        Split.TEST_OOD_OTHER: roles.other,
-    }
     splits: Parts = {}
-    for split, names in by_split.items():
+    for split, names in (
+        (Split.TEST_OOD_NEAR, roles.near),
+        (Split.TEST_OOD_FAR, roles.far),
+        (Split.TEST_OOD_OTHER, roles.other),
+    ):
         sets = {}
         for name in names:
             if name in NOISES:
-                sets[name] = noise_set(info.name, name, NOISE_N, info.shape)
+                sets[name] = noise_set(info.seed_name, name, NOISE_N, info.shape)
             elif find_folder(name, data_dir, "test") is not None:
                 sets[name] = _ood(read(name, data_dir, "test"), info, name, spec.crop)
         splits[split] = sets
-    by_group = {"near": Split.TEST_OOD_NEAR, "far": Split.TEST_OOD_FAR}
-    for group, own in own_ood_sets(spec.name, data_dir).items():
-        for name in own:
-            pictures = read_folder(Path(data_dir).expanduser() / "ood" / group / name)
-            splits[by_group[group]][name] = _ood(pictures, info, name, spec.crop)
-    return {split: sets for split, sets in splits.items() if sets}
+    return splits
 
 
 def _published(info: DatasetInfo, data_dir: str) -> Path:

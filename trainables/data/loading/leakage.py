@@ -9,7 +9,7 @@ import numpy as np
 
 from trainables.base.errors import DataFileError
 from trainables.data.download import ensure
-from trainables.data.loading.duplicates import Overlap, overlaps, sets_of
+from trainables.data.loading.duplicates import CORRUPTED, Overlap, overlaps, sets_of
 from trainables.data.loading.from_files import IN_MEMORY_BYTES, in_memory, undecoded
 from trainables.data.loading.open_dataset import load
 from trainables.data.readers.outlier_files import checked_file
@@ -47,7 +47,7 @@ def leakage_notes(
         DataFileError: exact copies of test images are trained on, of pictures or outliers that the user brings.
     """
     spec = DATASETS[dataset]
-    if spec.files is None and not outliers:
+    if spec.files is None and not spec.users_own and not outliers:
         return ()
     files = _sets(spec, data_dir, bool(outliers))
     fits = sum(int(data.images.nbytes) for data in files.values()) <= IN_MEMORY_BYTES
@@ -86,13 +86,15 @@ def leaks(found: Sequence[Overlap], users_own: bool, allowed: bool) -> list[str]
 
 def _sets(spec: DatasetSpec, data_dir: str, with_outliers: bool) -> Sets:
     """Return the sets to compare."""
+    if spec.users_own:
+        return sets_of(undecoded(spec.name, data_dir), CORRUPTED)
     if spec.files is None:
         return sets_of(load(spec.name, data_dir).parts)
-    if not spec.users_own and not with_outliers and max(spec.shape[1:]) > LARGE_SIDE:
+    if not with_outliers and max(spec.shape[1:]) > LARGE_SIDE:
         return {}
     ensure(spec.name, local_folder(spec.name, data_dir))
     sets = sets_of(undecoded(spec.name, data_dir))
-    if not spec.users_own and not with_outliers:
+    if not with_outliers:
         return {name: data for name, data in sets.items() if _is_array(data)}
     return sets
 

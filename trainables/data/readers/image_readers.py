@@ -17,7 +17,13 @@ from trainables.data.readers.array_readers import read_cifar, read_idx, read_mat
 from trainables.data.types.file_check import find_folder
 from trainables.data.types.lazy_images import ArraySource, FileSource, Source
 from trainables.data.types.ood_sets import files_of
-from trainables.data.types.picture_files import SUFFIXES, class_folders, picture_files, pictures_by_class
+from trainables.data.types.picture_files import (
+    SUFFIXES,
+    class_folders,
+    loose_pictures,
+    picture_files,
+    pictures_by_class,
+)
 
 Array = np.ndarray
 
@@ -42,7 +48,8 @@ def read(name: str, data_dir: str, part: str, classes: int = 0) -> Pictures:
 
     Args:
         name: of a data set with files or of an OOD set.
-        part: "train" or "test"; OOD sets have "test" only, which for DTD and EuroSAT is all there is.
+        part: "train", "test", or "val" where there is one; OOD sets have "test" only, which for DTD and EuroSAT is all
+            there is.
         classes: how many class folders there must be; 0: any number.
 
     Raises:
@@ -165,8 +172,15 @@ def imagenet(root: Path, part: str, classes: int) -> Pictures:
 
 
 def imagefolder(root: Path, part: str, classes: int) -> Pictures:
-    test = "test" if (root / "test").is_dir() else "val"
-    return _split_tree(root, "train" if part == "train" else test, classes)
+    """Return the class folders of a split; without test/ those of val/ are the test."""
+    split = "val" if part == "test" and not (root / "test").is_dir() else part
+    loose = loose_pictures(root / split)
+    if loose:
+        more = f" and {len(loose) - 1} more pictures" if len(loose) > 1 else ""
+        raise DataFileError(
+            f"{root / split} holds {loose[0]}{more} outside of a class; put them into {root / split}/<class>/"
+        )
+    return _split_tree(root, split, classes)
 
 
 def _split_tree(root: Path, split: str, classes: int) -> Pictures:

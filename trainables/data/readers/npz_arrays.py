@@ -1,4 +1,4 @@
-"""Read large arrays of npz files without loading them into memory: mapped from disk, or row by row. No torch."""
+"""Read arrays of npz and npy files: headers alone, large ones mapped from disk or row by row. No torch."""
 
 import hashlib
 import shutil
@@ -16,8 +16,59 @@ from trainables.base.errors import DataFileError
 from trainables.base.storage import atomic_write
 
 Array = np.ndarray
+Header = tuple[tuple[int, ...], np.dtype]
 
 _BLOCK_BYTES = 2**24
+_SMALL_BYTES = 2**26  #: compressed arrays up to this are read into memory, not unpacked into the cache
+
+
+def npz_headers(path: Path) -> dict[str, Header]:
+    """Return {array: (shape, dtype)} of an npz file, none of them read; pickled ones have a dtype of objects.
+
+    Raises:
+        DataFileError: it is no whole npz file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {
+                info.filename.removesuffix(".npy"): _whole_member(archive, info)
+                for info in archive.infolist()
+            }
+    except Exception as error:  # zipfile, zlib and numpy's parser of headers raise many kinds
+        raise DataFileError(f"{path} is not a whole npz file: {_line(error)}") from error
+
+
+def npy_header(path: Path) -> Header:
+    """Return (shape, dtype) of an npy file; DataFileError if it is none."""
+    return _npy_start(path)[0]
+
+
+def check_whole_npy(path: Path) -> None:
+    """Raise DataFileError if an npy file is shorter than its header says."""
+    header, start = _npy_start(path)
+    size, wanted = path.stat().st_size, start + _bytes(header)
+    if size < wanted:
+        raise DataFileError(f"{path} is truncated: {size} bytes of {wanted}")
+
+
+def array_of_file(path: Path, key: str = "", cache_dir: Path | None = None) -> Array:
+    """Return an array of an npz file, or of an npy file where the key is "", read-only: mapped, or small in memory.
+
+    Raises:
+        DataFileError: as in `mapped_array`.
+    """
+    with _reading(path):
+        if not key:
+            mapped: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+            return mapped
+        with zipfile.ZipFile(path) as archive:
+            member = _member(archive, path, key)
+            if member.compress_type != zipfile.ZIP_STORED and member.file_size <= _SMALL_BYTES:
+                with archive.open(member) as file:
+                    array: Array = np.lib.format.read_array(file, allow_pickle=False)
+                array.flags.writeable = False
+                return array
+    return mapped_array(path, key, cache_dir)
 
 
 def mapped_array(path: Path, key: str, cache_dir: Path | None = None) -> Array:
@@ -90,8 +141,7 @@ def _reading(path: Path) -> Iterator[None]:
     except DataFileError:
         raise
     except Exception as error:  # zipfile, zlib, struct and numpy's parser of headers raise many kinds
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataFileError(f"{path} cannot be read: {text}") from error
+        raise DataFileError(f"{path} cannot be read: {_line(error)}") from error
 
 
 def _member(archive: zipfile.ZipFile, path: Path, key: str) -> zipfile.ZipInfo:
@@ -102,10 +152,38 @@ def _member(archive: zipfile.ZipFile, path: Path, key: str) -> zipfile.ZipInfo:
     return archive.getinfo(f"{key}.npy")
 
 
-def _header(file: IO[bytes], key: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _npy_start(path: Path) -> tuple[Header, int]:
+    """Return the header of an npy file, and where its values begin."""
+    try:
+        with open(path, "rb") as file:
+            shape, _, dtype = _raw_header(file)
+            return (shape, dtype), file.tell()
+    except Exception as error:  # numpy parses the header as Python, which may raise many kinds
+        raise DataFileError(f"{path} is not a whole npy file: {_line(error)}") from error
+
+
+def _whole_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header:
+    with archive.open(info) as file:
+        shape, _, dtype = _raw_header(file)
+        if not dtype.hasobject and info.file_size != file.tell() + _bytes((shape, dtype)):
+            raise ValueError(f"{info.filename} has {info.file_size} bytes, its header says otherwise")
+    return shape, dtype
+
+
+def _bytes(header: Header) -> int:
+    shape, dtype = header
+    return int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+
+
+def _raw_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
+    header: tuple[tuple[int, ...], bool, np.dtype] = read(file)
+    return header
+
+
+def _header(file: IO[bytes], key: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    shape, fortran, dtype = _raw_header(file)
     if dtype.hasobject:
         raise ValueError(f"{key} holds pickled objects, which are never loaded")
     if not shape or min(shape) < 0:
@@ -143,3 +221,7 @@ def _unpacked(path: Path, key: str, cache_dir: Path) -> Path:
             ):
                 shutil.copyfileobj(source, file, _BLOCK_BYTES)
     return place
+
+
+def _line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,17 +1,22 @@
 """Readers of files of training outliers (`outliers.path`), which are checked by their headers alone. No torch."""
 
-import zipfile
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from trainables.base.errors import DataFileError, InputError
-from trainables.data.readers.npz_arrays import mapped_array, rows_of
+from trainables.data.readers.npz_arrays import (
+    Header,
+    check_whole_npy,
+    mapped_array,
+    npy_header,
+    npz_headers,
+    rows_of,
+)
 from trainables.options.common import OutlierOptions
 
 Array = np.ndarray
-Header = tuple[tuple[int, ...], np.dtype]
 
 
 class OutlierFile(Protocol):
@@ -108,17 +113,13 @@ def find_npz(path: str, sigma: float) -> Path:
 
 def check_npz(path: Path, shape: tuple[int, int, int]) -> int:
     """Check the arrays x, uint8 (n, c, h, w), and, if there, y, integers (n,); return n."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            headers = {info.filename: _member(archive, info) for info in archive.infolist()}
-    except Exception as error:  # zipfile, zlib and numpy's parser of headers raise many kinds
-        raise DataFileError(f"{path} is not a whole npz file: {_line(error)}") from error
-    if "x.npy" not in headers:
-        names = ", ".join(name.removesuffix(".npy") for name in headers) or "nothing"
+    headers = npz_headers(path)
+    if "x" not in headers:
+        names = ", ".join(headers) or "nothing"
         raise DataFileError(f"{path} needs an array x (uint8, n x c x h x w); it holds {names}")
-    n = _check_images(path, "x", headers["x.npy"], shape, "c x h x w")
-    if "y.npy" in headers:
-        y_shape, y_dtype = headers["y.npy"]
+    n = _check_images(path, "x", headers["x"], shape, "c x h x w")
+    if "y" in headers:
+        y_shape, y_dtype = headers["y"]
         if y_dtype.kind not in "iu" or y_shape != (n,):
             raise DataFileError(f"{path}: y is {y_dtype} {y_shape}; want integers ({n},), one for each image")
     return n
@@ -126,37 +127,11 @@ def check_npz(path: Path, shape: tuple[int, int, int]) -> int:
 
 def check_npy(path: Path, shape: tuple[int, int, int]) -> int:
     """Check an npy file of images, uint8 (n, h, w, c); return n."""
-    try:
-        with open(path, "rb") as file:
-            header = _header(file)
-            start, size = file.tell(), path.stat().st_size
-    except Exception as error:  # numpy parses the header as Python, which may raise many kinds
-        raise DataFileError(f"{path} is not a whole npy file: {_line(error)}") from error
+    header = npy_header(path)
     channels, height, width = shape
     n = _check_images(path, "the array", header, (height, width, channels), "h x w x c")
-    if size < start + _bytes(header):
-        raise DataFileError(f"{path} is truncated: {size} bytes of {start + _bytes(header)}")
+    check_whole_npy(path)
     return n
-
-
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header:
-    with archive.open(info) as file:
-        header = _header(file)
-        if not header[1].hasobject and info.file_size != file.tell() + _bytes(header):
-            raise ValueError(f"{info.filename} has {info.file_size} bytes, its header says otherwise")
-    return header
-
-
-def _header(file: IO[bytes]) -> Header:
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
-    return shape, dtype
-
-
-def _bytes(header: Header) -> int:
-    shape, dtype = header
-    return int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
 
 
 def _check_images(path: Path, name: str, header: Header, shape: tuple[int, ...], layout: str) -> int:
@@ -177,7 +152,3 @@ def _sigma_of(path: Path) -> tuple[float, str]:
         return float(path.stem.removeprefix("samples-")), path.name
     except ValueError:
         return float("inf"), path.name
-
-
-def _line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -43,7 +43,7 @@ def with_corruptions(benchmark: Benchmark, cache_dir: Path | None = None, worker
     count = min(len(test_id), regenerated_count(shape[1]))
     test = LabelledImages(test_id.images[:count], test_id.labels[:count])
     try:
-        sets = _sets(name, shape, test, cache_dir or default_cache_dir(), workers)
+        sets = _sets(benchmark.info.seed_name, shape, test, cache_dir or default_cache_dir(), workers)
     except InputError as error:  # the library, or a system library of its own, is not here
         line = f"{name}: accuracy on corruptions is left out; {error}"
         return replace(benchmark, notes=(*benchmark.notes, line))

@@ -12,6 +12,7 @@ from trainables.data.types.datasets import DATASETS
 from trainables.data.types.file_check import find_folder
 from trainables.data.types.made_sets import NOISES
 from trainables.data.types.ood_sets import files_of
+from trainables.data.types.own_datasets import how_to_give
 from trainables.data.types.own_ood import own_ood_sets
 
 SMALLEST = 32  #: pixels a side from which the corruptions of ImageNet-C exist
@@ -95,6 +96,8 @@ def how_to_add(name: str, group: str, data_dir: str) -> str:
     named = getattr(spec.roles, group, ())
     if named:
         return lacking_line(name, named, data_dir).removeprefix(f"{name}: ")
+    if spec.sets:
+        return f"{how_to_give(spec.name, group)} (docs/own_data.md)"
     if spec.users_own:
         return f"put pictures into {Path(data_dir).expanduser()}/ood/{group}/<set>/"
     return ""

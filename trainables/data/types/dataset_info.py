@@ -20,7 +20,8 @@ def dataset_info(name: str, data_dir: str = "") -> DatasetInfo:
         data_dir: of a data set whose spec has no number of classes (`imagefolder`), the class folders below `train/`
             are counted here, and an optional `dataset.json` beside `train/` may give "side" (pixels, default 64),
             "channels" (1 or 3), "mean" and "std". Without a folder its number of classes is 0. Names of classes that
-            only the files have are read from them, where they are there.
+            only the files have are read from them, where they are there. Of arrays and own code (`npz:FILE`) all facts
+            are those of what is in them.
 
     Raises:
         InputError: an unknown name; the nearest known one is suggested.
@@ -28,6 +29,9 @@ def dataset_info(name: str, data_dir: str = "") -> DatasetInfo:
     """
     spec = DATASETS[name]
     info = spec.info
+    if spec.sets:
+        own: DatasetInfo = resolve_reference(spec.sets)(spec.name, data_dir).info
+        return own
     if not data_dir or spec.files is None:
         return info
     if info.num_classes == 0:

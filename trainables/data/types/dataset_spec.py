@@ -46,6 +46,7 @@ class Files:
         download: None where the source allows none.
         classes: "module:function" of the folder with the part "train" that returns the names of the classes in the
             order of the labels, "" where the spec has them.
+        validation: the entries that together mean that there is a validation part of its own.
     """
 
     folders: tuple[str, ...]
@@ -55,6 +56,7 @@ class Files:
     reader: str
     download: Download | None = None
     classes: str = ""
+    validation: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,14 +77,15 @@ class OodRoles:
         near, far, other: test sets: names of data sets, of `OOD_SETS`, of `NOISES`, or of a built-in set's own.
             "other" is reported by set and is in no mean.
         validation: sets that search may read, made from the validation images or from nothing.
-        folders: each folder below `ood/near/` and `ood/far/` of the data folder is one more test set.
+        own: the user's own sets are added: the folders below `ood/` of the data folder, or what `DatasetSpec.sets`
+            gives.
     """
 
     near: tuple[str, ...]
     far: tuple[str, ...]
     other: tuple[str, ...] = ()
     validation: tuple[str, ...] = ("rademacher", *TRANSFORMS)
-    folders: bool = False
+    own: bool = False
 
     @property
     def tested(self) -> tuple[str, ...]:
@@ -138,6 +141,8 @@ class DatasetSpec:
         crop: share of the side that is kept of a picture which was scaled to cover the task's size.
         corrupted: the published corrupted test set, if there is one.
         classes: names in the order of the labels; () where their files name them, or numbers are their names.
+        sets: "module:function" of (name, data_dir) that returns `OwnSets`: arrays, or what the user's code gives, in
+            place of `files`; "" for all others. Classes, shape, mean and std are then those of what it returns.
 
     Raises:
         InputError: radii are missing or not in (0, 1], mean and std do not have one number per channel, or there are
@@ -158,6 +163,7 @@ class DatasetSpec:
     crop: float = 1.0
     corrupted: PublishedCorruptions | None = None
     classes: tuple[str, ...] = ()
+    sets: str = ""
 
     def __post_init__(self) -> None:
         for key in ("robust_epsilons", "ood_epsilons"):
@@ -177,8 +183,8 @@ class DatasetSpec:
 
     @property
     def users_own(self) -> bool:
-        """Whether its pictures are folders of the user, OOD sets too, and not a published set."""
-        return self.roles is not None and self.roles.folders
+        """Whether its images are the user's, OOD sets too, and not a published set."""
+        return self.roles is not None and self.roles.own
 
     @property
     def info(self) -> DatasetInfo:

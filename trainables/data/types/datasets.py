@@ -22,13 +22,11 @@ from trainables.data.types.dataset_spec import (
     PublishedCorruptions,
 )
 from trainables.data.types.made_sets import TRANSFORMS
+from trainables.data.types.own_datasets import FROM_FILES, IMAGENET_MEAN, IMAGENET_STD, OwnDatasets
 
 _READERS = "trainables.data.readers.image_readers"
-_FROM_FILES = "trainables.data.loading.from_files:load"
 _DIGITS = "trainables.data.synthetic.digits:load"
 _FOLDERS = f"{_READERS}:train_folders"
-
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 _GREY = tuple(name for name in TRANSFORMS if name != "rgb_shifted")
 # letters and house numbers come in any colour on any other: inverted or shifted ones are ID
@@ -109,7 +107,7 @@ DATASETS = Registry(
             std=(0.2470, 0.2435, 0.2616),
             robust_epsilons=(8 / 255,),
             ood_epsilons=(8 / 255,),
-            loader=_FROM_FILES,
+            loader=FROM_FILES,
             files=Files(
                 ("cifar-10-batches-py", "."),
                 {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)},
@@ -131,7 +129,7 @@ DATASETS = Registry(
             std=(0.2673, 0.2564, 0.2762),
             robust_epsilons=(8 / 255,),
             ood_epsilons=(8 / 255,),
-            loader=_FROM_FILES,
+            loader=FROM_FILES,
             files=Files(
                 ("cifar-100-python",),
                 {"train": ("train",), "test": ("test",)},
@@ -153,7 +151,7 @@ DATASETS = Registry(
             std=(0.2752,),
             robust_epsilons=(0.15, 0.3),
             ood_epsilons=(0.1,),
-            loader=_FROM_FILES,
+            loader=FROM_FILES,
             files=_mnist_files(("MNIST/raw", "mnist"), "f68b3c2d", Download(12, "MNIST")),
             roles=OodRoles(
                 ("fashion-mnist",),
@@ -171,7 +169,7 @@ DATASETS = Registry(
             std=(0.3318,),
             robust_epsilons=(0.1,),
             ood_epsilons=(0.1,),
-            loader=_FROM_FILES,
+            loader=FROM_FILES,
             files=_mnist_files(
                 ("FashionMNIST/raw", "fashion-mnist"), "8d4fb7e6", Download(31, "FashionMNIST")
             ),
@@ -189,7 +187,7 @@ DATASETS = Registry(
             std=(0.1980, 0.2010, 0.1970),
             robust_epsilons=(8 / 255,),
             ood_epsilons=(8 / 255,),
-            loader=_FROM_FILES,
+            loader=FROM_FILES,
             files=Files(
                 (".", "svhn"),
                 {"train": ("train_32x32.mat",), "test": ("test_32x32.mat",)},
@@ -210,11 +208,11 @@ DATASETS = Registry(
             name="food101",
             num_classes=101,
             shape=(3, 224, 224),
-            mean=_IMAGENET_MEAN,
-            std=_IMAGENET_STD,
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
             robust_epsilons=(4 / 255,),
             ood_epsilons=(4 / 255,),
-            loader=_FROM_FILES,
+            loader=FROM_FILES,
             files=Files(
                 ("food-101",),
                 {"train": ("meta/train.json", "images"), "test": ("meta/test.json", "images")},
@@ -239,7 +237,7 @@ DATASETS = Registry(
             std=(0.2302, 0.2265, 0.2262),
             robust_epsilons=(8 / 255,),
             ood_epsilons=(8 / 255,),
-            loader=_FROM_FILES,
+            loader=FROM_FILES,
             files=Files(
                 ("tiny-imagenet-200", "."),
                 {"train": ("train",), "test": ("val/val_annotations.txt",)},
@@ -260,11 +258,11 @@ DATASETS = Registry(
             name="imagenet",
             num_classes=1000,
             shape=(3, 224, 224),
-            mean=_IMAGENET_MEAN,
-            std=_IMAGENET_STD,
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
             robust_epsilons=(4 / 255,),
             ood_epsilons=(4 / 255,),
-            loader=_FROM_FILES,
+            loader=FROM_FILES,
             files=Files(
                 ("imagenet", "ILSVRC2012", "."),
                 {"train": ("train",), "test": ("val",)},
@@ -284,19 +282,21 @@ DATASETS = Registry(
             name="imagefolder",
             num_classes=0,
             shape=(3, 64, 64),
-            mean=_IMAGENET_MEAN,
-            std=_IMAGENET_STD,
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
             robust_epsilons=(),
             ood_epsilons=(),
-            loader=_FROM_FILES,
+            loader=FROM_FILES,
             files=Files(
                 (".",),
                 {"train": ("train",), "test": ("test|val",)},
-                "train/<class>/* and test/<class>/* (pictures) into ./",
+                "train/<class>/* and test/<class>/* (pictures), or also val/<class>/*, into ./",
                 "your own",
                 f"{_READERS}:imagefolder",
+                validation=("val", "test"),
             ),
-            roles=OodRoles((), ("gaussian", "uniform"), folders=True),
+            roles=OodRoles((), ("gaussian", "uniform"), own=True),
         ),
     ],
+    others=OwnDatasets(),
 )

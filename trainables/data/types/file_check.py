@@ -14,12 +14,15 @@ def find_folder(name: str, data_dir: str, part: str) -> Path | None:
     """Return the folder that holds everything a part needs, or None.
 
     Args:
-        part: "train" or "test"; the OOD sets have "test" only.
+        part: "train", "test", or "val" where the files may have one of their own; the OOD sets have "test" only.
     """
     files = files_of(name)
+    marks = files.validation if part == "val" else files.parts[part]
+    if part == "val" and not marks:
+        return None
     for folder in files.folders:
         root = Path(data_dir).expanduser() / folder
-        if root.is_dir() and not _lacking(root, files.parts[part]):
+        if root.is_dir() and not _lacking(root, marks):
             return root
     return None
 

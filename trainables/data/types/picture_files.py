@@ -4,6 +4,7 @@ Every reader of picture files uses these functions. Imports neither numpy nor PI
 """
 
 import os
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
@@ -66,8 +67,14 @@ def pictures_by_class(folder: Path, inner: str = "") -> dict[str, list[str]]:
     return found
 
 
-def _walk(root: Path, start: str, tree: Collection[str], seen: set[str]) -> list[str]:
-    """Return the pictures below `root / start`, relative to root.
+def other_files(folder: Path) -> Counter[str]:
+    """Return {ending: how many} of the files below a folder that are no pictures, "" for none."""
+    names = _walk(folder, "", {os.path.realpath(folder)}, set(), pictures=False)
+    return Counter(os.path.splitext(name)[1].lower() for name in names)
+
+
+def _walk(root: Path, start: str, tree: Collection[str], seen: set[str], pictures: bool = True) -> list[str]:
+    """Return the pictures below `root / start`, relative to root, or all other files.
 
     Args:
         tree: real paths that are walked anyway: a link into one of them, or above, is not followed.
@@ -80,7 +87,7 @@ def _walk(root: Path, start: str, tree: Collection[str], seen: set[str]) -> list
         for entry in _entries(str(root / inside)):
             name = f"{inside}/{entry.name}" if inside else entry.name
             if not entry.is_dir():
-                if _is_picture(name):
+                if _is_picture(name) == pictures:
                     names.append(name)
             elif not entry.is_symlink():
                 waiting.append((name, f"{real}/{entry.name}"))

@@ -26,8 +26,7 @@ def read_picture(path: Path) -> Image.Image:
     try:
         with Image.open(path) as opened:
             opened.load()
-            ImageOps.exif_transpose(opened, in_place=True)
-            return _grey_or_rgb(opened)
+            return eight_bit_picture(opened)
     except FileNotFoundError:
         raise DataFileError(f"{path} is missing; unpack the archive again") from None
     except DataFileError as error:
@@ -36,6 +35,16 @@ def read_picture(path: Path) -> Image.Image:
         Exception
     ) as error:  # Pillow's decoders and conversions raise OSError, SyntaxError, ValueError and more
         raise DataFileError(f"{path} is not a whole picture: {_line(error)}") from error
+
+
+def eight_bit_picture(picture: Image.Image) -> Image.Image:
+    """Return an opened picture, which is turned upright itself, as `read_picture` does; errors have no name of a file.
+
+    Raises:
+        DataFileError: pixels without a known range.
+    """
+    ImageOps.exif_transpose(picture, in_place=True)  # a copy would have no tags, which tell the depth
+    return _grey_or_rgb(picture)
 
 
 def _grey_or_rgb(picture: Image.Image) -> Image.Image:

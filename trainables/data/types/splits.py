@@ -56,6 +56,11 @@ class DatasetInfo:
     classes: tuple[str, ...] = ()
 
     @property
+    def seed_name(self) -> str:
+        """Return the name that draws are seeded by; of the user's own data it does not say where they are."""
+        return "own" if ":" in self.name else self.name
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """Return the names of the classes in the order of the labels: their numbers where no names are known."""
         return self.classes or tuple(map(str, range(self.num_classes)))

@@ -29,7 +29,7 @@ def tested_on_table() -> str:
         roles = spec.roles
         ood = (roles.near, roles.far, roles.other) if roles else ((), (), ())
         sets = [", ".join(names) for names in ood] if roles else [_OWN, "", ""]
-        if roles and roles.folders:
+        if roles and roles.own:
             sets[0] = "folders in `ood/near/`"
             sets[1] = ", ".join(["folders in `ood/far/`", sets[1]])
         published = f"`{spec.corrupted.folder}/` ({spec.corrupted.source})" if spec.corrupted else ""

@@ -205,6 +205,7 @@ def test_a_launch_fetches_before_ray_starts(
 ) -> None:
     """On this machine at once, with its progress in sight; for a cluster, the nodes fetch their own."""
     monkeypatch.setattr(download, "fetch", bringing(disk.mnist))
+    monkeypatch.setattr("tuner.commands.preflight.check_answers", lambda address: None)  # as if one did
     plan = resolve(LaunchOptions("robgan", dataset="mnist", data_dir=str(tmp_path)), "r")
     for address in ("auto", None):
         options = LaunchOptions(address=address)

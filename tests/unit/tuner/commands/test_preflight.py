@@ -42,7 +42,7 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_study_of_own_pictures_says_what_they_are_too_few_for(pictures: Path, tmp_path: Path) -> None:
     said = check(tmp_path, "--study", "aoe_sigma")
-    assert said[0].startswith("note: imagefolder: 3 validation images, a tenth of those in train/")
+    assert said[0].startswith("note: imagefolder: 3 validation images, a tenth of those to train on")
     assert not (tmp_path / "runs").exists()
 
 

@@ -246,7 +246,7 @@ def test_food_has_its_eight_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         write(tmp_path)
     disk.mnist(tmp_path)
     disk.cifar10(tmp_path)
-    splits = from_files._ood_splits(DATASETS["food101"], dataset_info("food101"), str(tmp_path))
+    splits = from_files._named_ood(DATASETS["food101"], dataset_info("food101"), str(tmp_path))
     sizes = {of: len(data) for sets in splits.values() for of, data in sets.items()}
     assert sizes == {
         "dtd": 6, "flowers102": 4, "oxford-pet": 3,

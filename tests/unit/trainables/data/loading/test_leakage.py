@@ -12,7 +12,7 @@ from trainables.base.errors import DataFileError
 from trainables.data.loading.duplicates import Overlap
 from trainables.data.loading.leakage import leakage_notes, leaks
 from trainables.data.loading.open_dataset import load
-from trainables.data.loading.own_pictures import check_own_pictures
+from trainables.data.loading.own_data import check_own_data
 from trainables.data.types.splits import Split
 from trainables.options.common import OutlierOptions
 
@@ -47,19 +47,19 @@ def test_a_copy_of_a_file_is_refused_before_anything_starts(
     path, copy = pictures / source, pictures / target / "copied.png"
     shutil.copy(path, copy)
     with pytest.raises(DataFileError) as caught:
-        check_own_pictures("imagefolder", str(pictures))
+        check_own_data("imagefolder", str(pictures))
     assert str(caught.value).startswith(said)
     assert str(caught.value).endswith(
         f" ({path} = {copy}); remove the copies, or go on with --allow-duplicates"
     )
-    assert check_own_pictures("imagefolder", str(pictures), allow_duplicates=True)
+    assert check_own_data("imagefolder", str(pictures), allow_duplicates=True)
 
 
 def test_the_same_pixels_in_another_file_are_refused_when_they_are_decoded(pictures: Path) -> None:
     path, copy = pictures / "train/class 0/class 0_1.png", pictures / "test/class 1/copied.png"
     with Image.open(path) as picture:
         picture.save(copy, compress_level=1)
-    check_own_pictures("imagefolder", str(pictures))
+    check_own_data("imagefolder", str(pictures))
     with pytest.raises(DataFileError) as caught:
         notes(pictures)
     said = f"1 of 13 images of test_id stand in train too ({path} = {copy})"
@@ -73,7 +73,7 @@ def test_the_same_picture_in_training_and_validation_is_refused(pictures: Path) 
     for number in range(1, 10):
         shutil.copy(folder / "class 0_0.png", folder / f"class 0_{number}.png")
     with pytest.raises(DataFileError, match=r"^1 of 3 images of val_id stand in train too"):
-        check_own_pictures("imagefolder", str(pictures))
+        check_own_data("imagefolder", str(pictures))
 
 
 def test_one_picture_in_two_ood_sets_and_one_saved_again_are_notes(pictures: Path) -> None:

@@ -18,7 +18,12 @@ def touch(root: Path, *names: str) -> None:
 def test_sets_are_the_folders_of_the_two_groups(tmp_path: Path) -> None:
     touch(tmp_path, "ood/near/b/1.png", "ood/near/a/2.jpg", "ood/near/a/notes.txt", "ood/far/c d/3.png")
     touch(tmp_path, "ood/.DS_Store", "ood/near/@eaDir/x.jpg", "ood/near/a/@eaDir/x.jpg", "ood/README.txt")
-    assert own_ood_sets("imagefolder", str(tmp_path)) == {"near": ["a", "b"], "far": ["c d"]}
+    touch(tmp_path, "ood/val/e/1.png")
+    assert own_ood_sets("imagefolder", str(tmp_path)) == {
+        "near": ["a", "b"],
+        "far": ["c d"],
+        "val": ["e"],
+    }
     assert ood_sets("imagefolder", str(tmp_path)) == {
         "near": ["a", "b"],
         "far": ["gaussian", "uniform", "c d"],
@@ -32,7 +37,15 @@ def test_sets_are_the_folders_of_the_two_groups(tmp_path: Path) -> None:
 
 def test_other_data_sets_have_no_folders_of_the_user(tmp_path: Path) -> None:
     touch(tmp_path, "ood/1.png")
-    assert own_ood_sets("cifar10", str(tmp_path)) == own_ood_sets("digits", "") == {"near": [], "far": []}
+    assert (
+        own_ood_sets("cifar10", str(tmp_path))
+        == own_ood_sets("digits", "")
+        == {
+            "near": [],
+            "far": [],
+            "val": [],
+        }
+    )
 
 
 @pytest.mark.parametrize(
@@ -41,7 +54,7 @@ def test_other_data_sets_have_no_folders_of_the_user(tmp_path: Path) -> None:
         (
             ["ood/1.png", "ood/2.png"],
             "{ood} holds 1.png and 1 more pictures outside of a set; put them into {ood}/near/<set>/ or "
-            "{ood}/far/<set>/",
+            "{ood}/far/<set>/ or {ood}/val/<set>/",
         ),
         (
             ["ood/near/1.png"],
@@ -49,8 +62,8 @@ def test_other_data_sets_have_no_folders_of_the_user(tmp_path: Path) -> None:
         ),
         (
             ["ood/paintings/1.png"],
-            "{ood}/paintings is not read: OOD test sets are folders in near/ or far/; "
-            "move it to {ood}/near/paintings or {ood}/far/paintings",
+            "{ood}/paintings is not read: OOD sets are folders in near/ or far/, or in val/ for validation; "
+            "move it to {ood}/near/paintings, {ood}/far/paintings or {ood}/val/paintings",
         ),
         (
             ["ood/far/maps/notes.txt"],
@@ -75,6 +88,10 @@ def test_other_data_sets_have_no_folders_of_the_user(tmp_path: Path) -> None:
                 f"{{ood}}/near/{name}: the name {name!r} is taken by the tests' own; rename the folder",
             )
             for name in ("id", "near", "far", "all", "other", "unknown", "uniform", "gaussian", "s attacked")
+        ),
+        (
+            ["ood/val/jigsaw/1.png"],
+            "{ood}/val/jigsaw: the name 'jigsaw' is taken by the validation's own; rename the folder",
         ),
     ],
 )

@@ -1,0 +1,213 @@
+"""What is found in a user's own pictures before anything starts, and what is only worth a note."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.unit import disk_formats
+from trainables.base.errors import DataFileError
+from trainables.data.loading.open_dataset import load
+from trainables.data.loading.own_data import check_own_data, examine
+from trainables.data.types.lazy_images import fit
+from trainables.data.types.read_picture import read_picture
+from trainables.data.types.splits import Split
+
+FEW = "imagefolder: {} validation images{}, a tenth of those to train on; with so few, the best trial of a search is "
+
+
+SMALL = [
+    "imagefolder: 12 test images; an accuracy of 90 % is known to ± 17 points at best",
+    "imagefolder: OOD sets of under 50 images, of which little can be told: paintings (5), maps (6)",
+]
+
+
+def test_few_images_are_notes_with_their_number(tmp_path: Path) -> None:
+    """1.96 sqrt(0.9 x 0.1 / 12) is 17 points."""
+    disk_formats.imagefolder(tmp_path, train=10)
+    notes = check_own_data("imagefolder", str(tmp_path))
+    assert notes == [f"{FEW.format(3, '')}largely chance", *SMALL]
+    disk_formats.picture(tmp_path / "train" / "class 3" / "only.png")
+    disk_formats.picture(tmp_path / "test" / "class 3" / "only.png", seed=77)
+    notes = check_own_data("imagefolder", str(tmp_path))
+    assert notes[0] == f"{FEW.format(3, ', none of 1 of the 4 classes')}largely chance"
+
+
+def test_classes_of_very_different_size_are_a_note(tmp_path: Path) -> None:
+    disk_formats.imagefolder(tmp_path, classes=2, train=30)
+    for number in range(27):
+        (tmp_path / "train" / "class 1" / f"class 1_{number}.png").unlink()
+    balance = [n for n in check_own_data("imagefolder", str(tmp_path)) if "unbalanced" in n]
+    assert balance == [
+        "imagefolder: unbalanced: 27 images of class 'class 0' to train on, 3 of 'class 1'; accuracy counts each image "
+        "alike"
+    ]
+
+
+def test_fifty_validation_images_of_every_class_need_no_note(tmp_path: Path) -> None:
+    disk_formats.imagefolder(tmp_path, classes=2, train=250, test=50)
+    disk_formats.tree(tmp_path / "ood" / "near", ["paintings"], 50, seed=3900, suffix=".png")
+    disk_formats.tree(tmp_path / "ood" / "far", ["maps"], 50, seed=3950, suffix=".png")
+    assert check_own_data("imagefolder", str(tmp_path)) == []
+
+
+def test_validation_pictures_of_its_own_are_read(tmp_path: Path) -> None:
+    """With val/ and test/ nothing is held out of train/; without test/ it is, and val/ is the test."""
+    disk_formats.imagefolder(tmp_path)
+    disk_formats.tree(tmp_path / "val", [f"class {c}" for c in range(3)], 2, seed=700, suffix=".png")
+    data = load("imagefolder", str(tmp_path))
+    assert [len(data.labelled(split)) for split in (Split.TRAIN, Split.VAL_ID, Split.TEST_ID)] == [30, 6, 12]
+    picture = fit(read_picture(tmp_path / "val" / "class 1" / "class 1_0.png"), (3, 64, 64))
+    found = data.labelled(Split.VAL_ID)
+    (place,) = [n for n, image in enumerate(found.images) if np.array_equal(image, picture)]
+    assert found.labels[place] == 1
+    notes = check_own_data("imagefolder", str(tmp_path))
+    assert notes[0].startswith("imagefolder: 6 validation images; with so few, ")
+    shutil.rmtree(tmp_path / "test")
+    notes = check_own_data("imagefolder", str(tmp_path))
+    assert notes[0].startswith("imagefolder: 3 validation images, a tenth of those to train on; ")
+    assert notes[-1] == f"{tmp_path} has no test/: val/ is the test, and validation is held out of train/"
+    assert len(load("imagefolder", str(tmp_path)).labelled(Split.TEST_ID)) == 6
+
+
+def test_own_validation_ood_joins_the_made_sets(tmp_path: Path) -> None:
+    disk_formats.imagefolder(tmp_path)
+    disk_formats.tree(tmp_path / "ood" / "val", ["sketches"], 4, seed=980)
+    data = load("imagefolder", str(tmp_path), search_only=True)
+    assert list(data.sets(Split.VAL_OOD)) == [
+        *(
+            "rademacher",
+            "arithmetic_mean",
+            "geometric_mean",
+            "jigsaw",
+            "speckled",
+            "pixelated",
+            "rgb_shifted",
+        ),
+        *("inverted", "sketches"),
+    ]
+    assert (data.sets(Split.VAL_OOD)["sketches"].labels == -1).all()
+    assert len(data.sets(Split.VAL_OOD)["sketches"]) == 4
+    assert "sketches" not in load("imagefolder", str(tmp_path)).sets(Split.TEST_OOD_FAR)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "said"),
+    [
+        ("ood/near/paintings/paintings_0.jpg", "ood/val/s", "test_ood_near/paintings stand in val_ood/s too"),
+        ("train/class 0/class 0_1.png", "ood/val/s", "val_ood/s stand in train too"),
+    ],
+)
+def test_what_search_has_seen_is_no_test(source: str, target: str, said: str, tmp_path: Path) -> None:
+    disk_formats.imagefolder(tmp_path)
+    (tmp_path / target).mkdir(parents=True)
+    shutil.copy(tmp_path / source, tmp_path / target / "x.jpg")
+    with pytest.raises(DataFileError, match=said):
+        check_own_data("imagefolder", str(tmp_path))
+
+
+def test_pictures_outside_of_a_class_are_refused(tmp_path: Path) -> None:
+    disk_formats.imagefolder(tmp_path)
+    for name in ("b.png", "a.png"):
+        disk_formats.picture(tmp_path / "train" / name)
+    with pytest.raises(DataFileError) as caught:
+        check_own_data("imagefolder", str(tmp_path))
+    train = tmp_path / "train"
+    assert str(caught.value) == (
+        f"{train} holds a.png and 1 more pictures outside of a class; put them into {train}/<class>/"
+    )
+
+
+def test_an_empty_class_folder_is_named(tmp_path: Path) -> None:
+    disk_formats.imagefolder(tmp_path)
+    for part in ("train", "test"):
+        (tmp_path / part / "class 1b").mkdir()
+    with pytest.raises(DataFileError, match=r"train/class 1b holds no picture \("):
+        check_own_data("imagefolder", str(tmp_path))
+
+
+def test_what_nothing_reads_is_told(tmp_path: Path) -> None:
+    """Folders of another name, and photographs in a format that is not read."""
+    disk_formats.imagefolder(tmp_path)
+    for name in ("validation/class 0/a.png", "valid/b.png", "c.png", "odd/d.png"):
+        disk_formats.picture(tmp_path / name)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "readme.txt").write_text("no picture")
+    for name in ("1.HEIC", "2.heic", "list.txt", "README"):
+        (tmp_path / "train" / "class 0" / name).write_bytes(b"")
+    notes = check_own_data("imagefolder", str(tmp_path))
+    assert notes[-2:] == [
+        f"{tmp_path} holds pictures that nothing reads (odd/, valid/, validation/ and 1 more); what is read: train/, "
+        "val/, test/, ood/",
+        f"{tmp_path}/train holds 4 other files (2 .heic, 1 without an ending, 1 .txt): no pictures that are read",
+    ]
+
+
+def test_copies_within_a_set_are_told_and_whether_their_classes_agree(tmp_path: Path) -> None:
+    disk_formats.imagefolder(tmp_path, train=12)
+    train = tmp_path / "train"
+    test = tmp_path / "test" / "class 0"
+    shutil.copy(test / "class 0_0.png", test / "class 0_9.png")
+    shutil.copy(test / "class 0_1.png", tmp_path / "test" / "class 2" / "other.png")
+    notes = check_own_data("imagefolder", str(tmp_path))
+    assert [note.partition(" (")[0] for note in notes if "stand there" in note] == [
+        "2 of 14 images of test_id stand there already",
+        "1 of 14 images of test_id stand there already, in another class",
+    ]
+    assert train.is_dir()
+
+
+def test_every_problem_is_found_at_once(tmp_path: Path) -> None:
+    disk_formats.imagefolder(tmp_path)
+    (tmp_path / "train" / "class 0" / "torn.jpg").write_bytes(b"")
+    shutil.copy(tmp_path / "train/class 0/class 0_1.png", tmp_path / "test/class 1/copied.png")
+    found = examine("imagefolder", str(tmp_path))
+    assert [problem.partition(" (")[0] for problem in found.problems] == [
+        "1 of 13 images of test_id stand in train too",
+        f"{tmp_path}/train/class 0/torn.jpg is not a whole picture: cannot identify image file "
+        f"'{tmp_path}/train/class 0/torn.jpg'",
+    ]
+    assert found.looked_into == (55, 55)
+
+
+def test_one_picture_a_class_is_refused_with_the_numbers(tmp_path: Path) -> None:
+    disk_formats.imagefolder(tmp_path, train=1)
+    with pytest.raises(
+        DataFileError, match=r"3 training images of 3 classes, 1 in the smallest .* leave none for validation"
+    ):
+        check_own_data("imagefolder", str(tmp_path))
+
+
+def test_a_class_in_the_test_folder_alone_is_named(tmp_path: Path) -> None:
+    disk_formats.imagefolder(tmp_path)
+    disk_formats.picture(tmp_path / "test" / "zebra" / "a.png")
+    with pytest.raises(DataFileError, match=r"test has other class folders than .*train: 1 more \(zebra\)$"):
+        check_own_data("imagefolder", str(tmp_path))
+
+
+@pytest.mark.parametrize("where", ["train/class 1", "test/class 0", "ood/near/paintings"])
+def test_corrupt_pictures_are_counted_and_the_first_is_named(where: str, tmp_path: Path) -> None:
+    disk_formats.imagefolder(tmp_path)
+    folder = tmp_path / where
+    (folder / "b.png").write_bytes(b"not a picture")
+    (folder / "a.png").write_bytes(b"")
+    with pytest.raises(DataFileError) as caught:
+        check_own_data("imagefolder", str(tmp_path))
+    assert str(caught.value).startswith(f"{folder}/a.png is not a whole picture: ")
+    assert str(caught.value).endswith(" (and 1 more of 55 images cannot be used)")
+
+
+def test_a_large_folder_is_sampled_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock passes the limit after the first batch of 8."""
+    monkeypatch.setattr("trainables.data.loading.own_data._BATCH", 8)
+    disk_formats.imagefolder(tmp_path)
+    times = iter([0.0, 1.0, 21.0])
+    notes = check_own_data("imagefolder", str(tmp_path), clock=lambda: next(times))
+    assert notes[3:] == [
+        "imagefolder: 8 of 53 images were looked into, a random sample; all of them are whole"
+    ]
+
+
+def test_published_data_sets_are_not_opened() -> None:
+    assert check_own_data("cifar10", "/nowhere") == []
