@@ -189,7 +189,8 @@ class TrialStore:
             system_attrs=attributes,
         )
         trial_id = self._storage.create_new_trial(self._study_id, template)
-        if self._storage.get_trial_number_from_id(trial_id) != number:
+        # of the new trial's id and number Optuna remembers this way round; the other would read the whole trial
+        if self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number) != trial_id:
             raise RuntimeError(
                 f"lane {self.lane} got a trial from elsewhere; does another driver write this run?"
             )
