@@ -2,7 +2,6 @@
 
 import difflib
 from importlib import import_module
-from pathlib import Path
 
 from search_spaces.domain import SpaceError
 from search_spaces.study import Study
@@ -21,11 +20,6 @@ NAMES = (
 
 def get(name: str) -> Study:
     """Return a study by name, or raise SpaceError with the nearest known name."""
-    if name.endswith(".py") or "/" in name:
-        missing = "" if Path(name).is_file() else "there is no such file, and "
-        raise SpaceError(
-            f"--study {name}: {missing}own study files are not supported yet; known: {', '.join(NAMES)}"
-        )
     if name not in NAMES:
         near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(NAMES)}"

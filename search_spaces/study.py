@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from search_spaces.domain import Choice, Float, Int, Setting, SpaceError, Value
 
@@ -64,7 +65,7 @@ class Arm:
         role: "baseline" (a competing method or setting that the winner has to beat) or "control" (the winner
             without the part that is claimed to matter, to rule out other causes).
         overrides: settings put over the winner's configuration, or over the study's space if `search`.
-        method: another training method, or "" for the study's own.
+        method: another training method, or "" for the study's own; as in `Study`.
         search: give the arm its own search, with as many trials as the study's; a tuned baseline.
         drop: keys of the study that this arm does not have.
         about: one sentence for the report.
@@ -91,8 +92,8 @@ class Profile:
         objectives, floors, headline, sampler, scheduler: replace the study's where they are given.
     """
 
-    dataset: str
-    settings: Space = field(default_factory=dict)
+    dataset: Any
+    settings: Mapping[str, Any] = field(default_factory=dict)
     max_epochs: int = 0
     trials: int = 0
     protocol: Mapping[str, object] = field(default_factory=dict)
@@ -100,13 +101,16 @@ class Profile:
     objectives: tuple[Objective, ...] = ()
     floors: tuple[Floor, ...] = ()
     headline: tuple[str, ...] = ()
-    sampler: str = ""
+    sampler: Any = ""
     scheduler: str = ""
 
 
 @dataclass(frozen=True)
 class Study:
     """One question about robust or out-of-distribution-aware classifiers.
+
+    A study of the user's own may hold objects in place of the names of methods, networks, attacks, data sets, scores,
+    detectors and samplers: classes and functions at the top of its file, or references to them (docs/own_code.md).
 
     Attributes:
         name: also the MLflow experiment and the registered model.
@@ -126,15 +130,16 @@ class Study:
         confirm_seeds: fresh seeds of the confirm stage.
         validation, protocol: fields of the evaluation protocol during search and at the end.
         profiles: other data sets.
+        defined_in: the reference to a study of the user's own, noted when it is found.
     """
 
     name: str
     question: str
     claim: str
     source: str
-    method: str
-    dataset: str
-    space: Space
+    method: Any
+    dataset: Any
+    space: Mapping[str, Any]
     objectives: tuple[Objective, ...]
     floors: tuple[Floor, ...] = ()
     arms: tuple[Arm, ...] = ()
@@ -144,12 +149,13 @@ class Study:
     max_epochs: int = 9
     first_rung: int = 1
     reduction: int = 3
-    sampler: str = "tpe"
+    sampler: Any = "tpe"
     scheduler: str = "asha"
     confirm_seeds: int = 5
     validation: Mapping[str, object] = field(default_factory=dict)
     protocol: Mapping[str, object] = field(default_factory=dict)
     profiles: tuple[Profile, ...] = ()
+    defined_in: str = ""
 
     def __post_init__(self) -> None:
         if not self.objectives:

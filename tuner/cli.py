@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-import search_spaces
 from search_spaces.domain import SpaceError
 from trainables.base.errors import InputError
 from tuner.base import driver_report, environment
@@ -15,6 +14,7 @@ from tuner.base.urls import redact
 from tuner.planning import cost_history
 from tuner.planning.command_line import as_command, parse, resume_arguments, resume_command
 from tuner.planning.launch_options import STDOUT, LaunchOptions
+from tuner.planning.own_study import find_study, study_names
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -73,10 +73,10 @@ def _study(options: LaunchOptions, arguments: list[str], command: str) -> int:
         restart=options.restart or 0,
     )
     from tuner.commands.preflight import preflight
-    from tuner.planning.user_code import approve_code
+    from tuner.planning.user_code import remember_code
 
-    approve_code(plan, named=options.resume is None or options.allow_changed_code)
     preflight(plan, folder, options, show)
+    remember_code(plan)
     environment.apply_defaults()
     from tuner.commands.run import run_study
 
@@ -84,8 +84,8 @@ def _study(options: LaunchOptions, arguments: list[str], command: str) -> int:
 
 
 def _list() -> int:
-    for name in search_spaces.NAMES:
-        print(f"{name:24}{search_spaces.get(name).question}")
+    for name in study_names():
+        print(f"{name:24}{find_study(name).question}")
     return 0
 
 

@@ -65,8 +65,8 @@ def imports(path: Path) -> set[str]:
             argument = node.args[0]
             if isinstance(argument, ast.Constant):
                 found.add(str(argument.value))
-            else:  # a name made at run time: only a registry of names may do that
-                assert dotted(path) in ("trainables.base.registry", "search_spaces"), f"{path}: import_module"
+            else:  # a name made at run time: only what finds specs and studies may do that
+                assert dotted(path) in ("trainables.base.modules", "search_spaces"), f"{path}: import_module"
     return found
 
 

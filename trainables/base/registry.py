@@ -1,17 +1,13 @@
 """Named specs: one registry per kind of thing (data set, attack, sampler, ...), looked up by name."""
 
 import dataclasses
-import itertools
 import re
-import symtable
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from importlib import import_module
-from importlib.abc import InspectLoader
-from importlib.machinery import ModuleSpec
+from collections.abc import Iterable, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
 from trainables.base.errors import InputError, nearest, unknown
+from trainables.base.modules import load_module, names_of
+from trainables.base.user_code import UserCode
 
 
 class Named(Protocol):
@@ -22,6 +18,25 @@ class Named(Protocol):
 
 
 S = TypeVar("S", bound=Named)
+S_co = TypeVar("S_co", bound=Named, covariant=True)
+
+
+class Others(Protocol[S_co]):
+    """Makes the specs of names that are not registered: the user's own code, what installed packages give."""
+
+    def __call__(self, name: str) -> S_co | None:
+        """Return the spec, None if that is no name of its kind; the spec's own name is what to store."""
+        ...
+
+    def code(self, name: str) -> UserCode | None:
+        """Return the code behind a name, None if it has none of the user's; nothing is imported."""
+        ...
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that are known beforehand: those that installed packages give."""
+        ...
+
 
 _NAME = re.compile(r"[A-Za-z\[][^\s,()='\"]*")
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -37,26 +52,20 @@ class Registry(Generic[S]):
         >>> SAMPLERS.register(SamplerSpec("mine", ...))
     """
 
-    def __init__(
-        self, kind: str, specs: Iterable[S] = (), others: Callable[[str], S | None] | None = None
-    ) -> None:
-        """Name the kind, in the singular, as error messages say it.
-
-        Args:
-            others: makes the spec of a name that is not registered, None if that is no name of its kind; the spec's
-                own name is what to store.
-        """
+    def __init__(self, kind: str, specs: Iterable[S] = (), others: Others[S] | None = None) -> None:
+        """Name the kind, in the singular, as error messages say it."""
         self.kind = kind
         self._others = others
         self._specs: dict[str, S] = {}
         for spec in specs:
             self.register(spec)
+        self._built_in = set(self._specs)
 
     def register(self, spec: S) -> S:
         """Add a spec and return it.
 
-        A registry belongs to its process: a spec that trials on Ray workers need is registered by a module that the
-        workers import.
+        A registry belongs to its process. What trials on Ray workers need is named by a study instead, as
+        `./file.py:NAME` or `package.module:NAME`, or given by an installed package (docs/own_code.md).
 
         Raises:
             InputError: the name is taken (a spec never replaces another in silence), or cannot be written as the value
@@ -80,8 +89,28 @@ class Registry(Generic[S]):
         """Return the spec of a name; InputError with the nearest known name if there is none."""
         spec = self._find(name)
         if spec is None:
-            raise InputError(unknown(self.kind, name, self._specs))
+            others = self._others.names if self._others is not None else ()
+            raise InputError(unknown(self.kind, name, [*self._specs, *others]))
         return spec
+
+    def code(self, name: str) -> UserCode | None:
+        """Return the user's or an installed package's code behind a name, None for this project's own.
+
+        Nothing is imported.
+
+        Raises:
+            InputError: it is not there.
+        """
+        return None if name in self._specs or self._others is None else self._others.code(name)
+
+    def digests(self, name: str) -> dict[str, str]:
+        """Return {path: SHA-256} of the files of `code`, {} where there is none."""
+        code = self.code(name)
+        return {} if code is None else code.digests()
+
+    def is_of_this_process(self, name: str) -> bool:
+        """Return whether a name was registered after the fact, so that other processes do not know it."""
+        return name in self._specs.keys() - self._built_in
 
     def __contains__(self, name: object) -> bool:
         return self._find(name) is not None
@@ -104,10 +133,15 @@ class Registry(Generic[S]):
         return tuple(self._specs)
 
 
-def resolve_reference(reference: str) -> Any:
-    """Return the object that "package.module:attribute" names; specs refer so to what is costly to import."""
-    module, _, attribute = reference.partition(":")
-    return getattr(import_module(module), attribute)
+def resolve_reference(reference: Any) -> Any:
+    """Return the object that "package.module:attribute" or "file.py:attribute" names, any other object as it is.
+
+    Specs refer so to what is costly to import; those of the user's own code hold the object itself.
+    """
+    if not isinstance(reference, str):
+        return reference
+    module, _, attribute = reference.rpartition(":")
+    return getattr(load_module(module), attribute)
 
 
 def check_references(spec: Any) -> None:
@@ -120,7 +154,7 @@ def check_references(spec: Any) -> None:
         reference = getattr(spec, field.name)
         if field.name != "name" and isinstance(reference, str) and _REFERENCE.fullmatch(reference):
             module, _, attribute = reference.partition(":")
-            names = _names_of(module)
+            names = names_of(module)
             if names is None:
                 raise InputError(
                     f"{field.name} of {spec.name!r} is {reference}, but there is no module {module}"
@@ -130,33 +164,3 @@ def check_references(spec: Any) -> None:
                 raise InputError(
                     f"{field.name} of {spec.name!r} is {reference}, but {module} has no {attribute}; {hint}"
                 )
-
-
-def _names_of(module: str) -> set[str] | None:
-    """Return the names that a module defines at its top, read from its source; None if there is no such module."""
-    if module in sys.modules:
-        return set(vars(sys.modules[module]))
-    spec = find_module(module)
-    if spec is None:
-        return None
-    source = spec.loader.get_source(module) if isinstance(spec.loader, InspectLoader) else None
-    if source is None:  # not written in Python
-        return set(vars(import_module(module)))
-    return names_in(source, module)
-
-
-def find_module(module: str) -> ModuleSpec | None:
-    """Return where a module is, None if nowhere; no package on the way to it is imported."""
-    spec, path = None, None
-    for name in itertools.accumulate(module.split("."), "{}.{}".format):
-        spec = next(filter(None, (finder.find_spec(name, path) for finder in sys.meta_path)), None)
-        if spec is None:
-            return None
-        path = spec.submodule_search_locations
-    return spec
-
-
-def names_in(source: str, file: str) -> set[str]:
-    """Return the names that Python source defines at its top; SyntaxError if it is none."""
-    table = symtable.symtable(source, file, "exec")
-    return {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported()}

@@ -1,27 +1,37 @@
 """Code of the user that a command line names: `package.module:attribute`, or the path of a file, `./file.py:attribute`.
 
-Free of torch. A path is kept absolute, so that it means the same in every process; below the project's own folder it is
-kept relative to that, because a cluster's nodes have the project elsewhere.
+Free of torch.
 """
 
 import ast
 import hashlib
-import importlib.util
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from trainables.base.errors import InputError, nearest
-from trainables.base.registry import find_module, names_in, resolve_reference
+from trainables.base.modules import (
+    PROJECT,
+    add_to_path,
+    find_file,
+    find_module,
+    is_path,
+    load_module,
+    names_in,
+    portable_path,
+)
 
-PROJECT = Path(__file__).resolve().parents[2]
 APPROVED = "TUNER_APPROVED_CODE"  #: variable of the digests that `approve` keeps
 OWN_PACKAGES = ("trainables", "tuner", "search_spaces")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_REFERENCE = re.compile(r"(?:\S.*(?:\.py|/.*)|[A-Za-z_][\w.]*):[A-Za-z_]\w*")
+#: {module as `UserCode` keeps it: digests of its files when it was imported here}
+_loaded: dict[str, dict[str, str]] = {}
 
 
 class UserCode:
@@ -39,7 +49,7 @@ class UserCode:
             InputError: it is not of either form, or the file, the module or the attribute is not there.
         """
         module, _, self.attribute = text.rpartition(":")
-        self.is_file = module.endswith(".py") or "/" in module
+        self.is_file = is_path(module)
         if not self.attribute.isidentifier() or not (self.is_file or _MODULE.fullmatch(module)):
             raise InputError(f"{text!r} is not module:attribute or ./file.py:attribute")
         self.module = portable_path(module) if self.is_file else module
@@ -57,8 +67,8 @@ class UserCode:
             try:
                 return names_in(path.read_text(), str(path))
             except (SyntaxError, ValueError) as error:
-                raise InputError(f"{self.module} is not Python: {str(error).splitlines()[0]}") from error
-        _add_to_path(os.getcwd())
+                raise InputError(f"{self.module} is not Python: {_in_a_line(error, [path])}") from error
+        add_to_path(os.getcwd())
         spec = find_module(self.module)
         if spec is None:
             raise InputError(f"there is no module {self.module}, neither installed nor in {os.getcwd()}")
@@ -66,7 +76,11 @@ class UserCode:
             return set(vars(sys.modules[self.module]))
         if not spec.origin or not spec.origin.endswith(".py"):
             return {self.attribute}  # compiled: its import will tell
-        return names_in(Path(spec.origin).read_text(), spec.origin)
+        try:
+            return names_in(Path(spec.origin).read_text(), spec.origin)
+        except (SyntaxError, ValueError) as error:
+            line = _in_a_line(error, [Path(spec.origin)])
+            raise InputError(f"{self.module} is not Python: {line}") from error
 
     def load(self) -> Any:
         """Import the module and return the object; a file's folder is importable from then on.
@@ -74,26 +88,34 @@ class UserCode:
         Raises:
             InputError: the import raises, or there is no such attribute after all.
         """
+        digests = self.digests() if self.module not in _loaded else {}
         try:
-            if not self.is_file:
-                return resolve_reference(str(self))
-            return getattr(_load_file(find_file(self.module)), self.attribute)
+            found = getattr(load_module(self.module), self.attribute)
         except InputError:
             raise
-        except Exception as error:
-            text = " ".join(str(error).split())[:200]
-            raise InputError(f"{self.module} cannot be imported: {type(error).__name__}: {text}") from error
+        except (Exception, SystemExit) as error:  # foreign code may raise anything
+            line = _in_a_line(error, self.files())
+            raise InputError(f"{self.module} cannot be imported: {line}") from error
+        _loaded.setdefault(self.module, digests)
+        return found
+
+    @property
+    def source(self) -> Path | None:
+        """The file of the module; None if it is not written in Python."""
+        if self.is_file:
+            return find_file(self.module)
+        spec = find_module(self.module)
+        return Path(spec.origin) if spec is not None and spec.origin and spec.origin.endswith(".py") else None
 
     def files(self) -> list[Path]:
         """Return the file and what it imports from its own folder or package, directly or not, sorted."""
+        first = self.source
+        if first is None:
+            return []
         if self.is_file:
-            first = find_file(self.module)
             base, inside = first.parent, ""
         else:
-            spec = find_module(self.module)
-            if spec is None or not spec.origin or not spec.origin.endswith(".py"):
-                return []
-            first, top = Path(spec.origin), self.module.split(".")[0]
+            top = self.module.split(".")[0]
             depth = len(self.module.split(".")) - (first.name != "__init__.py")
             base = first.parents[depth]
             inside = top if "site-packages" in base.parts else ""
@@ -118,10 +140,53 @@ class UserCode:
             return {self.module: f"module {self.module}"}
         return {portable_path(str(path)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
+    @property
+    def is_approved(self) -> bool:
+        """Whether the user has named it, in the form in which it is imported here, or would be."""
+        digests = _loaded.get(self.module) or self.digests()
+        return set(digests.values()) <= approved()
+
+    def forget_if_changed(self) -> None:
+        """Have `load` import its files again if one of them is not what it was when this process imported it."""
+        former = _loaded.get(self.module)
+        if former is None or former == self.digests():
+            return
+        del _loaded[self.module]
+        files = {str(PROJECT / path) for path in former}
+        for name, module in list(sys.modules.items()):
+            if getattr(module, "__file__", None) in files:
+                del sys.modules[name]
+
+
+def is_reference(text: object) -> bool:
+    """Return whether a text has the form of a reference; whether anything is there is not looked at."""
+    return isinstance(text, str) and _REFERENCE.fullmatch(text) is not None
+
+
+def name_code(text: str) -> UserCode:
+    """Return the code behind a reference that the user names now, which may then be imported in its present form.
+
+    Raises:
+        InputError: it is not there.
+    """
+    code = UserCode(text)
+    code.forget_if_changed()
+    approve(code.digests().values())
+    return code
+
+
+def name_codes(values: Iterable[object]) -> None:
+    """Call `name_code` for those of some values that are references to code which is there; the use of others tells."""
+    for value in values:
+        text = str(value).partition("@")[0]  # behind a network: a layer of it
+        if is_reference(text):
+            with suppress(InputError):
+                name_code(text)
+
 
 def approve(digests: Iterable[str]) -> None:
     """Let this process, and those that it starts, import code of these digests although only a file names it."""
-    os.environ[APPROVED] = ",".join(sorted(set(digests)))
+    os.environ[APPROVED] = ",".join(sorted(approved() | set(digests)))
 
 
 def approved() -> set[str]:
@@ -129,57 +194,24 @@ def approved() -> set[str]:
     return set(filter(None, os.environ.get(APPROVED, "").split(",")))
 
 
-def portable_path(text: str) -> str:
-    """Return a path as it is kept: relative to the project if it is below it, else absolute."""
-    path = Path(text).expanduser()
-    if not path.is_file():  # Ray Tune puts a trial into a folder of its own
-        launched_in = Path(os.environ.get("TUNE_ORIG_WORKING_DIR", PROJECT))
-        path = next((base / path for base in (launched_in, PROJECT) if (base / path).is_file()), path)
-    path = Path(os.path.abspath(path))
-    return str(path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path)
-
-
-def find_file(path: str) -> Path:
-    """Return the file that a kept path means in this process; InputError if it is not there."""
-    file = PROJECT / path
-    if not file.is_file():
-        raise InputError(f"{path} is not a file")
-    return file
-
-
-def _load_file(path: Path) -> ModuleType:
-    name = path.stem
-    loaded = sys.modules.get(name)
-    if loaded is not None and getattr(loaded, "__file__", None) == str(path):
-        return loaded
-    if loaded is not None or not name.isidentifier() or find_module(name) is not None:
-        name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-        if name in sys.modules:
-            return sys.modules[name]
-    _add_to_path(str(path.parent))
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-def _add_to_path(folder: str) -> None:
-    """Make a folder importable, after everything that is installed."""
-    if folder not in sys.path:
-        sys.path.append(folder)
+def _in_a_line(error: BaseException, files: Iterable[Path]) -> str:
+    """Return what an import raised, and where: "NameError: name 'x' is not defined (my.py, line 3)"."""
+    if isinstance(error, SyntaxError):
+        return " ".join(str(error).split())  # it says where
+    own = {str(path) for path in files}
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in own]
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}{where}"
 
 
 def _imports(path: Path, base: Path) -> Iterator[str]:
     """Yield the dotted names of all that a file may import, as seen from a folder."""
     package = path.parent.relative_to(base).parts
-    for node in ast.walk(ast.parse(path.read_text())):
+    try:
+        tree = ast.parse(path.read_text())
+    except (SyntaxError, ValueError):
+        return  # its import will tell
+    for node in ast.walk(tree):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]

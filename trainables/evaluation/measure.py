@@ -41,7 +41,7 @@ from trainables.evaluation.metrics.metrics_per_set import (
     ood_means_of_score,
 )
 from trainables.evaluation.metrics.protocol import EvaluationProtocol, epsilon_name
-from trainables.evaluation.metrics.score_specs import SCORES
+from trainables.evaluation.metrics.score_specs import SCORES, metric_part
 from trainables.functional.attacks import attack_mode
 from trainables.networks import Classifier
 
@@ -161,7 +161,9 @@ def evaluate(
         scores = score_all(network, train, images, protocol.detectors, session.device, unsuited)
         for name, by_name in scores.items():
             result.metrics |= ood_means_of_score(name, by_name, groups)
-        result.remarks += [f"detector {name} left out: {reason}" for name, reason in unsuited.items()]
+        result.remarks += [
+            f"detector {metric_part(name)} left out: {reason}" for name, reason in unsuited.items()
+        ]
     for epsilon in protocol.auto_attack_epsilons:
         _auto_attack(session, inliers, epsilon, state, result)
     if "corrupted" in protocol.groups and benchmark.has(Split.CORRUPTED):

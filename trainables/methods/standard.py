@@ -4,6 +4,7 @@ import os
 import shutil
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.base.errors import InputError
@@ -42,7 +43,10 @@ def initial_network(options: TrainingOptions, context: Context) -> Classifier:
 
 
 class Standard(ClassifierMethod):
-    """Cross-entropy on the training split, from scratch or from the pretrained classifier."""
+    """Cross-entropy on the training split, from scratch or from the pretrained classifier.
+
+    A method that differs from it in its loss alone extends it and overrides `loss`.
+    """
 
     options: StandardOptions
 
@@ -58,8 +62,12 @@ class Standard(ClassifierMethod):
         """Train one epoch and return {"loss"}."""
         self.network.train()
         for images, labels in self.loader:
-            self.trainer.step(F.cross_entropy(self.network(images), labels))
+            self.trainer.step(self.loss(images, labels))
         return self.end_epoch(epoch)
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of a batch, images (n, c, h, w) in [0, 1] and labels (n,), as a scalar."""
+        return F.cross_entropy(self.network(images), labels)
 
     def end_epoch(self, epoch: int) -> dict[str, float]:
         self.passes += TRAINING_PASSES

@@ -4,11 +4,13 @@ A spec says all that other modules need to know of an attack. References are "mo
 use, because they need torch.
 """
 
+import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from trainables.base.errors import InputError
+from trainables.base.own_specs import OwnSpecs, described, described_type
 from trainables.base.registry import Registry, resolve_reference
 
 #: Passes of one gradient step: forward, and backward to the inputs.
@@ -25,10 +27,10 @@ class AttackSpec:
         packed: how a pack of trials carries it out (`trainables.packed.steps`): "ascent" follows `objective` on
             stacked replicas, "noise" draws per replica, "unchanged" does nothing. None: there is no packed form, so
             that a trial with this attack is trained in a process of its own.
-        objective: reference to what is ascended, a function of logits (n, classes) with values (n,); an inlier
-            attack's function takes the labels (n,) too. "" for none.
-        noise: reference to a function (images, generator, shared) that returns what is added, in units of epsilon and
-            of a shape that broadcasts to the images'. "" for none.
+        objective: what is ascended, a function of logits (n, classes) with values (n,); an inlier attack's function
+            takes the labels (n,) too. The function or a reference to it, "" for none.
+        noise: a function (images, generator, shared) that returns what is added, in units of epsilon and of a shape
+            that broadcasts to the images'. The function or a reference to it, "" for none.
         steps: gradient steps: "none"; "one" of length epsilon; as many as the "option" `steps` says.
         momentum: the steps keep the share `momentum` of the previous direction.
         random_start: starts uniformly in the ball, else at the image.
@@ -39,8 +41,8 @@ class AttackSpec:
     name: str
     about: str
     packed: Literal["ascent", "noise", "unchanged"] | None
-    objective: str = ""
-    noise: str = ""
+    objective: str | Callable[..., Any] = ""
+    noise: str | Callable[..., Any] = ""
     steps: Literal["none", "one", "option"] = "none"
     momentum: bool = False
     random_start: bool = False
@@ -83,6 +85,35 @@ class AttackSpec:
         """Return the function that `noise` names."""
         function: Callable[..., Any] = resolve_reference(self.noise)
         return function
+
+
+def _own_attack(labels: int) -> Callable[[str, Any], AttackSpec]:
+    """Return what makes the spec of an attack of the user's own.
+
+    Args:
+        labels: 1 if objectives take the labels beside the logits.
+    """
+
+    def own_attack(name: str, thing: Any) -> AttackSpec:
+        """Return the spec of a function: a noise of three parameters, else an objective that PGD ascends.
+
+        Raises:
+            InputError: it is no function of so many parameters.
+        """
+        if isinstance(thing, AttackSpec):
+            return replace(thing, name=name)
+        count = len(inspect.signature(thing).parameters) if callable(thing) else 0
+        if count == 3:
+            return AttackSpec(name=name, about=described(thing), packed=None, noise=thing)
+        if count == 1 + labels:
+            steps: dict[str, Any] = {"steps": "option", "random_start": True}
+            return AttackSpec(name=name, about=described(thing), packed=None, objective=thing, **steps)
+        raise InputError(
+            f"it is {described_type(thing)}{f' of {count} parameters' if count else ''}; it must be a function "
+            f"({'logits, labels' if labels else 'logits'}) or (images, generator, shared), or an AttackSpec"
+        )
+
+    return own_attack
 
 
 _UNIFORMITY = "trainables.functional.losses:uniformity"
@@ -147,6 +178,7 @@ OUTLIER_ATTACKS = Registry(
             noise="trainables.functional.attacks:sign_noise",
         ),
     ],
+    others=OwnSpecs("attack", "attacks", _own_attack(labels=0)),
 )
 
 INLIER_ATTACKS = Registry(
@@ -170,4 +202,5 @@ INLIER_ATTACKS = Registry(
             random_start=True,
         ),
     ],
+    others=OwnSpecs("inlier attack", "inlier_attacks", _own_attack(labels=1)),
 )

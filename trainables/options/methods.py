@@ -1,12 +1,15 @@
 """The training methods by name: options, PyTorch class, outlier score, and how several trials train side by side."""
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, is_dataclass, replace
+from typing import Any, Literal, get_type_hints
 
+from trainables.base.errors import InputError
+from trainables.base.own_specs import OwnSpecs, described_type
 from trainables.base.registry import Registry, resolve_reference
 from trainables.options.adversarial import MARTOptions, PGDATOptions, TRADESOptions
 from trainables.options.ant import ANTOptions, NoiseAugmentOptions
 from trainables.options.classifiers import AOEOptions, OEOptions, StandardOptions
+from trainables.options.common import TrainingOptions
 from trainables.options.dyart import DyARTOptions
 from trainables.options.energy import EnergyOptions
 from trainables.options.robgan import RobGANOptions
@@ -35,16 +38,17 @@ class MethodSpec:
     """A training method.
 
     Attributes:
-        name: as `--method`, studies and checkpoints say it.
+        name: as `--method`, studies and checkpoints say it; of the user's own code, the reference to it.
         options: the dataclass of its options.
-        method: "module:class" of its `trainables.training.method.Method`; imported on use, because it needs torch.
+        method: "module:class" of its `trainables.training.method.Method`, imported on use, because it needs torch; or
+            the class.
         score: the outlier score by which it is judged: "msp" for methods that flatten the softmax.
         packed: how its trials train side by side; None: each needs a process of its own.
     """
 
     name: str
     options: type[Any]
-    method: str
+    method: str | type[Any]
     score: Literal["energy", "msp"]
     packed: PackedTraining | None
 
@@ -60,7 +64,8 @@ class MethodSpec:
     @property
     def trainable_name(self) -> str:
         """Return the name of its Ray Trainable in `trainables`, such as "AOETrainable"."""
-        return f"{self.method.rpartition(':')[2]}Trainable"
+        name = self.method.rpartition(":")[2] if isinstance(self.method, str) else self.method.__name__
+        return f"{name}Trainable"
 
 
 _TRAINING = (
@@ -71,6 +76,32 @@ _ATTACK = ("attack.epsilon", "attack.steps", "attack.step_scale")
 _ADVERSARIAL = (*_TRAINING, *_ATTACK, "attack.widen", "from_pretrained", "speed_images", "speed_radius")
 _OUTLIERS = tuple(f"outliers.{name}" for name in ("generator", "sigma", "path", "count", "weight"))
 _ENERGY = tuple(f"energy.{name}" for name in ("margins", "m_in_offset", "gap_factor", "m_in", "gap", "lam"))
+
+
+def own_method(name: str, thing: Any) -> MethodSpec:
+    """Return the spec of a `Method` class of the user's own: its options are those that it is annotated with.
+
+    Its class attribute `score` says which outlier score judges it, else the energy.
+
+    Raises:
+        InputError: it is no such class, or its options are no dataclass that extends `TrainingOptions`.
+    """
+    if isinstance(thing, MethodSpec):
+        return replace(thing, name=name)
+    if not isinstance(thing, type) or not hasattr(thing, "train_epoch"):
+        raise InputError(
+            f"it is {described_type(thing)}; it must be a class that extends trainables.training.method.Method"
+        )
+    options = get_type_hints(thing).get("options")
+    if not (isinstance(options, type) and is_dataclass(options) and issubclass(options, TrainingOptions)):
+        raise InputError(
+            f"the options of {thing.__name__} are {described_type(options)}; annotate them with a dataclass that "
+            "extends TrainingOptions, as in `options: MyOptions`"
+        )
+    score: Any = getattr(thing, "score", "energy")
+    if score not in ("energy", "msp"):
+        raise InputError(f"score of {thing.__name__} is {score!r}; it must be energy or msp")
+    return MethodSpec(name, options, thing, score, packed=None)
 
 
 def _built_in(
@@ -131,4 +162,5 @@ METHODS = Registry(
         ),
         _built_in("mart", MARTOptions, "adversarial:MART", packed=_packed("MARTStep", *_ADVERSARIAL, "beta")),
     ],
+    others=OwnSpecs("method", "methods", own_method),
 )

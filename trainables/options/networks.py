@@ -10,8 +10,9 @@ from importlib.util import find_spec
 from typing import Any
 
 from trainables.base.errors import InputError
+from trainables.base.own_specs import installed, installed_names
 from trainables.base.registry import Registry
-from trainables.base.user_code import UserCode, approved
+from trainables.base.user_code import UserCode
 
 LIBRARIES = ("torchvision", "timm")  #: of networks with published weights
 
@@ -58,50 +59,54 @@ class NetworkSpec:
         return self.smallest <= min(height, width) and max(height, width) <= self.largest
 
 
-def outside_network(name: str) -> NetworkSpec | None:
-    """Return the spec of `torchvision:NAME`, `timm:NAME`, `module:factory` or `./file.py:factory`.
+class OutsideNetworks:
+    """The networks that are no classes of this project; the `others` of `NETWORKS`."""
 
-    `@layer.name` behind any of these names the last linear layer, if it is not the one that runs last. A factory's name
-    in the spec is as every process finds it.
+    def __call__(self, name: str) -> NetworkSpec | None:
+        """Return the spec of `torchvision:NAME`, `timm:NAME`, `module:factory`, `./file.py:factory` or an entry point.
 
-    Raises:
-        InputError: the library, the file, the module or the factory is not there.
-    """
-    reference, at, layer = name.partition("@")
-    kind, colon, model = reference.partition(":")
-    if not colon:
-        return None
-    if at and not layer:
-        raise InputError(f"network {name}: the name of a layer is missing behind @")
-    if kind in LIBRARIES and model:
-        if find_spec(kind) is None:
-            raise InputError(f"network {name} needs {kind}; install it with: pip install {kind}")
-        about = f"{kind}'s {model}"
-    else:
-        reference, about = str(user_code(name)), "the user's own"
-    arguments = {"reference": reference, "layer": layer}
-    return NetworkSpec(f"{reference}{at}{layer}", _OUTSIDE, 1, 10**9, math.inf, 0, about, arguments=arguments)
+        `@layer.name` behind any of these names the last linear layer, if it is not the one that runs last. A factory's
+        name in the spec is as every process finds it.
 
+        Raises:
+            InputError: the library, the file, the module or the factory is not there.
+        """
+        reference, at, layer = name.partition("@")
+        kind, colon, model = reference.partition(":")
+        if at and not layer:
+            raise InputError(f"network {name}: the name of a layer is missing behind @")
+        if kind in LIBRARIES and model:
+            if find_spec(kind) is None:
+                raise InputError(f"network {name} needs {kind}; install it with: pip install {kind}")
+            known, about = reference, f"{kind}'s {model}"
+        else:
+            code = self.code(name)
+            if code is None:
+                return None
+            known, about = (str(code) if colon else reference), "the user's own"
+            reference = str(code)
+        arguments = {"reference": reference, "layer": layer}
+        return NetworkSpec(f"{known}{at}{layer}", _OUTSIDE, 1, 10**9, math.inf, 0, about, arguments=arguments)
 
-def user_code(name: str) -> UserCode | None:
-    """Return the user's code behind the name of a network, None for those of this project and of libraries.
+    def code(self, name: str) -> UserCode | None:
+        """Return the code behind a name, None for the networks of libraries and unknown names.
 
-    Raises:
-        InputError: it is not there.
-    """
-    reference = name.partition("@")[0]
-    if name in NETWORKS.names or ":" not in reference or reference.partition(":")[0] in LIBRARIES:
-        return None
-    try:
-        return UserCode(reference)
-    except InputError as error:
-        raise InputError(f"network {name}: {error}") from error
+        Raises:
+            InputError: it is not there.
+        """
+        reference = name.partition("@")[0]
+        if reference.partition(":")[0] in LIBRARIES:
+            return None
+        if ":" not in reference:
+            reference = installed("networks", reference, "network")
+        try:
+            return UserCode(reference) if reference else None
+        except InputError as error:
+            raise InputError(f"network {name}: {error}") from error
 
-
-def own_code(name: str) -> dict[str, str]:
-    """Return {path: SHA-256} of the user's files behind the name of a network, {} for all others."""
-    code = user_code(name)
-    return code.digests() if code is not None else {}
+    @property
+    def names(self) -> tuple[str, ...]:
+        return installed_names("networks")
 
 
 def refuse_unapproved(name: str) -> None:
@@ -110,7 +115,8 @@ def refuse_unapproved(name: str) -> None:
     Raises:
         InputError: the code is not there, or the user has not approved it (`trainables.base.user_code.approve`).
     """
-    if not set(own_code(name).values()) <= approved():
+    code = NETWORKS.code(name)
+    if code is not None and ":" in name and not code.is_approved:
         raise InputError(
             f"its network is the code {name}, which you have not launched with; look at it, and name it yourself: "
             "--network"
@@ -171,5 +177,5 @@ NETWORKS = Registry(
             {"large": True},
         ),
     ],
-    others=outside_network,
+    others=OutsideNetworks(),
 )

@@ -26,7 +26,7 @@ from trainables.networks import Classifier, build_for
 from trainables.networks.weights import load_weights
 from trainables.options.classifiers import StandardOptions
 from trainables.options.common import PretrainOptions, TrainingOptions
-from trainables.options.networks import own_code
+from trainables.options.networks import NETWORKS
 from trainables.training.method import Context
 
 #: Hashed into every file's name: raise it when the training or a network changes.
@@ -95,7 +95,7 @@ def content_hash(options: TrainingOptions, pretrain: PretrainOptions, benchmark:
         "seed": options.seed,
         "pretrain": {k: v for k, v in dataclasses.asdict(pretrain).items() if k != "checkpoint"},
     }
-    code = sorted(own_code(options.network).values())
+    code = sorted(NETWORKS.digests(options.network).values())
     more = {"pretrained": options.pretrained, "normalize": options.normalize == "none", "code": code}
     recipe |= {name: value for name, value in more.items() if value}  # without them a hash of before stays
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:32]

@@ -16,13 +16,14 @@ from trainables.base.cache import cache_dir_of
 from trainables.base.errors import InputError, TrainingFailed
 from trainables.base.storage import Folder, is_full
 from trainables.base.streams import Streams
+from trainables.base.user_code import name_codes
 from trainables.data.loading.open_dataset import load
 from trainables.data.loading.stream_loader import set_decoders
 from trainables.data.types.benchmark import Benchmark
 from trainables.data.types.splits import Split
 from trainables.evaluation.measure import validate
 from trainables.evaluation.metrics.protocol import EvaluationProtocol
-from trainables.options import build
+from trainables.options import build, flatten
 from trainables.options.methods import METHODS
 from trainables.options.networks import refuse_unapproved
 from trainables.outliers.pretrained import pretrained_state
@@ -75,6 +76,8 @@ class TrialRunner:
         service: dict[str, Any] = config.pop("_service", {})
         protocol = config.pop("validation", {})
         self._name = service.get("method", self.method_name)
+        if not service:  # the user's own process made the configuration
+            name_codes((self._name, *flatten(config).values()))
         entry = METHODS[self._name]
         options = build(entry.options, config)
         if service:  # the database named it

@@ -127,7 +127,11 @@ def _problem(content: dict[str, Any]) -> str:
     if content["format"] > FORMAT:
         return f"it has format {content['format']}; this version reads up to {FORMAT}"
     if content["method"] not in METHODS.names:
-        return unknown("method", content["method"], METHODS.names)
+        try:
+            if METHODS.code(content["method"]) is None:
+                return unknown("method", content["method"], METHODS.names)
+        except InputError as error:
+            return str(error)
     if content["epoch"] < 0:
         return f"epoch is {content['epoch']}"
     for key, value in content["classifier"].items():

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from trainables.base.storage import Folder
-from trainables.base.user_code import approve
+from trainables.base.user_code import approve, name_code
 from trainables.data.types.dataset_info import dataset_info
 from trainables.data.types.datasets import DATASETS
 from trainables.data.types.file_check import check_dataset_files
 from trainables.data.types.radii import radii_of
 from trainables.evaluation.metrics import presets
 from trainables.options.methods import METHODS
-from trainables.options.networks import own_code
+from trainables.options.networks import NETWORKS
 from tuner.base import environment
 from tuner.base.errors import UsageError
 from tuner.base.known_list import known, remember
@@ -92,8 +92,8 @@ def _with_weights(target: Target, options: LaunchOptions, folder: str) -> tuple[
     settings = key_values(options.settings, "steps=50")
     normalize = settings.pop("normalize", "dataset")
     info = dataset_info(options.dataset, options.data_dir or "")
-    remember(LIST, code := own_code(options.network).values())
-    approve(code)
+    if (own := NETWORKS.code(options.network)) is not None:
+        remember(LIST, name_code(str(own)).digests().values())
     content = checkpoint_of_weights(
         Path(target.folder) / target.name, options.network, normalize, info, options.data_dir or ""
     )

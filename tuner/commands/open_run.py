@@ -68,8 +68,7 @@ def stored_run(options: LaunchOptions, command: str) -> tuple[RunFolder, Plan, L
     if name == NEWEST:
         if not options.study and not options.method:
             raise UsageError("--resume without a run's name needs --study")
-        chosen_study(options)
-        name = find_unfinished(study_name(options), options.storage)
+        name = _newest(options)
     folder = RunFolder(options.storage, name)
     stored, facts = folder.read()
     folder.refuse_copy(facts)
@@ -82,6 +81,15 @@ def stored_run(options: LaunchOptions, command: str) -> tuple[RunFolder, Plan, L
         options = replace(options, study_storage=storage_to_read(folder, options.study_storage, stored_url))
     _check_trials(folder, stored, options, begun(facts))
     return folder, plan, options
+
+
+def _newest(options: LaunchOptions) -> str:
+    """Return the newest unfinished run of a study."""
+    try:
+        return find_unfinished(study_name(options), options.storage)
+    except UsageError:
+        chosen_study(options)  # a misspelt name has no runs either
+        raise
 
 
 def _check_trials(folder: RunFolder, plan: Plan, options: LaunchOptions, begun: bool) -> None:

@@ -3,10 +3,10 @@
 import datetime
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import search_spaces
 from tuner.analysis.metric_text import duration, metric_label, setting_text, value_text
 from tuner.analysis.verdict import no_winner_reason
 from tuner.base.checksums import Damaged
@@ -15,6 +15,7 @@ from tuner.base.records import State, TrialRecord
 from tuner.base.text import counted
 from tuner.commands.run_state import RunSnapshot, RunState, UnreadRun, read_run, read_runs
 from tuner.planning.launch_options import EVERY, LaunchOptions
+from tuner.planning.own_study import find_study, name_of_study
 from tuner.store.run_folder import RunFolder
 
 MAX_LISTED = 12  # running trials
@@ -26,6 +27,7 @@ def answer(options: LaunchOptions) -> str:
     Raises:
         UsageError: there is no such run, or it cannot be read.
     """
+    options = replace(options, study=name_of_study(options.study))
     if options.status == EVERY:
         return _answer_all(options)
     assert options.status is not None
@@ -49,7 +51,7 @@ def _answer_all(options: LaunchOptions) -> str:
     if options.json:
         return json.dumps([*map(as_json, runs), *map(unread_as_json, unread)], indent=2)
     if options.study and not runs:
-        search_spaces.get(options.study)  # a misspelt name has no runs either
+        find_study(options.study)  # a misspelt name has no runs either
     if runs:
         lines = table(runs)
     elif there:

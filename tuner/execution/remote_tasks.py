@@ -24,7 +24,7 @@ from trainables.evaluation.metrics.protocol import EvaluationProtocol
 from trainables.functional.attacks import perturb_outliers
 from trainables.options import build
 from trainables.options.methods import METHODS
-from trainables.options.networks import own_code
+from trainables.options.networks import NETWORKS
 from trainables.outliers.pretrained import pretrained_state
 from trainables.outliers.sampling import sample_outliers
 from trainables.ray.trainable import VALIDATION_SEED, choose_device, gpu_share
@@ -96,7 +96,9 @@ def evaluate_checkpoint(
     set_decoders(gpu_share(device), threads)
     data = Folder(folder).read(checkpoint)
     content = checkpoints.unpack(data, checkpoint, device)
-    code = own_code(content["options"].get("network", ""))
+    code = {**METHODS.digests(content["method"]), **NETWORKS.digests(content["options"].get("network", ""))}
+    for each in protocol.code:
+        code |= each.digests()
 
     def compute(state: Path | None) -> Evaluation:
         network = checkpoints.classifier_of(content, device, checkpoint)

@@ -8,7 +8,7 @@ from tuner.base.errors import UsageError
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import Plan, plain, with_stages
 from tuner.planning.resolve import widen
-from tuner.planning.user_code import present_code
+from tuner.planning.user_code import approve_code, present_code
 
 
 def amend(plan: Plan, options: LaunchOptions, command: str) -> Plan:
@@ -16,10 +16,11 @@ def amend(plan: Plan, options: LaunchOptions, command: str) -> Plan:
 
     Raises:
         UsageError: the options ask another question (data set, parameters, seed) or search in another way,
-            or the user's own code has changed.
+            or the user's own code has changed, or was never launched with.
     """
     refuse_changes(plan, options)
     code = present_code(plan, changed_allowed=options.allow_changed_code)
+    approve_code(plan.run_name, code, named=options.allow_changed_code)
     lanes, radii = plan.lanes, plan.radii or radii_of(plan.dataset)
     if options.trials is not None:
         if plan.trains_one and options.trials > 1:

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import search_spaces
 from search_spaces.domain import Choice, Domain, Int, Setting, Value
 from search_spaces.study import Arm, Objective, Space, Study, searched
 from trainables.base.errors import unknown
@@ -16,6 +15,8 @@ from trainables.options import fields_of
 from trainables.options.methods import METHODS, MethodSpec
 from tuner.base.errors import UsageError
 from tuner.planning.launch_options import LaunchOptions
+from tuner.planning.own_study import find_study, name_of_study
+from tuner.planning.user_code import name_own_code
 
 
 def chosen_study(options: LaunchOptions) -> Study:
@@ -24,9 +25,8 @@ def chosen_study(options: LaunchOptions) -> Study:
     Raises:
         SpaceError, InputError: an unknown study, method, data set or arm.
     """
-    study = (
-        method_study(options.method, options.dataset) if options.method else search_spaces.get(options.study)
-    )
+    name_own_code(options)
+    study = method_study(options.method, options.dataset) if options.method else find_study(options.study)
     if options.train:
         return replace(_with_arms(study, ()), claim="")
     if options.arms is None:
@@ -59,12 +59,16 @@ def _keys(study: Study) -> set[str]:
 
 def study_name(options: LaunchOptions) -> str:
     """Return the name of the study that `chosen_study` returns."""
-    return name_of_method(METHODS[options.method].name) if options.method else options.study
+    name_own_code(options)
+    return name_of_method(METHODS[options.method].name) if options.method else name_of_study(options.study)
 
 
 def name_of_method(method: str) -> str:
-    """Return the name of the study that a method has when it is run without one; no shipped study has it."""
-    return f"method-{method}"
+    """Return the name of the study that a method has when it is run without one; no shipped study has it.
+
+    A method of the user's own counts by the name that it has in its file.
+    """
+    return f"method-{method.rpartition(':')[2]}"
 
 
 def method_study(method: str, dataset: str | None) -> Study:

@@ -78,7 +78,8 @@ class Plan:
         run_id: the run's for life, whatever its folder is called: names its Optuna studies and tags its MLflow runs.
         validation: fields of the protocol while searching.
         protocol: of the evaluate stage; `confirm` of every arm of the confirm stage, `closer` of its winner.
-        code: {path: SHA-256} of the user's own files.
+        own: references to the user's own code behind the study, its methods, networks and so on.
+        code: {path: SHA-256} of its files.
         learning_curves: trials are validated after every epoch, not only where they are compared and at their end.
         radii: that the protocols were made with; None in a run of an earlier version, which has its data set's.
     """
@@ -120,6 +121,7 @@ class Plan:
     pack: int | None = None
     cpus_per_trial: int = 1
     allow_duplicates: bool = False
+    own: tuple[str, ...] = ()
     code: Mapping[str, str] = field(default_factory=dict)
     radii: Radii | None = None
     command: str = ""
@@ -172,8 +174,9 @@ class Plan:
             "radii",  # the protocols hold them
         ):
             del data[key]
-        if not self.code:  # as before there was any
-            del data["code"]
+        for key in ("own", "code"):
+            if not data[key]:  # as before there was any
+                del data[key]
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
     def validation_protocol(self) -> EvaluationProtocol:

@@ -18,9 +18,10 @@ from tuner.base.errors import UsageError
 from tuner.planning.chosen_study import chosen_study, refuse_nothing_to_search, refuse_ranges
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.metric_rules import check_metrics
+from tuner.planning.own_study import place_of
 from tuner.planning.plan import LanePlan, Plan, plain, with_stages
 from tuner.planning.space_overrides import override_space
-from tuner.planning.user_code import code_of
+from tuner.planning.user_code import digests_of, own_code
 from tuner.search.sampler_specs import SAMPLERS, check_sampler
 from tuner.search.schedulers import SCHEDULERS
 
@@ -34,9 +35,13 @@ def resolve(options: LaunchOptions, run_name: str, command: str = "") -> Plan:
         UsageError: anything that cannot work, in one line.
     """
     try:
-        return _resolve(chosen_study(options), options, run_name, command)
+        study = chosen_study(options)
     except (SpaceError, InputError) as error:
         raise UsageError(str(error)) from error
+    try:
+        return _resolve(study, options, run_name, command)
+    except (SpaceError, InputError) as error:
+        raise UsageError(f"{place_of(study, str(error))}{error}") from error
 
 
 def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) -> Plan:
@@ -79,6 +84,9 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
     headline = profile.headline or study.headline
     check_metrics(objectives, floors, headline)
     question = f"One training of {study.method} on {dataset}" if options.train else study.question
+    validation = plain({**study.validation, **profile.validation})
+    protocols = [from_fields("", fields) for fields in (validation, protocol, confirm, closer)]
+    code = own_code(lanes, study.arms, sampler, dataset, protocols, study.defined_in)
     plan = Plan(
         study=study.name,
         question=question,
@@ -100,7 +108,7 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
         first_rung=study.first_rung,
         reduction=study.reduction,
         confirm_seeds=_given(options.confirm_seeds, study.confirm_seeds),
-        validation=plain({**study.validation, **profile.validation}),
+        validation=validation,
         protocol=plain(protocol),
         confirm=plain(confirm),
         closer=plain(closer),
@@ -116,7 +124,8 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
         pack=options.pack,
         cpus_per_trial=_given(options.cpus_per_trial, 1),
         allow_duplicates=options.allow_duplicates,
-        code=code_of(lanes, study.arms),
+        own=code,
+        code=digests_of(code),
         radii=radii,
         command=command,
     )

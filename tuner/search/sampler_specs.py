@@ -1,10 +1,13 @@
 """The samplers by name: what each does, what it cannot search, and where its class is. Imports nothing heavy."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from search_spaces.domain import Choice, Domain, Float
 from search_spaces.study import Objective
+from trainables.base.errors import InputError
+from trainables.base.own_specs import OwnSpecs, described, described_type
 from trainables.base.registry import Registry, check_references
 from tuner.base.errors import UsageError
 
@@ -24,8 +27,8 @@ class SamplerSpec:
         name: as `--sampler` and studies say it.
         about: what it does, in a phrase; help text and the table of docs/search.md.
         use: what it is good for, for that table.
-        make: "module:function" of (space as {name: Optuna distribution}, seed from 0 to 2**32 - 1), which returns
-            an `optuna.samplers.BaseSampler` for one suggestion; see `tuner.search.samplers`.
+        make: "module:function" of (space as {name: Optuna distribution}, seed from 0 to 2**32 - 1), or the function,
+            which returns an `optuna.samplers.BaseSampler` for one suggestion; see `tuner.search.samplers`.
         reads_stopped: whether it learns from the last value of a trial that was stopped early, which Optuna calls
             PRUNED. If not, such a trial is shown to it as complete and infeasible; it would ignore it otherwise.
         numbers_only: it cannot search a choice.
@@ -41,7 +44,7 @@ class SamplerSpec:
     name: str
     about: str
     use: str
-    make: str
+    make: str | Callable[..., Any]
     reads_stopped: bool
     numbers_only: bool = False
     one_objective: bool = False
@@ -60,6 +63,22 @@ class SamplerSpec:
             "ranges of real numbers": self.listed_values_only,
         }
         return ", ".join(word for word, applies in words.items() if applies)
+
+
+def own_sampler(name: str, thing: Any) -> SamplerSpec:
+    """Return the spec of a function (space, seed) of the user's own, which is not taken to read stopped trials.
+
+    Raises:
+        InputError: it is no function.
+    """
+    if isinstance(thing, SamplerSpec):
+        return replace(thing, name=name)
+    if not callable(thing):
+        raise InputError(
+            f"it is {described_type(thing)}; it must be a function (space, seed) that returns an Optuna sampler, or a "
+            "SamplerSpec"
+        )
+    return SamplerSpec(name, described(thing), "", thing, reads_stopped=False)
 
 
 SAMPLERS = Registry(
@@ -124,6 +143,7 @@ SAMPLERS = Registry(
             grid=True,
         ),
     ],
+    others=OwnSpecs("sampler", "samplers", own_sampler),
 )
 
 

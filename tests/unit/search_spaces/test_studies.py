@@ -151,12 +151,3 @@ def test_a_study_with_an_unknown_sampler_or_scheduler_is_refused(
     monkeypatch.undo()
     with pytest.raises(UsageError, match=message):
         resolve(LaunchOptions("aoe_sigma", **names), "run")  # type: ignore[arg-type]
-
-
-def test_a_file_is_no_study(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").touch()
-    rest = f"own study files are not supported yet; known: {', '.join(search_spaces.NAMES)}"
-    for name, missing in (("nope.py", "there is no such file, and "), ("mine.py", "")):
-        with pytest.raises(SpaceError) as told:
-            search_spaces.get(f"{tmp_path}/{name}")
-        assert str(told.value) == f"--study {tmp_path}/{name}: {missing}{rest}"

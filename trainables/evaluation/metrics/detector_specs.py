@@ -1,8 +1,11 @@
 """The post-hoc outlier detectors by name; readable without torch."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
+from trainables.base.errors import InputError
+from trainables.base.own_specs import OwnSpecs, described, described_type
 from trainables.base.registry import Registry, resolve_reference
 
 
@@ -11,23 +14,39 @@ class DetectorSpec:
     """A post-hoc outlier detector, reported as `<name>/auroc/<set>` and so on.
 
     Attributes:
-        name: as protocols and metric names say it.
+        name: as protocols say it, and metric names (see `metric_part`).
         about: its score, in one phrase.
         needs: what it reads besides logits, for the documentation.
         source: the paper.
         detector: "module:class" of a `trainables.evaluation.detectors.base.Detector` whose defaults are the paper's
-            settings; imported on use, because it needs torch.
+            settings, imported on use, because it needs torch; or what makes one without arguments.
     """
 
     name: str
     about: str
     needs: str
     source: str
-    detector: str
+    detector: str | Callable[[], Any]
 
     def load(self) -> Any:
         """Return a new detector with the paper's settings, not fitted yet."""
         return resolve_reference(self.detector)()
+
+
+def own_detector(name: str, thing: Any) -> DetectorSpec:
+    """Return the spec of a detector class of the user's own.
+
+    Raises:
+        InputError: it is no class with the methods of a detector.
+    """
+    if isinstance(thing, DetectorSpec):
+        return replace(thing, name=name)
+    if not isinstance(thing, type) or not (hasattr(thing, "score") or hasattr(thing, "score_features")):
+        raise InputError(
+            f"it is {described_type(thing)}; it must be a class that extends Detector or FeatureDetector of "
+            "trainables.evaluation.detectors.base"
+        )
+    return DetectorSpec(name, described(thing), "", "", thing)
 
 
 _IN = "trainables.evaluation.detectors"
@@ -85,4 +104,5 @@ DETECTORS = Registry(
             f"{_IN}.cores:CoresDetector",
         ),
     ],
+    others=OwnSpecs("detector", "detectors", own_detector),
 )

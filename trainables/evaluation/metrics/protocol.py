@@ -5,8 +5,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from trainables.base.errors import InputError, unknown
+from trainables.base.registry import Registry
+from trainables.base.user_code import UserCode
 from trainables.evaluation.metrics.detector_specs import DETECTORS
-from trainables.evaluation.metrics.score_specs import SCORES
+from trainables.evaluation.metrics.score_specs import SCORES, metric_part
 
 GROUPS = ("clean", "calibration", "ood", "robust", "robust_ood", "corrupted")
 SIDES = ("ood", "id", "both")
@@ -61,14 +63,13 @@ class EvaluationProtocol:
     def check(self) -> None:
         """Raise InputError for a name that does not exist or a number that makes no sense."""
         for kind, names, known in (
-            ("outlier score", (self.score, *self.scores, *self.robust_scores), SCORES.names),
             ("metric group", self.groups, GROUPS),
             ("side of an attack", self.ood_sides, SIDES),
-            ("detector", self.detectors, DETECTORS.names),
         ):
             for name in names:
                 if name not in known:
                     raise InputError(unknown(kind, name, known))
+        self._check_scores()
         for field in ("robust_epsilons", "ood_epsilons", "auto_attack_epsilons"):
             for epsilon in getattr(self, field):
                 if not 0 <= epsilon <= 1:
@@ -86,6 +87,32 @@ class EvaluationProtocol:
                 raise InputError(
                     f"{field} of the protocol is {getattr(self, field)}; it must be from {low} to {MOST}"
                 )
+
+    def _check_scores(self) -> None:
+        for registry, names in self._looked_up():
+            for name in names:
+                registry[name]
+        by_part: dict[str, str] = {}
+        for name in (*self.named_scores, *self.detectors, *SCORES.names, *DETECTORS.names):
+            if by_part.setdefault(metric_part(name), name) != name:
+                raise InputError(
+                    f"{name} would be reported under the name of {by_part[metric_part(name)]}, {metric_part(name)}; "
+                    "give it another"
+                )
+
+    @property
+    def named_scores(self) -> tuple[str, ...]:
+        """Return every outlier score that it names."""
+        return tuple(dict.fromkeys((self.score, *self.scores, *self.robust_scores)))
+
+    def _looked_up(self) -> tuple[tuple[Registry[Any], tuple[str, ...]], ...]:
+        return (SCORES, self.named_scores), (DETECTORS, self.detectors)
+
+    @property
+    def code(self) -> tuple[UserCode, ...]:
+        """Return the user's own code behind its scores and detectors; nothing is imported."""
+        found = (registry.code(name) for registry, names in self._looked_up() for name in names)
+        return tuple(code for code in found if code is not None)
 
 
 def from_fields(name: str, values: Mapping[str, Any]) -> EvaluationProtocol:

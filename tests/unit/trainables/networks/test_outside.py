@@ -144,7 +144,7 @@ def test_the_text_of_a_path_means_the_same_in_every_folder(
         ("./my_net.py:nothing", "what it makes is of type int, not a torch.nn.Module"),
         ("./my_net.py:raises", "it cannot be built: ZeroDivisionError: division by zero"),
         ("./my_net.py:NUMBER", "it is of type int, not a function or class that makes a network"),
-        ("./broken.py:make", "{folder}/broken.py cannot be imported: OSError: no disk"),
+        ("./broken.py:make", "{folder}/broken.py cannot be imported: OSError: no disk (broken.py, line 2)"),
         ("./torn.py:make", "{folder}/torn.py is not Python: invalid syntax (torn.py, line 1)"),
         ("./my_net.py:Nett", "./my_net.py has no Nett; did you mean Net? known: "),
         ("./gone.py:make", "{folder}/gone.py is not a file"),

@@ -13,18 +13,21 @@ from tuner.planning.amend import amend
 from tuner.planning.command_line import parse
 from tuner.planning.plan import Plan, from_dict, to_dict
 from tuner.planning.resolve import resolve
-from tuner.planning.user_code import approve_code
+from tuner.planning.user_code import remember_code
 
 SOURCE = "from torch import nn\ndef make(classes, size):\n    return nn.Linear(classes, size)\n"
 
 
 @pytest.fixture
 def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
-    """A plan with a network of the user's own and a built-in one, as plan.json holds it."""
+    """A plan with a network of the user's own and a built-in one, as plan.json holds it, launched with."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     (tmp_path / "own.py").write_text(SOURCE)
     monkeypatch.chdir(tmp_path)
     settings = ["--set", "network=choice(./own.py:make, small_cnn)"]
-    return from_dict(to_dict(resolve(parse(["--study", "aoe_sigma", *settings]), "run-1")))
+    plan = from_dict(to_dict(resolve(parse(["--study", "aoe_sigma", *settings]), "run-1")))
+    remember_code(plan)
+    return plan
 
 
 def resume(plan: Plan, *flags: str) -> Plan:
@@ -43,19 +46,20 @@ def test_other_code_is_another_question(stored: Plan, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         resume(stored)
     assert str(caught.value) == (
-        f"{tmp_path}/own.py has changed since run run-1 began, so its trials would not be of one network; restore it, "
+        f"{tmp_path}/own.py has changed since run run-1 began, so its trials would not be comparable; restore it, "
         "or go on with it as it is: --allow-changed-code"
     )
     accepted = resume(stored, "--allow-changed-code")
     assert accepted.code != stored.code
     assert accepted.content_hash != stored.content_hash
+    remember_code(accepted)
     assert resume(accepted).code == accepted.code  # asked once
 
 
 def test_code_that_is_gone_is_told(stored: Plan, tmp_path: Path) -> None:
     (tmp_path / "own.py").unlink()
     with pytest.raises(
-        UsageError, match=r"^run run-1 needs code that is not there: network .*own\.py is not a file$"
+        UsageError, match=r"^run run-1 needs code that is not there: .*own\.py is not a file$"
     ):
         resume(stored, "--allow-changed-code")
 
@@ -64,10 +68,10 @@ def test_code_that_only_a_run_folder_names_is_not_run(
     stored: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run folder that somebody sent, with a plan that names a file of theirs."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "other"))
     monkeypatch.setenv(APPROVED, "")
     with pytest.raises(UsageError) as caught:
-        approve_code(stored, named=False)
+        resume(stored)
     assert str(caught.value) == (
         f"run run-1 would run the code in {tmp_path}/own.py, which you have not launched with on this machine; look at "
         "it, then go on with --allow-changed-code"
@@ -77,10 +81,11 @@ def test_code_that_only_a_run_folder_names_is_not_run(
         InputError, match=r"^its network is the code .*own\.py:make, which you have not launched with"
     ):
         refuse_unapproved(name)
-    approve_code(stored, named=True)
+    resume(stored, "--allow-changed-code")
     refuse_unapproved(name)
+    remember_code(stored)
     monkeypatch.setenv(APPROVED, "")
-    approve_code(stored, named=False)  # launched with before
+    resume(stored)  # launched with before
     assert approved() == set(stored.code.values())
 
 
