@@ -120,6 +120,14 @@ def _evaluate(options: LaunchOptions) -> int:
     return 0
 
 
+def _new(options: LaunchOptions) -> int:
+    from tuner.commands.skeleton import write_skeleton
+
+    assert options.new is not None
+    show(write_skeleton(*options.new))
+    return 0
+
+
 def _stop(options: LaunchOptions) -> int:
     from tuner.commands import stop
 
@@ -129,6 +137,7 @@ def _stop(options: LaunchOptions) -> int:
 #: {field of an action: what answers it without starting a study}
 ANSWERS: dict[str, Callable[[LaunchOptions], int]] = {
     "version": _version,
+    "new": _new,
     "status": _status,
     "why": _why,
     "stop": _stop,

@@ -27,7 +27,7 @@ TRAINABLES = (
     *("base", "options", "functional", "networks"),
     *("data.types", "data.readers", "data.synthetic", "data.download", "data.loading"),
     *("evaluation.metrics", "evaluation.attacks", "evaluation.detectors", "evaluation"),
-    *("training", "methods", "outliers", "packed", "ray", ""),
+    *("training", "methods", "outliers", "packed", "ray", "testing", ""),
 )
 #: {library: the packages that may import it}
 ROOMS = {

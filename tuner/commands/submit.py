@@ -120,7 +120,7 @@ def submit(
         resources = {f"node:{driver_on}": 0.001} if driver_on else None
         with tempfile.TemporaryDirectory(prefix="robust-tune-") as folder:
             job = jobs.submit_job(
-                entrypoint=entrypoint(arguments, run if new else ""),
+                entrypoint=entrypoint(arguments, run if new else "", code),
                 submission_id=f"{run or 'command'}-{datetime.datetime.now(datetime.UTC):%H%M%S%f}"[:120],
                 runtime_env={"working_dir": str(export(Path(folder) / "project", more=code))},
                 metadata={"run": run},
@@ -185,10 +185,15 @@ def find_running(jobs: Jobs, run: str) -> str:
     return ""
 
 
-def entrypoint(arguments: Sequence[str], run_name: str) -> str:
-    """Return the shell command of the job: the same options without the local ones; a new run gets its name here."""
-    here = f"{Path.cwd()}/"  # the job has the user's own files in its folder
-    words = [word.replace(here, "") if "network=" in word else word for word in forwarded(arguments)]
+def entrypoint(arguments: Sequence[str], run_name: str, code: Mapping[str, Path] | None = None) -> str:
+    """Return the shell command of the job: the same options without the local ones; a new run gets its name here.
+
+    Args:
+        code: {path in the job's folder: file} of the user's own files.
+    """
+    words = forwarded(arguments)
+    for name, file in (code or {}).items():
+        words = [word.replace(str(file), name) for word in words]
     options = parse(words)
     if run_name and not options.run_name:
         words += ["--run-name", run_name]

@@ -26,6 +26,7 @@ ANSWERED_HERE = frozenset(
         "--dry-run",
         "--submit",
         "--version",
+        "--new",
         "--help",
         "-h",
     )

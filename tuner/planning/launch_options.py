@@ -103,6 +103,12 @@ class LaunchOptions:
         metavar="RUN",
         read=values.run_name,
     )
+    new: tuple[str, str] | None = option(
+        TASK,
+        ACTION,
+        "write a study or a method of your own that runs as it is, and its test, into a folder (docs/own_code.md)",
+        metavar=("study|method", "DIR"),
+    )
     evaluate: str | None = option(
         TASK,
         ACTION,

@@ -139,7 +139,7 @@ class Metric:
 
 
 def find_metric(name: str) -> Metric:
-    """Return what a metric's full name says.
+    """Return what a metric's full name says; training terms that have no spec are those of the user's own methods.
 
     Raises:
         InputError: no family has metrics of this name, or not on this split; with the nearest family.
@@ -158,9 +158,18 @@ def _parsed(name: str, families: tuple[str, ...]) -> Metric:
                 parameters = spec.match(rest)
                 if parameters is not None:
                     return Metric(name, split, spec, parameters)
+    if head == "train" and re.fullmatch(r"[\w-]+", tail):
+        return Metric(name, head, _own_term(tail), {})
     split = head if any(head in spec.splits for spec in specs) else "val"
     known = [f"{split}/{_simplest(spec.name)}" for spec in specs if split in spec.splits]
     raise InputError(unknown("metric", name, known))
+
+
+def _own_term(name: str) -> MetricSpec:
+    """Return the spec of what a method of the user's own reports of an epoch."""
+    about = "reported by a method of the user's own"
+    words = name.replace("_", " ")
+    return MetricSpec(name, words, Direction.NEITHER, TRAINING, about, Unit.NUMBER, -math.inf, math.inf)
 
 
 def check_registered(metrics: Mapping[str, float]) -> dict[str, float]:

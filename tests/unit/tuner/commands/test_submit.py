@@ -185,7 +185,9 @@ def test_the_users_own_code_is_sent_along(monkeypatch: pytest.MonkeyPatch, tmp_p
     export(tmp_path / "out", checkout(tmp_path), code)
     assert (tmp_path / "out" / "nets" / "own.py").read_text() == "mine"
     words = ["--study", "s", "--set", f"network=choice({tmp_path}/nets/own.py:make, wrn_40_2)"]
-    assert "'network=choice(nets/own.py:make, wrn_40_2)'" in entrypoint(words, "")
+    assert "'network=choice(nets/own.py:make, wrn_40_2)'" in entrypoint(words, "", code)
+    words = ["--study", f"{tmp_path}/nets/own.py:STUDY"]
+    assert entrypoint(words, "r", code).startswith("python launch.py --study nets/own.py:STUDY --run-name r")
     with pytest.raises(UsageError) as caught:
         submitting.shipped(["/elsewhere/own.py"], tmp_path)
     assert str(caught.value) == (
