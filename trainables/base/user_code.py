@@ -119,7 +119,9 @@ class UserCode:
             depth = len(self.module.split(".")) - (first.name != "__init__.py")
             base = first.parents[depth]
             inside = top if "site-packages" in base.parts else ""
-        packages = [each / "__init__.py" for each in first.parents if each.is_relative_to(base) and each != base]
+        packages = [
+            each / "__init__.py" for each in first.parents if each.is_relative_to(base) and each != base
+        ]
         found = {first, *filter(Path.is_file, packages)}
         waiting = list(found)
         while waiting:
