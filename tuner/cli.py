@@ -134,6 +134,12 @@ def _stop(options: LaunchOptions) -> int:
     return stop.stop(options, show)
 
 
+def _check_data(options: LaunchOptions) -> int:
+    from tuner.commands.check_data import check_data
+
+    return check_data(options, show)
+
+
 #: {field of an action: what answers it without starting a study}
 ANSWERS: dict[str, Callable[[LaunchOptions], int]] = {
     "version": _version,
@@ -142,4 +148,5 @@ ANSWERS: dict[str, Callable[[LaunchOptions], int]] = {
     "why": _why,
     "stop": _stop,
     "evaluate": _evaluate,
+    "check_data": _check_data,
 }

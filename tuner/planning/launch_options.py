@@ -12,8 +12,8 @@ from tuner.planning.plan import STAGES
 from tuner.search.sampler_specs import SAMPLERS
 from tuner.search.schedulers import SCHEDULERS
 
-#: the values of --resume, --status and --json where they are given without one
-NEWEST, EVERY, STDOUT = "<newest>", "<every>", "<stdout>"
+#: the values of --resume, --status, --json and --check-data where they are given without one
+NEWEST, EVERY, STDOUT, ASKED = "<newest>", "<every>", "<stdout>", "<as --dataset says>"
 
 ACTION, STORED, LOCATION, ONCE = OptionRole
 #: headings of --help
@@ -115,6 +115,14 @@ class LaunchOptions:
         "score one checkpoint on the test sets and exit: a file, RUN/TRIAL, or the id of an MLflow run",
         metavar="CHECKPOINT",
     )
+    check_data: str | None = option(
+        TASK,
+        ACTION,
+        "what is in a data set and what is wrong with it, with a sheet of its images; starts nothing. DATA is a folder "
+        "of pictures, an npz file, or as --dataset",
+        metavar="DATA",
+        bare=ASKED,
+    )
     protocol: str | None = option(
         TASK,
         STORED,
@@ -126,10 +134,10 @@ class LaunchOptions:
     json: str | None = option(
         TASK,
         ONCE,
-        "with --evaluate or --status: the answer as JSON, on the terminal if no file is named",
+        "with --evaluate, --status or --check-data: the answer as JSON, on the terminal if no file is named",
         metavar="FILE",
         bare=STDOUT,
-        goes_with=("evaluate", "status"),
+        goes_with=("evaluate", "status", "check_data"),
     )
     stages: tuple[str, ...] | None = option(
         TASK,
@@ -227,10 +235,14 @@ class LaunchOptions:
         f"data set (default: the study's built-in one): {', '.join(DATASETS.names)}; npz:FILE for arrays of your own "
         "(docs/own_data.md)",
         metavar="NAME",
-        goes_with=(*RUN, "evaluate"),
+        goes_with=(*RUN, "evaluate", "check_data"),
     )
     data_dir: str | None = option(
-        DATA, LOCATION, "folder of the data set's files", metavar="DIR", goes_with=(*RUN, "evaluate")
+        DATA,
+        LOCATION,
+        "folder of the data set's files",
+        metavar="DIR",
+        goes_with=(*RUN, "evaluate", "check_data"),
     )
     settings: tuple[str, ...] = option(
         DATA,

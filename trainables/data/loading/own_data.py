@@ -14,6 +14,7 @@ from trainables.base.errors import DataFileError
 from trainables.data.loading.duplicates import CORRUPTED, exact_hashes, overlaps, repeats, sets_of
 from trainables.data.loading.from_files import IN_MEMORY_BYTES, Parts, own_sets, undecoded, validation_notes
 from trainables.data.loading.leakage import leaks
+from trainables.data.loading.open_dataset import load
 from trainables.data.readers.array_pictures import ArrayPictures
 from trainables.data.types.benchmark import LabelledImages
 from trainables.data.types.dataset_info import dataset_info
@@ -75,13 +76,23 @@ def examine(
     allow_duplicates: bool = False,
     clock: Callable[[], float] = time.monotonic,
 ) -> Examination:
-    """Return what is found in a data set of the user's own; what is wrong with it is in `problems`."""
-    found = Examination()
+    """Return what is found in a data set; what is wrong with it is in `problems`.
+
+    Published and built-in ones are counted and looked into, too; what the user cannot change is no problem of theirs.
+    """
+    found, spec = Examination(), DATASETS[dataset]
     try:
         found.info = dataset_info(dataset, data_dir)
-        found.parts = undecoded(dataset, data_dir)
+        built_in = spec.files is None and not spec.sets
+        if built_in:
+            found.parts = {split: dict(sets) for split, sets in load(dataset, data_dir).parts.items()}
+        else:
+            found.parts = undecoded(dataset, data_dir)
     except DataFileError as error:
         found.problems.append(str(error))
+        return found
+    if not spec.users_own:
+        found.notes += _check_images(dataset, found, clock)
         return found
     checks: tuple[Callable[[], list[str]], ...] = (
         lambda: validation_notes(_known(found), found.parts),

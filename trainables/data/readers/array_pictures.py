@@ -63,6 +63,7 @@ class ArrayPictures:
         """
         self.place, self.images, self.count = place, images, shape[0] if shape else 0
         self.axis, self.shape = channel_axis(shape, dtype, place)
+        self.dtype = dtype
 
     def __len__(self) -> int:
         return self.count

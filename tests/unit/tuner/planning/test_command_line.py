@@ -92,7 +92,10 @@ def test_an_unknown_option_is_answered_with_the_nearest() -> None:
         ("--why r 1 --seed 1", "--seed does not go with --why; it goes with --study or --resume"),
         ("--stop r --study s", "--study does not go with --stop; it goes with --resume or --status"),
         ("--status --list --json", "--status does not go with --list; give one of them"),
-        ("--study s --json", "--json does not go with --study; it goes with --evaluate or --status"),
+        (
+            "--study s --json",
+            "--json does not go with --study; it goes with --evaluate or --status or --check-data",
+        ),
         (
             "--evaluate f --study s",
             "--study does not go with --evaluate; it goes with --resume or --status",
