@@ -188,11 +188,11 @@ def pgd_arms(network: nn.Module, data: LabelledImages, epsilon: float, device: s
     def starts(seed: int) -> Tensor:
         return torch.rand(images.shape, generator=torch.Generator().manual_seed(seed)).to(device) * 2 - 1
 
-    def plain(seed: int, length: float) -> np.ndarray:
+    def loop(pgd: Callable[..., np.ndarray], seed: int, length: float) -> np.ndarray:
         with attack_mode(network):
             return np.concatenate(
                 [
-                    plain_pgd(network, loss, *part, epsilon, 100, length)
+                    pgd(network, loss, *part, epsilon, 100, length)
                     for part in zip(
                         images.split(256), labels.split(256), starts(seed).split(256), strict=True
                     )
@@ -217,9 +217,11 @@ def pgd_arms(network: nn.Module, data: LabelledImages, epsilon: float, device: s
         return ~broken.cpu().numpy()
 
     return {
-        "plain loop, step epsilon / 4": lambda seed: plain(seed, epsilon / 4),
+        "plain loop, step epsilon / 4": lambda seed: loop(plain_pgd, seed, epsilon / 4),
+        "- the same, fooled images leave, step epsilon / 4": lambda seed: loop(dropping_pgd, seed, epsilon / 4),
         "- ours, step epsilon / 4": lambda seed: ours(seed, epsilon / 4),
-        "plain loop, step epsilon / 40": lambda seed: plain(seed, epsilon / 40),
+        "plain loop, step epsilon / 40": lambda seed: loop(plain_pgd, seed, epsilon / 40),
+        "- the same, fooled images leave, step epsilon / 40": lambda seed: loop(dropping_pgd, seed, epsilon / 40),
         "- ours, step epsilon / 40": lambda seed: ours(seed, epsilon / 40),
     }
 
@@ -246,6 +248,34 @@ def plain_pgd(
         x = torch.clamp(x.detach() + length * gradient.sign(), low, high)
     with torch.no_grad():
         broken |= network(x).argmax(1) != labels
+    return ~broken.cpu().numpy()
+
+
+def dropping_pgd(
+    network: nn.Module,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    images: Tensor,
+    labels: Tensor,
+    starts: Tensor,
+    epsilon: float,
+    steps: int,
+    length: float,
+) -> np.ndarray:
+    """The same as `plain_pgd`, but an image leaves the batch once an iterate of it was misclassified."""
+    low, high = (images - epsilon).clamp_min(0), (images + epsilon).clamp_max(1)
+    x = torch.clamp(images + epsilon * starts, low, high)
+    rows, broken = torch.arange(len(labels), device=labels.device), torch.zeros_like(labels, dtype=torch.bool)
+    for step in range(steps + 1):
+        x = x.detach().requires_grad_(step < steps)
+        logits = network(x)
+        fooled = logits.argmax(1) != labels[rows]
+        broken[rows[fooled]] = True
+        if step == steps or fooled.all():
+            break
+        (gradient,) = torch.autograd.grad(loss(logits, labels[rows]).sum(), x)
+        kept = ~fooled
+        rows = rows[kept]
+        x = torch.clamp(x.detach()[kept] + length * gradient[kept].sign(), low[rows], high[rows])
     return ~broken.cpu().numpy()
 
 
