@@ -218,10 +218,14 @@ def pgd_arms(network: nn.Module, data: LabelledImages, epsilon: float, device: s
 
     return {
         "plain loop, step epsilon / 4": lambda seed: loop(plain_pgd, seed, epsilon / 4),
-        "- the same, fooled images leave, step epsilon / 4": lambda seed: loop(dropping_pgd, seed, epsilon / 4),
+        "- the same, fooled images leave, step epsilon / 4": lambda seed: loop(
+            dropping_pgd, seed, epsilon / 4
+        ),
         "- ours, step epsilon / 4": lambda seed: ours(seed, epsilon / 4),
         "plain loop, step epsilon / 40": lambda seed: loop(plain_pgd, seed, epsilon / 40),
-        "- the same, fooled images leave, step epsilon / 40": lambda seed: loop(dropping_pgd, seed, epsilon / 40),
+        "- the same, fooled images leave, step epsilon / 40": lambda seed: loop(
+            dropping_pgd, seed, epsilon / 40
+        ),
         "- ours, step epsilon / 40": lambda seed: ours(seed, epsilon / 40),
     }
 
