@@ -12,7 +12,7 @@ from tuner.base.program import program_name
 from tuner.base.text import one_line, show
 from tuner.base.urls import redact
 from tuner.planning import cost_history
-from tuner.planning.command_line import as_command, parse, resume_arguments, resume_command
+from tuner.planning.command_line import as_command, parse
 from tuner.planning.launch_options import STDOUT, LaunchOptions
 from tuner.planning.own_study import find_study, study_names
 
@@ -52,35 +52,16 @@ def _run(arguments: list[str]) -> int:
 
 def _study(options: LaunchOptions, arguments: list[str], command: str) -> int:
     """Start or resume a study, or print its plan."""
-    from tuner.commands.open_run import new_run, stored_run
+    from tuner.commands.start import planned, start
 
-    if options.resume is None:
-        folder, plan = new_run(options, command)
-    else:
-        folder, plan, options = stored_run(options, command)
-    if options.dry_run:
-        from tuner.console.preview import plan_text
+    if not options.dry_run:
+        return start(options, arguments, command)[1]
+    from tuner.console.preview import plan_text
 
-        cpus = os.cpu_count() if options.address is None else None
-        show(plan_text(plan, costs=cost_history.measured(options.storage, plan), cpus=cpus))
-        return 0
-    driver_report.tell(
-        run=folder.name,
-        storage=folder.root,
-        log=str(folder.local / "console.log"),
-        resume_command=resume_command(plan.study, folder.name, options),
-        resume_arguments=resume_arguments(arguments, plan.study, folder.name),
-        restart=options.restart or 0,
-    )
-    from tuner.commands.preflight import preflight
-    from tuner.planning.user_code import remember_code
-
-    preflight(plan, folder, options, show)
-    remember_code(plan)
-    environment.apply_defaults()
-    from tuner.commands.run import run_study
-
-    return run_study(plan, folder, options)
+    _, plan, options = planned(options, command)
+    cpus = os.cpu_count() if options.address is None else None
+    show(plan_text(plan, costs=cost_history.measured(options.storage, plan), cpus=cpus))
+    return 0
 
 
 def _list() -> int:

@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+import robust_tuner as rt
 from tests.integration.conftest import ROOT, Done, Launcher
+from trainables.data.loading.device_loader import to_unit
+from trainables.data.loading.open_dataset import load
+from trainables.data.types.splits import Split
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 ARMS = ["best", "gauss", "no_attack", "oe", "signnoise"]
@@ -171,6 +176,37 @@ def test_a_trial_is_scored_alone_by_its_mlflow_run(finished: tuple[Launcher, Don
     assert len(shared) > 10
     for name in shared:
         assert found["metrics"][name] == pytest.approx(child.data.metrics[name], abs=1e-9), name
+
+
+def test_python_reads_the_same_trials_arms_and_answer(finished: tuple[Launcher, Done]) -> None:
+    launcher, done = finished
+    run = rt.load_run(launcher.folder / "runs" / "one")
+    assert (run.state, run.report) == ("done", launcher.folder / "runs" / "one" / "report.html")
+    for frame, file in ((run.trials(), "trials.csv"), (run.trials(arms=True), "arms.csv")):
+        found = rows(launcher, "one", file)
+        assert list(frame.columns) == list(found[0])
+        for name in ("state", "test/auroc/near"):
+            shown = [str(value).replace("nan", "") for value in frame[name]]
+            assert shown == [row[name] for row in found]
+    assert sorted(run.arms) == ARMS
+    best = [r for r in rows(launcher, "one", "arms.csv") if r["arm"] == "best" and r["lane"] == "confirm"]
+    by_seed = sorted((int(r["seed_index"]), float(r["test/auroc/near"])) for r in best)
+    assert list(run.arms["best"].values["test/auroc/near"]) == [value for _, value in by_seed]
+    assert run.best is not None
+    assert f"winner: trial {run.best.number}\n" in done.out
+    for sentence in run.answer.sentences:
+        assert f"  {sentence}\n" in done.out
+
+
+def test_python_has_the_classifier_that_was_scored(finished: tuple[Launcher, Done]) -> None:
+    run = rt.load_run(finished[0].folder / "runs" / "one")
+    assert run.best is not None
+    test = load("digits-open").labelled(Split.TEST_ID)
+    with torch.no_grad():
+        logits = run.model()(to_unit(torch.tensor(test.images)))
+    accuracy = (logits.argmax(1).numpy() == test.labels).mean()
+    assert accuracy == pytest.approx(run.best.tests["test/accuracy/clean"], abs=1e-9)
+    assert run.model("confirm-0000")(torch.rand(2, 1, 8, 8)).shape == (2, 6)
 
 
 def test_confirm_arms_are_paired(finished: tuple[Launcher, Done]) -> None:

@@ -116,7 +116,7 @@ def test_every_folder_has_its_place_in_the_order() -> None:
 def test_no_module_imports_itself_by_way_of_others() -> None:
     graph = {
         dotted(path): imports(path)
-        for folder in ("tuner", "trainables", "search_spaces")
+        for folder in ("robust_tuner", "tuner", "trainables", "search_spaces")
         for path in modules(folder)
     }
     try:
@@ -125,9 +125,21 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
         pytest.fail(f"import circle: {' -> '.join(error.args[1])}")
 
 
+@pytest.mark.parametrize("path", modules("robust_tuner"), ids=relative)
+def test_the_python_interface_stands_above_everything_and_is_thin(path: Path) -> None:
+    """pandas is imported where a table is made; torch is named as a type alone."""
+    ours = {"robust_tuner", "tuner", "trainables", "search_spaces"}
+    assert roots(path) - set(sys.stdlib_module_names) <= ours | {"pandas", "torch"}
+
+
+@pytest.mark.parametrize("path", [*modules("tuner"), *modules("search_spaces")], ids=relative)
+def test_nothing_imports_the_python_interface(path: Path) -> None:
+    assert "robust_tuner" not in roots(path)
+
+
 @pytest.mark.parametrize("path", modules("trainables"), ids=relative)
 def test_trainables_know_nothing_of_the_service(path: Path) -> None:
-    assert not roots(path) & {"tuner", "search_spaces", "optuna", "mlflow", "tests"}
+    assert not roots(path) & {"robust_tuner", "tuner", "search_spaces", "optuna", "mlflow", "tests"}
 
 
 @pytest.mark.parametrize("path", [*modules("tuner"), *modules("trainables")], ids=relative)

@@ -170,11 +170,10 @@ def trials_to_add(plan: Plan, searched: Sequence[TrialRecord]) -> int | None:
 
 def _unconfirmed(result: StudyResult, metric: str) -> str:
     value = result.tests.get(result.best.key, {}).get(metric) if result.best else None
-    seen = (
-        f" Its single run shows {value_text(metric, value)} in {metric_label(metric)}."
-        if value is not None
-        else ""
-    )
+    subject = "It" if result.plan.trains_one else "Its single run"
+    seen = ""
+    if value is not None:
+        seen = f" {subject} shows {value_text(metric, value)} in {metric_label(metric)}."
     if result.plan.trains_one:
         return (
             f"One training with one seed, so there is no interval.{seen} "

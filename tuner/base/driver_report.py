@@ -34,6 +34,11 @@ def connect() -> bool:
     return True
 
 
+def supervised() -> bool:
+    """Return whether a supervisor has started this process."""
+    return _pipe is not None
+
+
 def tell(**facts: Any) -> None:
     """Tell the supervisor facts; a later value of a name replaces the earlier one."""
     if _pipe is None:

@@ -3,18 +3,23 @@
 import sys
 from pathlib import Path
 
+_LAUNCHER = Path(__file__).resolve().parents[2] / "launch.py"
+
 
 def program() -> list[str]:
     """Return the words that start a command line of this program, as the user called it.
 
-    Where something else called it (a test, a notebook) these are ["python", "launch.py"].
+    Where something else called it (a test, a notebook) these are ["python", "launch.py"] in a checkout of the project,
+    else ["robust-tune"].
     """
     script = Path(sys.argv[0])
     if script.stem == "robust-tune":
         return ["robust-tune"]
     if script.parts[-2:] == ("tuner", "__main__.py"):
         return ["python", "-m", "tuner"]
-    return ["python", sys.argv[0] if script.name == "launch.py" else "launch.py"]
+    if script.name == "launch.py":
+        return ["python", sys.argv[0]]
+    return ["python", "launch.py"] if _LAUNCHER.is_file() else ["robust-tune"]
 
 
 def program_name() -> str:

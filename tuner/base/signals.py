@@ -6,13 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from tuner.base import driver_report
 from tuner.base.errors import Interrupted, LeaseLost
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Signals:
-    """Records a request to stop; every wait of the driver checks it. A second SIGINT ends the process at once.
+    """Records a request to stop; every wait of the driver checks it.
+
+    A second SIGINT ends the process at once; in one that is the user's own, a notebook or a script, it raises
+    KeyboardInterrupt.
 
     `request_stop` and `lose_lease` may be called from any thread.
 
@@ -45,6 +49,8 @@ class Signals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.exit_code and number == signal.SIGINT:
+            if not driver_report.supervised():
+                raise KeyboardInterrupt  # the process is the user's own: a notebook, a script
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             signal.raise_signal(signal.SIGINT)
         self.request_stop(number)

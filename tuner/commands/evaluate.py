@@ -50,31 +50,35 @@ class Target:
 
 
 def evaluate(options: LaunchOptions) -> str:
-    """Score the checkpoint that the options name and return what to print.
+    """Score the checkpoint that the options name and return what to print; see `measured`."""
+    to_file = options.json if options.json != STDOUT else None
+    if to_file and not Path(to_file).resolve().parent.is_dir():
+        raise UsageError(f"--json {to_file}: there is no folder {Path(to_file).parent}")
+    scores = measured(options)
+    if options.json == STDOUT:
+        return json.dumps(scores, indent=2)
+    if to_file:
+        write_json(to_file, json.dumps(scores, indent=2))
+    return as_text(scores)
+
+
+def measured(options: LaunchOptions) -> dict[str, Any]:
+    """Score the checkpoint that the options name and return the evaluation as JSON values.
 
     Raises:
         UsageError: a checkpoint that is not there.
         InputError: a file, a data set or a protocol that does not suit.
     """
     name = presets.PRESETS[options.protocol or presets.DEFAULT].name  # before anything is imported or read
-    to_file = options.json if options.json != STDOUT else None
-    if to_file and not Path(to_file).resolve().parent.is_dir():
-        raise UsageError(f"--json {to_file}: there is no folder {Path(to_file).parent}")
     assert options.evaluate is not None
     target = find_checkpoint(options.evaluate, options.storage, options.tracking_uri)
     environment.apply_defaults()
     if options.network is None:
         approve(known(LIST))
-        scores = score(target, name, options)
-    else:
-        with tempfile.TemporaryDirectory(prefix="robust-tune-") as folder:
-            converted, rest = _with_weights(target, options, folder)
-            scores = {**score(converted, name, rest), "checkpoint": str(target)}
-    if options.json == STDOUT:
-        return json.dumps(scores, indent=2)
-    if to_file:
-        write_json(to_file, json.dumps(scores, indent=2))
-    return as_text(scores)
+        return score(target, name, options)
+    with tempfile.TemporaryDirectory(prefix="robust-tune-") as folder:
+        converted, rest = _with_weights(target, options, folder)
+        return {**score(converted, name, rest), "checkpoint": str(target)}
 
 
 def _with_weights(target: Target, options: LaunchOptions, folder: str) -> tuple[Target, LaunchOptions]:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
+from search_spaces.study import Floor
 from tuner.analysis.selection import best_feasible
 from tuner.analysis.verdict import trials_to_add
 from tuner.base.checksums import Damaged
@@ -120,13 +121,25 @@ class RunSnapshot:
     def best(self) -> TrialRecord | None:
         """Return the best complete trial of the search that meets the floors."""
         reference = self.notes.get("reference", {})
-        floors = [f for f in self.plan.floors if f.below_reference is None or f.metric in reference]
-        return best_feasible(self.lane("search"), self.plan.objectives, floors, reference)
+        return best_feasible(self.lane("search"), self.plan.objectives, self.judged_floors, reference)
+
+    @property
+    def judged_floors(self) -> Sequence[Floor]:
+        """Return the floors that can be judged yet: the pretrained classifier's value may not be known."""
+        reference = self.notes.get("reference", {})
+        return [f for f in self.plan.floors if f.below_reference is None or f.metric in reference]
+
+    @property
+    def tests(self) -> dict[str, dict[str, float]]:
+        """Return {trial key: test metrics} of the trials that have been scored on the test splits."""
+        return {
+            key.partition("/")[2]: found for key, found in self.notes.items() if key.startswith("evaluation/")
+        }
 
     @property
     def evaluated(self) -> frozenset[str]:
         """Return the keys of the trials that have been scored on the test splits."""
-        return frozenset(key.partition("/")[2] for key in self.notes if key.startswith("evaluation/"))
+        return frozenset(self.tests)
 
     @property
     def to_confirm(self) -> int:

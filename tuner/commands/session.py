@@ -135,6 +135,9 @@ class Session:
             self.outcome = LaunchOutcome.INTERRUPTED
             self.console.interrupted(self.resume_command)
             return stop.exit_code
+        except KeyboardInterrupt:  # the second Ctrl-C of an impatient user
+            self.outcome = LaunchOutcome.INTERRUPTED
+            raise
         except LeaseLost:
             self.outcome = LaunchOutcome.LEASE_LOST
             raise

@@ -1,9 +1,9 @@
-"""trials.csv and arms.csv: the trials of the study's own search, and those of everything it was compared with."""
+"""The trials of the study's own search, and those of everything it was compared with: as rows, and as CSV files."""
 
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tuner.analysis.results import StudyResult
 from tuner.analysis.trial_columns import TrialRow, TrialTable, columns_of, csv_values
@@ -13,8 +13,25 @@ from tuner.base.text import visible
 Row = Mapping[str, Any]
 
 
+class Rows(NamedTuple):
+    """A table: its columns in order, and {column: value} of each row, without the columns that do not apply to it."""
+
+    columns: list[str]
+    rows: list[dict[str, Any]]
+
+
 def trials_csv(result: StudyResult) -> str:
-    """Return one line per trial of the study's own search, in the order of their numbers.
+    """Return `trial_rows` as the text of trials.csv."""
+    return _csv(trial_rows(result))
+
+
+def arms_csv(result: StudyResult) -> str:
+    """Return `arm_rows` as the text of arms.csv."""
+    return _csv(arm_rows(result))
+
+
+def trial_rows(result: StudyResult) -> Rows:
+    """Return one row per trial of the study's own search, in the order of their numbers.
 
     Columns: those of `trial_columns`, the searched parameters, the last epoch's validation metrics, the test
     metrics. `feasible` is empty for a trial that is not complete.
@@ -24,11 +41,11 @@ def trials_csv(result: StudyResult) -> str:
         (csv_values(_row(result, r), table), r.params, _validation(r), result.tests.get(r.key, {}))
         for r in sorted(result.lane("search"), key=lambda r: r.number)
     ]
-    return _csv(table, rows, tuple(result.plan.lanes[0].space))
+    return _rows(table, rows, tuple(result.plan.lanes[0].space))
 
 
-def arms_csv(result: StudyResult) -> str:
-    """Return one line per trial of the other lanes: the baselines' searches and the confirm stage.
+def arm_rows(result: StudyResult) -> Rows:
+    """Return one row per trial of the other lanes: the baselines' searches and the confirm stage.
 
     The confirm stage's test metrics come with the arm and seed they belong to; an arm whose trials are not
     among the records is written from its results alone.
@@ -47,7 +64,7 @@ def arms_csv(result: StudyResult) -> str:
             columns = {"lane": "confirm", "role": arm.role, "arm": arm.name, "seed_index": index}
             rows.append((columns, {}, {}, _of_seed(result, arm.name, index)))
     params = tuple(dict.fromkeys(key for lane in result.plan.lanes[1:] for key in lane.space))
-    return _csv(TrialTable.ARMS_CSV, rows, params)
+    return _rows(TrialTable.ARMS_CSV, rows, params)
 
 
 def _row(result: StudyResult, record: TrialRecord) -> TrialRow:
@@ -64,17 +81,20 @@ def _of_seed(result: StudyResult, arm: str, index: int) -> dict[str, float]:
     return {metric: series[index] for metric, series in values.items() if 0 <= index < len(series)}
 
 
-def _csv(table: TrialTable, rows: Sequence[tuple[Row, Row, Row, Row]], params: Sequence[str]) -> str:
+def _rows(table: TrialTable, rows: Sequence[tuple[Row, Row, Row, Row]], params: Sequence[str]) -> Rows:
     """Return a table: the trials' columns, parameters in the order of the space, then metrics by name."""
     first = [column.headings[table] for column in columns_of(table)]
     known = [*params, *_names((row[1] for row in rows), params)]
     columns = [*first, *known, *_names(row[2] for row in rows), *_names(row[3] for row in rows)]
+    return Rows(columns, [{**row[0], **row[1], **row[2], **row[3]} for row in rows])
+
+
+def _csv(table: Rows) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writerow({name: _cell(name) for name in columns})
-    for row in rows:
-        cells = {**row[0], **row[1], **row[2], **row[3]}
-        writer.writerow({name: _cell(value) for name, value in cells.items()})
+    writer = csv.DictWriter(text, table.columns, restval="", lineterminator="\n")
+    writer.writerow({name: _cell(name) for name in table.columns})
+    for row in table.rows:
+        writer.writerow({name: _cell(value) for name, value in row.items()})
     return visible(text.getvalue())
 
 
