@@ -1,5 +1,7 @@
 """The command line as a process: `launch.py`, `robust-tune` and, where the project was installed, `python -m tuner`."""
+# PYTHON_ARGCOMPLETE_OK
 
+import os
 import sys
 
 from tuner.base import driver_report
@@ -8,6 +10,10 @@ from tuner.commands import supervisor
 
 def main() -> None:
     """Answer a question in this process; drive a study in a child of it, which runs this again."""
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what may follow
+        from tuner.commands.completion import complete
+
+        complete()
     arguments = sys.argv[1:]
     if not driver_report.connect() and supervisor.drives_a_study(arguments):
         sys.exit(supervisor.supervise(arguments))

@@ -16,7 +16,7 @@ from tuner.planning.launch_options import LaunchOptions, launch_options
 from tuner.planning.option import Option, OptionRole
 
 
-class _Once(argparse.Action):
+class Once(argparse.Action):
     """Stores the value of an option; a second, different one is refused, as it would replace the first in silence."""
 
     def __call__(
@@ -24,11 +24,11 @@ class _Once(argparse.Action):
         parser: argparse.ArgumentParser,
         namespace: argparse.Namespace,
         values: Any,
-        flag: str | None = None,
+        option_string: str | None = None,
     ) -> None:
         first = getattr(namespace, self.dest, values)
         if first != values:
-            raise UsageError(f"{flag} is given twice, as {first} and as {values}; give it once")
+            raise UsageError(f"{option_string} is given twice, as {first} and as {values}; give it once")
         setattr(namespace, self.dest, values)
 
 
@@ -56,7 +56,7 @@ def _arguments(option: Option) -> dict[str, Any]:
     if option.read is None:
         return {"action": "store_true"}
     arguments: dict[str, Any] = {"type": _reader(option), "metavar": option.metavar}
-    arguments["action"] = "append" if option.repeated else _Once
+    arguments["action"] = "append" if option.repeated else Once
     if isinstance(option.metavar, tuple):
         arguments["nargs"] = len(option.metavar)
     if option.bare is not None:

@@ -6,7 +6,9 @@ from functools import cache
 from trainables.data.types.datasets import DATASETS
 from trainables.evaluation.metrics.presets import DEFAULT, PRESETS
 from trainables.options.methods import METHODS
+from trainables.options.networks import NETWORKS
 from tuner.planning import option_values as values
+from tuner.planning import suggestions
 from tuner.planning.option import Option, OptionRole, option, options_of, switch
 from tuner.planning.plan import STAGES
 from tuner.search.sampler_specs import SAMPLERS
@@ -38,6 +40,7 @@ class LaunchOptions:
         default="",
         metavar="STUDY",
         goes_with=(*RUN, "status"),
+        suggests=suggestions.studies,
     )
     method: str = option(
         TASK,
@@ -47,6 +50,7 @@ class LaunchOptions:
         metavar="METHOD",
         goes_with=RUN,
         not_with=("study",),
+        suggests=suggestions.names_of(METHODS),
     )
     train: bool = switch(
         TASK,
@@ -62,6 +66,7 @@ class LaunchOptions:
         metavar="none|LIST",
         read=values.arms,
         not_with=("train",),
+        suggests=suggestions.listed(suggestions.arms),
     )
     list_studies: bool = switch(TASK, ACTION, "list the studies, one line each", flag="--list")
     version: bool = switch(TASK, ACTION, "print the version of this program")
@@ -73,6 +78,7 @@ class LaunchOptions:
         metavar="RUN",
         read=values.run_name,
         bare=NEWEST,
+        suggests=suggestions.runs,
     )
     restart: int | None = option(
         TASK,
@@ -88,6 +94,7 @@ class LaunchOptions:
         metavar="RUN",
         read=values.run_name,
         bare=EVERY,
+        suggests=suggestions.runs,
     )
     why: tuple[str, str] | None = option(
         TASK,
@@ -95,6 +102,7 @@ class LaunchOptions:
         "why a trial ended as it did; TRIAL is a number, or a name such as oe-0003 or confirm-0001",
         metavar=("RUN", "TRIAL"),
         read=values.run_name,
+        suggests=suggestions.runs,
     )
     stop: str | None = option(
         TASK,
@@ -102,6 +110,7 @@ class LaunchOptions:
         "have a run's driver save and end, here or on another machine",
         metavar="RUN",
         read=values.run_name,
+        suggests=suggestions.runs,
     )
     new: tuple[str, str] | None = option(
         TASK,
@@ -130,6 +139,7 @@ class LaunchOptions:
         "measures beside the study's own protocol",
         metavar="NAME",
         goes_with=(*RUN, "evaluate"),
+        suggests=suggestions.names_of(PRESETS),
     )
     json: str | None = option(
         TASK,
@@ -145,6 +155,7 @@ class LaunchOptions:
         f"some of {','.join(STAGES)} (default: all of them; with --train all but confirm)",
         metavar="STAGES",
         read=values.stages,
+        suggests=suggestions.listed(suggestions.any_of(*STAGES)),
     )
 
     # -- budget ----------------------------------------------------------------------------------------------
@@ -207,6 +218,7 @@ class LaunchOptions:
         f"chooses the configurations: {', '.join(SAMPLERS.names)} (default: the study's)",
         metavar="NAME",
         not_with=("train",),
+        suggests=suggestions.names_of(SAMPLERS),
     )
     scheduler: str | None = option(
         SEARCH,
@@ -214,6 +226,7 @@ class LaunchOptions:
         f"stops trials early: {', '.join(SCHEDULERS.names)} (default: the study's)",
         metavar="NAME",
         not_with=("train",),
+        suggests=suggestions.names_of(SCHEDULERS),
     )
     learning_curves: bool = switch(
         SEARCH, STORED, "validate after every epoch; by default where trials are compared and after the last"
@@ -226,6 +239,7 @@ class LaunchOptions:
         read=values.run_names,
         default=(),
         not_with=("train",),
+        suggests=suggestions.listed(suggestions.runs),
     )
 
     # -- data ------------------------------------------------------------------------------------------------
@@ -236,6 +250,7 @@ class LaunchOptions:
         "(docs/own_data.md)",
         metavar="NAME",
         goes_with=(*RUN, "evaluate", "check_data"),
+        suggests=suggestions.names_of(DATASETS),
     )
     data_dir: str | None = option(
         DATA,
@@ -254,6 +269,7 @@ class LaunchOptions:
         repeated=True,
         default=(),
         goes_with=(*RUN, "evaluate"),
+        suggests=suggestions.settings,
     )
     allow_duplicates: bool = switch(
         DATA, STORED, "train although images of the tests stand among those that are trained on"
@@ -271,6 +287,7 @@ class LaunchOptions:
         "torchvision:NAME, timm:NAME, module:factory or ./file.py:factory",
         metavar="NAME",
         goes_with=("evaluate",),
+        suggests=suggestions.names_of(NETWORKS),
     )
 
     # -- machine ---------------------------------------------------------------------------------------------
@@ -280,6 +297,7 @@ class LaunchOptions:
         "share of a GPU, or auto (default): measured at start where there is a GPU",
         metavar="auto|GPUS",
         read=values.gpu_share,
+        suggests=suggestions.any_of("auto"),
     )
     cpus_per_trial: int | None = option(
         MACHINE,
@@ -312,6 +330,7 @@ class LaunchOptions:
         "off without",
         metavar="auto|K|off",
         read=values.requested_pack,
+        suggests=suggestions.any_of("auto", "off"),
     )
     address: str | None = option(
         MACHINE,
@@ -322,6 +341,7 @@ class LaunchOptions:
         variables=("TUNER_ADDRESS", "RAY_ADDRESS"),
         local=True,  # the job joins the cluster that it runs on
         goes_with=(*RUN, "submit"),
+        suggests=suggestions.any_of("auto"),
     )
     submit: bool = switch(
         MACHINE,

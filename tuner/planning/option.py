@@ -1,6 +1,6 @@
 """Declares a command-line option as a dataclass field: `option()`, and `options_of()`, which reads them back."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from typing import Any
@@ -37,6 +37,8 @@ class Option:
         goes_with: fields of the options, one of which it needs: by default one that starts or continues a run. An
             action goes with itself.
         not_with: fields of options that it contradicts.
+        suggests: values for the completion of a shell, see `tuner.planning.suggestions`; None: files where the value is
+            one, nothing for any other.
     """
 
     group: str
@@ -51,6 +53,7 @@ class Option:
     local: bool = False
     goes_with: tuple[str, ...] = ("study", "resume")
     not_with: tuple[str, ...] = ()
+    suggests: Callable[[str, Mapping[str, Any]], Iterable[str]] | None = None
 
 
 def option(group: str, role: OptionRole, help: str, *, default: Any = None, **attributes: Any) -> Any:
