@@ -27,6 +27,7 @@ ANSWERED_HERE = frozenset(
         "--submit",
         "--version",
         "--new",
+        "--check-data",
         "--help",
         "-h",
     )
