@@ -7,6 +7,7 @@ from typing import Any
 
 from trainables.base.errors import DataFileError
 from trainables.base.storage import atomic_write
+from trainables.base.user_code import name_codes
 from trainables.data.loading.data_sheet import as_saved, contact_sheet
 from trainables.data.loading.leakage import leakage_notes
 from trainables.data.loading.own_data import class_counts, examine
@@ -69,6 +70,7 @@ def named_data(options: LaunchOptions) -> tuple[str, str]:
         raise UsageError("name the data: --check-data DIR, or --check-data --dataset NAME and its --data-dir")
     if data_dir and not Path(data_dir).is_dir():
         raise UsageError(f"--data-dir {data_dir} is not a folder")
+    name_codes([dataset])
     spec = DATASETS[dataset]
     if spec.files is not None and not data_dir:
         raise UsageError(f"dataset {spec.name} needs --data-dir: {spec.info.files}")

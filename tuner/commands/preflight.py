@@ -59,6 +59,10 @@ def preflight(plan: Plan, folder: RunFolder, options: LaunchOptions, say: Callab
             from trainables.data.download import ensure
 
             ensure(plan.dataset, plan.data_dir)
+    if DATASETS.code(plan.dataset) is not None:
+        from trainables.data.loading.own_factory import forget
+
+        forget()  # what the user's function returned may be large; those that train call it themselves
 
 
 def _refuse_other_classes(plan: Plan, folder: RunFolder) -> None:

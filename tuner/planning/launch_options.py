@@ -246,8 +246,8 @@ class LaunchOptions:
     dataset: str | None = option(
         DATA,
         STORED,
-        f"data set (default: the study's built-in one): {', '.join(DATASETS.names)}; npz:FILE for arrays of your own "
-        "(docs/own_data.md)",
+        f"data set (default: the study's built-in one): {', '.join(DATASETS.names)}; npz:FILE or "
+        "./file.py:function for data of your own (docs/own_data.md)",
         metavar="NAME",
         goes_with=(*RUN, "evaluate", "check_data"),
         suggests=suggestions.names_of(DATASETS),

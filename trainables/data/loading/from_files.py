@@ -73,6 +73,7 @@ def load(name: str, data_dir: str, search_only: bool = False) -> Benchmark:
         ensure(name, local_folder(name, data_dir))
     info = dataset_info(name, data_dir)
     parts = undecoded(name, data_dir, search_only)
+    given_corrupted = Split.CORRUPTED in parts
     corrupted: dict[str, LabelledImages] = {}
     notes: list[str] = []
     if not search_only:
@@ -89,7 +90,8 @@ def load(name: str, data_dir: str, search_only: bool = False) -> Benchmark:
         parts[split] = {**sets, **parts.get(split, {})}
     if corrupted:
         parts[Split.CORRUPTED] = corrupted
-    return Benchmark(info, parts, corrupted=_origin(info, data_dir, corrupted), notes=tuple(notes))
+    origin = Origin.OWN if given_corrupted else _origin(info, data_dir, corrupted)
+    return Benchmark(info, parts, corrupted=origin, notes=tuple(notes))
 
 
 def undecoded(name: str, data_dir: str, search_only: bool = False) -> Parts:
@@ -167,7 +169,7 @@ def _given(
     pictures: Pictures, spec: DatasetSpec, info: DatasetInfo, split: Split, name: str
 ) -> LabelledImages:
     """Return a set as it is given, in one fixed random order if it lies sorted by class."""
-    if split in OOD_SPLITS.values():
+    if "_ood" in split.value:
         return _ood(pictures, info, name, spec.crop)
     return _images(pictures, info, _rows(pictures, info.seed_name, _ORDER.get(split, name)), spec.crop)
 
