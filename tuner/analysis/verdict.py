@@ -177,7 +177,7 @@ def _unconfirmed(result: StudyResult, metric: str) -> str:
     if result.plan.trains_one:
         return (
             f"One training with one seed, so there is no interval.{seen} "
-            "For one go on with --resume --stages confirm,report."
+            f"For one: --resume {result.plan.run_name} --stages confirm,report."
         )
     return (
         "The confirm stage was not run, so there is no interval and no comparison: the winner is the best of "
