@@ -14,7 +14,6 @@ from tuner.base.program import program, program_name
 from tuner.base.urls import has_bare_at, redact, without_password
 from tuner.planning.launch_options import LaunchOptions, launch_options
 from tuner.planning.option import Option, OptionRole
-from tuner.planning.plan import Plan
 
 
 class Once(argparse.Action):
@@ -202,13 +201,14 @@ def resume_command(study: str, run: str, options: LaunchOptions, trials: int | N
 _OF_A_SEARCH = ("run_name", "stages", "confirm_seeds", "concurrency", "pack", "train", "settings")
 
 
-def training_command(plan: Plan, params: Mapping[str, Any]) -> str:
+def training_command(command: str, study: str, params: Mapping[str, Any]) -> str:
     """Return the command that trains a configuration of a study again and measures it.
 
     Args:
+        command: that began the run; "" if it is not known.
         params: the searched parameters.
     """
-    words = shlex.split(plan.command) or ["python", "launch.py", "--study", plan.study]
+    words = shlex.split(command) or ["python", "launch.py", "--study", study]
     start = next((i for i, word in enumerate(words) if word.startswith("--")), len(words))
     known = {option.flag: name for name, option in launch_options().items()}
 

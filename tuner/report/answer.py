@@ -40,7 +40,7 @@ def answer(result: StudyResult) -> list[Block]:
     right = _forest_box(result, measured) if metric in measured else None
     command = None
     if result.best is not None and not plan.trains_one:
-        again = block_markup(Code(training_command(plan, result.best.params)))
+        again = block_markup(Code(_again(result, result.best)))
         command = element(
             "div", element("p", "Train this configuration again:", class_="note"), again, class_="across"
         )
@@ -74,8 +74,14 @@ def _in_words(result: StudyResult, judged: Verdict) -> list[Text | Code | Table]
     if about:
         blocks.append(Table(("compared with", "as", "what it is"), about, words=frozenset({0, 1, 2})))
     if best is not None and not plan.trains_one:
-        blocks += [Text("Train this configuration again:"), Code(training_command(plan, best.params))]
+        blocks += [Text("Train this configuration again:"), Code(_again(result, best))]
     return blocks
+
+
+def _again(result: StudyResult, best: TrialRecord) -> str:
+    """Return the command that trains the winner; a resume does not repeat what the first launch was given."""
+    first = (result.environment.get("command") or result.plan.command).partition("\n")[0]
+    return training_command(first, result.plan.study, best.params)
 
 
 def _only_words(block: Text | Code | Table) -> Figure:

@@ -6,7 +6,6 @@ from importlib import metadata
 
 import pytest
 
-from tests.unit.study_results import plan
 from tuner import cli
 from tuner.base.errors import UsageError
 from tuner.base.urls import without_password
@@ -299,7 +298,7 @@ def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
     ],
 )
 def test_a_command_that_trains_one_configuration(command: str, expected: str) -> None:
-    found = training_command(plan(command=command), {"lr": 0.001, "attack.name": "eba pgd"})
+    found = training_command(command, "aoe_sigma", {"lr": 0.001, "attack.name": "eba pgd"})
     settings = "--set lr=0.001 --set 'attack.name=eba pgd'"
     options = parse([word for word in shlex.split(found)[1:] if not word.endswith("launch.py")])
     assert (options.train, options.study, options.settings[-2:]) == (

@@ -431,3 +431,14 @@ def test_a_failed_write_leaves_the_old_report(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         write_report(replace(result(), problems=("new",)), tmp_path)
     assert (tmp_path / "report.md").read_bytes() == before
+
+
+def test_the_command_that_trains_the_winner_is_that_of_the_first_launch():
+    """A resume's command names neither study nor data set."""
+    made = result()
+    first = "python launch.py --study aoe_sigma --dataset digits-open --max-epochs 4"
+    commands = f"{first}\npython launch.py --resume run --stages report"
+    resumed = replace(made, environment={**made.environment, "command": commands})
+    text = to_markdown("t", report_blocks(resumed, report_data(resumed)))
+    again = text.partition("Train this configuration again:")[2]
+    assert "--train --study aoe_sigma --dataset digits-open --max-epochs 4 --set " in again
