@@ -435,7 +435,8 @@ def test_a_failed_write_leaves_the_old_report(tmp_path, monkeypatch):
 
 def test_the_command_that_trains_the_winner_is_that_of_the_first_launch():
     """A resume's command names neither study nor data set."""
-    made = result()
+    best = record(0, (0.8, 0.9))
+    made = result(records=(best,), best=best, feasible=frozenset({"0000"}))
     first = "python launch.py --study aoe_sigma --dataset digits-open --max-epochs 4"
     commands = f"{first}\npython launch.py --resume run --stages report"
     resumed = replace(made, environment={**made.environment, "command": commands})
