@@ -64,9 +64,12 @@ def interval_text(metric: str, interval: Interval) -> str:
         return value_text(metric, interval.mean)
     percent = shown_in_percent(metric)
     scale, digits, unit = (100, ".1f", " %") if percent else (1, ".4g", "")
-    mean, (low, high) = f"{scale * interval.mean:{digits}}", interval_bounds(metric, interval)
-    if (low, high) != (interval.low, interval.high):
-        return f"{mean} ({scale * low:{digits}}–{scale * high:{digits}}){unit}"
+    mean, ends = f"{scale * interval.mean:{digits}}", interval_bounds(metric, interval)
+    cut = [
+        round(scale * abs(end - own), 1) for end, own in zip(ends, (interval.low, interval.high), strict=True)
+    ]
+    if any(cut):  # by what is seen in print
+        return f"{mean} ({'–'.join(f'{scale * end:{digits}}' for end in ends)}){unit}"
     return f"{mean} ± {scale * interval.half:{digits if percent else '.2g'}}{unit}"
 
 

@@ -103,7 +103,7 @@ def _settings(result: StudyResult) -> Markup:
         what = element("p", f"One training: {plan.method}", class_="kicker")
         return join([what, _definitions(_set_options(plan), "settings")])
     named = [(key, setting_text(value)) for key, value in best.params.items()]
-    asked = [pair for pair in named if pair[0] in plan.effects or pair[0] == "attack.name"]
+    asked = [pair for pair in named if pair[0] in plan.effects]
     others = [pair for pair in named if pair not in asked]
     return join(
         [

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tuner.report.axes import Axis
-from tuner.report.charts_search import CLASSES, MANY, medians, place_of, points_of, scatter
+from tuner.report.charts_search import CLASSES, MANY, MEDIANS, place_of, points_of, scatter
 from tuner.report.data import STATES, ReportData
 from tuner.report.markup import Markup, element
 from tuner.report.svg import BOX, figure, inner_box, legend, line, path, per_cent, plot
@@ -145,8 +145,7 @@ def slices(data: ReportData) -> Markup | None:
         for key in data.parameters
     ]
     note = f"{data.axes[data.objective].label} after a trial's last epoch. The other parameters vary too."
-    if any(medians(data, data.axes[key], points_of(data, key, data.objective)) for key in data.parameters):
-        note += " Line: median of the complete trials."
+    note += f" {MEDIANS}"
     if data.importances:
         note += (
             " In brackets: its share of the objective's variation, estimated from the trials that were run."

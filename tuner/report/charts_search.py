@@ -8,8 +8,10 @@ from tuner.base.records import State
 from tuner.report.axes import Axis
 from tuner.report.data import STATES, TESTED, ReportData
 from tuner.report.markup import Markup, element
-from tuner.report.svg import dots, figure, line, path, per_cent, plot, ring, steps
+from tuner.report.svg import BOX, dots, figure, line, path, per_cent, plot, ring, steps
 
+FEWEST_OF_AN_OPTION, FEWEST_FOR_A_LINE = 3, 10  # complete trials for a median
+MEDIANS = "Lines: medians of complete trials, where there are enough."
 MANY = 300  # trials above which dots and lines are fainter
 #: the classes of marks by state, the last one drawn on top
 CLASSES = {
@@ -67,7 +69,7 @@ def scatter(
         element("path", class_="off"),
         element("path", d=dots(points.values()), class_="halo") if name else None,
         *_by_state(data, points),
-        element("path", d=line(medians(data, axes[0], points)) or None, class_="median") if trend else None,
+        element("path", d=trend_path(data, axes[0], points) or None, class_="median") if trend else None,
         element("path", class_="hot"),
     ]
     return plot(
@@ -100,14 +102,21 @@ def _winner(data: ReportData, points: Points) -> Markup | None:
     return ring(*points[data.winner], f"winner: trial {data.trials.number[data.winner]}")
 
 
-def medians(data: ReportData, axis: Axis, points: Points) -> list[tuple[float, float]]:
-    """Return medians of the complete trials in bins of equal count along x; [] for fewer than ten, or a choice."""
+def trend_path(data: ReportData, axis: Axis, points: Points) -> str:
+    """Return the path of the complete trials' medians along x: by option, or in bins of equal count; "" for too few."""
     number = STATES.index(State.COMPLETE)
     complete = sorted(point for i, point in points.items() if data.trials.state[i] == number)
-    if len(complete) < 10 or axis.options:
-        return []
+    if axis.options:
+        n = len(axis.options)
+        ys = [[y for x, y in complete if int(x * n) == k] for k in range(n)]
+        middles = [
+            (k, 1 - float(np.median(own))) for k, own in enumerate(ys) if len(own) >= FEWEST_OF_AN_OPTION
+        ]
+        return "".join(f"M{BOX * (k + 0.2) / n:.0f} {BOX * y:.0f}h{BOX * 0.6 / n:.0f}" for k, y in middles)
+    if len(complete) < FEWEST_FOR_A_LINE:
+        return ""
     parts = np.array_split(np.array(complete), min(6, len(complete) // 4))
-    return [(float(np.median(part[:, 0])), float(np.median(part[:, 1]))) for part in parts]
+    return line([(float(np.median(part[:, 0])), float(np.median(part[:, 1]))) for part in parts])
 
 
 def progress(data: ReportData) -> Markup | None:
@@ -156,6 +165,6 @@ def effect(data: ReportData, parameter: str) -> Markup | None:
     ]
     note = (
         f"{family_label(measured[0])} on test data, of the trials that trained to the end. Measured after the search; "
-        "it did not steer it. The other parameters vary too."
+        f"it did not steer it. The other parameters vary too. {MEDIANS}"
     )
     return figure(f"{parameter}, set by set", note, element("div", *panels, class_="panels small"))

@@ -1,6 +1,7 @@
 """HTML and SVG elements; every text is escaped here and nowhere else."""
 
 import html
+import re
 from collections.abc import Iterable
 
 _VOID = {"img", "input", "meta", "br"}
@@ -49,8 +50,8 @@ def element(name: str, /, *children: object, **attributes: object) -> Markup:
 
 
 def breaking(name: str) -> Markup:
-    """Return a dotted name that a narrow column may break after its dots."""
-    return Markup(html.escape(name).replace(".", ".<wbr>"))
+    """Return a name that a narrow column may break after its dots and underscores."""
+    return Markup(re.sub(r"([._])(?=\w)", r"\1<wbr>", html.escape(name)))
 
 
 def join(children: Iterable[object]) -> Markup:

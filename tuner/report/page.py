@@ -160,7 +160,7 @@ def paper_size(rows: Sequence[Sequence[str]]) -> float:
 
     Headings may break between words and after dots, cells only where they are longer than _WORD characters.
     """
-    heads = [max(map(len, re.split(r"(?<=[ .])", text))) for text in rows[0]]
+    heads = [max(map(len, re.split(r"(?<=[ ._])", text))) for text in rows[0]]
     cells = [[min(len(text), _WORD) for text in row] for row in rows[1 : _SAMPLE + 1]]
     wide: list[int] = [max(column) for column in zip(heads, *cells, strict=True)]
     return min(_LARGEST, max(_SMALLEST, _PAPER / sum(0.62 * n + 0.8 for n in wide)))

@@ -65,7 +65,7 @@ function scatterPlot(svg) {
     set(svg, ".off", dots(of((i) => !chosen[i])));
     set(svg, ".halo", dots(of((i) => chosen[i])));
     for (const path of all("[data-state]", svg)) path.setAttribute("d", dots(of((i) => chosen[i] && trials.state[i] === +path.dataset.state)));
-    set(svg, ".median", line(median(svg.dataset.x, of((i) => chosen[i] && trials.state[i] === COMPLETE))));
+    set(svg, ".median", trend(svg.dataset.x, of((i) => chosen[i] && trials.state[i] === COMPLETE)));
     const ring = svg.querySelector(".ring"), at = data.winner == null ? [] : own[data.winner];
     if (ring && at.length) { ring.setAttribute("cx", 100 * at[0][0] + "%"); ring.setAttribute("cy", 100 * (1 - at[0][1]) + "%"); }
     if (svg.id === "contour") drawField(svg, own, chosen);
@@ -73,15 +73,19 @@ function scatterPlot(svg) {
   return { svg, points, draw, hot: dots, near: nearDot };
 }
 
-function median(x, points) {
-  if (points.length < 10 || data.axes[x].options.length) return [];
+function trend(x, points) {
+  const middle = (values) => { const v = [...values].sort((a, b) => a - b); return (v[(v.length - 1) >> 1] + v[v.length >> 1]) / 2; };
+  const n = data.axes[x].options.length;
+  if (n) return Array.from({ length: n }, (_, k) => points.filter((p) => Math.floor(p[0] * n) === k).map((p) => p[1])).map((own, k) =>
+    own.length < 3 ? "" : `M${Math.round((BOX * (k + 0.2)) / n)} ${Math.round(BOX * (1 - middle(own)))}h${Math.round((BOX * 0.6) / n)}`).join("");
+  if (points.length < 10) return "";
   points = [...points].sort((a, b) => a[0] - b[0] || a[1] - b[1]);
-  const parts = Math.min(6, Math.floor(points.length / 4)), middle = (v) => { v.sort((a, b) => a - b); return (v[(v.length - 1) >> 1] + v[v.length >> 1]) / 2; };
+  const parts = Math.min(6, Math.floor(points.length / 4));
   let start = 0;
-  return Array.from({ length: parts }, (_, k) => {
+  return line(Array.from({ length: parts }, (_, k) => {
     const part = points.slice(start, (start += Math.floor(points.length / parts) + (k < points.length % parts)));
     return [middle(part.map((p) => p[0])), middle(part.map((p) => p[1]))];
-  });
+  }));
 }
 
 function drawField(svg, own, chosen) {

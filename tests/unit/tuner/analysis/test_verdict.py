@@ -111,6 +111,7 @@ def test_every_baseline_must_be_beaten():
         arm("trades", (0.91, 0.90, 0.92), role="baseline"),
     )
     assert found.level is Level.REFUTED
+    assert found.sentences[0].startswith("The winner does not beat the baseline trades")  # it decides
     baselines = [arm("oe", (0.8, 0.8)), arm("trades", (0.9, 0.9), role="baseline")]
     assert strongest(baselines, CLAIM).name == "trades"
     assert strongest(baselines, "test/fpr95_id_pos/far").name == "oe"  # neither is measured: the first
@@ -210,6 +211,7 @@ def test_numbers():
     assert interval_text("test/auroc/near", Interval(0.901, math.nan, 1)) == "90.1 %"
     assert interval_text("test/auroc/near", Interval(math.nan, math.nan, 0)) == "-"
     assert interval_text("test/auroc/near", Interval(0.99, 0.015, 5)) == "99.0 (97.5–100.0) %"
+    assert interval_text("test/auroc/near", Interval(0.9999, 0.0003, 5)) == "100.0 ± 0.0 %"
     assert interval_text("test/fpr95_id_pos/far", Interval(0.01, 0.02, 2)) == "1.0 (0.0–3.0) %"
     assert interval_text("test/mce", Interval(70.5, 1.25, 5)) == "70.5 ± 1.2"
     assert interval_bounds("test/auroc/near", Interval(0.99, 0.015, 5)) == (0.975, 1.0)

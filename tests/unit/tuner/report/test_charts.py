@@ -14,7 +14,7 @@ from tuner.report.blocks import Figure, Table
 from tuner.report.charts_arms import decomposition, differences, forest, heat_maps
 from tuner.report.charts_explore import CELLS, curves, field, parallel, shades_of
 from tuner.report.charts_scores import attack_images
-from tuner.report.charts_search import agreement, medians, points_of, progress
+from tuner.report.charts_search import agreement, points_of, progress, trend_path
 from tuner.report.data import report_data
 from tuner.report.search import explore, ranges
 from tuner.report.svg import BOX
@@ -116,17 +116,26 @@ def test_shades_go_by_rank_in_the_direction_of_the_objective() -> None:
     assert shades_of(report_data(result(plan=down, records=lower))) == [4, 0, 2, 3, 1]
 
 
-def test_medians_need_ten_complete_trials() -> None:
-    def data_of(n: int) -> list[tuple[float, float]]:
-        params = [{"lr": 3e-4 * 1.2**k} for k in range(n)]
-        records = tuple(record(k, (0.5 + k / 100,), params=p) for k, p in enumerate(params))
-        made = report_data(result(records=records))
-        return medians(made, made.axes["lr"], points_of(made, "lr", OBJECTIVE))
+def trend_of(params: list[dict[str, object]], key: str) -> str:
+    """Return the trend of trials whose objective rises by a hundredth from one to the next."""
+    records = tuple(record(k, (0.5 + k / 100,), params=p) for k, p in enumerate(params))
+    made = report_data(result(records=records))
+    return trend_path(made, made.axes[key], points_of(made, key, OBJECTIVE))
 
-    assert data_of(9) == []
-    middle = data_of(12)
-    assert len(middle) == 3  # bins of four
-    assert middle == sorted(middle)
+
+def test_a_line_of_medians_needs_ten_complete_trials() -> None:
+    rates = [{"lr": 3e-4 * 1.2**k} for k in range(12)]
+    assert trend_of(rates[:9], "lr") == ""
+    corners = list(map(int, re.findall(r"\d+", trend_of(rates, "lr"))))
+    assert len(corners) == 6  # bins of four
+    assert corners[::2] == sorted(corners[::2])
+    assert corners[1::2] == sorted(corners[1::2], reverse=True)  # up, from the top
+
+
+def test_medians_of_options_stand_in_their_places() -> None:
+    names = [{"attack.name": name} for name in ("pgd", "pgd", "fgsm", "pgd", "fgsm")]
+    # options fgsm, pgd, ...: the second fifth of the axis; the median of .50, .51, .53 in [.4984, .5416]
+    assert trend_of(names, "attack.name") == "M240 731h120"
 
 
 def test_a_field_is_the_mean_of_neighbours_and_blank_far_away() -> None:
