@@ -15,18 +15,24 @@ from robust_tuner.errors import Interrupted, LeaseLost, StudyFailed, UsageError
 from robust_tuner.launches import Evaluation, evaluate, load_run, resume, run
 from robust_tuner.runs import Run, Trial
 from search_spaces.domain import Choice, Float, Int
+from search_spaces.study import Arm, Floor, Objective, Profile, Study
 from tuner.base import environment
 
 __version__ = environment.version("robust-tuner", absent="unknown")
 
 __all__ = [
+    "Arm",
     "Choice",
     "Evaluation",
     "Float",
+    "Floor",
     "Int",
     "Interrupted",
     "LeaseLost",
+    "Objective",
+    "Profile",
     "Run",
+    "Study",
     "StudyFailed",
     "Trial",
     "UsageError",

@@ -2,13 +2,17 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
+from inspect import isfunction
 from pathlib import Path
 from typing import Any
 
+from search_spaces.domain import Choice
 from trainables.base.errors import unknown
+from trainables.base.own_specs import described_type
 from tuner.base.errors import UsageError
 from tuner.planning.launch_options import launch_options
 from tuner.planning.option import Option, OptionRole
+from tuner.planning.own_study import reference_to
 
 #: options of a launch as a process of its own, or of printing
 LEFT_OUT = frozenset(("submit", "driver_on", "dry_run", "restart", "json"))
@@ -68,13 +72,25 @@ def _words(name: str, option: Option, value: Any) -> list[str]:
 
 
 def _text(name: str, value: Any) -> str:
-    """Return a value as the command line has it; a domain such as Float(1e-4, 1e-2) writes itself."""
+    """Return a value as the command line has it; a domain such as Float(1e-4, 1e-2) writes itself.
+
+    A class or function of the user's own becomes a reference to it.
+    """
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ",".join(_text(name, each) for each in value) or "none"
     if isinstance(value, float):
         return repr(float(value))  # not "np.float64(0.1)"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, Choice):
+        return str(Choice(tuple(_text(name, each) if callable(each) else each for each in value.options)))
+    if (isinstance(value, type) or isfunction(value)) and value.__module__ != "builtins":
+        reference = reference_to(value)
+        if not reference:
+            raise UsageError(
+                f"{name} is {described_type(value)} that other processes cannot find; write it to a file and import it"
+            )
+        return reference
     if isinstance(value, str | int | Path) or type(value).__module__.startswith("search_spaces"):
         return str(value)
     if hasattr(value, "item"):  # a number of NumPy or torch

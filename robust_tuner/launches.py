@@ -11,11 +11,13 @@ from typing import Any, TypeVar
 from robust_tuner.arguments import command_line, described, signature
 from robust_tuner.errors import Interrupted, in_one_line
 from robust_tuner.runs import Run
+from search_spaces.study import Study
 from tuner.base import environment, errors
 from tuner.base.errors import StudyFailed, UsageError
 from tuner.base.urls import redact
 from tuner.planning.command_line import as_command, parse
 from tuner.planning.launch_options import NEWEST
+from tuner.planning.own_study import offer_study
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -32,14 +34,15 @@ def _spelt_out(action: str) -> Callable[[Function], Function]:
 
 
 @_spelt_out("study")
-def run(study: str | Path = "", *, quiet: bool = False, **options: Any) -> Run:
+def run(study: str | Path | Study = "", *, quiet: bool = False, **options: Any) -> Run:
     """Start a study, or with `method=` one of a method alone, drive it to its end and return the run.
 
     The progress is printed, few lines and no live table where the output is no terminal. The first Ctrl-C saves and
     ends with `Interrupted`, a second one at once.
 
     Args:
-        study: a name of `robust-tune --list`.
+        study: a name of `robust-tune --list`, the path of a file of yours, or a `Study`; what that holds of your own
+            has to be imported from a file (docs/own_code.md).
         quiet: print nothing; `console.log` in the run folder has it all.
         options: those of the command line, `--time-budget 30m` as `time_budget="30m"`, `--set lr=0.001` as
             `settings={"lr": 0.001}`; a range is Float(1e-4, 1e-2, log=True), Int(1, 9) or Choice(("a", "b")).
@@ -50,7 +53,9 @@ def run(study: str | Path = "", *, quiet: bool = False, **options: Any) -> Run:
         Interrupted: everything is saved.
         LeaseLost: another driver has taken the run over.
     """
-    words = ["--study", str(study)] if study else []
+    with in_one_line():
+        name = offer_study(study) if isinstance(study, Study) else str(study)
+    words = ["--study", name] if name else []
     return _driven([*words, *_read("study", options)], quiet)
 
 

@@ -173,12 +173,10 @@ def check_after_another_method(method: Any, folder: Path, options: Mapping[str, 
     name = name_of(method)
     truth = numbers(trial_of(name, folder, options).step())
     plain, config = config_of("standard", folder), config_of(name, folder, options)
-    service = {"key": "x", "pretrain_seed": config["seed"], "folder": "", "checkpoint": ""}
+    service = {"key": "x", "pretrain_seed": config["seed"], "folder": str(folder), "checkpoint": ""}
     actor = StudyTrainable(config={**plain, "_service": {**service, "method": "standard"}})
-    actor._folder = None
     actor.step()
     actor.reset_config({**config, "_service": {**service, "method": name}})
-    actor._folder = None
     result = actor.step()
     assert "failed" not in result, result.get("failed")
     _same(numbers(result), truth, "a trial after one of another method in its process")

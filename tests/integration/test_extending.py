@@ -1,4 +1,7 @@
-"""docs/extending.md, followed to the letter: each recipe in a copy of the project, then the commands it ends with."""
+"""docs/extending.md and docs/own_code.md, followed to the letter.
+
+A recipe of the first in a copy of the project, the second in a folder of a user; then the commands that they give.
+"""
 
 import os
 import re
@@ -11,9 +14,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "extending.md"
+PAGE, OWN = ROOT / "docs" / "extending.md", ROOT / "docs" / "own_code.md"
 COPIED = ("tuner", "trainables", "search_spaces", "tests", "docs", "launch.py", "pyproject.toml")
-RECIPES = ("network", "study", "method", "attack", "detector", "data set", "sampler")
+RECIPES = ("study", "method", "attack", "detector", "data set", "sampler")
 MOST_FILES = 3  # that a recipe may touch besides tests
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -62,16 +65,28 @@ def test_a_recipe_as_written(name: str, tmp_path: Path) -> None:
     for step in steps:
         (tmp_path / step["path"]).parent.mkdir(parents=True, exist_ok=True)
         apply(tmp_path, step["path"], step["kind"], step["text"])
-    commands = [line for block in COMMANDS.finditer(section) for line in block["text"].splitlines()]
+    carry_out(section, tmp_path, tmp_path)
+
+
+def test_own_code_as_written(tmp_path: Path) -> None:
+    page = OWN.read_text()
+    for step in STEP.finditer(page):
+        apply(tmp_path, step["path"], step["kind"], step["text"])
+    carry_out(page, tmp_path, ROOT)
+
+
+def carry_out(text: str, folder: Path, project: Path) -> None:
+    """Run the commands of a page in a folder."""
+    commands = [line for block in COMMANDS.finditer(text) for line in block["text"].splitlines()]
     assert commands
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONPATH": str(tmp_path)}
+    private = {f"XDG_{name}_HOME": str(folder / name.lower()) for name in ("CACHE", "STATE")}
     for command in commands:
-        words = shlex.split(command)
+        words = [str(project / word) if word == "launch.py" else word for word in shlex.split(command)]
         assert words[0] == "python"
         done = subprocess.run(
             [sys.executable, *words[1:]],
-            cwd=tmp_path,
-            env=environment,
+            cwd=folder,
+            env={**os.environ, **private, "PYTHONPATH": str(project)},
             capture_output=True,
             text=True,
             timeout=600,

@@ -34,6 +34,7 @@ def network(classes, channels, size):
 """
 
 PARTS = '''
+import numpy as np
 import optuna
 import torch
 from trainables.evaluation.detectors.base import FeatureDetector
@@ -54,6 +55,10 @@ class FeatureNorm(FeatureDetector):
 def second_logit(logits):
     """Minus the second largest logit."""
     return -logits.topk(2).values[:, 1]
+
+def stripes(count, shape, rng):
+    """Rows of one brightness each."""
+    return np.broadcast_to(rng.random((count, 1, shape[1], 1)), (count, *shape)).astype(np.float32)
 
 def halton(space, seed):
     """Halton's sequence."""

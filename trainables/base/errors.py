@@ -14,6 +14,10 @@ class DataFileError(InputError):
     """A data file is missing, corrupt or not in the documented format; the message names the file."""
 
 
+class CodeError(InputError):
+    """The user's own code is not there, raises when it is imported, or is not what the user has launched with."""
+
+
 class SealedSplitError(RuntimeError):
     """A test split was opened while searching. Search may read train and validation splits only."""
 

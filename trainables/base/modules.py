@@ -16,7 +16,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
-from trainables.base.errors import InputError
+from trainables.base.errors import CodeError
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -37,10 +37,10 @@ def portable_path(text: str) -> str:
 
 
 def find_file(path: str) -> Path:
-    """Return the file that a kept path means in this process; InputError if it is not there."""
+    """Return the file that a kept path means in this process; CodeError if it is not there."""
     file = PROJECT / path
     if not file.is_file():
-        raise InputError(f"{path} is not a file")
+        raise CodeError(f"{path} is not a file")
     return file
 
 
@@ -66,7 +66,7 @@ def names_of(module: str) -> set[str] | None:
 
     Raises:
         SyntaxError: it is not Python.
-        InputError: it is the path of a file that is not there.
+        CodeError: it is the path of a file that is not there.
     """
     if is_path(module):
         return names_in(find_file(module).read_text(), module)

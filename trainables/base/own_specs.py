@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 from inspect import isfunction
 from typing import Any, Generic, TypeVar
 
-from trainables.base.errors import InputError
+from trainables.base.errors import CodeError, InputError
 from trainables.base.user_code import UserCode, is_reference, name_code
 
 S = TypeVar("S")
@@ -34,7 +34,8 @@ class OwnSpecs(Generic[S]):
         """Return the spec of a reference or of an entry point's name, None for any other name.
 
         Raises:
-            InputError: the code is not there, raises, is of another kind, or is a reference that the user has not named
+            InputError: the code is of another kind.
+            CodeError: it is not there, raises, or is a reference that the user has not named
                 (`trainables.base.user_code.name_code`): whoever wrote the file that has it could name any code.
         """
         code = self._loaded.get(name) or self.code(name)
@@ -43,29 +44,32 @@ class OwnSpecs(Generic[S]):
         try:
             if is_reference(name):
                 name = str(code)
-                if not code.is_approved:
-                    raise InputError(
-                        "you have not launched with this code as it is; look at it, and name it yourself"
+                if code.unapproved:
+                    raise CodeError(
+                        f"{code.unapproved} is not code that you have launched with; look at it, and name it yourself, "
+                        "or add --allow-changed-code"
                     )
             else:
                 name_code(str(code))  # who installs a package trusts it
             spec = self._make(name, code.load())
         except InputError as error:
-            raise InputError(f"{self.kind} {name}: {error}") from error
-        self._loaded[name] = code  # its text is not looked at again
+            raise type(error)(f"{self.kind} {name}: {error}") from error
+        if is_reference(name):
+            self._loaded[name] = code  # its text is not looked at again
         return spec
 
     def code(self, name: str) -> UserCode | None:
         """Return the code behind a name, None for a name of another kind; nothing is imported.
 
         Raises:
-            InputError: it is not there, or two packages give the name.
+            CodeError: it is not there.
+            InputError: two packages give the name.
         """
         reference = name if is_reference(name) else installed(self.group, name, self.kind)
         try:
             return UserCode(reference) if reference else None
-        except InputError as error:
-            raise InputError(f"{self.kind} {name}: {error}") from error
+        except CodeError as error:
+            raise CodeError(f"{self.kind} {name}: {error}") from error
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -99,6 +103,11 @@ def _entry_points(group: str) -> tuple[EntryPoint, ...]:
 @lru_cache(maxsize=64)
 def _of_path(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=PREFIX + group))
+
+
+def short_name(name: str) -> str:
+    """Return a name without the place of the user's code: seeds and metrics want the same wherever the file is."""
+    return name.rpartition(":")[2]
 
 
 def described_type(thing: Any) -> str:

@@ -104,9 +104,9 @@ class Registry(Generic[S]):
         return None if name in self._specs or self._others is None else self._others.code(name)
 
     def digests(self, name: str) -> dict[str, str]:
-        """Return {path: SHA-256} of the files of `code`, {} where there is none."""
+        """Return {path: SHA-256} of the files of `code` as this process imports them, {} where there is none."""
         code = self.code(name)
-        return {} if code is None else code.digests()
+        return {} if code is None else code.digests_here()
 
     def is_of_this_process(self, name: str) -> bool:
         """Return whether a name was registered after the fact, so that other processes do not know it."""

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from trainables.base.errors import InputError, nearest
+from trainables.base.errors import CodeError, nearest
 from trainables.base.modules import (
     PROJECT,
     add_to_path,
@@ -46,16 +46,16 @@ class UserCode:
         """Read a reference.
 
         Raises:
-            InputError: it is not of either form, or the file, the module or the attribute is not there.
+            CodeError: it is not of either form, or the file, the module or the attribute is not there.
         """
         module, _, self.attribute = text.rpartition(":")
         self.is_file = is_path(module)
         if not self.attribute.isidentifier() or not (self.is_file or _MODULE.fullmatch(module)):
-            raise InputError(f"{text!r} is not module:attribute or ./file.py:attribute")
+            raise CodeError(f"{text!r} is not module:attribute or ./file.py:attribute")
         self.module = portable_path(module) if self.is_file else module
         names = self._names()
         if self.attribute not in names:
-            raise InputError(f"{module} has no {self.attribute}; {nearest(self.attribute, names)}")
+            raise CodeError(f"{module} has no {self.attribute}; {nearest(self.attribute, names)}")
 
     def __str__(self) -> str:
         """Return the text by which every process finds it."""
@@ -67,11 +67,11 @@ class UserCode:
             try:
                 return names_in(path.read_text(), str(path))
             except (SyntaxError, ValueError) as error:
-                raise InputError(f"{self.module} is not Python: {_in_a_line(error, [path])}") from error
+                raise CodeError(f"{self.module} is not Python: {_in_a_line(error, [path])}") from error
         add_to_path(os.getcwd())
         spec = find_module(self.module)
         if spec is None:
-            raise InputError(f"there is no module {self.module}, neither installed nor in {os.getcwd()}")
+            raise CodeError(f"there is no module {self.module}, neither installed nor in {os.getcwd()}")
         if self.module in sys.modules:
             return set(vars(sys.modules[self.module]))
         if not spec.origin or not spec.origin.endswith(".py"):
@@ -80,22 +80,22 @@ class UserCode:
             return names_in(Path(spec.origin).read_text(), spec.origin)
         except (SyntaxError, ValueError) as error:
             line = _in_a_line(error, [Path(spec.origin)])
-            raise InputError(f"{self.module} is not Python: {line}") from error
+            raise CodeError(f"{self.module} is not Python: {line}") from error
 
     def load(self) -> Any:
         """Import the module and return the object; a file's folder is importable from then on.
 
         Raises:
-            InputError: the import raises, or there is no such attribute after all.
+            CodeError: the import raises, or there is no such attribute after all.
         """
         digests = self.digests() if self.module not in _loaded else {}
         try:
             found = getattr(load_module(self.module), self.attribute)
-        except InputError:
+        except CodeError:
             raise
         except (Exception, SystemExit) as error:  # foreign code may raise anything
             line = _in_a_line(error, self.files())
-            raise InputError(f"{self.module} cannot be imported: {line}") from error
+            raise CodeError(f"{self.module} cannot be imported: {line}") from error
         _loaded.setdefault(self.module, digests)
         return found
 
@@ -144,11 +144,15 @@ class UserCode:
             return {self.module: f"module {self.module}"}
         return {portable_path(str(path)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
+    def digests_here(self) -> dict[str, str]:
+        """Return `digests` of what this process has imported, or would import."""
+        return _loaded.get(self.module) or self.digests()
+
     @property
-    def is_approved(self) -> bool:
-        """Whether the user has named it, in the form in which it is imported here, or would be."""
-        digests = _loaded.get(self.module) or self.digests()
-        return set(digests.values()) <= approved()
+    def unapproved(self) -> str:
+        """A file, as this process has imported it or would, that the user has not named in this form; "" if none."""
+        known = approved()
+        return next((path for path, digest in self.digests_here().items() if digest not in known), "")
 
     def forget_if_changed(self) -> None:
         """Have `load` import its files again if one of them is not what it was when this process imported it."""
@@ -171,7 +175,7 @@ def name_code(text: str) -> UserCode:
     """Return the code behind a reference that the user names now, which may then be imported in its present form.
 
     Raises:
-        InputError: it is not there.
+        CodeError: it is not there.
     """
     code = UserCode(text)
     code.forget_if_changed()
@@ -184,7 +188,7 @@ def name_codes(values: Iterable[object]) -> None:
     for value in values:
         text = str(value).partition("@")[0]  # behind a network: a layer of it
         if is_reference(text):
-            with suppress(InputError):
+            with suppress(CodeError):
                 name_code(text)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.base.errors import InputError
+from trainables.base.own_specs import short_name
 from trainables.base.seeds import derive_seed
 from trainables.data.loading.device_loader import to_unit
 from trainables.data.loading.stream_loader import in_order
@@ -41,7 +42,7 @@ from trainables.evaluation.metrics.metrics_per_set import (
     ood_means_of_score,
 )
 from trainables.evaluation.metrics.protocol import EvaluationProtocol, epsilon_name
-from trainables.evaluation.metrics.score_specs import SCORES, metric_part
+from trainables.evaluation.metrics.score_specs import SCORES
 from trainables.functional.attacks import attack_mode
 from trainables.networks import Classifier
 
@@ -162,7 +163,7 @@ def evaluate(
         for name, by_name in scores.items():
             result.metrics |= ood_means_of_score(name, by_name, groups)
         result.remarks += [
-            f"detector {metric_part(name)} left out: {reason}" for name, reason in unsuited.items()
+            f"detector {short_name(name)} left out: {reason}" for name, reason in unsuited.items()
         ]
     for epsilon in protocol.auto_attack_epsilons:
         _auto_attack(session, inliers, epsilon, state, result)

@@ -54,7 +54,7 @@ class OutsideNetwork(Body):
                 module = _make(reference, num_classes, shape, dropout, pretrained)
                 self.head_name, head = _split(module, layer, num_classes, shape)
         except InputError as error:
-            raise InputError(f"network {reference}: {error}") from error
+            raise type(error)(f"network {reference}: {error}") from error
         self.normalizes = bool(getattr(module, "normalizes", False))
         self.layers = module
         self.head = head

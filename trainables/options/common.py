@@ -25,7 +25,7 @@ class RunOptions:
     network: str = option(
         "small_cnn",
         "architecture of the classifier: one of these, torchvision:NAME, timm:NAME, or your own as module:factory or "
-        "./file.py:factory (docs/extending.md)",
+        "./file.py:factory (docs/own_code.md)",
         choices=NETWORKS,
         cost=lambda name: NETWORKS[name].cost,
     )

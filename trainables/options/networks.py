@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
-from trainables.base.errors import InputError
+from trainables.base.errors import CodeError, InputError
 from trainables.base.own_specs import installed, installed_names
 from trainables.base.registry import Registry
 from trainables.base.user_code import UserCode
@@ -92,7 +92,7 @@ class OutsideNetworks:
         """Return the code behind a name, None for the networks of libraries and unknown names.
 
         Raises:
-            InputError: it is not there.
+            CodeError: it is not there.
         """
         reference = name.partition("@")[0]
         if reference.partition(":")[0] in LIBRARIES:
@@ -101,8 +101,8 @@ class OutsideNetworks:
             reference = installed("networks", reference, "network")
         try:
             return UserCode(reference) if reference else None
-        except InputError as error:
-            raise InputError(f"network {name}: {error}") from error
+        except CodeError as error:
+            raise CodeError(f"network {name}: {error}") from error
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -113,11 +113,11 @@ def refuse_unapproved(name: str) -> None:
     """Refuse a network that is code and that only a file names, a checkpoint say: whoever wrote it could name any.
 
     Raises:
-        InputError: the code is not there, or the user has not approved it (`trainables.base.user_code.approve`).
+        CodeError: the code is not there, or the user has not approved it (`trainables.base.user_code.approve`).
     """
     code = NETWORKS.code(name)
-    if code is not None and ":" in name and not code.is_approved:
-        raise InputError(
+    if code is not None and ":" in name and code.unapproved:
+        raise CodeError(
             f"its network is the code {name}, which you have not launched with; look at it, and name it yourself: "
             "--network"
         )

@@ -1,10 +1,11 @@
 """The sources of training outliers by name: fitted generators, noise and files; readable without torch."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trainables.base.errors import InputError
+from trainables.base.own_specs import OwnSpecs, described, described_type
 from trainables.base.registry import Registry, resolve_reference
 
 
@@ -16,16 +17,17 @@ class OutlierSourceSpec:
         name: as `--set outliers.generator=NAME`, studies and checkpoints say it.
         about: one phrase.
         generator: "module:class" of a `trainables.outliers.generators.OutlierGenerator`, which is fitted to the
-            training images and cached; imported on use.
-        noise: "module:function" of (count, (c, h, w), rng) that returns float32 (count, c, h, w) in [0, 1].
+            training images and cached, imported on use; or the class.
+        noise: "module:function" of (count, (c, h, w), rng) that returns float32 (count, c, h, w) in [0, 1], or the
+            function.
         file: "module:class" of a `trainables.data.readers.outlier_files.OutlierFile`.
         path: what `outliers.path` must name, if `file` is given.
     """
 
     name: str
     about: str
-    generator: str = ""
-    noise: str = ""
+    generator: str | Callable[[], Any] = ""
+    noise: str | Callable[..., Any] = ""
     file: str = ""
     path: str = ""
 
@@ -52,6 +54,24 @@ class OutlierSourceSpec:
     def load_file(self) -> Any:
         """Return the reader of its files."""
         return resolve_reference(self.file)()
+
+
+def own_source(name: str, thing: Any) -> OutlierSourceSpec:
+    """Return the spec of the user's own class of a generator, or of a function that draws noise.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if isinstance(thing, OutlierSourceSpec):
+        return replace(thing, name=name)
+    if isinstance(thing, type) and hasattr(thing, "sample"):
+        return OutlierSourceSpec(name=name, about=described(thing), generator=thing)
+    if callable(thing) and not isinstance(thing, type):
+        return OutlierSourceSpec(name=name, about=described(thing), noise=thing)
+    raise InputError(
+        f"it is {described_type(thing)}; it must be a function (count, shape, rng) or a class like "
+        "trainables.outliers.generators.OutlierGenerator"
+    )
 
 
 OUTLIER_SOURCES = Registry(
@@ -90,6 +110,7 @@ OUTLIER_SOURCES = Registry(
             path="the npy file",
         ),
     ],
+    others=OwnSpecs("outlier source", "outliers", own_source),
 )
 
 

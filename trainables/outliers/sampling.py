@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from trainables.base.errors import InputError
+from trainables.base.own_specs import short_name
 from trainables.base.seeds import derive_seed
 from trainables.data.readers.outlier_files import checked_file
 from trainables.data.types.benchmark import LabelledImages
@@ -34,10 +36,15 @@ def sample_outliers(options: OutlierOptions, train: LabelledImages, seed: int, c
     spec, count = options.source, options.count
     channels, height, width = (int(s) for s in train.images.shape[1:])
     shape = (channels, height, width)
-    rng = np.random.default_rng(derive_seed(seed, "outliers", spec.name))
+    rng = np.random.default_rng(derive_seed(seed, "outliers", short_name(spec.name)))
     images: Array
     if spec.noise:
-        images = spec.load_noise()(count, shape, rng)
+        images = np.asarray(spec.load_noise()(count, shape, rng))
+        if images.shape != (count, *shape) or images.dtype != np.float32:
+            raise InputError(
+                f"outlier source {spec.name} returned {images.dtype} {images.shape}; it must return float32 "
+                f"{(count, *shape)}"
+            )
     elif spec.file:
         path, available = checked_file(options, shape)
         images = spec.load_file().read(path, rng.permutation(available)[:count])

@@ -13,7 +13,7 @@ import torch
 from ray import tune
 
 from trainables.base.cache import cache_dir_of
-from trainables.base.errors import InputError, TrainingFailed
+from trainables.base.errors import CodeError, InputError, TrainingFailed
 from trainables.base.storage import Folder, is_full
 from trainables.base.streams import Streams
 from trainables.base.user_code import name_codes
@@ -148,8 +148,8 @@ class TrialRunner:
         """Train and validate one epoch and return its metrics.
 
         In a study the checkpoint is written before the metrics are reported, so that every recorded epoch can be
-        continued from. An exception becomes the report {"failed": reason}, {"full": reason} for a full disk, and the
-        actor stays up for the next trial.
+        continued from. An exception becomes the report {"failed": reason}, or {"halted": reason} for what is no
+        fault of the trial (a full disk, code that was changed meanwhile), and the actor stays up for the next trial.
         """
         if not self._service:
             return self._step()
@@ -163,8 +163,11 @@ class TrialRunner:
     def _failed(self, error: Exception) -> dict[str, Any]:
         """Return the report of an exception, and free the trial's tensors."""
         trace = "".join(traceback.format_exception(error))
-        reason = describe_error(error)
-        outcome = "full" if is_full(error) else "failed"
+        outcome, reason = "failed", describe_error(error)
+        if is_full(error):
+            outcome, reason = "halted", f"cannot write: {reason}; make room"
+        elif isinstance(error, CodeError):
+            outcome, reason = "halted", f"cannot go on without its code ({error}); restore it"
         self._release()
         return {outcome: reason, "trace": trace}
 

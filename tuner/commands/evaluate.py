@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.base.storage import Folder
-from trainables.base.user_code import approve, name_code
+from trainables.base.user_code import approve, name_code, name_codes
 from trainables.data.types.dataset_info import dataset_info
 from trainables.data.types.datasets import DATASETS
 from trainables.data.types.file_check import check_dataset_files
@@ -30,7 +30,7 @@ from tuner.planning.launch_options import STDOUT, LaunchOptions
 from tuner.planning.option_values import check_name
 from tuner.planning.protocol_settings import with_settings
 from tuner.planning.space_overrides import key_values
-from tuner.planning.user_code import LIST
+from tuner.planning.user_code import LIST, name_own_code
 from tuner.store.run_folder import RunFolder, find_by_id
 from tuner.tracking.mlflow_uris import DEFAULT_URI
 from tuner.tracking.run_lookup import looks_like_run, trial_key_of, trial_of_run
@@ -73,6 +73,7 @@ def measured(options: LaunchOptions) -> dict[str, Any]:
     assert options.evaluate is not None
     target = find_checkpoint(options.evaluate, options.storage, options.tracking_uri)
     environment.apply_defaults()
+    name_own_code(options)
     if options.network is None:
         approve(known(LIST))
         return score(target, name, options)
@@ -121,6 +122,8 @@ def score(target: Target, protocol_name: str, options: LaunchOptions) -> dict[st
         content = checkpoints.unpack(_read(target), str(target))
     except checkpoints.ForeignCheckpoint as error:
         raise UsageError(f"{error}; for weights of another one add --network NAME --dataset NAME") from error
+    if options.allow_changed_code:
+        name_codes([content["method"], *content["options"].values()])
     known, trained = content["dataset"], checkpoints.options_of(content, str(target))
     dataset = DATASETS[options.dataset or known["name"]].name
     data_dir = options.data_dir or trained.data_dir

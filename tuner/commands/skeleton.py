@@ -11,8 +11,7 @@ from tuner.base.program import program
 
 STUDY = '''"""QUESTION: what should the study find out?"""
 
-from search_spaces.domain import Float
-from search_spaces.study import Arm, Floor, Objective, Study
+from robust_tuner import Arm, Float, Floor, Objective, Study
 
 STUDY = Study(
     name="NAME",
@@ -54,8 +53,7 @@ from dataclasses import dataclass
 
 from torch.nn import functional as F
 
-from search_spaces.domain import Float
-from search_spaces.study import Arm, Objective, Study
+from robust_tuner import Arm, Float, Objective, Study
 from trainables.base.schema import option
 from trainables.methods.standard import Standard
 from trainables.options.classifiers import StandardOptions

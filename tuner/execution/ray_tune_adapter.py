@@ -158,10 +158,10 @@ class QueueScheduler(NotCheckpointed, FIFOScheduler):
         """Pass a trial's report to the queue and return whether the trial continues."""
         for remark in result.get("remarks", "").splitlines():
             self.log(key, remark)
-        if "full" in result:
-            with contextlib.suppress(OSError):  # the log may be on the full disk; the reason is raised below
-                self.log(key, f"{result['full']}\n{result.get('trace', '')}")
-            raise StudyHalted(f"trial {key} cannot write: {result['full']}; make room")
+        if "halted" in result:
+            with contextlib.suppress(OSError):  # the log may be on a full disk; the reason is raised below
+                self.log(key, f"{result['halted']}\n{result.get('trace', '')}")
+            raise StudyHalted(f"trial {key} {result['halted']}")
         if "failed" in result:
             self.log(key, f"FAIL {result['failed']}\n{result.get('trace', '')}")
             self.queue.failed(key, result["failed"])

@@ -98,7 +98,7 @@ def evaluate_checkpoint(
     content = checkpoints.unpack(data, checkpoint, device)
     code = {**METHODS.digests(content["method"]), **NETWORKS.digests(content["options"].get("network", ""))}
     for each in protocol.code:
-        code |= each.digests()
+        code |= each.digests_here()
 
     def compute(state: Path | None) -> Evaluation:
         network = checkpoints.classifier_of(content, device, checkpoint)

@@ -277,8 +277,8 @@ class LaunchOptions:
     allow_changed_code: bool = switch(
         DATA,
         ONCE,
-        "with --resume: go on although your own code (--set network=./file.py:factory) has changed",
-        goes_with=("resume",),
+        "with --resume: go on although your own code has changed; with --evaluate: run the code that the file names",
+        goes_with=("resume", "evaluate"),
     )
     network: str | None = option(
         DATA,

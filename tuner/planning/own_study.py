@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from inspect import isfunction
 from types import ModuleType
 from typing import Any
 
@@ -24,6 +25,7 @@ from tuner.planning.option_values import run_name
 
 GROUP = "studies"  #: of entry points
 ATTRIBUTE = "STUDY"  #: of a file or module that is named without one
+_of_this_process: dict[str, Study] = {}  #: what `offer_study` was given
 
 
 def study_names() -> tuple[str, ...]:
@@ -35,11 +37,14 @@ def find_study(text: str) -> Study:
     """Return a study.
 
     Args:
-        text: the name of a shipped study or of an installed package's, `./file.py`, `./file.py:NAME` or `module:NAME`.
+        text: the name of a shipped study, of an installed package's or of one that this process has offered;
+            `./file.py`, `./file.py:NAME` or `module:NAME`.
 
     Raises:
         InputError: there is none, its code raises, or it is no study.
     """
+    if text in _of_this_process:
+        return _of_this_process[text]
     if is_reference(text):
         reference = text
     else:
@@ -55,6 +60,38 @@ def find_study(text: str) -> Study:
         return named(study, code)
     except InputError as error:
         raise InputError(f"--study {text}: {error}") from error
+
+
+def offer_study(study: Study) -> str:
+    """Let this process find a study that it has made, a notebook say, and return the study's name.
+
+    Raises:
+        InputError: the name does not do, or trials in other processes could not find what the study holds.
+    """
+    _check_name(study.name)
+    _of_this_process[study.name] = named(study)
+    return study.name
+
+
+def reference_to(thing: Any, code: UserCode | None = None) -> str:
+    """Return a reference to an object by which other processes find it, "" if there is none.
+
+    Args:
+        code: where it is looked for first.
+    """
+    if code is not None and (attribute := _attribute_of(load_module(code.module), thing)):
+        return f"{code.module}:{attribute}"
+    home = sys.modules.get(str(getattr(thing, "__module__", "")))
+    has_a_home = isinstance(thing, type) or isfunction(thing)
+    for module in [home] if has_a_home else list(sys.modules.values()):
+        file = str(getattr(module, "__file__", None) or "")
+        if not isinstance(module, ModuleType) or module.__name__ == "__main__" or not file.endswith(".py"):
+            continue
+        if attribute := _attribute_of(module, thing):
+            spec = find_module(module.__name__)
+            by_name = spec is not None and spec.origin == file
+            return f"{module.__name__ if by_name else file}:{attribute}"
+    return ""
 
 
 def place_of(study: Study, message: str) -> str:
@@ -162,7 +199,7 @@ class _Names:
             return value
         if isinstance(value, str):
             return self._portable(value)
-        reference = self._reference(value)
+        reference = reference_to(value, self.code)
         if not reference:
             where = self.code.module if self.code is not None else "a file and import it from there"
             raise InputError(
@@ -182,25 +219,6 @@ class _Names:
             with suppress(InputError):  # of a library (torchvision:NAME), or not there, which its use tells
                 return f"{name_code(reference)}{at}{layer}"
         return text
-
-    def _reference(self, thing: Any) -> str:
-        """Return a reference to an object, "" if there is none."""
-        if self.code is not None and (attribute := _attribute_of(load_module(self.code.module), thing)):
-            return f"{self.code.module}:{attribute}"
-        home = sys.modules.get(str(getattr(thing, "__module__", "")))
-        for module in (home, *list(sys.modules.values())):
-            file = str(getattr(module, "__file__", None) or "")
-            if (
-                not isinstance(module, ModuleType)
-                or module.__name__ == "__main__"
-                or not file.endswith(".py")
-            ):
-                continue
-            if attribute := _attribute_of(module, thing):
-                spec = find_module(module.__name__)
-                by_name = spec is not None and spec.origin == file
-                return f"{module.__name__ if by_name else file}:{attribute}"
-        return ""
 
 
 def _attribute_of(module: ModuleType, thing: Any) -> str:

@@ -43,7 +43,7 @@ def with_settings(protocol: EvaluationProtocol, texts: Sequence[str]) -> Evaluat
             given[key] = _read(text.strip(), hints[key])
         except ValueError as error:
             raise UsageError(f"--set {key}={text}: it must be {error}") from None
-    settled = replace(protocol, **given)
+    settled = replace(protocol, **given).with_full_names()
     settled.check()
     for key in given:
         needs, acts = _ACTS_ON.get(key, ("", lambda p: True))

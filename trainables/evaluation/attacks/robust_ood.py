@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from trainables.base.own_specs import short_name
 from trainables.data.loading.device_loader import to_unit
 from trainables.evaluation.attacks.attacked_scores import attacked_scores
 from trainables.evaluation.metrics import ood_metrics as ood
@@ -95,7 +96,7 @@ class ScoreAttacks:
             epsilon,
             steps=steps or self.protocol.steps,
             restarts=restarts or self.protocol.restarts,
-            generator=self.stream(purpose, score, epsilon_name(epsilon), name),
+            generator=self.stream(purpose, short_name(score), epsilon_name(epsilon), name),
             device=self.device,
             direction="maximise" if name == "id" else "minimise",
         )

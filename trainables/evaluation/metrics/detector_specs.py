@@ -14,7 +14,7 @@ class DetectorSpec:
     """A post-hoc outlier detector, reported as `<name>/auroc/<set>` and so on.
 
     Attributes:
-        name: as protocols say it, and metric names (see `metric_part`).
+        name: as protocols say it, and metric names (of the user's own code by `short_name`).
         about: its score, in one phrase.
         needs: what it reads besides logits, for the documentation.
         source: the paper.

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
+from trainables.base.own_specs import short_name
 from trainables.evaluation.metrics import ood_metrics as ood
-from trainables.evaluation.metrics.score_specs import metric_part
 
 Metrics = dict[str, float]
 ScoresBySet = dict[str, np.ndarray]  #: {OOD set, or "id" for the ID images: (n,) float64}
@@ -39,7 +39,7 @@ def means_of_score(score: str, by_set: Metrics, groups: Groups) -> Metrics:
     """Return {"<score>/<metric>/<group>": mean} of a score or detector, and its values on the set "unknown", if any."""
     means = group_means(by_set, groups)
     means |= {name: value for name, value in by_set.items() if name.endswith("/unknown")}
-    return {f"{metric_part(score)}/{name}": value for name, value in means.items()}
+    return {f"{short_name(score)}/{name}": value for name, value in means.items()}
 
 
 def ood_means_of_score(score: str, scores: Mapping[str, np.ndarray], groups: Groups) -> Metrics:

@@ -1,14 +1,15 @@
 """`EvaluationProtocol`: what is measured of a classifier and how; stored in plan.json, hashed for reuse. No torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from trainables.base.errors import InputError, unknown
+from trainables.base.own_specs import short_name
 from trainables.base.registry import Registry
 from trainables.base.user_code import UserCode
 from trainables.evaluation.metrics.detector_specs import DETECTORS
-from trainables.evaluation.metrics.score_specs import SCORES, metric_part
+from trainables.evaluation.metrics.score_specs import SCORES
 
 GROUPS = ("clean", "calibration", "ood", "robust", "robust_ood", "corrupted")
 SIDES = ("ood", "id", "both")
@@ -94,9 +95,9 @@ class EvaluationProtocol:
                 registry[name]
         by_part: dict[str, str] = {}
         for name in (*self.named_scores, *self.detectors, *SCORES.names, *DETECTORS.names):
-            if by_part.setdefault(metric_part(name), name) != name:
+            if by_part.setdefault(short_name(name), name) != name:
                 raise InputError(
-                    f"{name} would be reported under the name of {by_part[metric_part(name)]}, {metric_part(name)}; "
+                    f"{name} would be reported under the name of {by_part[short_name(name)]}, {short_name(name)}; "
                     "give it another"
                 )
 
@@ -107,6 +108,20 @@ class EvaluationProtocol:
 
     def _looked_up(self) -> tuple[tuple[Registry[Any], tuple[str, ...]], ...]:
         return (SCORES, self.named_scores), (DETECTORS, self.detectors)
+
+    def with_full_names(self) -> "EvaluationProtocol":
+        """Return it with the names by which every process finds its scores and detectors.
+
+        Raises:
+            InputError: there is none of a name.
+        """
+        return replace(
+            self,
+            score=SCORES[self.score].name,
+            scores=tuple(SCORES[name].name for name in self.scores),
+            robust_scores=tuple(SCORES[name].name for name in self.robust_scores),
+            detectors=tuple(DETECTORS[name].name for name in self.detectors),
+        )
 
     @property
     def code(self) -> tuple[UserCode, ...]:

@@ -14,7 +14,7 @@ class ScoreSpec:
     """An outlier score that is a function of the logits; higher = more OOD.
 
     Attributes:
-        name: as protocols say it, and metric names (see `metric_part`).
+        name: as protocols say it, and metric names (of the user's own code by `short_name`).
         about: what it is, in one phrase.
         source: the paper.
         function: "module:function" of logits (n, classes) that returns (n,), differentiable, imported on use, because
@@ -30,11 +30,6 @@ class ScoreSpec:
         """Return the function."""
         function: Callable[..., Any] = resolve_reference(self.function)
         return function
-
-
-def metric_part(name: str) -> str:
-    """Return how metric names say a score or a detector: the user's own by the name that it has in its file."""
-    return name.rpartition(":")[2]
 
 
 def own_score(name: str, thing: Any) -> ScoreSpec:

@@ -504,4 +504,15 @@ def test_code_that_only_a_checkpoint_names_is_not_run(
             f"launch.py: sent.pt is not a checkpoint that can be used: its network is the code {name}, which you have "
             "not launched with; look at it, and name it yourself: --network\n",
         )
+    content = checkpoints.unpack(trained, "one.pt")
+    torch.save(content | {"method": f"{folder}/theirs.py:make"}, "sent.pt")
+    code, _, said = launch(capsys, "sent.pt")
+    assert code == 2
+    assert said.endswith(
+        f"theirs.py:make: {folder}/theirs.py is not code that you have launched with; look at it, and name it "
+        "yourself, or add --allow-changed-code\n"
+    )
     assert not (folder / "run").exists()
+    code, _, said = launch(capsys, "sent.pt", "--allow-changed-code")
+    assert (code, (folder / "run").exists()) == (2, True)
+    assert "theirs.py:make: it is of type int; it must be a class that extends" in said

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from robust_tuner.arguments import command_line
+from search_spaces.domain import Choice
 from tests.unit.own_files import FILES
 from trainables.base.errors import InputError
 from trainables.base.user_code import APPROVED, approved
@@ -17,7 +19,7 @@ from trainables.options.networks import NETWORKS
 from tuner import cli
 from tuner.base.errors import UsageError
 from tuner.planning.command_line import parse
-from tuner.planning.own_study import find_study, name_of_study, named
+from tuner.planning.own_study import find_study, name_of_study, offer_study
 from tuner.planning.plan import Plan, from_dict, to_dict
 from tuner.planning.resolve import resolve
 
@@ -137,12 +139,25 @@ def test_a_study_made_in_a_notebook_names_what_a_module_defines(
 ) -> None:
     monkeypatch.syspath_prepend(folder)
     own_method = importlib.import_module("own_method")
-    study = replace(find_study("./mine.py"), method=own_method.Mixup, defined_in="")
-    assert named(study).method == "own_method:Mixup"
+    study = replace(find_study("./mine.py"), method=own_method.Mixup, defined_in="", name="from_a_cell")
+    assert offer_study(study) == "from_a_cell"
+    assert find_study("from_a_cell").method == "own_method:Mixup"
+    settings = {"network": Choice((own_method.Mixup, "small_cnn"))}
+    words = command_line("study", {"method": own_method.Mixup, "settings": settings})
+    assert words == ["--method=own_method:Mixup", "--set=network=choice(own_method:Mixup, small_cnn)"]
+
+
+def test_what_only_a_notebook_defines_is_refused(folder: Path) -> None:
+    local = type("Local", (), {"train_epoch": None})
     with pytest.raises(
         InputError, match=r"its method is the class Local that other processes cannot find; give it a"
     ):
-        named(replace(study, method=type("Local", (own_method.Mixup,), {})))
+        offer_study(replace(find_study("./mine.py"), method=local))
+    with pytest.raises(UsageError) as caught:
+        command_line("study", {"method": local})
+    assert str(caught.value) == (
+        "method is the class Local that other processes cannot find; write it to a file and import it"
+    )
 
 
 def test_a_spec_that_only_this_process_has_is_refused(folder: Path) -> None:
@@ -166,7 +181,7 @@ def test_nothing_is_imported_that_only_a_plan_names(folder: Path, monkeypatch: p
     (folder / "evil.py").write_text("open('mark', 'w')\nclass Evil: pass\n")
     stored = json.loads(json.dumps(to_dict(plan)).replace("mine.py:Mixup", "evil.py:Evil"))
     read = from_dict(stored)
-    with pytest.raises(InputError, match=r"you have not launched with this code as it is; look at it"):
+    with pytest.raises(InputError, match=r"evil.py is not code that you have launched with; look"):
         METHODS[read.method]
     assert not (folder / "mark").exists()
     assert approved() == set()
