@@ -10,7 +10,7 @@ from tuner.base.records import TrialRecord
 from tuner.base.text import counted
 from tuner.planning.command_line import training_command
 from tuner.planning.plan import Plan
-from tuner.report.blocks import Block, Code, Figure, Heading, Table, Text
+from tuner.report.blocks import Block, Code, Figure, Heading, Table, Text, Words
 from tuner.report.charts_arms import DIFFERENCES, arms_in_words, decomposition, differences, forest
 from tuner.report.markup import Markup, element, join
 from tuner.report.page import block_markup, inline
@@ -49,7 +49,7 @@ def answer(result: StudyResult) -> list[Block]:
     blocks: list[Block] = [
         Heading("Answer", "answer"),
         Figure(card),
-        *(_only_words(block) for block in _in_words(result, judged)),
+        *map(Words, _in_words(result, judged)),
     ]
     if others:
         blocks.append(Figure(element("ul", *others)))
@@ -82,11 +82,6 @@ def _again(result: StudyResult, best: TrialRecord) -> str:
     """Return the command that trains the winner; a resume does not repeat what the first launch was given."""
     first = (result.environment.get("command") or result.plan.command).partition("\n")[0]
     return training_command(first, result.plan.study, best.params)
-
-
-def _only_words(block: Text | Code | Table) -> Figure:
-    """Return a block that the page does not show: it has the same in another form."""
-    return Figure(Markup(""), block)
 
 
 def _badge(level: Level, claim: str) -> tuple[Markup, Markup]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from search_spaces.domain import Choice, Domain, Int
 from trainables.evaluation.metrics.metric_specs import find_metric
-from tuner.analysis.metric_text import metric_label, shown_in_percent
+from tuner.analysis.metric_text import metric_label, setting_text, shown_in_percent
 
 #: of the trials that are shown, beyond which few may lie outside of the axis of a metric
 _MANY = 20
@@ -55,6 +55,10 @@ class Axis:
             return None
         low, high, at = (math.log(v) if self.log else v for v in (self.low, self.high, float(value)))
         return min(max((at - low) / (high - low), -0.02), 1.02)
+
+    def text(self, value: Any) -> str:
+        """Return a value as it is shown: "90.1 %" on an axis of percentages, else with four digits."""
+        return f"{100 * value:.1f} %" if self.percent else setting_text(value)
 
 
 def parameter_axis(name: str, domain: Domain) -> Axis:

@@ -67,7 +67,7 @@ class Figure:
     """
 
     markup: Markup
-    words: "Text | Code | Table | None" = None
+    words: Text | Table | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,14 @@ class Links:
     links: Sequence[tuple[str, str]]
 
 
-Block = Heading | Text | Code | Table | Figure | Links
+@dataclass(frozen=True)
+class Words:
+    """What only Markdown has; the page shows the same in another form."""
+
+    block: Text | Code | Table
+
+
+Block = Heading | Words | Text | Code | Table | Figure | Links
 
 
 def is_web(url: str) -> bool:

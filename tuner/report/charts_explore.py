@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tuner.report.axes import Axis
-from tuner.report.charts_search import CLASSES, MANY, MEDIANS, place_of, points_of, scatter
+from tuner.report.charts_search import CLASSES, MANY, MEDIANS, place_of, points_of, scatter, winner_says
 from tuner.report.data import STATES, ReportData
 from tuner.report.markup import Markup, element
 from tuner.report.svg import BOX, figure, inner_box, legend, line, path, per_cent, plot
@@ -66,7 +66,7 @@ def parallel(data: ReportData) -> Markup | None:
         height=height,
         class_="plot parallel many" if len(data.trials) > MANY else "plot parallel",
         role="img",
-        aria_label=f"Every trial over {len(keys) - 1} parameters and the objective",
+        aria_label=f"Every trial over {len(keys) - 1} parameters and the objective{winner_says(data, *keys)}",
     )
     frame = element("div", svg, class_="frame tall", style=f"min-width:{len(keys) * 5.4:.1f}rem")
     title = "All parameters at once"
@@ -125,7 +125,7 @@ def curves(data: ReportData) -> Markup | None:
         x,
         y,
         marks,
-        f"Learning curves: {y.label} by epoch, a line for each trial",
+        f"Learning curves: {y.label} by epoch, a line for each trial{winner_says(data, data.objective)}",
         height=260,
         over=[element("line", x1=at, x2=at, y2="100%", class_="rung") for at in rungs],
         x_label="epoch",

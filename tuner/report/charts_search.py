@@ -5,6 +5,7 @@ import numpy as np
 from tuner.analysis.metric_text import metric_label
 from tuner.analysis.set_metrics import family_label, set_label
 from tuner.base.records import State
+from tuner.base.text import counted
 from tuner.report.axes import Axis
 from tuner.report.data import STATES, TESTED, ReportData
 from tuner.report.markup import Markup, element
@@ -75,7 +76,7 @@ def scatter(
     return plot(
         *axes,
         marks,
-        f"{axes[1].label} of {len(points)} trials by {x_label or axes[0].label}",
+        f"{axes[1].label} of {counted(len(points), 'trial')} by {axes[0].label}{winner_says(data, x, y)}",
         height=height,
         width=width,
         over=(over, _winner(data, points)),
@@ -85,6 +86,16 @@ def scatter(
         data_y=y,
         id=name or None,
     )
+
+
+def winner_says(data: ReportData, *keys: str) -> str:
+    """Return what the winner's values are, for who does not see the plot."""
+    if data.winner is None:
+        return ""
+    columns = {key: data.trials.values[key.removesuffix(TESTED)] for key in keys if key != "number"}
+    known = {key: column[data.winner] for key, column in columns.items() if column[data.winner] is not None}
+    texts = [f"{data.axes[key].label} {data.axes[key].text(value)}" for key, value in known.items()]
+    return f". Winner, trial {data.trials.number[data.winner]}: {', '.join(texts)}" if texts else ""
 
 
 def _by_state(data: ReportData, points: Points) -> list[Markup]:

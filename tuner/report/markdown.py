@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from tuner.base.text import visible
-from tuner.report.blocks import Block, Code, Figure, Heading, Links, Text, is_web, web_address
+from tuner.report.blocks import Block, Code, Figure, Heading, Links, Text, Words, is_web, web_address
 
 
 def to_markdown(title: str, blocks: Sequence[Block]) -> str:
@@ -20,6 +20,8 @@ def _markdown(block: Block) -> str:
         return f"> {_escaped(block.text)}" if block.kind not in ("", "note") else _escaped(block.text)
     if isinstance(block, Code):
         return "\n".join(f"    {line}" for line in block.text.splitlines())
+    if isinstance(block, Words):
+        return _markdown(block.block)
     if isinstance(block, Figure):
         return _markdown(block.words) if block.words is not None else ""
     if isinstance(block, Links):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 
 from tuner.base.text import visible
-from tuner.report.blocks import Block, Code, Figure, Heading, Table, Text, is_web, web_address
+from tuner.report.blocks import Block, Code, Figure, Heading, Table, Text, Words, is_web, web_address
 from tuner.report.markup import Markup, breaking, element, join
 
 _PAPER = 525.0  # points: the width of A4 within its margins
@@ -103,6 +103,8 @@ def block_markup(block: Block) -> Markup:
         return element("pre", block.text, tabindex=0, class_="copy")
     if isinstance(block, Table):
         return table_markup(block)
+    if isinstance(block, Words):
+        return Markup("")
     if isinstance(block, Figure):
         return block.markup
     return element("ul", *(element("li", _link(words, url)) for words, url in block.links))

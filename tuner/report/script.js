@@ -293,6 +293,7 @@ function relabel(svg, which) {
     free = middle + half + 7;
     return [make("text", { x: 100 * at + "%", y: height + low }, words)];
   }));
+  svg.setAttribute("aria-label", `${data.axes[svg.dataset.y].label} of ${count} trials by ${data.axes[svg.dataset.x].label}`);
   if (which === "x" && svg.querySelector(".xl")) svg.querySelector(".xl").textContent = axis.label;
 }
 

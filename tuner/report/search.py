@@ -15,7 +15,7 @@ from tuner.base.records import State, TrialRecord
 from tuner.base.text import counted
 from tuner.report import charts_explore as explore_charts
 from tuner.report import charts_search as charts
-from tuner.report.blocks import Block, Figure, Heading, Table, Text
+from tuner.report.blocks import Block, Figure, Heading, Table, Text, Words
 from tuner.report.data import ReportData, shown_trials
 from tuner.report.markup import Markup, breaking, element, join
 from tuner.report.page import block_markup
@@ -289,8 +289,4 @@ def efficiency(result: StudyResult, data: ReportData) -> list[Block]:
     made = [charts.progress(data), figure("Early stopping", saved, table)]
     words = Table(("trained to", "trials"), [(label, str(n)) for label, n in reached])
     pair = element("div", *(m for m in made if m is not None), class_="pair")
-    return [Heading("Search efficiency", "efficiency", "Search"), Figure(pair, words), *_only_markdown(saved)]
-
-
-def _only_markdown(text: str) -> list[Block]:
-    return [Figure(Markup(""), Text(text))]
+    return [Heading("Search efficiency", "efficiency", "Search"), Figure(pair, words), Words(Text(saved))]

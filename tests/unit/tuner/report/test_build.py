@@ -150,6 +150,9 @@ def test_every_picture_says_what_it_shows(written):
     pictures = re.findall(r'<svg[^>]*role="img"[^>]*>', page)
     assert len(pictures) > 20
     assert all(re.search(r'aria-label="[^"]{10,}"', picture) for picture in pictures)
+    best = written[0].best
+    said = f"Winner, trial {best.number}: outliers.sigma {best.params['outliers.sigma']:.4g}"
+    assert sum(said in picture for picture in pictures) > 5  # parallel, slices, contour, effects
     assert all('alt="' in image for image in re.findall("<img[^>]*>", page))
 
 
