@@ -109,6 +109,13 @@ def _new(options: LaunchOptions) -> int:
     return 0
 
 
+def _export(options: LaunchOptions) -> int:
+    from tuner.commands.export import export
+
+    show(export(options))
+    return 0
+
+
 def _stop(options: LaunchOptions) -> int:
     from tuner.commands import stop
 
@@ -130,4 +137,5 @@ ANSWERS: dict[str, Callable[[LaunchOptions], int]] = {
     "stop": _stop,
     "evaluate": _evaluate,
     "check_data": _check_data,
+    "export": _export,
 }

@@ -39,7 +39,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "tuner.store.trial_store:TrialStore.note": ("kill",),
     "optuna.storages._rdb.storage:RDBStorage.set_trial_state_values": ("kill",),
     "tuner.commands.publishing:write_report": ("kill",),
-    "tuner.commands.publishing:log_winner": ("kill",),
+    "tuner.commands.winner_model:log_winner": ("kill",),
     "tuner.tracking.tracker:Tracker.close": ("kill",),
 }
 NUMBERS = ("--sampler", "cmaes", "--trials", "6", "--set", "attack.name=pgd")

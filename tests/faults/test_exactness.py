@@ -60,7 +60,7 @@ OTHERS = (
     at(WRITE, "kill-all", "confirm-0001/epoch-0003", after=True),
     at(FINISH, "kill", after=True),
     at(NOTE, "kill", "evaluation/confirm", call=2),
-    at("tuner.commands.publishing:log_winner", "kill", after=True),
+    at("tuner.commands.winner_model:log_winner", "kill", after=True),
     at("tuner.store.run_folder:RunFolder.update", "kill", "True"),  # all done, and not said so
     at("tuner.tracking.tracker:Tracker.close", "kill"),
 )

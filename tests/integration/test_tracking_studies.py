@@ -107,7 +107,7 @@ def test_server_away_then_wanting_a_password(launcher: Launcher) -> None:
         points = store.get_metric_history(child.info.run_id, "seconds")
         assert [point.step for point in points] == list(range(1, 1 + len(points)))
         assert child.data.tags["state"] in ("COMPLETE", "PRUNED")
-    champion = store.get_model_version_by_alias("aoe_sigma", "champion")
+    champion = store.get_model_version_by_alias("aoe_sigma.digits-open", "champion")
     assert champion.tags["trial"] == parent.data.tags["best_trial"]
     shutil.rmtree(server)  # which knows the password
     for path in launcher.folder.rglob("*"):

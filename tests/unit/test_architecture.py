@@ -27,13 +27,13 @@ TRAINABLES = (
     *("base", "options", "functional", "networks"),
     *("data.types", "data.readers", "data.synthetic", "data.download", "data.loading"),
     *("evaluation.metrics", "evaluation.attacks", "evaluation.detectors", "evaluation"),
-    *("training", "methods", "outliers", "packed", "ray", "testing", ""),
+    *("inference", "training", "methods", "outliers", "packed", "ray", "testing", ""),
 )
 #: {library: the packages that may import it}
 ROOMS = {
     "optuna": {"tuner.search", "tuner.store"},
     "mlflow": {"tuner.tracking"},
-    "matplotlib": {"trainables.data.synthetic"},  # glyphs are drawn with its fonts
+    "matplotlib": {"tuner.report", "trainables.data.synthetic"},  # glyphs are drawn with its fonts
     "rich": {"tuner.console"},
     "ray": {"tuner.devices", "tuner.execution", "tuner.commands", "trainables.ray"},
 }

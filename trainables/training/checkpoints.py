@@ -76,6 +76,7 @@ def to_bytes(
             "mean": info.mean,
             "std": info.std,
             "crop": info.crop,
+            "pad": info.pad,
             "classes": info.classes,
         },
     }
@@ -156,6 +157,9 @@ def _problem_of_dataset(entry: Mapping[str, Any]) -> str:
     crop, classes = entry.get("crop", 1.0), entry.get("classes", ())
     if type(crop) not in (int, float) or not 0 < crop <= 1:
         return f"dataset['crop'] is {crop!r}; it must be above 0 and at most 1"
+    pad = entry.get("pad", 0)
+    if type(pad) is not int or not 0 <= 2 * pad < min(counts[2:]):
+        return f"dataset['pad'] is {pad!r}; it must be a number of pixels, less than half a side"
     whole = isinstance(classes, list | tuple) and all(type(name) is str for name in classes)
     if not whole or len(classes) not in (0, counts[0]):
         return f"dataset['classes'] must hold {counts[0]} names or none"
@@ -278,6 +282,7 @@ def info_of(content: dict[str, Any]) -> DatasetInfo:
         tuple(entry["std"]),
         crop=float(entry.get("crop", 1.0)),
         classes=tuple(entry.get("classes", ())),
+        pad=entry.get("pad", 0),
     )
 
 

@@ -108,6 +108,8 @@ class StudyResult:
         environment: versions, machine, commit.
         links: {"runs": url, "compare": url, "report": url} into the MLflow UI.
         ui_command: starts that UI.
+        model_lines: of Python, which load the winner's registered model; () if it is not registered.
+        export_command: writes the winner as files.
         test_data: what must be known of the test data: sets left out, corruptions that were regenerated,
             images that stand in two sets.
         classes: names in the order of the labels.
@@ -128,6 +130,8 @@ class StudyResult:
     environment: Mapping[str, str] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
     ui_command: str = ""
+    model_lines: Sequence[str] = ()
+    export_command: str = ""
     problems: Sequence[str] = ()
     remarks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     test_data: Sequence[str] = ()

@@ -193,12 +193,13 @@ def _read(target: Target) -> bytes:
 # -- which file --------------------------------------------------------------------------------------------
 
 
-def find_checkpoint(text: str, storage: str, tracking_uri: str | None) -> Target:
+def find_checkpoint(text: str, storage: str, tracking_uri: str | None, flag: str = "--evaluate") -> Target:
     """Return the checkpoint that a user names.
 
     Args:
         text: a file (path or URI), the folder of a trial's checkpoints, RUN/TRIAL below `storage`, or the id of an
             MLflow run: a trial's, or a study's, whose winner is meant.
+        flag: the option that names it.
 
     Raises:
         UsageError: it is none of these, or has no checkpoint.
@@ -219,7 +220,7 @@ def find_checkpoint(text: str, storage: str, tracking_uri: str | None) -> Target
     if slash and trial_name and "/" not in trial_name:
         return checkpoint_of_trial(storage, run, trial_key_of(trial_name))
     raise UsageError(
-        f"--evaluate {text!r} is no file; name a checkpoint file, RUN/TRIAL of a run in {storage}, or an MLflow run id"
+        f"{flag} {text!r} is no file; name a checkpoint file, RUN/TRIAL of a run in {storage}, or an MLflow run id"
     )
 
 

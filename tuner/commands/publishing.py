@@ -1,22 +1,20 @@
 """The results of a launch: gathered, written as a report, sent to MLflow with the winner's model, and printed."""
 
-import contextlib
-import io
 import itertools
 from dataclasses import asdict, replace
 
 from tuner.analysis.results import StudyResult
 from tuner.analysis.verdict import trials_to_add
 from tuner.base.errors import StudyFailed
-from tuner.base.records import State, TrialRecord
+from tuner.base.records import State
 from tuner.commands.session import Session
+from tuner.commands.winner_model import export_command, register_winner
 from tuner.execution.controller import Controller
 from tuner.planning import cost_history
 from tuner.planning.command_line import resume_command
 from tuner.report.build import write_report
 from tuner.search.budget import Usage
 from tuner.tracking.mlflow_uris import ui_command, ui_links
-from tuner.tracking.model_registry import log_winner
 
 COMPARED = 5  # runs behind the printed comparison link
 
@@ -98,7 +96,7 @@ def study_result(session: Session, controller: Controller) -> StudyResult:
         arms=controller.arm_results(),
         scores=stores.evaluations.scores(best.key) if best else {},
         importances=stores.importances(),
-        timings={k: v for k, v in session.timings.items() if k != "concurrency"},  # seconds alone
+        timings=dict(session.timings),
         environment=session.facts,
         links=_links(session, controller),
         ui_command=ui_command(session.uri),
@@ -137,6 +135,10 @@ def _links(session: Session, controller: Controller) -> dict[str, str]:
 
 def _report(session: Session, controller: Controller, result: StudyResult) -> StudyResult:
     """Write the report, send its files and the study's metrics to MLflow; return the result as it was reported."""
+    if result.best is not None:
+        lines = register_winner(session, controller, result)
+        result = replace(result, model_lines=lines, export_command=export_command(session))
+        session.signals.check()
     with session.timed("report"):
         if result.best is not None:
             result = replace(result, attack_examples=controller.attack_examples(result.best))
@@ -150,7 +152,6 @@ def _report(session: Session, controller: Controller, result: StudyResult) -> St
     _log_metrics(session, result)
     if result.best is not None:
         session.tracker.tag("", {"best_trial": result.best.label})
-        _log_model(session, controller, result.best)
     return result
 
 
@@ -166,19 +167,3 @@ def _log_metrics(session: Session, result: StudyResult) -> None:
                     metrics[f"{arm.name}/{metric}"] = interval.mean
     # the step: a run that is extended has more trials, and its new values count
     session.tracker.metrics("", len(result.records), metrics)
-
-
-def _log_model(session: Session, controller: Controller, best: TrialRecord) -> None:
-    """Register the winner's classifier as an MLflow model."""
-    complete = session.send_to_mlflow()
-    run_id = session.tracker.child_id(best.key)
-    if run_id is None or not complete:
-        return  # MLflow does not answer: said once, at the end, with the command that makes up for it
-    network, example = controller.winner_network(best)
-    plan = session.plan
-    tags = {"run": plan.run_name, "run_id": plan.run_id, "trial": best.label, "method": best.method}
-    tags |= {"dataset": plan.dataset, "commit": session.facts["commit"], "content_hash": plan.content_hash}
-    with contextlib.redirect_stderr(io.StringIO()):  # "Successfully registered model ..." among our lines
-        problem = log_winner(session.uri, run_id, network, example, plan.study, tags)
-    if problem:
-        session.console.note(problem)

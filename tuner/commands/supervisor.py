@@ -23,6 +23,7 @@ ANSWERED_HERE = frozenset(
         "--why",
         "--stop",
         "--evaluate",
+        "--export",
         "--dry-run",
         "--submit",
         "--version",

@@ -287,6 +287,9 @@ class Controller:
                 for ref in ready:
                     self._evaluated(*waiting.pop(ref), ref)
                     self.progress(len(todo) - len(waiting), len(todo), "evaluated")
+            (version,) = self._wait([self._data_version])
+            if self.folder.entries().get("data_version") != version:
+                self.folder.update(data_version=version)
         self._clock("evaluate", started)
 
     def _load_tests(self) -> Any:
@@ -324,10 +327,21 @@ class Controller:
         strip: dict[str, Any] | None = found
         return strip
 
-    def winner_network(self, winner: TrialRecord) -> tuple[Any, Any]:
-        """Return the winner's classifier and an example batch of validation images, for the model registry."""
+    def winner_predictor(self, winner: TrialRecord, source: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+        """Return the winner as the content of a model.pt2 and its facts, for the model registry.
+
+        Raises:
+            InputError: the network cannot be traced.
+        """
         assets = self.prepare([])
-        return remote_tasks.winner_network(self.folder.uri, winner.checkpoint, assets.benchmark)
+        job = self._remote(remote_tasks.predictor_program)
+        score = self.plan.test_protocol().score
+        threads = self.plan.cpus_per_trial
+        (found,) = self._wait(
+            [job.remote(self.folder.uri, winner.checkpoint, assets.benchmark, score, source, threads)]
+        )
+        program, facts = found
+        return program, facts
 
     def run_confirm(self) -> None:
         """Retrain the winner and every arm with fresh seeds, and score them on the test splits."""

@@ -1,5 +1,6 @@
 """Ray tasks of a study besides its trials: data, pretraining, evaluation. They run on workers."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from trainables.evaluation.cache import EvaluationCache, evaluation_key
 from trainables.evaluation.measure import Evaluation, evaluate, validate
 from trainables.evaluation.metrics.protocol import EvaluationProtocol
 from trainables.functional.attacks import perturb_outliers
+from trainables.inference.model_file import facts_of, model_bytes
 from trainables.options import build
 from trainables.options.methods import METHODS
 from trainables.options.networks import NETWORKS
@@ -154,8 +156,42 @@ def attack_examples(
     }
 
 
-def winner_network(folder: str, checkpoint: str, benchmark: Benchmark) -> tuple[nn.Module, np.ndarray]:
-    """Return a checkpoint's classifier on the CPU and a batch of validation images in [0, 1]."""
-    content = checkpoints.unpack(Folder(folder).read(checkpoint), checkpoint)
-    images = to_unit(torch.tensor(np.array(benchmark.labelled(Split.VAL_ID).images[:4])))
-    return checkpoints.classifier_of(content), images.numpy()
+def predictor_of(
+    folder: str,
+    checkpoint: str,
+    benchmark: Benchmark,
+    score: str,
+    source: dict[str, Any],
+    threads: int | None = None,
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Return a checkpoint's classifier and the facts of its predictor, fitted on the validation images.
+
+    Args:
+        score: the outlier score.
+        source: where the checkpoint comes from; what the checkpoint itself tells is added.
+        threads: of torch; None leaves them.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    device = choose_device("auto")
+    data = Folder(folder).read(checkpoint)
+    content = checkpoints.unpack(data, checkpoint, device)
+    network = checkpoints.classifier_of(content, device, checkpoint)
+    told = {
+        "dataset": content["dataset"]["name"],
+        "method": content["method"],
+        "network": str(content["options"].get("network", "")),
+        "epoch": content["epoch"],
+        "checkpoint_sha256": hashlib.sha256(data).hexdigest(),
+    }
+    validation = benchmark.labelled(Split.VAL_ID)
+    facts = facts_of(network, checkpoints.info_of(content), score, validation, {**source, **told}, device)
+    return network, facts
+
+
+def predictor_program(
+    folder: str, checkpoint: str, benchmark: Benchmark, score: str, source: dict[str, Any], threads: int
+) -> tuple[bytes, dict[str, Any]]:
+    """Return the content of a model.pt2 of a checkpoint, and the predictor's facts; see `predictor_of`."""
+    network, facts = predictor_of(folder, checkpoint, benchmark, score, source, threads)
+    return model_bytes(network, facts), facts

@@ -5,6 +5,7 @@ from functools import cache
 
 from trainables.data.types.datasets import DATASETS
 from trainables.evaluation.metrics.presets import DEFAULT, PRESETS
+from trainables.inference.format_specs import FORMATS
 from trainables.options.methods import METHODS
 from trainables.options.networks import NETWORKS
 from tuner.planning import option_values as values
@@ -132,6 +133,36 @@ class LaunchOptions:
         metavar="DATA",
         bare=ASKED,
     )
+    export: str | None = option(
+        TASK,
+        ACTION,
+        "write a run's winner, or another trial, or a checkpoint file, as a model that needs no part of this program",
+        metavar="RUN[/TRIAL]",
+        suggests=suggestions.runs,
+    )
+    formats: tuple[str, ...] = option(
+        TASK,
+        ONCE,
+        f"with --export: some of {','.join(FORMATS.names)} (default: pytorch)",
+        flag="--format",
+        metavar="LIST",
+        read=values.formats,
+        default=("pytorch",),
+        goes_with=("export",),
+        suggests=suggestions.listed(suggestions.names_of(FORMATS)),
+    )
+    output: str | None = option(
+        TASK,
+        ONCE,
+        "with --export: the folder of the files (default: exports/RUN-TRIAL)",
+        metavar="DIR",
+        goes_with=("export",),
+    )
+    champion: bool = switch(
+        TASK,
+        ONCE,
+        "give the winner's registered model the alias champion, also where a better result has it",
+    )
     protocol: str | None = option(
         TASK,
         STORED,
@@ -249,7 +280,7 @@ class LaunchOptions:
         f"data set (default: the study's built-in one): {', '.join(DATASETS.names)}; npz:FILE or "
         "./file.py:function for data of your own (docs/own_data.md)",
         metavar="NAME",
-        goes_with=(*RUN, "evaluate", "check_data"),
+        goes_with=(*RUN, "evaluate", "export", "check_data"),
         suggests=suggestions.names_of(DATASETS),
     )
     data_dir: str | None = option(
@@ -257,7 +288,7 @@ class LaunchOptions:
         LOCATION,
         "folder of the data set's files",
         metavar="DIR",
-        goes_with=(*RUN, "evaluate", "check_data"),
+        goes_with=(*RUN, "evaluate", "check_data", "export"),
     )
     settings: tuple[str, ...] = option(
         DATA,
@@ -375,7 +406,7 @@ class LaunchOptions:
         metavar="DIR|URI",
         variables=("TUNER_STORAGE",),
         default="runs",
-        goes_with=(*RUN, *READ, "evaluate"),
+        goes_with=(*RUN, *READ, "evaluate", "export"),
     )
     study_storage: str | None = option(
         STORAGE,
@@ -384,14 +415,14 @@ class LaunchOptions:
         metavar="URL",
         read=values.database_url,
         variables=("TUNER_STUDY_STORAGE",),
-        goes_with=(*RUN, *READ),
+        goes_with=(*RUN, *READ, "export"),
     )
     tracking_uri: str | None = option(
         STORAGE,
         LOCATION,
         "MLflow store (default: sqlite:///mlflow.db)",
         metavar="URI",
-        goes_with=(*RUN, "evaluate"),
+        goes_with=(*RUN, "evaluate", "export"),
     )
 
     @property

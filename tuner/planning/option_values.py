@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 
 from trainables.base.errors import unknown
+from trainables.inference.format_specs import FORMATS
 from tuner.base.errors import UsageError
 from tuner.base.urls import DATABASES, scheme_of
 from tuner.planning.plan import MOST, STAGES
@@ -100,6 +101,17 @@ def stages(text: str) -> tuple[str, ...]:
     if not named:
         raise ValueError(f"name some of {','.join(STAGES)}")
     return tuple(stage for stage in STAGES if stage in named)
+
+
+def formats(text: str) -> tuple[str, ...]:
+    """Return formats of an export, in their own order."""
+    named = comma_separated(text)
+    for name in named:
+        if name not in FORMATS.names:
+            raise ValueError(f"{unknown('format', name, FORMATS.names)} (of {','.join(FORMATS.names)})")
+    if not named:
+        raise ValueError(f"name some of {','.join(FORMATS.names)}")
+    return tuple(name for name in FORMATS.names if name in named)
 
 
 def arms(text: str) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ ENTRIES: dict[str, Any] = {
     "test_data": Texts,
     "duplicates": Texts,
     "classes": Texts,
+    "data_version": str,
     "gpu_share": Mapping[str, Any] | None,
 }
 NEEDED = ("created", "plan")

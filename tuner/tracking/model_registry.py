@@ -1,97 +1,163 @@
-"""Logs the winner as an MLflow model with a signature, registers it and gives it the alias `champion`.
+"""Logs the winner as an MLflow model, registers it, and gives it the alias `champion` where that is due.
 
 mlflow and torch are imported inside functions: importing this module is cheap.
 """
 
-import copy
 import hashlib
+import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from tuner.base.text import one_line
-from tuner.base.urls import resolved
+from tuner.base.urls import redact, resolved
+from tuner.tracking.champion import ALIAS, Standing, reason_to_stay, standing_of
 from tuner.tracking.connection import open_store
 
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
+
+@dataclass(frozen=True)
+class Registered:
+    """What became of a model.
+
+    Attributes:
+        version: of the registered model, "" if it was not registered.
+        note: why it was not, or why the alias did not move; "" if there is nothing to say.
+    """
+
+    version: str = ""
+    note: str = ""
+
+
+def registered_name(study: str, dataset: str, data_dir: str = "") -> str:
+    """Return the name of the registered model: one for a study and data set.
+
+    Args:
+        data_dir: folder of data that have no published name; its last part becomes part of the name.
+
+    Example:
+        ("aoe_sigma", "digits-open") -> "aoe_sigma.digits-open";
+        ("aoe_sigma", "imagefolder", "/data/my flowers/") -> "aoe_sigma.imagefolder-my-flowers";
+        ("aoe_sigma", "npz:/data/cells.npz") -> "aoe_sigma.npz-cells.npz"
+    """
+    own = Path(data_dir).name if data_dir else ""
+    without_folders = re.sub(r"[^:]*/", "", dataset)
+    text = f"{study}.{without_folders}{f'-{own}' if own else ''}"
+    return re.sub(r"[^\w.-]+", "-", text).strip("-")
+
+
+def loading_lines(uri: str, name: str, version: str) -> tuple[str, str]:
+    """Return the two lines of Python that load a registered model; without the password of a tracking URI."""
+    store = f'mlflow.set_tracking_uri("{resolved(uri)}")'
+    if redact(uri) != uri:
+        store = "the store is that of MLFLOW_TRACKING_URI"
+        return (
+            f"import mlflow  # {store}",
+            f'model = mlflow.pyfunc.load_model("models:/{name}/{version}")',
+        )
+    return f"import mlflow; {store}", f'model = mlflow.pyfunc.load_model("models:/{name}/{version}")'
 
 
 def log_winner(
     uri: str,
     run_id: str,
-    network: "torch.nn.Module",
-    example: "np.ndarray[Any, Any]",
+    program: bytes,
+    facts: Mapping[str, Any],
     name: str,
+    standing: Standing,
     tags: Mapping[str, str] | None = None,
-) -> str | None:
-    """Log a network as the study's model, register it under `name` and give it the alias `champion`.
+    *,
+    move: bool = False,
+) -> Registered:
+    """Log a predictor as the study's model, register it under `name` and give it the alias `champion` if it is due.
 
-    Stored as a traced graph (`torch.export`), which loads without the class and without unpickling code,
-    takes any batch size and is in evaluation mode. A network whose weights are already logged or registered for this
-    run is not logged or registered again; one that a kill left half logged is replaced. Writes to the store directly,
-    so call it when every event has been delivered.
+    The first version gets the alias; later ones as `champion.reason_to_stay` says. A model that is already logged or
+    registered for this run is not logged or registered again; one that a kill left half logged is replaced. Writes to
+    the store directly, so call it when every event has been delivered.
 
     Args:
         uri: tracking URI.
         run_id: the run that the model belongs to; its status is never touched.
-        network: on any device; logged from a copy on the CPU.
-        example: inputs of shape (n, ...), float32; two or more, because tracing with one would fix n at 1.
+        program: content of a model.pt2, `trainables.inference.model_file.model_bytes`.
+        facts: of the predictor.
         name: of the registered model.
-        tags: of this version, besides `weights`, a hash of the parameters.
-
-    Returns:
-        None, or one line that says why it did not work.
+        standing: how the model's configuration was confirmed.
+        tags: of this version, besides `weights`, a hash of facts and weights, and the standing.
+        move: give it the alias whatever the earlier result.
     """
     try:
-        if len(example) < 2:
-            raise ValueError("the example needs two inputs or more")
         client, _ = open_store(resolved(uri))
         with _default_store(resolved(uri)):
-            _register(client, run_id, network, example, name, dict(tags or {}))
+            about = {**(tags or {}), **standing.as_tags()}
+            version = _register(client, run_id, program, facts, name, about)
+            return Registered(version, _promote(client, name, version, standing, move))
     except Exception as error:  # a finished study must not fail over its last upload
-        return f"model {name} not logged: {one_line(error)}"
-    return None
+        return Registered(note=f"model {name} not logged: {one_line(error)}")
 
 
 def _register(
-    client: Any,
-    run_id: str,
-    network: "torch.nn.Module",
-    example: "np.ndarray[Any, Any]",
-    name: str,
-    about: dict[str, str],
-) -> None:
+    client: Any, run_id: str, program: bytes, facts: Mapping[str, Any], name: str, about: dict[str, str]
+) -> str:
+    """Return the version of a registered model with this content, which is made if need be."""
     import mlflow
 
-    network = copy.deepcopy(network).cpu().eval()
-    digest = hashlib.sha256(b"".join(t.numpy().tobytes() for t in network.state_dict().values())).hexdigest()
+    digest = _digest(program)
     with suppress(mlflow.MlflowException):  # no such model yet
         for version in client.search_model_versions(f"name = '{name}'"):
             if version.run_id == run_id and version.tags.get("weights") == digest:
-                client.set_registered_model_alias(name, "champion", version.version)
-                return
-    model_id = _logged_model(client, run_id, network, example, digest)
+                for key, value in about.items():  # a run that was confirmed since
+                    if version.tags.get(key) != value:
+                        client.set_model_version_tag(name, version.version, key, value)
+                return str(version.version)
+    model_id = _logged_model(client, run_id, program, facts, digest)
     # The tags come with the version: a process killed in between would otherwise register it again.
     tags = about | {"weights": digest}
     version = mlflow.register_model(f"models:/{model_id}", name, await_registration_for=60, tags=tags)
-    client.set_registered_model_alias(name, "champion", version.version)
+    return str(version.version)
 
 
-def _logged_model(
-    client: Any, run_id: str, network: "torch.nn.Module", example: "np.ndarray[Any, Any]", digest: str
-) -> str:
-    """Return the id of the run's logged model with these weights, which is made if need be.
+def _promote(client: Any, name: str, version: str, standing: Standing, move: bool) -> str:
+    """Give a version the alias if that is due; return why it stays where it is, or ""."""
+    holder = client.get_registered_model(name).aliases.get(ALIAS)
+    if holder is not None and str(holder) == version:
+        return ""
+    if holder is not None and not move:
+        before = standing_of(client.get_model_version(name, holder).tags)
+        reason = reason_to_stay(standing, before)
+        if reason:
+            return (
+                f"model {name}: {ALIAS} stays version {holder}, this is version {version}: {reason}; "
+                f"--{ALIAS} moves it"
+            )
+    client.set_registered_model_alias(name, ALIAS, version)
+    return ""
+
+
+def _digest(program: bytes) -> str:
+    """Return a hash of what a model.pt2 holds: the archive's own bytes may differ from one writing to the next."""
+    from trainables.inference.model_file import predictor
+
+    model = predictor(program)
+    # not what was fitted: the same weights give thresholds that differ by rounding
+    known = [model.facts[key] for key in ("format", "classes", "score")]
+    digest = hashlib.sha256(json.dumps(known).encode())
+    for tensor in model.state_dict().values():
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _logged_model(client: Any, run_id: str, program: bytes, facts: Mapping[str, Any], digest: str) -> str:
+    """Return the id of the run's logged model with this content, which is made if need be.
 
     The run is not started for it (`mlflow.start_run`): a kill would leave it RUNNING for ever.
     """
-    import mlflow.pytorch
-    import torch
     from mlflow.entities import LoggedModelStatus
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
+    from mlflow.models import Model
+
+    from tuner.tracking.model_folder import PredictorFlavor
 
     run = client.get_run(run_id)
     experiment = run.info.experiment_id
@@ -102,25 +168,7 @@ def _logged_model(
         client.delete_logged_model(model.model_id)  # half logged
     tags = {"weights": digest}
     model = client.create_logged_model(experiment, "winner", run_id, tags, dict(run.data.params))
-    with torch.no_grad():
-        logits = network(torch.from_numpy(example[:2]))
-    signature = ModelSignature(
-        Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]))]),
-        Schema([TensorSpec(logits.numpy().dtype, (-1, *logits.shape[1:]))]),
-    )
-    mlflow.pytorch.log_model(
-        network,
-        model_id=model.model_id,
-        run_id=run_id,
-        signature=signature,
-        input_example=example[:2],
-        serialization_format="pt2",
-        # Named, because MLflow would find them out by loading the model in a new process.
-        pip_requirements=[
-            f"mlflow=={mlflow.__version__}",
-            f"torch=={torch.__version__.partition('+')[0]}",
-        ],
-    )
+    Model.log(None, PredictorFlavor(), run_id=run_id, model_id=model.model_id, program=program, facts=facts)
     return str(model.model_id)
 
 

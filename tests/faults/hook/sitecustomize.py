@@ -51,7 +51,7 @@ EVENTS = (
     "tuner.store.run_folder:RunFolder.update",
     "tuner.commands.stages:run_stages",
     "tuner.commands.publishing:write_report",
-    "tuner.commands.publishing:log_winner",
+    "tuner.commands.winner_model:log_winner",
     "tuner.tracking.tracker:Tracker.close",
 )
 FOLDER = Path(os.environ.get("FAULTS_DIR", "/nonexistent"))

@@ -143,6 +143,7 @@ class DatasetSpec:
         classes: names in the order of the labels; () where their files name them, or numbers are their names.
         sets: "module:function" of (name, data_dir) that returns `OwnSets`: arrays, or what the user's code gives, in
             place of `files`; "" for all others. Classes, shape, mean and std are then those of what it returns.
+        pad: black pixels that the reader puts on every side of a picture.
 
     Raises:
         InputError: radii are missing or not in (0, 1], mean and std do not have one number per channel, or there are
@@ -164,6 +165,7 @@ class DatasetSpec:
     corrupted: PublishedCorruptions | None = None
     classes: tuple[str, ...] = ()
     sets: str = ""
+    pad: int = 0
 
     def __post_init__(self) -> None:
         for key in ("robust_epsilons", "ood_epsilons"):
@@ -199,6 +201,7 @@ class DatasetSpec:
             self._how_to_get(),
             self.crop,
             self.classes,
+            self.pad,
         )
 
     def _how_to_get(self) -> str:

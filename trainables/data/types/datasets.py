@@ -160,6 +160,7 @@ DATASETS = Registry(
                 ("rademacher", *_GREY),
             ),
             hold_out=HoldOut(5000),
+            pad=2,
         ),
         DatasetSpec(
             name="fashion-mnist",
@@ -178,6 +179,7 @@ DATASETS = Registry(
             ),
             hold_out=HoldOut(5000),
             classes=FASHION,
+            pad=2,
         ),
         DatasetSpec(
             name="svhn",

@@ -43,6 +43,7 @@ class DatasetInfo:
         crop: how a picture of another size becomes an image: it is scaled to cover the shape (bilinearly, with
             anti-aliasing) and cut to its centre; this share of the covered side is kept.
         classes: names in the order of the labels, () where they are not known; see `class_names`.
+        pad: pictures that are smaller by so many pixels on every side get a black margin instead of being scaled.
     """
 
     name: str
@@ -54,6 +55,7 @@ class DatasetInfo:
     files: str = ""
     crop: float = 1.0
     classes: tuple[str, ...] = ()
+    pad: int = 0
 
     @property
     def seed_name(self) -> str:

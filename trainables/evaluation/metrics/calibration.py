@@ -1,5 +1,6 @@
-"""Calibration of a classifier: reliability bins and the expected calibration error."""
+"""Calibration of a classifier: reliability bins, the expected calibration error, the temperature of the softmax."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from trainables.base.errors import InputError
 from trainables.evaluation.metrics.ood_metrics import MetricInputError
 
 BINS = 15  # Guo et al. 2017
+_LARGEST = 1000.0  # of a temperature and of its inverse
 
 
 @dataclass(frozen=True)
@@ -103,3 +105,43 @@ def calibration(logits: Tensor, labels: np.ndarray | Tensor, bins: int = BINS, n
     p, predicted = torch.softmax(logits.detach().double().cpu(), 1).max(1)
     right = predicted.numpy() == np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels)
     return reliability(p.numpy(), right, bins, name)
+
+
+def fit_temperature(logits: Tensor, labels: np.ndarray | Tensor) -> float:
+    """Return the T > 0 that makes softmax(logits / T) most likely for the labels; 1 where there is no such T.
+
+    The mean negative log-likelihood is convex in 1 / T; its slope, the mean of E_p[logit] - logit of the class, is
+    brought to 0 by bisection. Without a single wrong prediction the likelihood grows for ever as T falls, and images
+    that were all classified rightly do not tell how sure to be: T is 1 then.
+
+    Args:
+        logits: (n, classes) of images that were not trained on.
+        labels: (n,) the classes.
+
+    Raises:
+        MetricInputError: no images, shapes that differ, or logits that are not finite.
+
+    Source:
+        Guo et al. 2017, temperature scaling.
+
+    Example:
+        Logits (a, 0), three of four times the first class: p must be 3/4, so a / T = log 3 and T = a / log 3.
+    """
+    z = logits.detach().double().cpu()
+    y = torch.as_tensor(labels).cpu()
+    if z.ndim != 2 or y.shape != z.shape[:1] or not len(z) or not torch.isfinite(z).all():
+        raise MetricInputError(
+            f"temperature: logits {tuple(z.shape)}, labels {tuple(y.shape)}; want finite (n, classes) and (n,), n > 0"
+        )
+    own = z.gather(1, y[:, None])[:, 0]
+    if not (own < z.amax(1)).any():
+        return 1.0
+
+    def slope(inverse: float) -> float:
+        return float(((inverse * z).softmax(1) * z).sum(1).sub(own).mean())
+
+    low, high = 1 / _LARGEST, _LARGEST
+    for _ in range(60):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+    return 1 / math.sqrt(low * high)

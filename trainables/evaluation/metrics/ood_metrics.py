@@ -66,8 +66,18 @@ def fpr95_id_pos(scores_id: ArrayLike, scores_ood: ArrayLike, name: str = "") ->
         ID 1, 2, 3 and OOD 2, 3, 4: all of ID must be accepted (2 of 3 are fewer than 95 %), the threshold is
         3, and 2 of 3 OOD images pass it.
     """
-    inside, outside = _check(scores_id, scores_ood, name)
-    return float(np.mean(outside <= np.sort(inside)[_count95(len(inside)) - 1]))
+    _, outside = _check(scores_id, scores_ood, name)
+    return float(np.mean(outside <= threshold95(scores_id, name)))
+
+
+def threshold95(scores_id: ArrayLike, name: str = "") -> float:
+    """Return the lowest threshold that accepts 95 % of ID images: those whose score is at most the threshold.
+
+    Example:
+        Of 20 images 19 must be accepted: the threshold is the second largest score.
+    """
+    inside = _checked("ID", scores_id, name)
+    return float(np.sort(inside)[_count95(len(inside)) - 1])
 
 
 def fpr95_ood_pos(scores_id: ArrayLike, scores_ood: ArrayLike, name: str = "") -> float:
@@ -128,17 +138,16 @@ def _count95(n: int) -> int:
 
 
 def _check(scores_id: ArrayLike, scores_ood: ArrayLike, name: str) -> tuple[Scores, Scores]:
-    checked = []
-    for side, scores in (("ID", scores_id), ("OOD", scores_ood)):
-        array = np.asarray(scores, dtype=np.float64)
-        if array.ndim != 1 or not array.size:
-            raise MetricInputError(f"{side} scores{_of(name)} have shape {array.shape}; want (n,) with n > 0")
-        if np.isnan(array).any():
-            raise MetricInputError(
-                f"{side} scores{_of(name)}: {np.isnan(array).sum()} of {len(array)} are NaN"
-            )
-        checked.append(array)
-    return checked[0], checked[1]
+    return _checked("ID", scores_id, name), _checked("OOD", scores_ood, name)
+
+
+def _checked(side: str, scores: ArrayLike, name: str) -> Scores:
+    array = np.asarray(scores, dtype=np.float64)
+    if array.ndim != 1 or not array.size:
+        raise MetricInputError(f"{side} scores{_of(name)} have shape {array.shape}; want (n,) with n > 0")
+    if np.isnan(array).any():
+        raise MetricInputError(f"{side} scores{_of(name)}: {np.isnan(array).sum()} of {len(array)} are NaN")
+    return array
 
 
 def _of(name: str) -> str:

@@ -112,7 +112,15 @@ def test_what_the_disk_does_not_give_back_is_passed_over(
 def test_what_is_known_of_the_data_is_in_a_checkpoint() -> None:
     """Crop, size, mean, std and names of classes: what a picture needs to be classified elsewhere."""
     info = DatasetInfo(
-        "imagefolder", 2, (1, 8, 8), (0.5,), (0.2,), builtin=False, crop=0.875, classes=("cat", "große Katze")
+        "imagefolder",
+        2,
+        (1, 8, 8),
+        (0.5,),
+        (0.2,),
+        builtin=False,
+        crop=0.875,
+        classes=("cat", "große Katze"),
+        pad=2,
     )
     network = torch.nn.Linear(2, 2)
     data = to_bytes("standard", StandardOptions(), network.state_dict(), info)
@@ -132,6 +140,7 @@ def test_a_checkpoint_of_an_earlier_version_has_numbers_for_names() -> None:
         ({"classes": 5}, r"dataset\['classes'\] must hold 2 names or none"),
         ({"crop": 0.0}, r"dataset\['crop'\] is 0.0; it must be above 0 and at most 1"),
         ({"crop": float("nan")}, r"dataset\['crop'\] is nan"),
+        ({"pad": 4}, r"dataset\['pad'\] is 4; it must be a number of pixels, less than half a side"),
     ],
 )
 def test_facts_of_the_data_that_cannot_be_are_refused(entry: dict[str, Any], says: str) -> None:

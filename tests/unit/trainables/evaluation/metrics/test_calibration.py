@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from trainables.base.errors import InputError
-from trainables.evaluation.metrics.calibration import calibration, reliability
+from trainables.evaluation.metrics.calibration import calibration, fit_temperature, reliability
 from trainables.evaluation.metrics.ood_metrics import MetricInputError
 
 
@@ -100,3 +100,40 @@ def test_wrong_input_names_the_set(confidences, right):
 def test_no_bins():
     with pytest.raises(InputError, match="1 bin"):
         reliability(np.array([0.5]), np.array([True]), bins=0)
+
+
+# -- temperature -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("margin", [0.5, 4.0, 100.0])
+def test_temperature_by_hand(margin):
+    """Logits (a, 0), right three times of four: p = 3/4 where a / T = log 3."""
+    logits = torch.tensor([[margin, 0.0]]).repeat(4, 1)
+    assert fit_temperature(logits, np.array([0, 0, 0, 1])) == pytest.approx(margin / math.log(3))
+
+
+def test_temperature_makes_the_labels_most_likely():
+    rng = np.random.default_rng(0)
+    logits = torch.tensor(5 * rng.normal(size=(300, 4)))
+    labels = np.array([rng.choice(4, p=p) for p in (logits / 3).softmax(1).numpy()])
+    best = fit_temperature(logits, labels)
+
+    def loss(temperature):
+        return float(torch.nn.functional.cross_entropy(logits / temperature, torch.tensor(labels)))
+
+    assert loss(best) < min(loss(best * 0.99), loss(best * 1.01))
+    assert 2 < best < 4.5
+
+
+def test_images_that_are_all_right_do_not_tell_a_temperature():
+    assert fit_temperature(torch.tensor([[3.0, 0.0], [0.0, 0.1]]), np.array([0, 1])) == 1.0
+
+
+def test_labels_that_are_never_predicted_give_the_bound():
+    assert fit_temperature(torch.tensor([[3.0, 0.0]]), np.array([1])) == pytest.approx(1000)
+
+
+@pytest.mark.parametrize(("logits", "labels"), [((0, 2), (0,)), ((2, 2), (3,)), ((2,), (2,)), ((1, 2), (1,))])
+def test_temperature_of_what_are_no_logits(logits, labels):
+    with pytest.raises(MetricInputError, match="temperature: logits"):
+        fit_temperature(torch.full(logits, math.inf), np.zeros(labels, int))

@@ -17,6 +17,7 @@ from trainables.evaluation.metrics.ood_metrics import (
     fpr95_id_pos,
     fpr95_ood_pos,
     ood_metrics,
+    threshold95,
 )
 
 # few distinct values, so that ties are the rule
@@ -86,6 +87,15 @@ def test_95_percent_is_counted_in_whole_images(n: int) -> None:
     assert fpr95_id_pos(inside, [accepted - 0.5]) == 0.0
     assert fpr95_ood_pos([n - accepted + 0.0], inside) == 1.0
     assert fpr95_ood_pos([n - accepted - 0.5], inside) == 0.0
+
+
+def test_threshold_by_hand():
+    """Of 20 scores 19 are accepted; of 3 all, because 2 are fewer than 95 %."""
+    assert threshold95(range(20)) == 18
+    assert threshold95([3, 1, 2]) == 3
+    assert threshold95(np.r_[np.zeros(19), 7]) == 0
+    with pytest.raises(MetricInputError, match="ID scores of cats"):
+        threshold95([], "cats")
 
 
 def test_perfect_and_constant_scores() -> None:
