@@ -75,7 +75,7 @@ STUDY = Study(
         "test/accuracy/corrupted/contrast",
         "test/accuracy/corrupted/pixelate",
     ),
-    effects=("rms", "p_clean"),
+    effects=("rms", "ng_type", "p_clean"),
     trials=20,
     max_epochs=18,
     first_rung=2,

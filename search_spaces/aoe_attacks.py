@@ -48,7 +48,7 @@ STUDY = Study(
     ),
     headline=("test/robust_auroc_0.1/near", "test/robust_auroc_0.1/unknown", "test/robust_auroc_0.1/far",
               "test/accuracy/robust_0.15", "test/auroc/near", "test/accuracy/clean"),
-    effects=("attack.epsilon", "attack.steps", "inlier_attack.epsilon"),
+    effects=("attack.name", "attack.epsilon", "attack.schedule", "inlier_attack.name", "inlier_attack.epsilon"),
     validation={"score": "msp", "groups": ("clean", "ood", "robust_ood"), "steps": 10},
     protocol={"score": "msp"},
     profiles=cifar(outliers__sigma=2.0),

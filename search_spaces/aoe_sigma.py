@@ -55,7 +55,7 @@ STUDY = Study(
         "test/fpr95_id_pos/far",
         "test/accuracy/clean",
     ),
-    effects=("outliers.sigma", "attack.epsilon"),
+    effects=("outliers.sigma", "attack.name", "attack.epsilon"),
     trials=20,
     max_epochs=9,
     validation={"score": "msp", "groups": ("clean", "ood", "robust_ood"), "steps": 10},

@@ -2,41 +2,21 @@
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.browser.conftest import keep, needs_browser
 from tests.integration.conftest import Launcher, _launcher
 from tests.integration.test_main_job import small
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.browser,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="Chromium and chromedriver are not installed"),
-]
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--window-size=1600,1200",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-)
+pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(900), needs_browser]
 
 
 @pytest.fixture(scope="module")
@@ -78,21 +58,6 @@ def server(work: tuple[Launcher, str]) -> Iterator[str]:
     process.wait(timeout=30)
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
-    driver.set_page_load_timeout(60)
-    yield driver
-    driver.quit()
-
-
 def link(out: str, name: str, base: str) -> str:
     found = re.search(rf"^\s*{name}: (http://127\.0\.0\.1:5000)(\S+)$", out, re.MULTILINE)
     assert found, out
@@ -108,20 +73,14 @@ def wait_for_text(browser: Any, *words: str, timeout: float = 60) -> str:
         if all(word in text for word in words):
             return text
         time.sleep(0.3)
-    keep(browser, "missing")
+    keep(browser, "mlflow-missing")
     pytest.fail(f"{words} did not all appear in:\n{text[:2000]}")
-
-
-def keep(browser: Any, name: str) -> None:
-    folder = Path(os.environ.get("CI_ARTIFACTS", "ci-artifacts"))
-    folder.mkdir(parents=True, exist_ok=True)
-    browser.save_screenshot(str(folder / f"mlflow-{name}.png"))
 
 
 def test_the_runs_link_shows_the_runs(work: tuple[Launcher, str], server: str, browser: Any) -> None:
     browser.get(link(work[1], "runs", server))
     wait_for_text(browser, "0000", "oe-0000", "12 matching runs")
-    keep(browser, "runs")
+    keep(browser, "mlflow-runs")
 
 
 def test_the_compare_link_compares_five_with_the_objective(
@@ -131,7 +90,7 @@ def test_the_compare_link_compares_five_with_the_objective(
     assert url.count("%22%2C%22") == 4  # five run ids
     browser.get(url)
     text = wait_for_text(browser, "Parallel Coordinates Plot", "Comparing 5 Runs")
-    keep(browser, "compare")
+    keep(browser, "mlflow-compare")
     assert "val/robust_auroc_0.1/all" in text or _one_click_away(browser)
 
 
@@ -151,9 +110,9 @@ def _one_click_away(browser: Any) -> bool:
         time.sleep(1.5)
         options = browser.find_elements(By.CSS_SELECTOR, "[class*=select-item-option], [role=option]")
         if any(objective in (option.get_attribute("textContent") or "") for option in options):
-            keep(browser, "compare-metric")
+            keep(browser, "mlflow-compare-metric")
             return True
-    keep(browser, "compare-missing")
+    keep(browser, "mlflow-compare-missing")
     return False
 
 
@@ -163,12 +122,17 @@ def test_the_report_link_shows_the_report(work: tuple[Launcher, str], server: st
     browser.get(link(work[1], "report", server))
     wait_for_text(browser, "report.html")
     end = time.monotonic() + 60
-    found = ""
-    while time.monotonic() < end and "Which outlier sigma" not in found:
+    found, moved = "", 0
+    while time.monotonic() < end and not ("Which outlier sigma" in found and "All 6 trials" in found):
         for frame in browser.find_elements(By.TAG_NAME, "iframe"):
             browser.switch_to.frame(frame)
             found += browser.execute_script("return document.body ? document.body.innerText : ''") or ""
+            if "All 6 trials" in found:
+                browser.execute_script("document.querySelector('nav a[href=\"#explore\"]').click()")
+                moved = browser.execute_script("return scrollY")
             browser.switch_to.default_content()
         time.sleep(0.5)
-    keep(browser, "report")
+    keep(browser, "mlflow-report")
     assert "Which outlier sigma" in found
+    assert moved > 0  # links to sections work there too
+    assert "All 6 trials" in found  # what the page's script says: it runs in MLflow's sandboxed frame

@@ -134,7 +134,7 @@ def test_artifacts_and_model(finished: tuple[Launcher, Done]) -> None:
     parent, children = runs_of(launcher, "one")
     store = client(launcher)
     names = {item.path for item in store.list_artifacts(parent.info.run_id)}
-    assert {"report.html", "report.md", "trials.csv", "plan.json", "outlier-scores.png", "roc.png"} <= names
+    assert {"report.html", "report.md", "report.json", "trials.csv", "plan.json"} <= names
     best = next(c for c in children if c.data.tags["trial"] == parent.data.tags["best_trial"])
     version = store.get_model_version_by_alias("aoe_sigma.digits-open", "champion")
     assert version.run_id == best.info.run_id

@@ -33,7 +33,7 @@ TRAINABLES = (
 ROOMS = {
     "optuna": {"tuner.search", "tuner.store"},
     "mlflow": {"tuner.tracking"},
-    "matplotlib": {"tuner.report", "trainables.data.synthetic"},  # glyphs are drawn with its fonts
+    "matplotlib": {"trainables.data.synthetic"},  # glyphs are drawn with its fonts
     "rich": {"tuner.console"},
     "ray": {"tuner.devices", "tuner.execution", "tuner.commands", "trainables.ray"},
 }

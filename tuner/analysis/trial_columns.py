@@ -89,7 +89,7 @@ def _state(row: TrialRow, table: TrialTable) -> str:
     if table is TrialTable.LIVE:
         return STATE_LABELS[record.state] if row.meets_floors else "below floor"
     below = record.state is State.COMPLETE and not row.meets_floors
-    return f"{record.state.value}{' (below floor)' if below else ''}"
+    return f"{STATE_LABELS_AT_END[record.state]}{', below floor' if below else ''}"
 
 
 def _feasible(row: TrialRow) -> str:

@@ -34,6 +34,16 @@ class ComparisonOutcome(StrEnum):
         return self in (ComparisonOutcome.SEPARATED, ComparisonOutcome.PAIRED)
 
 
+#: the outcomes of comparisons with baselines, the least favourable first: it decides the level
+_DECIDES = (
+    ComparisonOutcome.WORSE,
+    ComparisonOutcome.SAME,
+    ComparisonOutcome.UNKNOWN,
+    ComparisonOutcome.PAIRED,
+    ComparisonOutcome.SEPARATED,
+)
+
+
 class Level(StrEnum):
     """The status of the claim."""
 
@@ -142,6 +152,7 @@ def verdict(result: StudyResult) -> Verdict:
     if not baselines:
         return Verdict(Level.OPEN, metric, (_alone(result.plan, winner, metric),))
     judged = [(arm, outcome(paired_comparison(winner, arm, metric))) for arm in baselines]
+    judged.sort(key=lambda one: _DECIDES.index(one[1]))  # the comparison that decides is told first
     sentences = [_baseline_sentence(winner, arm, metric, judgement) for arm, judgement in judged]
     level = _level([judgement for _, judgement in judged])
     explained: tuple[str, ...] = ()
@@ -177,7 +188,7 @@ def _unconfirmed(result: StudyResult, metric: str) -> str:
     if result.plan.trains_one:
         return (
             f"One training with one seed, so there is no interval.{seen} "
-            "For one go on with --resume --stages confirm,report."
+            f"For one: --resume {result.plan.run_name} --stages confirm,report."
         )
     return (
         "The confirm stage was not run, so there is no interval and no comparison: the winner is the best of "

@@ -96,7 +96,7 @@ def study_result(session: Session, controller: Controller) -> StudyResult:
         arms=controller.arm_results(),
         scores=stores.evaluations.scores(best.key) if best else {},
         importances=stores.importances(),
-        timings=dict(session.timings),
+        timings={k: v for k, v in session.timings.items() if k != "concurrency"},  # seconds alone
         environment=session.facts,
         links=_links(session, controller),
         ui_command=ui_command(session.uri),

@@ -197,6 +197,34 @@ def resume_command(study: str, run: str, options: LaunchOptions, trials: int | N
     return as_command(words)
 
 
+#: of a search, and not taken over by a command that trains one configuration; so are those that --train goes without
+_OF_A_SEARCH = ("run_name", "stages", "confirm_seeds", "concurrency", "pack", "train", "settings")
+
+
+def training_command(command: str, study: str, params: Mapping[str, Any]) -> str:
+    """Return the command that trains a configuration of a study again and measures it.
+
+    Args:
+        command: that began the run; "" if it is not known.
+        params: the searched parameters.
+    """
+    words = shlex.split(command) or ["python", "launch.py", "--study", study]
+    start = next((i for i, word in enumerate(words) if word.startswith("--")), len(words))
+    known = {option.flag: name for name, option in launch_options().items()}
+
+    def stays(option: Option) -> bool:
+        lasting = option.role in (OptionRole.STORED, OptionRole.LOCATION)
+        return lasting and "train" not in option.not_with and known[option.flag] not in _OF_A_SEARCH
+
+    kept = _kept(words[start:], stays)
+    given = _kept(words[start:], lambda o: known[o.flag] == "settings")
+    settings = [word.removeprefix("--set=") for word in given if word != "--set"]
+    settings = [text for text in settings if text.partition("=")[0].strip() not in params]
+    settings += [f"{key}={value}" for key, value in params.items()]
+    pairs = [word for text in settings for word in ("--set", text)]
+    return shlex.join([*words[:start], "--train", *kept, *pairs])
+
+
 def forwarded(arguments: Sequence[str]) -> list[str]:
     """Return the arguments that go to a job on a cluster: all but the local options and their values."""
     return _kept(arguments, lambda option: not option.local)

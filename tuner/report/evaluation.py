@@ -1,4 +1,4 @@
-"""The report's sections on remarks of the evaluation, secondary metrics, other scores and detectors, score plots."""
+"""The report's sections on the evaluation: arms set by set, secondary metrics, other scores and detectors."""
 
 from collections.abc import Iterable, Mapping
 
@@ -6,36 +6,50 @@ from trainables.evaluation.metrics.metric_specs import METRICS, Metric, find_met
 from tuner.analysis.metric_text import interval_text
 from tuner.analysis.results import ArmResult, Interval, StudyResult, interval
 from tuner.analysis.verdict import headline
-from tuner.report import plots_search, plots_winner
-from tuner.report.blocks import Block, Heading, Picture, Table, Text
+from tuner.report.blocks import Block, Figure, Heading, Table, Text
+from tuner.report.charts_arms import heat_legend, heat_maps
+from tuner.report.charts_scores import attack_images, histograms, roc
+from tuner.report.data import ReportData
 
 _OTHER_SCORES = tuple(ood_family(kind) for kind in ("auroc", "fpr95_id_pos"))
 _MEANS = ("near", "far")
-#: {file: (figure, caption)} of the winner's outlier scores.
-FIGURES = {
-    "outlier-scores.png": (
-        plots_winner.histograms,
-        "Outlier scores of the ID test images (grey) and of each OOD set, without attack (blue) and with the OOD "
-        "images attacked (red line).",
-    ),
-    "roc.png": (
-        plots_winner.roc,
-        "ROC of each OOD set: share of OOD images detected against share of ID images flagged, without attack (blue) "
-        "and with the OOD images attacked (red); the dot is where 95 % of the ID images are accepted.",
-    ),
-}
 
 
-def remarks(result: StudyResult) -> list[Block]:
-    """Return the evaluation's remarks (attacks that do not hold, detectors left out) and the trials they concern."""
-    trials: dict[str, list[str]] = {}
-    for key, lines in result.remarks.items():
-        for line in lines:
-            trials.setdefault(line, []).append(key)
-    if not trials:
+def by_set(result: StudyResult) -> list[Block]:
+    """Return every arm on each OOD set, corruption or radius."""
+    maps = [Figure(*made) for made in heat_maps(result)]
+    if not maps:
         return []
-    shown = [Text(f"{line} (trial {', '.join(keys)})", "warning") for line, keys in trials.items()]
-    return [Heading("Can the measurement be trusted?"), *shown]
+    seeds = max((len(values) for arm in result.arms for values in arm.values.values()), default=0)
+    what = f"mean and 95 % interval over {seeds} fresh seeds" if seeds > 1 else "one fresh seed"
+    words = Text(
+        f"Test data, {what}. A colour: the 95 % interval of the paired difference excludes 0.", "note"
+    )
+    key = heat_legend(result)
+    return [Heading("Set by set", "sets", "Sets"), words, *([Figure(key)] if key else []), *maps]
+
+
+def scores(result: StudyResult, data: ReportData) -> list[Block]:
+    """Return what was measured beside the headline: other metrics, other scores, the winner's outlier scores."""
+    blocks = [*secondary_metrics(result), *other_scores(result)]
+    if data.scores:
+        rows = [
+            (
+                one.label,
+                f"{100 * one.auroc:.1f} %",
+                "-" if one.auroc_attacked is None else f"{100 * one.auroc_attacked:.1f} %",
+            )
+            for one in data.scores
+        ]
+        words = Table(
+            ("OOD set", "AUROC", "attacked"),
+            rows,
+            title="The winner's outlier scores in its one run of the search",
+        )
+        blocks += [Figure(histograms(data.scores), words), Figure(roc(data.scores))]
+    images = attack_images(result.attack_examples)
+    blocks += [Figure(images)] if images else []
+    return [Heading("Scores", "scores"), *blocks] if blocks else []
 
 
 def secondary_metrics(result: StudyResult) -> list[Block]:
@@ -49,9 +63,11 @@ def secondary_metrics(result: StudyResult) -> list[Block]:
     rows = [[m.label, *(_text(m.name, arm.seed_interval(m.name)) for arm in arms)] for m in metrics]
     header = ("test metric", *(arm.label for arm in arms))
     return [
-        Heading("Beside the headline"),
-        Text("Shown without a correction for looking at several; the claim is about the headline alone."),
-        Table(header, rows),
+        Table(header, rows, title="Beside the headline"),
+        Text(
+            "Shown without a correction for looking at several; the claim is about the headline alone.",
+            "note",
+        ),
     ]
 
 
@@ -90,20 +106,13 @@ def other_scores(result: StudyResult) -> list[Block]:
         rows.append([score, *("-" if m is None else _text(m.name, interval(values[m.name])) for m in cells)])
     header = [METRICS[family].label_of(set=where) for family, where in columns]
     return [
-        Heading("Outlier scores and detectors on the winner"),
+        Table(("score", *header), rows, title="Outlier scores and detectors on the winner"),
         Text(
             "Detectors are fitted on training images with their papers' settings; nothing was tuned. The study's own "
-            "score was named beforehand, so a better one here is a hint and no result."
+            "score was named beforehand, so a better one here is a hint and no result.",
+            "note",
         ),
-        Table(("score", *header), rows),
     ]
-
-
-def scores(result: StudyResult) -> list[Block]:
-    """Return the histograms and ROC curves of the winner's outlier scores, also as files of their own."""
-    drawn = [(name, draw(result), caption) for name, (draw, caption) in FIGURES.items()]
-    pictures = [Picture(plots_search.png(figure), caption, name) for name, figure, caption in drawn if figure]
-    return [Heading("Outlier scores of the winner"), *pictures] if pictures else []
 
 
 def _values(result: StudyResult) -> Mapping[str, tuple[float, ...]]:

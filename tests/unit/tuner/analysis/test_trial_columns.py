@@ -11,9 +11,10 @@ from tuner.analysis import trial_columns
 from tuner.analysis.trial_columns import TRIAL_COLUMNS, TrialColumn, TrialRow, TrialTable, columns_of
 from tuner.base.records import State
 from tuner.console.progress import Console
-from tuner.report.blocks import Table
-from tuner.report.build import trials
+from tuner.report.blocks import Figure, Table
 from tuner.report.csv_tables import arms_csv, trials_csv
+from tuner.report.data import report_data
+from tuner.report.search import trials
 
 MADE = result(records=(record(3, params={"lr": 0.5}), record(1, lane="oe")), feasible=frozenset({"0003"}))
 
@@ -22,8 +23,9 @@ def shown() -> dict[TrialTable, dict[str, str]]:
     """Return {table: {heading: cell of the first trial}} as they are really written."""
     files = {TrialTable.TRIALS_CSV: trials_csv(MADE), TrialTable.ARMS_CSV: arms_csv(MADE)}
     found = {table: next(csv.DictReader(io.StringIO(text))) for table, text in files.items()}
-    report = next(block for block in trials(MADE) if isinstance(block, Table))
-    found[TrialTable.REPORT] = dict(zip(report.header, report.rows[0], strict=True))
+    figure = next(block for block in trials(MADE, report_data(MADE)) if isinstance(block, Figure))
+    assert isinstance(figure.words, Table)
+    found[TrialTable.REPORT] = dict(zip(figure.words.header, figure.words.rows[0], strict=True))
     console = Console(MADE.plan, 2, stream=io.StringIO(), plain=True, width=100)
     console.started(MADE.records[0])
     live = console._table()
@@ -62,8 +64,8 @@ def test_every_table_has_its_columns(column: TrialColumn) -> None:
 def test_states() -> None:
     state = next(c for c in TRIAL_COLUMNS if c.headings.get(TrialTable.REPORT) == "state")
     complete, cut = record(0), replace(record(0), state=State.PRUNED)
-    assert state.cell(TrialRow(complete, True), TrialTable.REPORT) == "COMPLETE"
-    assert state.cell(TrialRow(complete, False), TrialTable.REPORT) == "COMPLETE (below floor)"
-    assert state.cell(TrialRow(cut, False), TrialTable.REPORT) == "PRUNED"
+    assert state.cell(TrialRow(complete, True), TrialTable.REPORT) == "complete"
+    assert state.cell(TrialRow(complete, False), TrialTable.REPORT) == "complete, below floor"
+    assert state.cell(TrialRow(cut, False), TrialTable.REPORT) == "stopped early"
     assert state.cell(TrialRow(cut, True), TrialTable.LIVE) == "stopped early"
     assert state.cell(TrialRow(cut, False), TrialTable.LIVE) == "below floor"

@@ -4,8 +4,16 @@ import math
 
 import pytest
 
+from search_spaces.study import Floor
 from tests.unit.study_results import CLAIM, arm, plan, realistic, record, result
-from tuner.analysis.metric_text import difference_text, duration, interval_text, metric_label
+from tuner.analysis.metric_text import (
+    difference_text,
+    duration,
+    floor_text,
+    interval_bounds,
+    interval_text,
+    metric_label,
+)
 from tuner.analysis.results import Interval, interval
 from tuner.analysis.verdict import ComparisonOutcome, Level, outcome, paired_comparison, strongest, verdict
 
@@ -103,6 +111,7 @@ def test_every_baseline_must_be_beaten():
         arm("trades", (0.91, 0.90, 0.92), role="baseline"),
     )
     assert found.level is Level.REFUTED
+    assert found.sentences[0].startswith("The winner does not beat the baseline trades")  # it decides
     baselines = [arm("oe", (0.8, 0.8)), arm("trades", (0.9, 0.9), role="baseline")]
     assert strongest(baselines, CLAIM).name == "trades"
     assert strongest(baselines, "test/fpr95_id_pos/far").name == "oe"  # neither is measured: the first
@@ -201,6 +210,12 @@ def test_numbers():
     assert interval_text("test/auroc/near", Interval(0.901, 0.0172, 5)) == "90.1 ± 1.7 %"
     assert interval_text("test/auroc/near", Interval(0.901, math.nan, 1)) == "90.1 %"
     assert interval_text("test/auroc/near", Interval(math.nan, math.nan, 0)) == "-"
+    assert interval_text("test/auroc/near", Interval(0.99, 0.015, 5)) == "99.0 (97.5–100.0) %"
+    assert interval_text("test/auroc/near", Interval(0.9999, 0.0003, 5)) == "100.0 ± 0.0 %"
+    assert interval_text("test/fpr95_id_pos/far", Interval(0.01, 0.02, 2)) == "1.0 (0.0–3.0) %"
+    assert interval_text("test/mce", Interval(70.5, 1.25, 5)) == "70.5 ± 1.2"
+    assert interval_bounds("test/auroc/near", Interval(0.99, 0.015, 5)) == (0.975, 1.0)
+    assert all(map(math.isnan, interval_bounds("test/auroc/near", Interval(0.9, math.nan, 1))))
     assert difference_text("test/accuracy/clean", Interval(-0.013, 0.005, 5)) == "-1.3 ± 0.5 points"
     assert [duration(s) for s in (1.25, 59.99, 61, 3725)] == [
         "1.2 s",
@@ -208,3 +223,15 @@ def test_numbers():
         "1 min 01 s",
         "1 h 02 min",
     ]
+
+
+def test_floors_in_words():
+    clean = "val/accuracy/clean"
+    below = Floor(clean, below_reference=0.01)
+    assert floor_text(Floor(clean, at_least=0.9), {}) == "validation clean accuracy at least 90.0 %"
+    known = "validation clean accuracy at least 97.5 % (1 point below the pretrained classifier's)"
+    assert floor_text(below, {clean: 0.985}) == known
+    assert (
+        floor_text(below, {}) == "validation clean accuracy at most 1 point below the pretrained classifier's"
+    )
+    assert "0.5 points below" in floor_text(Floor(clean, below_reference=0.005), {})

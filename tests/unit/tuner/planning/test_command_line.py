@@ -1,6 +1,7 @@
 """Command lines: parsed into typed options, stored without passwords, repeated by a resume, forwarded to a cluster."""
 
 import re
+import shlex
 from importlib import metadata
 
 import pytest
@@ -9,7 +10,14 @@ from tuner import cli
 from tuner.base.errors import UsageError
 from tuner.base.urls import without_password
 from tuner.commands.submit import DEFAULT_ADDRESS, detached
-from tuner.planning.command_line import as_command, forwarded, parse, parse_stored, resume_command
+from tuner.planning.command_line import (
+    as_command,
+    forwarded,
+    parse,
+    parse_stored,
+    resume_command,
+    training_command,
+)
 from tuner.planning.launch_options import EVERY, NEWEST, STDOUT, LaunchOptions
 
 URL = "postgresql+psycopg2://me:pa%40ss@db.example:5432/studies?sslmode=require"
@@ -271,3 +279,31 @@ def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(metadata, "version", absent)
     assert cli.run(["--version"]) == 0
     assert capsys.readouterr().out == "robust-tuner unknown\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("", "python launch.py --train --study aoe_sigma SETTINGS"),
+        (
+            "python x/launch.py --study aoe_sigma --trials 40 --run-name r --dataset=cifar10 --data-dir 'a b' "
+            "--set lr=0.5 --set 'batch_size=32' --set=epochs.x=1 --max-epochs 3 --dry-run",
+            "python x/launch.py --train --study aoe_sigma --dataset=cifar10 --data-dir 'a b' --max-epochs 3 "
+            "--set batch_size=32 --set epochs.x=1 SETTINGS",
+        ),
+        (
+            "robust-tune --study aoe_sigma --sampler gp --time-budget 2h",
+            "robust-tune --train --study aoe_sigma SETTINGS",
+        ),
+    ],
+)
+def test_a_command_that_trains_one_configuration(command: str, expected: str) -> None:
+    found = training_command(command, "aoe_sigma", {"lr": 0.001, "attack.name": "eba pgd"})
+    settings = "--set lr=0.001 --set 'attack.name=eba pgd'"
+    options = parse([word for word in shlex.split(found)[1:] if not word.endswith("launch.py")])
+    assert (options.train, options.study, options.settings[-2:]) == (
+        True,
+        "aoe_sigma",
+        ("lr=0.001", "attack.name=eba pgd"),
+    )
+    assert found == expected.replace("SETTINGS", settings)

@@ -1,18 +1,16 @@
-"""The report's sections on the evaluation: remarks, what stands beside the headline, detectors, ROC curves."""
+"""The report's sections on the evaluation: remarks, what stands beside the headline, detectors."""
 
 import re
-from pathlib import Path
 
-import numpy as np
 import pytest
 
-from tests.unit.study_results import CLAIM, arm, plan, realistic, record, result
+from tests.unit.study_results import CLAIM, arm, record, result
 from tuner.analysis.metric_text import larger_is_better, metric_label, shown_in_percent
 from tuner.analysis.results import ArmResult, StudyResult
-from tuner.report.blocks import Heading, Picture, Table, Text
-from tuner.report.build import write_report
-from tuner.report.evaluation import other_scores, remarks, scores, secondary_metrics
-from tuner.report.plots_winner import roc, roc_curve
+from tuner.report.answer import cautions
+from tuner.report.blocks import Heading, Table, Text
+from tuner.report.data import report_data
+from tuner.report.evaluation import other_scores, scores, secondary_metrics
 
 
 def with_arms(**values: float) -> StudyResult:
@@ -25,14 +23,14 @@ def with_arms(**values: float) -> StudyResult:
     return result(arms=tuple(arms))
 
 
-def test_remarks_are_warnings_with_their_trials() -> None:
+def test_remarks_are_cautions_with_their_trials() -> None:
     made = result(remarks={"confirm-0001": ["masked", "left out"], "confirm-0005": ["masked"]})
-    assert remarks(made) == [
-        Heading("Can the measurement be trusted?"),
+    assert cautions(made)[:3] == [
+        Heading("Cautions", "cautions"),
         Text("masked (trial confirm-0001, confirm-0005)", "warning"),
         Text("left out (trial confirm-0001)", "warning"),
     ]
-    assert remarks(result()) == []
+    assert cautions(result()) == []
 
 
 def test_beside_the_headline_comes_what_is_not_in_it() -> None:
@@ -48,9 +46,9 @@ def test_beside_the_headline_comes_what_is_not_in_it() -> None:
             "knn/auroc/near": 0.4,
         },
     )
-    heading, _, table = secondary_metrics(made)
-    assert heading == Heading("Beside the headline")
+    table, _ = secondary_metrics(made)
     assert isinstance(table, Table)
+    assert table.title == "Beside the headline"
     assert list(table.header) == ["test metric", "winner", "oe"]
     assert [list(row) for row in table.rows] == [
         ["expected calibration error", "8.0 ± 0.0 %", "4.0 ± 0.0 %"],
@@ -70,15 +68,17 @@ def test_without_arms_the_winner_s_one_run_is_shown() -> None:
         }
     }
     made = result(records=(best,), best=best, tests=tests)
-    assert [list(row) for row in secondary_metrics(made)[2].rows] == [["expected calibration error", "8.0 %"]]
-    table = other_scores(made)[2]
+    assert [list(row) for row in secondary_metrics(made)[0].rows] == [["expected calibration error", "8.0 %"]]
+    table = other_scores(made)[0]
     assert list(table.header) == ["score", "AUROC, near OOD", "FPR95 (OOD accepted at 95 % ID), far OOD"]
     assert [list(row) for row in table.rows] == [["vim", "91.0 %", "20.0 %"]]
-    assert secondary_metrics(result()) == other_scores(result()) == scores(result()) == []
+    assert (
+        secondary_metrics(result()) == other_scores(result()) == scores(result(), report_data(result())) == []
+    )
 
 
 def test_detectors_are_those_of_the_confirmed_winner() -> None:
-    table = other_scores(with_arms(**{"msp/auroc/near": 0.9, "vim/auroc/near": 0.8, "vim/auroc/far": 0.7}))[2]
+    table = other_scores(with_arms(**{"msp/auroc/near": 0.9, "vim/auroc/near": 0.8, "vim/auroc/far": 0.7}))[0]
     assert [list(row) for row in table.rows] == [
         ["msp", "90.0 ± 0.0 %", "-"],
         ["vim", "80.0 ± 0.0 %", "70.0 ± 0.0 %"],
@@ -101,28 +101,3 @@ def test_labels_directions_and_units(metric: str, words: str) -> None:
     assert metric_label(metric) == words
     assert shown_in_percent(metric)
     assert larger_is_better(metric) == (not re.search("ece|fpr95", metric))
-
-
-def test_roc_curve_golden() -> None:
-    flagged, detected = roc_curve(np.array([1.0, 2.0]), np.array([2.0, 3.0]))
-    np.testing.assert_array_equal(flagged, [0, 0, 0.5, 1])
-    np.testing.assert_array_equal(detected, [0, 0.5, 1, 1])
-    area = np.trapezoid(detected, flagged)
-    assert area == 3.5 / 4, "the AUROC of the same scores: a tie counts one half"
-
-
-@pytest.mark.slow
-def test_figures_are_files_beside_the_report(tmp_path: Path) -> None:
-    made = realistic(4)
-    paths = {path.name: path for path in write_report(made, tmp_path)}
-    for name in ("outlier-scores.png", "roc.png"):
-        assert paths[name].read_bytes().startswith(b"\x89PNG")
-    pictures = [block for block in scores(made) if isinstance(block, Picture)]
-    assert [picture.name for picture in pictures] == ["outlier-scores.png", "roc.png"]
-    assert all(picture.caption in (tmp_path / "report.html").read_text() for picture in pictures)
-
-
-def test_roc_of_odd_scores_draws_or_is_left_out() -> None:
-    assert roc(result(scores={"id": [0.0] * 5, "x": [0.0] * 5})) is not None
-    assert roc(result(scores={"id": [0.0], "x": [np.inf]})) is None
-    assert roc(result(plan=plan(), scores={"x": [1.0]})) is None
