@@ -66,7 +66,10 @@ def _study(options: LaunchOptions, arguments: list[str], command: str) -> int:
 
 def _list() -> int:
     for name in study_names():
-        print(f"{name:24}{find_study(name).question}")
+        try:
+            print(f"{name:24}{find_study(name).question}")
+        except InputError as error:  # of a package; the others are listed all the same
+            print(f"{name:24}{one_line(error)}")
     return 0
 
 

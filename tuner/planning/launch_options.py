@@ -37,7 +37,7 @@ class LaunchOptions:
     study: str = option(
         TASK,
         STORED,
-        "the study to run or resume; see --list",
+        "the study to run or resume: one of --list, or your own as ./file.py or module:NAME (docs/own_code.md)",
         default="",
         metavar="STUDY",
         goes_with=(*RUN, "status"),
