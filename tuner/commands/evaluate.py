@@ -74,6 +74,8 @@ def measured(options: LaunchOptions) -> dict[str, Any]:
     target = find_checkpoint(options.evaluate, options.storage, options.tracking_uri)
     environment.apply_defaults()
     name_own_code(options)
+    if options.dataset is not None:
+        remember(LIST, DATASETS.digests(options.dataset).values())
     if options.network is None:
         approve(known(LIST))
         return score(target, name, options)

@@ -17,8 +17,9 @@ from trainables.data.types.read_picture import eight_bit_picture
 
 Array = np.ndarray
 
-_CHECKED = 3  #: items whose labels are compared with the data set's own list
-LISTS = ("targets", "labels")  #: where data sets keep their labels, so that no item need be read
+_CHECKED = 16  #: items whose labels are compared with the data set's own list
+#: Where data sets keep their labels, alone or behind each image's file, so that no item need be read.
+LISTS, PAIRS = ("targets", "labels", "_labels", "y"), ("samples", "_samples")
 
 
 class DatasetPictures:
@@ -47,10 +48,11 @@ class DatasetPictures:
         Raises:
             DataFileError: the data set raises.
         """
-        if self.dataset is None:
-            found = self.find()
-            assert isinstance(found, DatasetPictures)
-            self.dataset = found.dataset
+        with self._lock:
+            if self.dataset is None:
+                found = self.find()
+                assert isinstance(found, DatasetPictures)
+                self.dataset = found.dataset
         lock: AbstractContextManager[Any] = self._lock
         if getattr(self.dataset, "thread_safe", False):
             lock = nullcontext()
@@ -135,11 +137,15 @@ def _listed(data: Any) -> Array | None:
         )
     if isinstance(data, torch_data.TensorDataset):
         return np.asarray(data.tensors[1]) if len(data.tensors) > 1 else None
-    for name in LISTS:
+    for name in (*LISTS, *PAIRS):
         found = getattr(data, name, None)
-        if isinstance(found, list | tuple | np.ndarray | torch.Tensor) and len(found) == len(data):
-            labels = np.asarray(found)
-            return labels if labels.ndim == 1 and labels.dtype.kind in "iuU" else None
+        if not isinstance(found, list | tuple | np.ndarray | torch.Tensor) or len(found) != len(data):
+            continue
+        if name in PAIRS:
+            found = [each[-1] if isinstance(each, tuple) else None for each in found]
+        labels = np.asarray(found)
+        if labels.ndim == 1 and labels.dtype.kind in "iuU":
+            return labels
     return None
 
 

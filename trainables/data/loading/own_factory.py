@@ -7,6 +7,7 @@ when it is needed, and other processes call it themselves.
 import dataclasses
 import inspect
 import random
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -25,6 +26,7 @@ from trainables.data.readers.own_sets import (
     check_names,
     check_side,
     class_count,
+    names_in,
     normalisation,
     numbered,
 )
@@ -39,6 +41,7 @@ GROUPS = {"near": "near", "far": "far", "ood_val": "val"}
 FACTS = ("classes", "size", "mean", "std")
 KEYS = (*PARTS, *GROUPS, *FACTS)
 GIVEN = ("data_dir",)  #: what the function may ask for, by the names of its parameters
+_ONE_CALL = threading.RLock()  # of several threads that need the data, one calls the function
 _LOOKED_AT = 32  #: items whose sizes are compared
 _TWICE = 3  #: items of each set that are read twice
 
@@ -52,7 +55,8 @@ def own_sets(name: str, data_dir: str = "") -> OwnSets:
     """
     code = DATASETS.code(DATASETS[name].name)
     assert code is not None
-    return _made(name, data_dir, tuple(sorted(code.digests().items())))
+    with _ONE_CALL:
+        return _made(name, data_dir, tuple(sorted(code.digests().items())))
 
 
 def forget() -> None:
@@ -110,12 +114,10 @@ def _checked(name: str, data_dir: str, found: Any) -> OwnSets:
     given = _entries(name, found)
     reach = _Reach(name, data_dir)
     sources = {part: reach.source(given[part], PARTS[part], "id") for part in PARTS if part in given}
-    classes = _class_names(name, given)
+    raw = {part: labels_of(given[part], source, reach.place(part)) for part, source in sources.items()}
+    classes = _class_names(name, given) or names_in(raw["train"])
     labels = {
-        part: numbered(
-            labels_of(given[part], source, reach.place(part)), len(source), reach.place(part), classes
-        )
-        for part, source in sources.items()
+        part: numbered(raw[part], len(source), reach.place(part), classes) for part, source in sources.items()
     }
     count = class_count({reach.place(part): values for part, values in labels.items()}, classes)
     sets: dict[Split, dict[str, Pictures]] = {

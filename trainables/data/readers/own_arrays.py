@@ -20,6 +20,7 @@ from trainables.data.readers.own_sets import (
     check_names,
     check_side,
     class_count,
+    names_in,
     normalisation,
     numbered,
 )
@@ -173,7 +174,7 @@ def _class_names(arrays: _Arrays, train: Array) -> tuple[str, ...]:
         if given.dtype.kind != "U" or given.ndim != 1:
             raise DataFileError(f"{place} is {given.dtype} of {given.ndim} axes; want a list of texts")
         return check_names(given.tolist(), place)
-    return tuple(sorted(set(train.ravel().tolist()))) if train.dtype.kind == "U" else ()
+    return names_in(train)
 
 
 def _ood_names(name: str, arrays: _Arrays) -> dict[str, list[str]]:

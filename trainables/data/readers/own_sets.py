@@ -67,6 +67,11 @@ def numbered(labels: Array, count: int, place: str, names: Sequence[str]) -> Arr
     return values.astype(np.int64)
 
 
+def names_in(labels: Array) -> tuple[str, ...]:
+    """Return the names that label images to train on, sorted; () where numbers do."""
+    return tuple(sorted(set(labels.ravel().tolist()))) if labels.dtype.kind == "U" else ()
+
+
 def class_count(labels: Mapping[str, Array], names: Sequence[str]) -> int:
     """Return how many classes there are: those of the first labels, which are to train on.
 

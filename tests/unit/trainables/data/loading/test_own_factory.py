@@ -109,7 +109,13 @@ part = TensorDataset(images, torch.arange(10) % 2)
 return {"train": ConcatDataset([part, part]), "test": Subset(part, range(6))}""",
     "names for labels": """
 items = [(Image.new("L", (8, 8), (20, 200)[i % 2]), ("dark", "light")[i % 2]) for i in range(20)]
-return {"train": items, "test": items[:6], "classes": ["dark", "light"]}""",
+return {"train": items, "test": items[:6]}""",
+    "labels that a list has not": """
+class Mapped(Shades):
+    def __getitem__(self, i):
+        return Image.new("L", (8, 8), (20, 200)[i % 2]), i % 2
+whole = Mapped(20, classes=["dark", "light"])
+return {"train": whole, "test": Subset(whole, range(6))}""",
     "sixteen bits": """
 items = [(Image.fromarray(np.full((8, 8), (20, 200)[i % 2] * 257, np.uint16)), i % 2) for i in range(20)]
 return {"train": items, "test": items[:6]}""",
@@ -140,6 +146,26 @@ def test_every_kind_of_return_by_hand(kind: str, tmp_path: Path) -> None:
     assert test.images.shape == (6, 1, 8, 8)
     assert test.images[:, 0, 4, 4].tolist() == [20, 200] * 3
     assert test.labels.tolist() == [0, 1] * 3
+
+
+def test_labels_that_a_data_set_keeps_are_not_read_item_by_item(tmp_path: Path) -> None:
+    """As torchvision's data sets keep them: behind the names of the files."""
+    body = """
+class Files(Shades):
+    def __init__(self, count):
+        super().__init__(3)
+        del self.targets
+        self.read, self._samples, self.classes = set(), [(f"{i}.png", i % 2) for i in range(count)], ["dark", "light"]
+    def __len__(self):
+        return len(self._samples)
+    def __getitem__(self, i):
+        self.read.add(i)
+        return Image.new("L", (8, 8), (20, 200)[i % 2]), i % 2
+return {"train": Files(2000), "test": Subset(Files(20), range(6))}"""
+    found = own_factory.own_sets(factory(tmp_path, body.strip())).sets[Split.TRAIN]["id"]
+    assert found.labels.tolist() == [0, 1] * 1000
+    source: Any = found.source
+    assert len(source.dataset.read) < 100
 
 
 def test_validation_and_its_outliers_join(tmp_path: Path) -> None:
