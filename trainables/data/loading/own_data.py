@@ -23,11 +23,14 @@ from trainables.data.types.lazy_images import DECODERS, FileSource, LazyImages, 
 from trainables.data.types.picture_files import class_folders, loose_pictures, other_files, picture_files
 from trainables.data.types.splits import DatasetInfo, Split
 
+Array = np.ndarray
+
 CHECK_S = 20.0  #: images are looked into for so long; a set with more is checked by a sample
 UNBALANCED = 5.0  #: a class has so many times the images of another
 FEW_TESTS = 100  #: below, an accuracy of 90 % is known to 6 points at best
 FEW_OOD = 50
 _BATCH = 8 * DECODERS
+_BLOCK = 256  #: images of an array that are read at a time
 _FOLDERS = ("train", "val", "test", "ood")
 
 
@@ -143,33 +146,39 @@ def _copies(parts: Parts, allow_duplicates: bool) -> list[str]:
 
 def _check_images(dataset: str, found: Examination, clock: Callable[[], float]) -> list[str]:
     """Read the images of all sets in random order until all are read or the time is over."""
-    places: list[tuple[Source, int]] = []
+    places: list[tuple[Source, Array]] = []
     for data in (data for sets in found.parts.values() for data in sets.values()):
         images: object = data.images
         if isinstance(images, LazyImages):
-            places += [(images.source, int(row)) for row in images.rows]
+            size = _BLOCK if isinstance(images.source, ArrayPictures) else 1
+            places += [(images.source, images.rows[at : at + size]) for at in range(0, len(images), size)]
+    count = sum(len(rows) for _, rows in places)
     order = iter(np.random.default_rng(0).permutation(len(places)).tolist())
     broken: list[str] = []
     done, end = 0, clock() + CHECK_S
     with ThreadPoolExecutor(DECODERS) as pool:
-        while done < len(places) and clock() < end:
+        while done < count and clock() < end:
             batch = [places[place] for place in islice(order, _BATCH)]
             broken += filter(None, pool.map(lambda place: _problem(*place), batch))
-            done += len(batch)
-    found.looked_into = done, len(places)
+            done += sum(len(rows) for _, rows in batch)
+    found.looked_into = done, count
     if broken:
         more = f" (and {len(broken) - 1} more of {done} images cannot be used)" if len(broken) > 1 else ""
         raise DataFileError(f"{min(broken)}{more}")
-    if done < len(places):
+    if done < count:
         return [
-            f"{dataset}: {done} of {len(places)} images were looked into, a random sample; all of them are whole"
+            f"{dataset}: {done} of {count} images were looked into, a random sample; all of them are whole"
         ]
     return []
 
 
-def _problem(source: Source, row: int) -> str:
+def _problem(source: Source, rows: Array) -> str:
+    """Return what is wrong with one picture, or with the first of an array that cannot be used; "" if nothing is."""
     try:
-        source.picture(row)
+        if isinstance(source, ArrayPictures):
+            source.pixels(rows)
+        else:
+            source.picture(int(rows[0]))
     except DataFileError as error:
         return str(error)
     return ""

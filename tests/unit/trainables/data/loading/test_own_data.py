@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.unit import disk_formats
 from trainables.base.errors import DataFileError
@@ -211,3 +212,29 @@ def test_a_large_folder_is_sampled_and_says_so(tmp_path: Path, monkeypatch: pyte
 
 def test_published_data_sets_are_not_opened() -> None:
     assert check_own_data("cifar10", "/nowhere") == []
+
+
+def test_deep_transparent_and_rotated_pictures_reach_the_network_as_they_are_meant(tmp_path: Path) -> None:
+    """By hand, at the size of the pictures: 32896 of 65535 is 128; red that is all transparent is white, half (128 of
+    255) of it pink, 255 - 128 = 127; a photograph that lies on its side (orientation 6) has its left half on top."""
+    disk_formats.imagefolder(tmp_path, classes=2)
+    (tmp_path / "dataset.json").write_text('{"side": 16}')
+    folder = tmp_path / "test" / "class 0"
+    shutil.rmtree(folder)
+    folder.mkdir()
+    Image.fromarray(np.full((16, 16), 32896, np.uint16)).save(folder / "deep.png")
+    Image.new("RGBA", (16, 16), (255, 0, 0, 0)).save(folder / "clear.png")
+    Image.new("RGBA", (16, 16), (255, 0, 0, 128)).save(folder / "half.png")
+    photograph = Image.new("RGB", (16, 16), (255, 255, 255))
+    photograph.paste((0, 0, 0), (0, 0, 8, 16))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photograph.save(folder / "turned.jpg", exif=exif, quality=95)
+
+    assert check_own_data("imagefolder", str(tmp_path))
+    test = load("imagefolder", str(tmp_path)).labelled(Split.TEST_ID)
+    corners = [tuple(image[:, 2, 2].tolist()) for image in test.images[test.labels == 0]]
+    assert sorted(corners)[1:] == [(128, 128, 128), (255, 127, 127), (255, 255, 255)]
+    (turned,) = [image for image in test.images[test.labels == 0] if image[0, 2, 2] < 20]
+    assert turned[:, :6].max() < 20
+    assert turned[:, 10:].min() > 235
