@@ -370,7 +370,7 @@ def test_what_is_no_function_is_told(tmp_path: Path) -> None:
 def test_code_that_the_user_has_not_named_is_not_run(tmp_path: Path) -> None:
     name = factory(tmp_path, f"os._exit(1)\n{PLAIN}", named=False)
     with pytest.raises(
-        InputError, match="you have not launched with this code as it is; look at it, and name it"
+        InputError, match="is not code that you have launched with; look at it, and name it yourself"
     ):
         DATASETS[name]
 
