@@ -3,7 +3,7 @@
 import contextlib
 import io
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -151,6 +151,18 @@ def load_run(run: str | Path, *, storage: str | Path | None = None, study_storag
         return Run.read(name, root, study_storage)
 
 
+@contextlib.contextmanager
+def _threads_kept() -> Iterator[None]:
+    """Give the process back its number of threads: an evaluation has its own, which its results depend on."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @dataclass(frozen=True, repr=False)
 class Evaluation:
     """What was measured of one checkpoint.
@@ -193,7 +205,8 @@ def evaluate(checkpoint: str | Path, **options: Any) -> Evaluation:
         given = parse(["--evaluate", str(checkpoint), *command_line("evaluate", options)])
         from tuner.commands.evaluate import measured
 
-        found = measured(given)
+        with _threads_kept():
+            found = measured(given)
     names = ("checkpoint", "method", "network", "dataset", "epoch", "protocol", "seconds")
     metrics = {name: float("nan") if value is None else value for name, value in found["metrics"].items()}
     return Evaluation(

@@ -1,5 +1,6 @@
 """Launches from Python: errors are exceptions with the command line's one line, signals and Ray are the caller's."""
 
+import math
 import signal
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 import robust_tuner as rt
 from tuner import cli
@@ -124,3 +126,30 @@ def test_a_second_ctrl_c_is_a_keyboard_interrupt_in_the_users_own_process() -> N
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_evaluation_gives_the_threads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(options: Any) -> Any:
+        torch.set_num_threads(1)
+        return {
+            "metrics": {"test/a": None, "test/b": 0.5},
+            "remarks": ["one"],
+            **dict.fromkeys(("checkpoint", "method"), "x"),
+            "network": "n",
+            "dataset": "d",
+            "epoch": 3,
+            "protocol": {"name": "quick"},
+            "seconds": 1.0,
+        }
+
+    monkeypatch.setattr("tuner.commands.evaluate.measured", measured)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        found = rt.evaluate("x.pt", protocol="quick", settings={"steps": 3})
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert math.isnan(found.metrics["test/a"])
+    assert (found.metrics["test/b"], found.remarks) == (0.5, ("one",))
+    assert str(found) == "x on d: 2 metrics by protocol quick"
