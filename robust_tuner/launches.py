@@ -6,10 +6,11 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from robust_tuner.arguments import command_line, described, signature
 from robust_tuner.errors import Interrupted, in_one_line
+from robust_tuner.options import EvaluateArguments, ResumeArguments, RunArguments
 from robust_tuner.runs import Run
 from search_spaces.study import Study
 from tuner.base import environment, errors
@@ -34,7 +35,7 @@ def _spelt_out(action: str) -> Callable[[Function], Function]:
 
 
 @_spelt_out("study")
-def run(study: str | Path | Study = "", *, quiet: bool = False, **options: Any) -> Run:
+def run(study: str | Path | Study = "", *, quiet: bool = False, **options: Unpack[RunArguments]) -> Run:
     """Start a study, or with `method=` one of a method alone, drive it to its end and return the run.
 
     The progress is printed, few lines and no live table where the output is no terminal. The first Ctrl-C saves and
@@ -60,7 +61,9 @@ def run(study: str | Path | Study = "", *, quiet: bool = False, **options: Any) 
 
 
 @_spelt_out("resume")
-def resume(run: "str | Run | Path" = "", *, study: str = "", quiet: bool = False, **options: Any) -> Run:
+def resume(
+    run: str | Run | Path = "", *, study: str = "", quiet: bool = False, **options: Unpack[ResumeArguments]
+) -> Run:
     """Continue a run that was interrupted or killed, or extend a finished one, and return it.
 
     Args:
@@ -82,7 +85,7 @@ def _read(action: str, options: Mapping[str, Any]) -> list[str]:
         return command_line(action, options)
 
 
-def _named(run: "str | Run | Path", options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def _named(run: str | Run | Path, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return a run's name and, if its place is known, the storage that it is in."""
     if isinstance(run, Run):
         return run.name, {
@@ -191,7 +194,7 @@ class Evaluation:
 
 
 @_spelt_out("evaluate")
-def evaluate(checkpoint: str | Path, **options: Any) -> Evaluation:
+def evaluate(checkpoint: str | Path, **options: Unpack[EvaluateArguments]) -> Evaluation:
     """Score one checkpoint on the test sets, without a study and without Ray.
 
     Args:

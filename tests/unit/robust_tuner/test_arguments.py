@@ -9,6 +9,7 @@ import pytest
 
 import robust_tuner as rt
 from robust_tuner.arguments import command_line, keywords
+from robust_tuner.options import EvaluateArguments, ResumeArguments, RunArguments
 from tuner.planning.command_line import parse
 from tuner.planning.launch_options import LaunchOptions
 
@@ -100,6 +101,14 @@ def test_help_spells_the_options_out(function: Any, action: str) -> None:
     assert documented is not None
     for name, option in keywords(action).items():
         assert f"{name}: {option.help}" in documented
+
+
+@pytest.mark.parametrize(
+    ("types", "action"),
+    [(RunArguments, "study"), (ResumeArguments, "resume"), (EvaluateArguments, "evaluate")],
+)
+def test_every_option_has_a_type(types: Any, action: str) -> None:
+    assert set(types.__annotations__) == set(keywords(action))
 
 
 def test_each_function_takes_what_goes_with_its_action() -> None:
