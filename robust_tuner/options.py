@@ -36,6 +36,7 @@ class LaunchArguments(TypedDict, total=False):
     data_dir: Place
     settings: Settings
     allow_duplicates: bool
+    champion: bool
     gpus_per_trial: float | Literal["auto"] | None
     cpus_per_trial: int | None
     epoch_timeout: str | float | None
@@ -68,6 +69,7 @@ class EvaluateArguments(TypedDict, total=False):
     data_dir: Place
     settings: Settings
     network: Code
+    allow_changed_code: bool
     cpus_per_trial: int | None
     storage: Place
     tracking_uri: str | None

@@ -1,6 +1,6 @@
 """A run as Python values: its trials, winner, arms, answer, report and classifier."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,11 +10,13 @@ from robust_tuner.errors import UsageError, in_one_line
 from trainables.base.errors import unknown
 from tuner.base.records import TrialRecord
 from tuner.base.text import counted
+from tuner.planning.command_line import parse
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
+    from trainables.inference.robust_predictor import Predictor
     from tuner.analysis.results import ArmResult, StudyResult
     from tuner.analysis.verdict import Verdict
     from tuner.commands.run_state import RunSnapshot
@@ -200,6 +202,48 @@ class Run:
             if record is None:
                 raise UsageError(f"run {self.name} has no winner yet; name a trial")
             return classifier_of_trial(self._snapshot.folder, record)
+
+    def predictor(self, trial: str | int | None = None) -> "Predictor":
+        """Return the winner, or another trial, as a model for pictures of any size.
+
+        `predict(pictures)` gives class, probability, outlier score and whether it is above the threshold that accepts
+        95 % of the validation images; see docs/using_the_winner.md.
+
+        Raises:
+            UsageError: as `model`, or the data set, whose validation images set the threshold, is not there.
+        """
+        from tuner.commands.export import predictor
+
+        with in_one_line():
+            return predictor(parse(self._export_words(trial)))
+
+    def export(
+        self,
+        output: str | Path | None = None,
+        *,
+        formats: str | Sequence[str] = "pytorch",
+        trial: str | int | None = None,
+    ) -> Path:
+        """Write `predictor` as files that need no part of this program and return their folder, as `--export` does.
+
+        Args:
+            output: folder; default exports/RUN-TRIAL.
+            formats: of pytorch, torchscript and onnx.
+
+        Raises:
+            UsageError: as `predictor`, or a format that cannot be written.
+        """
+        from tuner.commands.export import write
+
+        listed = formats if isinstance(formats, str) else ",".join(formats)
+        words = ["--format", listed, *([] if output is None else ["--output", str(output)])]
+        with in_one_line():
+            return write(parse([*self._export_words(trial), *words]))[0]
+
+    def _export_words(self, trial: str | int | None) -> list[str]:
+        which = self.name if trial is None else f"{self.name}/{self._record(trial).key}"
+        stored = [] if self.study_storage is None else ["--study-storage", self.study_storage]
+        return ["--export", which, "--storage", self.storage, *stored]
 
     # -- trials ----------------------------------------------------------------------------------------
 

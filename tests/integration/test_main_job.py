@@ -207,6 +207,11 @@ def test_python_has_the_classifier_that_was_scored(finished: tuple[Launcher, Don
     accuracy = (logits.argmax(1).numpy() == test.labels).mean()
     assert accuracy == pytest.approx(run.best.tests["test/accuracy/clean"], abs=1e-9)
     assert run.model("confirm-0000")(torch.rand(2, 1, 8, 8)).shape == (2, 6)
+    answers = run.predictor().predict(test.images[:20], layout="NCHW")
+    assert [answer["class_index"] for answer in answers] == logits[:20].argmax(1).tolist()
+    folder = run.export(finished[0].folder / "exported", trial="confirm-0000")
+    assert json.loads((folder / "model.json").read_text())["source"]["trial"] == "confirm-0000"
+    assert (folder / "model.pt2").is_file()
 
 
 def test_confirm_arms_are_paired(finished: tuple[Launcher, Done]) -> None:

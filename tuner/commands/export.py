@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainables.base.storage import Folder
 from trainables.base.user_code import approve
@@ -27,6 +27,9 @@ from tuner.planning.user_code import LIST
 from tuner.store.run_folder import find_by_id
 from tuner.tracking.mlflow_uris import DEFAULT_URI
 from tuner.tracking.run_lookup import looks_like_run, trial_of_run
+
+if TYPE_CHECKING:
+    from trainables.inference.robust_predictor import Predictor
 
 METADATA = "model.json"
 
@@ -52,7 +55,12 @@ class Exported:
 
 
 def export(options: LaunchOptions) -> str:
-    """Write the files that the options ask for, with model.json beside them, and return what to print.
+    """Write the files that the options ask for and return what to print; see `write`."""
+    return "\n".join(write(options)[1])
+
+
+def write(options: LaunchOptions) -> tuple[Path, list[str]]:
+    """Write the files that the options ask for, with model.json beside them; return their folder and lines about them.
 
     Raises:
         UsageError: a run, trial or checkpoint that is not there.
@@ -66,13 +74,23 @@ def export(options: LaunchOptions) -> str:
     from trainables.inference import formats
 
     formats.check_installed(options.formats)
-    environment.apply_defaults()
-    approve(known(LIST))
     network, facts = _predictor(chosen, options)
     written = {**_kept(folder, facts), **formats.Export(network, facts).write(options.formats, folder)}
     text = json.dumps({**facts, "formats": written}, indent=2, ensure_ascii=False)
     Folder(folder).write(METADATA, f"{text}\n".encode())
-    return "\n".join(_lines(chosen, folder, facts, written))
+    return folder, _lines(chosen, folder, facts, written)
+
+
+def predictor(options: LaunchOptions) -> "Predictor":
+    """Return the predictor that `write` would write.
+
+    Raises:
+        As `write`.
+    """
+    chosen = _find(options)
+    from trainables.inference import model_file
+
+    return model_file.predictor(model_file.model_bytes(*_predictor(chosen, options)))
 
 
 def _find(options: LaunchOptions) -> Exported:
@@ -109,6 +127,8 @@ def _predictor(chosen: Exported, options: LaunchOptions) -> tuple[Any, dict[str,
     from trainables.training import checkpoints
     from tuner.execution import remote_tasks
 
+    environment.apply_defaults()
+    approve(known(LIST))
     target, plan = chosen.target, chosen.plan
     try:
         content = checkpoints.unpack(Folder(target.folder).read(target.name), str(target))
