@@ -1,8 +1,13 @@
 """The main job end to end: real Ray Tune, real Optuna storage, real MLflow store."""
 
 import csv
+import html
 import json
+import os
 import re
+import shlex
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -138,6 +143,42 @@ def test_artifacts_and_model(finished: tuple[Launcher, Done]) -> None:
     best = next(c for c in children if c.data.tags["trial"] == parent.data.tags["best_trial"])
     version = store.get_model_version_by_alias("aoe_sigma.digits-open", "champion")
     assert version.run_id == best.info.run_id
+
+
+def test_the_printed_lines_load_the_winner(finished: tuple[Launcher, Done]) -> None:
+    """The two lines at the end stand in both reports, and give the numbers of the exported files."""
+    launcher, done = finished
+    lines = re.search(r"the winner as a model, in Python:\n  (.*)\n  (.*)\n", done.out)
+    assert lines, done.out
+    for name in ("report.md", "report.html"):
+        report = html.unescape((launcher.folder / "runs" / "one" / name).read_text())
+        assert lines[1] in report, name
+        assert lines[2] in report, name
+    assert "models:/aoe_sigma.digits-open/1" in lines[2]
+    command = re.search(r"the winner as files:\n  (.*)\n", done.out)
+    assert command
+    words = shlex.split(command[1].replace("--format onnx", "--format pytorch --output files"))
+    exported = launcher.run(*words[words.index("--export") :])
+    assert exported.code == 0, exported.err
+    ask = "model.predict(np.linspace(0, 1, 1280).reshape(5, 16, 16, 1))"
+    shown = []
+    for code in (
+        f"{lines[1]}\n{lines[2]}\nprint({ask}.to_json(orient='records', double_precision=15))",
+        f"from robust_predictor import Predictor; import json\nmodel = Predictor.load('files/model.pt2')\n"
+        f"print(json.dumps({ask}))",
+    ):
+        run = subprocess.run(
+            [sys.executable, "-c", f"import numpy as np\n{code}"],
+            cwd=launcher.folder,
+            env={**os.environ, "PYTHONPATH": str(launcher.folder / "files")},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert run.returncode == 0, run.stderr
+        shown.append(json.loads(run.stdout))
+    for one, other in zip(*shown, strict=True):
+        assert one == pytest.approx(other, abs=1e-6)
 
 
 def test_every_evaluated_trial_keeps_its_outlier_scores(finished: tuple[Launcher, Done]) -> None:

@@ -1,10 +1,12 @@
 """Writes a trained classifier as PyTorch, TorchScript and ONNX files, and checks that they compute the same numbers."""
 
 import copy
+import io
 import json
 import logging
 import shutil
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -136,11 +138,21 @@ def write_torchscript(export: Export, folder: Path) -> dict[str, Any]:
             warnings.simplefilter("ignore")  # that TorchScript is deprecated, once for each call
             traced = torch.jit.trace(export.reference.network, torch.zeros(2, *shape), check_trace=False)
             scripted = torch.jit.script(PictureClassifier(traced, export.facts).eval())
-            torch.jit.save(scripted, str(path), _extra_files={FACTS: json.dumps(export.facts)})
+            buffer = io.BytesIO()
+            torch.jit.save(scripted, buffer, _extra_files={FACTS: json.dumps(export.facts)})
+            _without_traces(buffer, path)
             loaded = torch.jit.load(str(path))
     except Exception as error:
         raise InputError(f"the network cannot be written as TorchScript: {_line(error)}") from error
     return export.checked("torchscript", [path], lambda pictures: _answer(loaded(pictures, "NHWC")))
+
+
+def _without_traces(archive: io.BytesIO, path: Path) -> None:
+    """Write a TorchScript archive without its maps back to the source, which name this machine's files."""
+    with zipfile.ZipFile(archive) as old, zipfile.ZipFile(path, "w") as new:
+        for entry in old.infolist():
+            if not entry.filename.endswith(".debug_pkl"):
+                new.writestr(entry, old.read(entry))
 
 
 def write_onnx(export: Export, folder: Path) -> dict[str, Any]:

@@ -3,10 +3,13 @@
 import contextlib
 import io
 
+from ray.exceptions import RayError
+
 from trainables.base.errors import InputError
 from trainables.data.types.datasets import DATASETS
 from tuner.analysis.results import StudyResult, interval
 from tuner.analysis.verdict import claim_metric
+from tuner.base.text import one_line
 from tuner.commands.export import source_of
 from tuner.commands.session import Session
 from tuner.execution.controller import Controller
@@ -51,8 +54,11 @@ def _registered(session: Session, controller: Controller, result: StudyResult, n
         return Registered()
     try:
         program, facts = controller.winner_predictor(best, source_of(plan, best.key))
-    except InputError as error:  # a network that cannot be traced
-        return Registered(note=f"model {name} not logged: {error}")
+    except (
+        InputError,
+        RayError,
+    ) as error:  # a network that cannot be traced, a lost worker: the study is done
+        return Registered(note=f"model {name} not logged: {one_line(error)}")
     tags = {"run": plan.run_name, "run_id": plan.run_id, "trial": best.label, "method": best.method}
     tags |= {"dataset": plan.dataset, "commit": session.facts["commit"], "content_hash": plan.content_hash}
     standing, move = _standing(session, result), session.options.champion
