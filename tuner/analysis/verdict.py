@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from tuner.analysis.metric_text import (
     difference_text,
+    floor_text,
     interval_text,
     larger_is_better,
     metric_label,
@@ -169,7 +170,7 @@ def no_winner_reason(plan: Plan, searched: Sequence[TrialRecord]) -> str:
     complete = sum(r.state is State.COMPLETE for r in searched)
     if not complete:
         return "no trial of the search is complete"
-    floors = ", ".join(map(str, plan.floors))
+    floors = "; ".join(floor_text(floor, {}) for floor in plan.floors)
     return f"none of the {complete} complete trials meets the floors ({floors})"
 
 

@@ -131,7 +131,7 @@ def test_a_search_without_a_winner_needs_more_trials(
     run.trial(queue, [0.4])
     _, text = ask(capsys, "--status", "one", "--storage", str(tmp_path))
     assert text.partition("to go on:\n")[2].splitlines()[0] == f"{resume} --trials 4"
-    floor = "val/accuracy/clean >= pretrained - 0.01"
+    floor = "validation clean accuracy at most 1 point below the pretrained classifier's"
     assert f"best so far: none of the 1 complete trials meets the floors ({floor})\n" in text
 
 
