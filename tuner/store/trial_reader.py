@@ -3,7 +3,7 @@
 import json
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -180,10 +180,10 @@ def _connect(file: str) -> sqlite3.Connection:
 
 def _read_file(file: str, look: Callable[[optuna.storages.BaseStorage], Result]) -> Result | None:
     with closing(_connect(file)) as connection:
-        _check_structure(connection)
         tables = {
             name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         }
+        _check_structure(connection, sorted(tables))
         revision = _first(connection, "SELECT version_num FROM alembic_version", "alembic_version" in tables)
         if revision is None and _first(connection, "SELECT 1 FROM studies", "studies" in tables) is None:
             return None
@@ -199,14 +199,24 @@ def _first(connection: sqlite3.Connection, query: str, there: bool) -> object:
     return row[0] if row else None
 
 
-def _check_structure(connection: sqlite3.Connection) -> None:
+def _check_structure(connection: sqlite3.Connection, tables: Iterable[str]) -> None:
     """Raise Damaged if the file has lost pages, rows or entries of an index; values have their checksums."""
     problem = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if problem != "ok":
         raise Damaged(one_line(problem, limit=200))
     orphan = connection.execute("PRAGMA foreign_key_check").fetchone()
-    if orphan is not None:
-        raise Damaged(f"a row of {orphan[0]} belongs to nothing")
+    orphans = [orphan[0]] if orphan else [name for name in tables if _has_unowned(connection, name)]
+    if orphans:
+        raise Damaged(f"a row of {orphans[0]} belongs to nothing")
+
+
+def _has_unowned(connection: sqlite3.Connection, table: str) -> bool:
+    """Return whether a row has no value where it names its owner, which SQLite's own check lets pass."""
+    owners = [row[3] for row in connection.execute("SELECT * FROM pragma_foreign_key_list(?)", (table,))]
+    return any(
+        connection.execute(f'SELECT 1 FROM "{table}" WHERE "{column}" IS NULL').fetchone()
+        for column in owners
+    )
 
 
 def _check_names(connection: sqlite3.Connection) -> None:

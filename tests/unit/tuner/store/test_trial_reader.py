@@ -1,5 +1,7 @@
 """Reading a study's file while somebody begins to write it: what was torn is read again, what is broken is told."""
 
+import contextlib
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -108,3 +110,19 @@ def test_a_file_that_is_being_made_has_nothing_yet(tmp_path: Path) -> None:
     assert made > 20  # tables, indices, two version rows
     assert not any(looks[:made])
     assert read_study(url, "one", "search").records == []
+
+
+@pytest.mark.parametrize(("table", "column"), [("trials", "study_id"), ("trial_user_attributes", "trial_id")])
+def test_a_row_that_has_lost_its_owner_is_damage(tmp_path: Path, table: str, column: str) -> None:
+    """SQLite's check of foreign keys lets NULL pass, and Optuna would read a run with one trial or epoch less."""
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    storage = open_storage(url)
+    study = optuna.create_study(storage=storage, study_name="one")
+    study.ask().set_user_attr("epoch/1", {})
+    storage.engine.dispose()
+    with contextlib.closing(sqlite3.connect(tmp_path / "study.db")) as connection, connection:
+        connection.execute(f"UPDATE {table} SET {column} = NULL")
+    with pytest.raises(
+        UsageError, match=f"study.db is damaged: a row of {table} belongs to nothing; restore it"
+    ):
+        read_with(url, trials)
