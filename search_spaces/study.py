@@ -87,9 +87,9 @@ class Profile:
     Attributes:
         dataset: a name of `trainables.data.types.datasets.DATASETS`.
         settings: put over the study's space.
-        max_epochs, trials: 0 keeps the study's.
+        max_epochs, trials, first_rung: 0 keeps the study's.
         validation, protocol: evaluation settings that differ, by field name.
-        objectives, floors, headline, sampler, scheduler: replace the study's where they are given.
+        objectives, floors, headline, arms, sampler, scheduler: replace the study's where they are given.
     """
 
     dataset: Any
@@ -101,8 +101,10 @@ class Profile:
     objectives: tuple[Objective, ...] = ()
     floors: tuple[Floor, ...] = ()
     headline: tuple[str, ...] = ()
+    arms: tuple[Arm, ...] = ()
     sampler: Any = ""
     scheduler: str = ""
+    first_rung: int = 0
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,7 @@ class Study:
         validation, protocol: fields of the evaluation protocol during search and at the end.
         profiles: other data sets.
         defined_in: the reference to a study of the user's own, noted when it is found.
+        elsewhere: settings for data sets without a profile, put over what `tuner.planning.fitted_profile` chooses.
     """
 
     name: str
@@ -156,6 +159,7 @@ class Study:
     protocol: Mapping[str, object] = field(default_factory=dict)
     profiles: tuple[Profile, ...] = ()
     defined_in: str = ""
+    elsewhere: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.objectives:
@@ -164,12 +168,9 @@ class Study:
         if len(set(names)) < len(names):
             raise SpaceError(f"study {self.name} names an arm twice")
 
-    def profile(self, dataset: str) -> Profile:
-        """Return the profile of a data set; an empty one for the study's own or an unlisted one."""
-        for profile in self.profiles:
-            if profile.dataset == dataset:
-                return profile
-        return Profile(dataset)
+    def profile(self, dataset: str) -> Profile | None:
+        """Return the profile of a data set, None if there is none."""
+        return next((profile for profile in self.profiles if profile.dataset == dataset), None)
 
 
 def searched(space: Space) -> dict[str, Float | Int | Choice]:

@@ -24,6 +24,7 @@ def option(
     high: float | None = None,
     choices: Sequence[Any] | Registry[Any] | None = None,
     cost: Callable[[Any], float] | None = None,
+    radius: bool = False,
 ) -> Any:
     """Declare one option: its neutral value, one sentence with its unit, and the values it may take.
 
@@ -33,8 +34,10 @@ def option(
             registered later is allowed too.
         cost: memory or time of a trial with a value, in any unit: orders the values of a search. Whole numbers cost
             more the larger they are; of all others without it every value is taken to cost the same.
+        radius: an Linf distance between images: a study's values for it, and its default, suit the built-in digits and
+            shrink with the radius that other data are judged by.
     """
-    meta = {"help": help, "low": low, "high": high, "choices": choices, "cost": cost}
+    meta = {"help": help, "low": low, "high": high, "choices": choices, "cost": cost, "radius": radius}
     return dataclasses.field(default=default, metadata=meta)
 
 

@@ -11,8 +11,9 @@ from torch.nn.utils.parametrizations import spectral_norm as add_spectral_norm
 
 from trainables.base.errors import InputError
 from trainables.networks.body import Body, Classifier, Normalize
+from trainables.options.robgan import SIDES
 
-SMALLEST, LARGEST = 8, 64  #: sides in pixels
+SMALLEST, LARGEST = SIDES
 
 
 class ConditionalBatchNorm(nn.Module):

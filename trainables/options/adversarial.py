@@ -10,7 +10,7 @@ from trainables.options.common import PretrainOptions, TrainingOptions
 class TrainingAttackOptions:
     """The PGD attack that training defends against, in the Linf ball within the [0, 1] box."""
 
-    epsilon: float = option(0.2, "radius in [0, 1] pixel units", low=0.0, high=1.0)
+    epsilon: float = option(0.2, "radius in [0, 1] pixel units", low=0.0, high=1.0, radius=True)
     widen: float = option(1.0, "train at this multiple of epsilon", low=0.0, high=10.0)
     steps: int = option(10, "gradient steps", low=1, high=1000)
     step_scale: float = option(2.5, "step length = step_scale * radius / steps", low=0.0)
@@ -34,7 +34,7 @@ class PGDATOptions(TrainingOptions):
         0, "measure the relative boundary speed on so many training images after every epoch; 0 = off", low=0
     )
     speed_radius: float = option(
-        0.2, "of these images, those whose margin is below this radius count", low=0.0, high=1.0
+        0.2, "of these images, those whose margin is below this radius count", low=0.0, high=1.0, radius=True
     )
 
 

@@ -31,7 +31,7 @@ class InlierAttackOptions:
         choices=INLIER_ATTACKS,
         cost=lambda name: INLIER_ATTACKS[name].passes(MANY_STEPS),
     )
-    epsilon: float = option(0.03, "radius in [0, 1] pixel units", low=0.0, high=1.0)
+    epsilon: float = option(0.03, "radius in [0, 1] pixel units", low=0.0, high=1.0, radius=True)
     steps: int = option(10, "gradient steps", low=1, high=1000)
     step_scale: float = option(2.5, "step length = step_scale * epsilon / steps", low=0.0)
 

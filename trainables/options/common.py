@@ -96,7 +96,7 @@ class AttackOptions:
         choices=OUTLIER_ATTACKS,
         cost=lambda name: OUTLIER_ATTACKS[name].passes(MANY_STEPS),
     )
-    epsilon: float = option(0.1, "radius in [0, 1] pixel units", low=0.0, high=1.0)
+    epsilon: float = option(0.1, "radius in [0, 1] pixel units", low=0.0, high=1.0, radius=True)
     steps: int = option(10, "gradient steps of the iterative attacks", low=1, high=1000)
     step_scale: float = option(2.5, "step length = step_scale * epsilon / steps", low=0.0)
     momentum: float = option(1.0, "mifgsm: share of the previous direction that is kept", low=0.0, high=1.0)

@@ -18,7 +18,7 @@ class BoundaryOptions:
     )
     steps: int = option(10, "linearisations of the margin per image; 20 in the paper", low=1, high=1000)
     epsilon_init: float = option(
-        0.03, "largest Linf length of the random start, pixel units", low=0.0, high=1.0
+        0.03, "largest Linf length of the random start, pixel units", low=0.0, high=1.0, radius=True
     )
     mixing: float = option(
         0.1, "fab: largest share of the step that starts at the image itself", low=0.0, high=1.0
@@ -38,7 +38,9 @@ class DyARTOptions(TrainingOptions):
     alpha: float = option(
         5.0, "how much more a small margin weighs: weight exp(-alpha R)", low=0.0, high=100.0
     )
-    r0: float = option(0.4, "margins from here on weigh nothing, [0, 1] pixel units", low=0.0, high=1.0)
+    r0: float = option(
+        0.4, "margins from here on weigh nothing, [0, 1] pixel units", low=0.0, high=1.0, radius=True
+    )
     robust_weight: float = option(200.0, "lambda, weight of the margin term", low=0.0)
     temperature: float = option(5.0, "sharpness of the soft maximum over the other logits", low=0.01)
     boundary: BoundaryOptions = group(BoundaryOptions)
@@ -58,7 +60,7 @@ class DyARTOptions(TrainingOptions):
         0, "measure the relative boundary speed on so many training images after every epoch; 0 = off", low=0
     )
     speed_radius: float = option(
-        0.2, "of these images, those whose margin is below this radius count", low=0.0, high=1.0
+        0.2, "of these images, those whose margin is below this radius count", low=0.0, high=1.0, radius=True
     )
     grad_clip: float = option(1.0, "largest global gradient norm; 0 = no clipping", low=0.0)
     pretrain: PretrainOptions = group(PretrainOptions)

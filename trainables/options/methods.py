@@ -12,6 +12,7 @@ from trainables.options.classifiers import AOEOptions, OEOptions, StandardOption
 from trainables.options.common import TrainingOptions
 from trainables.options.dyart import DyARTOptions
 from trainables.options.energy import EnergyOptions
+from trainables.options.robgan import SIDES as ROBGAN_SIDES
 from trainables.options.robgan import RobGANOptions
 
 
@@ -44,6 +45,7 @@ class MethodSpec:
             the class.
         score: the outlier score by which it is judged: "msp" for methods that flatten the softmax.
         packed: how its trials train side by side; None: each needs a process of its own.
+        sides: smallest and largest side of the images that it takes, in pixels.
     """
 
     name: str
@@ -51,6 +53,7 @@ class MethodSpec:
     method: str | type[Any]
     score: Literal["energy", "msp"]
     packed: PackedTraining | None
+    sides: tuple[int, int] = (1, 10**9)
 
     @property
     def about(self) -> str:
@@ -111,8 +114,9 @@ def _built_in(
     score: Literal["energy", "msp"] = "energy",
     *,
     packed: PackedTraining | None,
+    sides: tuple[int, int] = (1, 10**9),
 ) -> MethodSpec:
-    return MethodSpec(name, options, f"trainables.methods.{method}", score, packed)
+    return MethodSpec(name, options, f"trainables.methods.{method}", score, packed, sides)
 
 
 def _packed(step: str, *varies: str) -> PackedTraining:
@@ -154,7 +158,7 @@ METHODS = Registry(
         ),
         _built_in("ant", ANTOptions, "ant:ANT", packed=None),
         _built_in("noise_augment", NoiseAugmentOptions, "noise_augment:NoiseAugment", packed=None),
-        _built_in("robgan", RobGANOptions, "robgan.robgan:RobGAN", packed=None),
+        _built_in("robgan", RobGANOptions, "robgan.robgan:RobGAN", packed=None, sides=ROBGAN_SIDES),
         _built_in("dyart", DyARTOptions, "dyart:DyART", packed=None),
         _built_in("pgd_at", PGDATOptions, "adversarial:PGDAT", packed=_packed("PGDATStep", *_ADVERSARIAL)),
         _built_in(

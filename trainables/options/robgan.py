@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from trainables.base.schema import group, option
 from trainables.options.common import PretrainOptions, RunOptions
 
+SIDES = (8, 64)  #: smallest and largest side of its images, in pixels
+
 
 @dataclass(frozen=True)
 class GANAttackOptions:
     """The attack on the real images that the discriminator is trained on."""
 
-    epsilon: float = option(0.2, "radius in [0, 1] pixel units; 0 = a plain GAN", low=0.0, high=1.0)
+    epsilon: float = option(
+        0.2, "radius in [0, 1] pixel units; 0 = a plain GAN", low=0.0, high=1.0, radius=True
+    )
     steps: int = option(3, "gradient steps (upstream 5)", low=1, high=100)
     step_scale: float = option(
         2.5,

@@ -30,7 +30,7 @@ from trainables.options.networks import NETWORKS
 from trainables.training.method import Context
 
 #: Hashed into every file's name: raise it when the training or a network changes.
-FORMAT = 1
+FORMAT = 2
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from trainables.base.user_code import approve, name_code, name_codes
 from trainables.data.types.dataset_info import dataset_info
 from trainables.data.types.datasets import DATASETS
 from trainables.data.types.file_check import check_dataset_files
-from trainables.data.types.radii import radii_of
+from trainables.data.types.radii import Radii, radii_of
 from trainables.evaluation.metrics import presets
 from trainables.options.methods import METHODS
 from trainables.options.networks import NETWORKS
@@ -139,8 +139,11 @@ def score(target: Target, protocol_name: str, options: LaunchOptions) -> dict[st
         )
     check_dataset_files(dataset, data_dir)
     names = _note_on_classes(dataset, info.classes, known.get("classes", ()), target)
-    own = presets.named(protocol_name, radii_of(dataset, info.shape), METHODS[content["method"]].score)
-    protocol = with_settings(own, options.settings)
+    radii = radii_of(dataset, info.shape)
+    if options.eval_epsilon:
+        radii = Radii(options.eval_epsilon, options.eval_epsilon)
+    own = presets.named(protocol_name, radii, METHODS[content["method"]].score)
+    protocol = with_settings(own, options.settings, options.eval_epsilon)
     checkpoints.classifier_of(content, name=str(target))  # what cannot be scored, before the data are loaded
     cache_dir = trained.cache_dir
     benchmark, notes = remote_tasks.load_tests(dataset, data_dir, protocol.groups, cache_dir)

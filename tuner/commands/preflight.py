@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from trainables.data.readers.outlier_files import check_outlier_files
-from trainables.data.types.availability import evaluation_sets, how_to_add, ood_sets
+from trainables.data.types.availability import evaluation_sets
 from trainables.data.types.dataset_info import dataset_info
 from trainables.data.types.datasets import DATASETS
 from trainables.data.types.file_check import check_dataset_files
-from trainables.evaluation.metrics.metric_specs import find_metric
 from trainables.options import build
 from trainables.options.methods import METHODS
 from tuner.base.errors import UsageError
 from tuner.base.text import listed
 from tuner.commands.tracking_uri import tracking_uri
 from tuner.execution.cluster_address import check_answers
+from tuner.planning.data_for_claim import lacking_for_claim
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.outlier_files import outlier_files
 from tuner.planning.plan import Plan
@@ -86,18 +86,9 @@ def _check_own_data(plan: Plan, say: Callable[[str], None]) -> None:
 
 
 def _refuse_a_claim_without_data(plan: Plan) -> None:
-    """Refuse a study that is judged by a mean over OOD sets of which none is there."""
-    if not plan.headline or not {"evaluate", "confirm"} & set(plan.stages):
-        return
-    metric = plan.headline[0]
-    group = find_metric(metric).parameters.get("set", "")
-    sets = ood_sets(plan.dataset, plan.data_dir)
-    cure = how_to_add(plan.dataset, group, plan.data_dir) if group in sets and not sets[group] else ""
-    if cure:
-        raise UsageError(
-            f"the study is judged by {metric}, but {plan.data_dir or plan.dataset} has no {group} OOD set; {cure}, "
-            "or leave the tests out: --stages search"
-        )
+    """Refuse a study that is judged by what its data cannot give."""
+    if lack := lacking_for_claim(plan):
+        raise UsageError(lack)
 
 
 def _check_networks(plan: Plan) -> None:
@@ -127,8 +118,6 @@ def _say_what_is_left_out(plan: Plan, say: Callable[[str], None]) -> None:
     if not {"evaluate", "confirm"} & set(plan.stages):
         return
     shape = dataset_info(plan.dataset, plan.data_dir).shape
-    metric = find_metric(plan.headline[0]) if plan.headline else None
     for sets in evaluation_sets(plan.dataset, shape, plan.data_dir, plan.tested_groups):
-        judged = metric is not None and metric.spec.group == sets.group == "corrupted"
         if sets.left_out:
-            say(f"note: {sets.left_out}{' (and the study is judged by it)' if judged else ''}")
+            say(f"note: {sets.left_out}")

@@ -104,7 +104,9 @@ def study_result(session: Session, controller: Controller) -> StudyResult:
             *controller.problems,
             *filter(None, [stores.evaluations.unreadable(best.key) if best else ""]),
         ),
-        test_data=(*stored.get("test_data", []), *stored.get("duplicates", [])),
+        test_data=tuple(
+            dict.fromkeys([*session.plan.notes, *stored.get("test_data", []), *stored.get("duplicates", [])])
+        ),
         classes=stored.get("classes", ()),
     )
 

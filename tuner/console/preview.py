@@ -9,6 +9,7 @@ from trainables.options.networks import NETWORKS
 from tuner.analysis.metric_text import duration, setting_text
 from tuner.base.text import counted, listed
 from tuner.planning.cost_history import MeasuredCost
+from tuner.planning.data_for_claim import lacking_for_claim
 from tuner.planning.packability import pack_text
 from tuner.planning.plan import LanePlan, Plan, expected_epochs
 from tuner.planning.space_overrides import RESERVED
@@ -38,7 +39,11 @@ def plan_text(
     lines.append("objective  " + "; ".join(f"{o.direction} {o.metric}" for o in plan.objectives))
     if plan.floors:
         lines.append("floor      " + "; ".join(map(str, plan.floors)))
-    lines += ["", "configuration; every other option has its default" if plan.trains_one else "space"]
+    lines += [
+        *_fitted(plan),
+        "",
+        "configuration; every other option has its default" if plan.trains_one else "space",
+    ]
     space = [(key, str(domain)) for key, domain in plan.lanes[0].space.items()]
     fixed = [(k, f"{setting_text(v)} (fixed)") for k, v in plan.lanes[0].fixed.items() if k not in RESERVED]
     lines += _aligned(space + fixed)
@@ -68,7 +73,17 @@ def _data(plan: Plan) -> list[str]:
         f"data       {plan.dataset}: {info.num_classes} ID classes, images {shape}, {where}",
         *([f"classes    {listed(info.classes)}"] if info.classes else []),
         *(f"{sets.label:11}{sets.text}" for sets in tested),
+        *(f"note       {line}" for line in plan.notes),
+        *([f"refused    {lack}"] if (lack := lacking_for_claim(plan)) else []),
     ]
+
+
+def _fitted(plan: Plan) -> list[str]:
+    """Return what was chosen for data that the study has no profile for."""
+    if not plan.fitted:
+        return []
+    head = f"fitted to the data, as {plan.study} has no profile for {plan.dataset} (docs/choosing_radii.md)"
+    return ["", head, *_aligned(list(plan.fitted.items()))]
 
 
 def _trials(plan: Plan) -> list[str]:

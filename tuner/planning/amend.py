@@ -1,9 +1,11 @@
 """What a resume may change in the plan of a stored run, and what it may not."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+from search_spaces.study import Floor
 from trainables.data.types.datasets import DATASETS
-from trainables.data.types.radii import radii_of
+from trainables.data.types.radii import radii_of, radius_text
 from tuner.base.errors import UsageError
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import Plan, plain, with_stages
@@ -71,5 +73,22 @@ def refuse_changes(plan: Plan, options: LaunchOptions) -> None:
     if options.arms is not None and set(options.arms) != {arm.name for arm in plan.arms}:
         stored = ",".join(arm.name for arm in plan.arms) or "none"
         raise UsageError(f"--arms differs from the run's {stored}; a resume cannot change it")
+    metrics, radii = tuple(o.metric for o in plan.objectives), plan.radii or radii_of(plan.dataset)
+    if options.objective and options.objective != metrics:
+        raise UsageError(
+            f"--objective {','.join(options.objective)} differs from the run's {','.join(metrics)}; "
+            "a resume cannot change it"
+        )
+    if options.floor and tuple(filter(None, options.floor)) != plan.floors:
+        raise UsageError(
+            f"--floor {_texts(options.floor)} differs from the run's {_texts(plan.floors)}; a resume cannot change it"
+        )
+    if options.eval_epsilon and not options.eval_epsilon == radii.accuracy == radii.score:
+        asked, stored = (",".join(map(radius_text, each)) for each in (options.eval_epsilon, radii.accuracy))
+        raise UsageError(f"--eval-epsilon {asked} differs from the run's {stored}; a resume cannot change it")
     if options.settings:
         raise UsageError("--set cannot change a run that exists; start a new one")
+
+
+def _texts(floors: Sequence[Floor | None]) -> str:
+    return ", ".join(str(floor) for floor in floors if floor is not None) or "none"

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from functools import cache
 
+from search_spaces.study import Floor
 from trainables.data.types.datasets import DATASETS
 from trainables.evaluation.metrics.presets import DEFAULT, PRESETS
 from trainables.inference.format_specs import FORMATS
 from trainables.options.methods import METHODS
 from trainables.options.networks import NETWORKS
+from tuner.planning import metric_values as metrics
 from tuner.planning import option_values as values
 from tuner.planning import suggestions
 from tuner.planning.option import Option, OptionRole, option, options_of, switch
@@ -21,6 +23,7 @@ NEWEST, EVERY, STDOUT, ASKED = "<newest>", "<every>", "<stdout>", "<as --dataset
 ACTION, STORED, LOCATION, ONCE = OptionRole
 #: headings of --help
 TASK, BUDGET, SEARCH, DATA = "what to do", "budget", "search", "data"
+JUDGED_BY = "what trials are judged by (docs/choosing_radii.md)"
 MACHINE, STORAGE = "machine", "storage"
 
 count = values.whole_number(at_least=1)
@@ -271,6 +274,37 @@ class LaunchOptions:
         default=(),
         not_with=("train",),
         suggests=suggestions.listed(suggestions.runs),
+    )
+
+    # -- what trials are judged by ----------------------------------------------------------------------------
+    objective: tuple[str, ...] = option(
+        JUDGED_BY,
+        STORED,
+        "validation metric to search for in place of the study's, in its own direction; the first decides",
+        metavar="METRIC[,METRIC]",
+        read=metrics.validation_metrics,
+        default=(),
+        not_with=("train",),
+    )
+    floor: tuple[Floor | None, ...] = option(
+        JUDGED_BY,
+        STORED,
+        "what a winner must reach, in place of the study's floors: 'accuracy/clean>=0.9', "
+        "'accuracy/clean>=pretrained-0.02', or none",
+        metavar="METRIC>=VALUE",
+        read=metrics.floor,
+        repeated=True,
+        default=(),
+        not_with=("train",),
+    )
+    eval_epsilon: tuple[float, ...] = option(
+        JUDGED_BY,
+        STORED,
+        "Linf radii of the attacks that judge, in place of the data set's: 2/255,4/255; the first is searched for",
+        metavar="EPSILON[,EPSILON]",
+        read=metrics.radii,
+        default=(),
+        goes_with=(*RUN, "evaluate"),
     )
 
     # -- data ------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ an object by a reference, `file.py:NAME`, which is its name from then on.
 import ast
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from inspect import isfunction
@@ -16,7 +16,7 @@ from typing import Any
 
 import search_spaces
 from search_spaces.domain import Choice, Float, Int
-from search_spaces.study import Study
+from search_spaces.study import Arm, Study
 from trainables.base.errors import InputError
 from trainables.base.modules import find_file, find_module, is_path, load_module
 from trainables.base.own_specs import described_type, installed, installed_names
@@ -148,10 +148,8 @@ def named(study: Study, code: UserCode | None = None) -> Study:
         space=names.in_space(study.space),
         validation=names.in_fields(study.validation),
         protocol=names.in_fields(study.protocol),
-        arms=tuple(
-            replace(arm, method=names.of(arm.method, "method"), overrides=names.in_space(arm.overrides))
-            for arm in study.arms
-        ),
+        arms=names.in_arms(study.arms),
+        elsewhere=names.in_space(study.elsewhere),
         profiles=tuple(
             replace(
                 profile,
@@ -160,6 +158,7 @@ def named(study: Study, code: UserCode | None = None) -> Study:
                 settings=names.in_space(profile.settings),
                 validation=names.in_fields(profile.validation),
                 protocol=names.in_fields(profile.protocol),
+                arms=names.in_arms(profile.arms),
             )
             for profile in study.profiles
         ),
@@ -180,6 +179,12 @@ class _Names:
             else self.of(setting, key)
             for key, setting in space.items()
         }
+
+    def in_arms(self, arms: Sequence[Arm]) -> tuple[Arm, ...]:
+        return tuple(
+            replace(arm, method=self.of(arm.method, "method"), overrides=self.in_space(arm.overrides))
+            for arm in arms
+        )
 
     def in_fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         return {

@@ -82,6 +82,8 @@ class Plan:
         code: {path: SHA-256} of its files.
         learning_curves: trials are validated after every epoch, not only where they are compared and at their end.
         radii: that the protocols were made with; None in a run of an earlier version, which has its data set's.
+        fitted: {what was chosen for data that the study has no profile for: value and why}.
+        notes: what the user should know of the data, one line each.
     """
 
     study: str
@@ -124,6 +126,8 @@ class Plan:
     own: tuple[str, ...] = ()
     code: Mapping[str, str] = field(default_factory=dict)
     radii: Radii | None = None
+    fitted: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     command: str = ""
     run_id: str = ""
     extras: Mapping[str, Any] = field(default_factory=dict)
@@ -172,6 +176,8 @@ class Plan:
             "allow_duplicates",
             "command",
             "radii",  # the protocols hold them
+            "fitted",  # a text; the values are in their places
+            "notes",
         ):
             del data[key]
         for key in ("own", "code"):
@@ -253,7 +259,7 @@ def to_dict(plan: Plan) -> dict[str, Any]:
     data["objectives"] = [asdict(o) for o in plan.objectives]
     data["floors"] = [asdict(f) for f in plan.floors]
     data["radii"] = asdict(plan.radii) if plan.radii else None
-    for name in ("validation", "protocol", "confirm", "closer", "code", "extras"):
+    for name in ("validation", "protocol", "confirm", "closer", "code", "fitted", "extras"):
         data[name] = dict(getattr(plan, name))
     loaded: dict[str, Any] = json.loads(json.dumps(data))
     return loaded

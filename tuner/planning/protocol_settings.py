@@ -3,12 +3,12 @@
 import typing
 from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
 from typing import Any
 
 from trainables.base.errors import unknown
 from trainables.evaluation.metrics.protocol import EvaluationProtocol
 from tuner.base.errors import UsageError
+from tuner.planning.metric_values import number
 from tuner.planning.space_overrides import key_values
 
 #: {field: (what it acts on, does the protocol measure that?)}; set without it, it would change nothing
@@ -24,8 +24,10 @@ _ACTS_ON = {
 }
 
 
-def with_settings(protocol: EvaluationProtocol, texts: Sequence[str]) -> EvaluationProtocol:
-    """Return the protocol with the KEY=VALUE of every `--set`.
+def with_settings(
+    protocol: EvaluationProtocol, texts: Sequence[str], eval_epsilon: Sequence[float] = ()
+) -> EvaluationProtocol:
+    """Return the protocol, made with the radii of `--eval-epsilon`, with the KEY=VALUE of every `--set`.
 
     Lists are separated by commas, "none" is an empty one; a radius may be a fraction, as 8/255.
 
@@ -39,13 +41,22 @@ def with_settings(protocol: EvaluationProtocol, texts: Sequence[str]) -> Evaluat
     for key, text in key_values(texts, "steps=50").items():
         if key not in known:
             raise UsageError(f"--set {key}: {unknown('field of a protocol', key, known)}")
+        if eval_epsilon and key.endswith("_epsilons"):
+            raise UsageError(f"--set {key} and --eval-epsilon both set radii; give one of them")
         try:
             given[key] = _read(text.strip(), hints[key])
         except ValueError as error:
             raise UsageError(f"--set {key}={text}: it must be {error}") from None
+    if eval_epsilon:  # those alone: protocol full has a quarter and a half of the first too
+        given["ood_epsilons"] = tuple(eval_epsilon)
     settled = replace(protocol, **given).with_full_names()
     settled.check()
-    for key in given:
+    attacked = {"robust", "robust_ood"} & set(settled.groups) or settled.auto_attack_epsilons
+    if eval_epsilon and not attacked:
+        raise UsageError(
+            f"--eval-epsilon changes nothing: protocol {protocol.name} attacks nothing; add --protocol standard"
+        )
+    for key in given.keys() - ({"ood_epsilons"} if eval_epsilon else set()):
         needs, acts = _ACTS_ON.get(key, ("", lambda p: True))
         if not acts(settled):
             raise UsageError(f"--set {key} changes nothing: protocol {protocol.name} measures no {needs}")
@@ -63,10 +74,9 @@ def _read(text: str, hint: Any) -> Any:
         return text == "true"
     if hint is str:
         return text
+    if hint is not int:
+        return number(text)
     try:
-        if hint is int:
-            return int(text)
-        # exponents only without a fraction: 1e999999999 would be written out
-        return float(Fraction(text)) if "/" in text and "e" not in text.lower() else float(text)
-    except (ValueError, ZeroDivisionError, OverflowError):
-        raise ValueError("a whole number" if hint is int else "numbers such as 0.1 or 8/255") from None
+        return int(text)
+    except ValueError:
+        raise ValueError("a whole number") from None

@@ -1,25 +1,33 @@
 """Resolves launch options and a study into a plan: every value settled and checked. No side effects, no torch."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from search_spaces.domain import Setting, SpaceError
 from search_spaces.study import Profile, Study, fixed, searched
 from trainables.base.errors import InputError
 from trainables.base.registry import check_references
+from trainables.data.loading.data_facts import DataFacts, data_facts
+from trainables.data.types.availability import ood_sets
 from trainables.data.types.dataset_info import dataset_info
 from trainables.data.types.datasets import DATASETS
 from trainables.data.types.radii import Radii, radii_of
 from trainables.evaluation.metrics import presets
+from trainables.evaluation.metrics.metric_specs import find_metric
 from trainables.evaluation.metrics.protocol import from_fields
 from trainables.options import fields_of
 from trainables.options.methods import METHODS
 from tuner.base.errors import UsageError
+from tuner.planning.asked_judging import judged_by
 from tuner.planning.chosen_study import chosen_study, refuse_nothing_to_search, refuse_ranges
+from tuner.planning.fitted_profile import fitted_profile, suits
+from tuner.planning.judging import Judging, judging_of
 from tuner.planning.launch_options import LaunchOptions
-from tuner.planning.metric_rules import check_metrics
+from tuner.planning.metric_rules import check_metrics, check_reference
 from tuner.planning.own_study import place_of
 from tuner.planning.plan import LanePlan, Plan, plain, with_stages
+from tuner.planning.radius_settings import methods_of, profile_at
 from tuner.planning.space_overrides import override_space
 from tuner.planning.user_code import digests_of, own_code
 from tuner.search.sampler_specs import SAMPLERS, check_sampler
@@ -49,26 +57,30 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
     info = dataset_info(dataset, options.data_dir or "")
     if not info.builtin and not options.data_dir:
         raise UsageError(f"dataset {dataset} needs --data-dir: {info.files}")
-    profile = study.profile(dataset)
+    facts = data_facts(dataset, options.data_dir or "")
+    profile, radii, fitted = _profile(study, facts, options.eval_epsilon)
     trials = 1 if options.train else _given(options.trials, profile.trials or study.trials)
     max_epochs = _given(options.max_epochs, profile.max_epochs or study.max_epochs)
-    space = override_space({**study.space, **profile.settings}, options.settings, _methods(study))
+    space = override_space({**study.space, **profile.settings}, options.settings, methods_of(study))
     if options.train:
         refuse_ranges(study, space)
     elif options.method:
         refuse_nothing_to_search(study, space)
-    for spec in (DATASETS[dataset], *(METHODS[name] for name in _methods(study))):
+    for spec in (DATASETS[dataset], *(METHODS[name] for name in methods_of(study))):
         check_references(spec)
-    radii = radii_of(dataset, info.shape)
-    protocol, confirm, closer = _protocols(study, profile, radii, options.protocol)
+    _check_sides(study, facts)
+    judging = _judging(study, profile, radii, dataset, options)
+    check_metrics(judging.objectives, judging.floors, judging.headline)
+    protocol, confirm, closer = _protocols(judging, radii, options.protocol)
     common = {
         "dataset": dataset,
         "data_dir": options.data_dir or "",
         "epochs": max_epochs,
         "threads": _given(options.cpus_per_trial, 1),
     }
+    arms = profile.arms or study.arms
     lanes = [_lane("search", "search", study.method, space, common, trials)]
-    for arm in study.arms:
+    for arm in arms:
         if arm.search:
             own = {k: v for k, v in space.items() if k not in arm.drop}
             own |= arm.overrides
@@ -77,20 +89,17 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
     if options.train:
         sampler, scheduler = "random", "none"  # nothing is drawn, nothing stopped
     sampler = SAMPLERS[_given(options.sampler, sampler)].name
-    objectives = profile.objectives or study.objectives
+    check_reference(judging.floors, lanes)
     for lane in lanes:
-        check_sampler(sampler, lane.name, lane.space, objectives)
-    floors = () if options.train else profile.floors or study.floors  # they choose among trials
-    headline = profile.headline or study.headline
-    check_metrics(objectives, floors, headline)
+        check_sampler(sampler, lane.name, lane.space, judging.objectives)
     question = f"One training of {study.method} on {dataset}" if options.train else study.question
-    validation = plain({**study.validation, **profile.validation})
+    validation = plain(judging.validation)
     protocols = [from_fields("", fields) for fields in (validation, protocol, confirm, closer)]
-    code = own_code(lanes, study.arms, sampler, dataset, protocols, study.defined_in)
+    code = own_code(lanes, arms, sampler, dataset, protocols, study.defined_in)
     plan = Plan(
         study=study.name,
         question=question,
-        claim=study.claim,
+        claim=_claim(study, judging, options),
         source=study.source,
         run_name=run_name,
         run_id=run_name,
@@ -99,13 +108,13 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
         method=study.method,
         seed=_given(options.seed, 0),
         lanes=tuple(lanes),
-        arms=study.arms,
-        objectives=objectives,
-        floors=floors,
-        headline=headline,
+        arms=arms,
+        objectives=judging.objectives,
+        floors=judging.floors,
+        headline=judging.headline,
         effects=tuple(e for e in study.effects if e in searched(space)),
         max_epochs=max_epochs,
-        first_rung=study.first_rung,
+        first_rung=profile.first_rung or study.first_rung,
         reduction=study.reduction,
         confirm_seeds=_given(options.confirm_seeds, study.confirm_seeds),
         validation=validation,
@@ -127,16 +136,18 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
         own=code,
         code=digests_of(code),
         radii=radii,
+        fitted=_still_chosen(fitted, options),
+        notes=facts.notes,
         command=command,
     )
     return with_stages(plan, options.stages)
 
 
 def _protocols(
-    study: Study, profile: Profile, radii: Radii, asked: str | None
+    judging: Judging, radii: Radii, asked: str | None
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Return the fields of the protocol of the evaluate stage, of the confirm stage's arms and of its winner."""
-    own = {**presets.fields_of(presets.DEFAULT, radii), **study.protocol, **profile.protocol}
+    own = {**presets.fields_of(presets.DEFAULT, radii), **judging.protocol}
     confirm = widen(own, asked, radii)
     closer = presets.widened(confirm, presets.winner_protocol(own))
     for values in (own, confirm, closer):
@@ -153,8 +164,70 @@ def widen(protocol: Mapping[str, Any], asked: str | None, radii: Radii) -> dict[
     return dict(presets.widened(protocol, presets.fields_of(asked, radii) if asked else {}))
 
 
-def _methods(study: Study) -> tuple[str, ...]:
-    return tuple(dict.fromkeys([study.method, *(arm.method for arm in study.arms if arm.method)]))
+def _check_sides(study: Study, facts: DataFacts) -> None:
+    """Raise UsageError if a method of the study does not take images of this size."""
+    _, height, width = facts.shape
+    for name in methods_of(study):
+        smallest, largest = METHODS[name].sides
+        if smallest <= min(height, width) and max(height, width) <= largest:
+            continue
+        cures = ["choose other data"]
+        if DATASETS[facts.name].users_own:
+            cures = [f'write {{"side": {largest}}} into dataset.json beside train/']
+        if name != study.method:
+            others = [arm.name for arm in study.arms if arm.method != name]
+            cures.append(f"leave it out: --arms {','.join(others) or 'none'}")
+        raise UsageError(
+            f"method {name} of study {study.name} takes images of {smallest} to {largest} pixels a side, {facts.name} "
+            f"has {height} x {width}; {', or '.join(cures)}"
+        )
+
+
+def _profile(
+    study: Study, facts: DataFacts, asked: tuple[float, ...]
+) -> tuple[Profile, Radii, dict[str, str]]:
+    """Return the study's profile of a data set, or one that is fitted to it, its radii, and what was chosen for it."""
+    radii = Radii(asked, asked) if asked else radii_of(facts.name, facts.shape)
+    shipped = study.profile(facts.name)
+    if shipped is not None or suits(study, facts.name):
+        shipped = shipped or Profile(facts.name)
+        return profile_at(study, shipped, radii) if asked else shipped, radii, {}
+    profile, chosen = fitted_profile(study, facts, radii)
+    return profile, radii, chosen
+
+
+def _judging(study: Study, profile: Profile, radii: Radii, dataset: str, options: LaunchOptions) -> Judging:
+    """Return what the study is judged by, as the command line has it."""
+    judging = judging_of(study, profile)
+    if options.train:
+        judging = replace(judging, floors=())  # they choose among trials
+    if not options.objective and not options.floor:
+        return judging
+    roles = DATASETS[dataset].roles
+    return judged_by(
+        judging,
+        options.objective,
+        options.floor,
+        radii,
+        ood_sets(dataset, options.data_dir or ""),
+        roles.validation if roles else None,
+    )
+
+
+def _claim(study: Study, judging: Judging, options: LaunchOptions) -> str:
+    """Return the study's claim, or one about the objective that was asked for."""
+    if not options.objective or not study.claim:
+        return study.claim
+    return f"the winner beats its tuned baselines in {find_metric(judging.headline[0]).label}"
+
+
+def _still_chosen(fitted: Mapping[str, str], options: LaunchOptions) -> dict[str, str]:
+    """Return what was chosen and the command line has not replaced."""
+    given = {text.partition("=")[0].strip() for text in options.settings}
+    given |= {"epochs"} if options.max_epochs else set()
+    given |= {"trials"} if options.trials else set()
+    given |= {what for what in fitted if what.startswith("floor on ") and options.floor}
+    return {what: text for what, text in fitted.items() if what not in given}
 
 
 def _lane(

@@ -144,6 +144,8 @@ class DatasetSpec:
         sets: "module:function" of (name, data_dir) that returns `OwnSets`: arrays, or what the user's code gives, in
             place of `files`; "" for all others. Classes, shape, mean and std are then those of what it returns.
         pad: black pixels that the reader puts on every side of a picture.
+        train_images: about how many, those held out included; 0 where they are counted in the data folder, or unknown.
+        mirrors: whether the mirror image of an image is one of its class, so that training may flip it.
 
     Raises:
         InputError: radii are missing or not in (0, 1], mean and std do not have one number per channel, or there are
@@ -166,6 +168,8 @@ class DatasetSpec:
     classes: tuple[str, ...] = ()
     sets: str = ""
     pad: int = 0
+    train_images: int = 0
+    mirrors: bool = False
 
     def __post_init__(self) -> None:
         for key in ("robust_epsilons", "ood_epsilons"):

@@ -67,6 +67,7 @@ DATASETS = Registry(
             files=None,
             roles=None,
             hold_out=HoldOut(297),
+            train_images=1297,
         ),
         DatasetSpec(
             name="digits-open",
@@ -80,6 +81,7 @@ DATASETS = Registry(
             files=None,
             roles=None,
             hold_out=HoldOut(297),
+            train_images=781,
         ),
         DatasetSpec(
             name="glyphs",
@@ -98,6 +100,7 @@ DATASETS = Registry(
             ),
             hold_out=HoldOut(1024, first=True),
             classes=LETTERS,
+            train_images=50_000,
         ),
         DatasetSpec(
             name="cifar10",
@@ -120,6 +123,8 @@ DATASETS = Registry(
             hold_out=HoldOut(1024, first=True),
             corrupted=PublishedCorruptions("CIFAR-10-C", "arrays", "Zenodo 2535967"),
             classes=CIFAR_10,
+            train_images=50_000,
+            mirrors=True,
         ),
         DatasetSpec(
             name="cifar100",
@@ -142,6 +147,8 @@ DATASETS = Registry(
             hold_out=HoldOut(1024, first=True),
             corrupted=PublishedCorruptions("CIFAR-100-C", "arrays", "Zenodo 3555552"),
             classes=CIFAR_100,
+            train_images=50_000,
+            mirrors=True,
         ),
         DatasetSpec(
             name="mnist",
@@ -161,6 +168,7 @@ DATASETS = Registry(
             ),
             hold_out=HoldOut(5000),
             pad=2,
+            train_images=60_000,
         ),
         DatasetSpec(
             name="fashion-mnist",
@@ -180,6 +188,8 @@ DATASETS = Registry(
             hold_out=HoldOut(5000),
             classes=FASHION,
             pad=2,
+            train_images=60_000,
+            mirrors=True,
         ),
         DatasetSpec(
             name="svhn",
@@ -205,6 +215,7 @@ DATASETS = Registry(
                 ("rademacher", *_ANY_COLOUR),
             ),
             hold_out=HoldOut(5000),
+            train_images=73_257,
         ),
         DatasetSpec(
             name="food101",
@@ -230,6 +241,8 @@ DATASETS = Registry(
                 validation=("uniform", *TRANSFORMS),
             ),
             hold_out=HoldOut(5050),
+            train_images=75_750,
+            mirrors=True,
         ),
         DatasetSpec(
             name="tiny-imagenet",
@@ -255,6 +268,8 @@ DATASETS = Registry(
             ),
             roles=OodRoles(_IMAGENET_NEAR, ("inaturalist", "dtd", "svhn", "gaussian", "uniform")),
             corrupted=PublishedCorruptions("Tiny-ImageNet-C", "folders", "Zenodo 2536630"),
+            train_images=100_000,
+            mirrors=True,
         ),
         DatasetSpec(
             name="imagenet",
@@ -279,6 +294,8 @@ DATASETS = Registry(
             hold_out=HoldOut(10_000),
             crop=0.875,  # 224 of 256, as in every published evaluation
             corrupted=PublishedCorruptions("ImageNet-C", "folders", "Zenodo 2235448", mce=True),
+            train_images=1_281_167,
+            mirrors=True,
         ),
         DatasetSpec(
             name="imagefolder",
@@ -298,6 +315,7 @@ DATASETS = Registry(
                 validation=("val", "test"),
             ),
             roles=OodRoles((), ("gaussian", "uniform"), own=True),
+            mirrors=True,
         ),
     ],
     others=OwnDatasets(),

@@ -72,4 +72,5 @@ def _spec(name: str, sets: str) -> DatasetSpec:
         files=None,
         roles=OodRoles((), ("gaussian", "uniform"), own=True),
         sets=sets,
+        mirrors=True,
     )

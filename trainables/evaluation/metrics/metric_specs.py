@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 
 from trainables.base.errors import InputError, unknown
 from trainables.base.registry import Registry
-from trainables.evaluation.metrics.protocol import GROUPS
+from trainables.evaluation.metrics.protocol import GROUPS, epsilon_name
 
 
 class Direction(StrEnum):
@@ -69,6 +69,7 @@ class MetricSpec:
         low, high: the range of possible values, inclusive.
         heading: a shorter label for a column of a table whose rows are the OOD sets; "" takes the label.
         summary: whether reports show it beside the headline, its OOD sets as the means over near and far.
+        validated: whether the validation after an epoch can measure it, so that a search can look for it.
     """
 
     name: str
@@ -81,6 +82,7 @@ class MetricSpec:
     high: float = 1.0
     heading: str = ""
     summary: bool = False
+    validated: bool = True
 
     def __post_init__(self) -> None:
         parameters = set(re.findall(r"{(\w+)}", self.name))
@@ -131,6 +133,11 @@ class Metric:
     def parameter_label(self, parameter: str) -> str:
         """Return one parameter in words: "near OOD"."""
         return _in_words(parameter, self.parameters[parameter])
+
+    def at_radius(self, epsilon: float) -> str:
+        """Return the name of the same metric at another radius: "test/robust_auroc_0.05/near"."""
+        old = re.escape(self.parameters["epsilon"])
+        return re.sub(rf"_{old}(?=/|$)", f"_{epsilon_name(epsilon)}", self.name, count=1)
 
     @property
     def label(self) -> str:
@@ -273,7 +280,9 @@ def _ood(
     )
 
 
-def _robust_ood(name: str, label: str, direction: Direction, about: str, summary: bool = False) -> MetricSpec:
+def _robust_ood(
+    name: str, label: str, direction: Direction, about: str, summary: bool = False, validated: bool = False
+) -> MetricSpec:
     """Return a metric of outlier scores under attack, by side, radius and OOD set."""
     return MetricSpec(
         robust_ood_family(name),
@@ -282,6 +291,7 @@ def _robust_ood(name: str, label: str, direction: Direction, about: str, summary
         "robust_ood",
         about,
         summary=summary,
+        validated=validated,
     )
 
 
@@ -307,7 +317,7 @@ _MEASURED = [
                "expected calibration error, 15 bins, every bin counted, a confidence of 1 too", summary=True),
     MetricSpec("accuracy/autoattack_{epsilon}", "accuracy under AutoAttack (ε {epsilon})", _UP, "robust",
                "share still right under AutoAttack (`pyautoattack`), and nothing else; version and warnings below",
-               summary=True),
+               summary=True, validated=False),
     MetricSpec("accuracy/robust_{epsilon}", "accuracy under attack (ε {epsilon})", _UP, "robust",
                "share still right under PGD-20 on cross-entropy and on the margin, worst of both", summary=True),
     _ood("auroc", "AUROC", _UP, "AUROC",
@@ -320,23 +330,24 @@ _MEASURED = [
          "threshold detects 95 % of OOD, share of ID flagged (OE paper, OpenOOD)"),
     _robust_ood("auroc", "AUROC", _UP,
                 "each OOD image attacked by PGD on the score itself, the lowest score seen counts; side `id`: the ID "
-                "images attacked upwards instead; `both`: both sides attacked", summary=True),
+                "images attacked upwards instead; `both`: both sides attacked", summary=True, validated=True),
     _robust_ood("fpr95_id_pos", _FPR95_ID, _DOWN, "the same attack; near and far only"),
     _robust_ood("fpr95_ood_pos", _FPR95_OOD, _DOWN, "the same attack; near and far only"),
     MetricSpec("accuracy/corrupted", "accuracy on corruptions", _UP, "corrupted",
                "mean over corruptions and severities", summary=True),
     MetricSpec("accuracy/corrupted/off_noise", "accuracy on corruptions that are no noise", _UP, "corrupted",
-               "mean over corruptions but Gaussian, shot and impulse noise", summary=True),
+               "mean over corruptions but Gaussian, shot and impulse noise", summary=True, validated=False),
     MetricSpec("accuracy/corrupted/{corruption}", "accuracy on {corruption}", _UP, "corrupted",
-               "mean over the severities of one corruption"),
+               "mean over the severities of one corruption", validated=False),
     MetricSpec("mce", "mean corruption error (mCE, %)", _DOWN, "corrupted",
-               "published ImageNet-C only: mean of error / AlexNet's error", Unit.PERCENT, 0, math.inf, summary=True),
+               "published ImageNet-C only: mean of error / AlexNet's error", Unit.PERCENT, 0, math.inf, summary=True,
+               validated=False),
     MetricSpec("mce/off_noise", "mean corruption error without the noises (mCE, %)", _DOWN, "corrupted",
-               "the same without the three noises", Unit.PERCENT, 0, math.inf, summary=True),
+               "the same without the three noises", Unit.PERCENT, 0, math.inf, summary=True, validated=False),
     MetricSpec("attack_check_{epsilon}/auroc_change", "robust AUROC, stronger attack minus this one (ε {epsilon})",
                _NEITHER, "robust_ood",
                "robust AUROC under more steps and restarts minus the reported one, same images; above 0 is a bad sign",
-               low=-1.0, summary=True),
+               low=-1.0, summary=True, validated=False),
 ]  # fmt: skip
 
 _TRAINING_TERMS = [

@@ -32,16 +32,17 @@ class Preset:
     fields: Callable[[Radii], Fields]
 
 
+def _attacks(radii: Radii) -> Fields:
+    """Return the radii, also of a protocol that attacks nothing: `--set groups=robust` may add it."""
+    return {"robust_epsilons": radii.accuracy, "ood_epsilons": radii.score}
+
+
 def _quick(radii: Radii) -> Fields:
-    return {"groups": ("clean", "calibration", "ood")}
+    return _attacks(radii) | {"groups": ("clean", "calibration", "ood")}
 
 
 def _standard(radii: Radii) -> Fields:
-    return {
-        "robust_epsilons": radii.accuracy,
-        "ood_epsilons": radii.score,
-        "ood_sides": SIDES,
-    }
+    return _attacks(radii) | {"ood_sides": SIDES}
 
 
 def _full(radii: Radii) -> Fields:
@@ -59,7 +60,10 @@ def _full(radii: Radii) -> Fields:
 
 
 def _auto_attack(radii: Radii) -> Fields:
-    return {"groups": ("clean", "calibration"), "auto_attack_epsilons": radii.accuracy}
+    return _attacks(radii) | {
+        "groups": ("clean", "calibration"),
+        "auto_attack_epsilons": radii.accuracy,
+    }
 
 
 PRESETS = Registry(

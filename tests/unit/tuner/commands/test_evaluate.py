@@ -11,6 +11,7 @@ import torch
 from tests.unit import disk_formats
 from trainables import StandardTrainable
 from trainables.data.loading.open_dataset import load
+from trainables.data.types.radii import radii_of
 from trainables.evaluation.measure import Evaluation, evaluate
 from trainables.evaluation.metrics.presets import named
 from trainables.evaluation.metrics.protocol import EvaluationProtocol
@@ -63,7 +64,7 @@ def scored(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any
 def test_the_numbers_are_those_of_the_protocol(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = scored(capsys, "one.pt")
     network = checkpoints.classifier_of(checkpoints.unpack((folder / "one.pt").read_bytes(), "one.pt"))
-    protocol = named("quick", "digits-open", "energy")
+    protocol = named("quick", radii_of("digits-open"), "energy")
     generator = torch.Generator().manual_seed(remote_tasks.TEST_SEED)
     wanted = evaluate(network, load("digits-open"), protocol, generator, "cpu")
     assert found["metrics"] == wanted.metrics
@@ -120,6 +121,27 @@ def test_set_changes_what_is_measured_and_the_result_says_so(
     protocol = found["protocol"]
     assert (protocol["max_images"], protocol["steps"], protocol["margin"]) == (50, 2, False)
     assert (protocol["groups"], protocol["robust_epsilons"]) == (["clean", "robust"], [0.25])
+
+
+def test_radii_of_the_command_line_are_those_of_every_attack(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["max_images=10", "groups=robust,robust_ood", "steps=1", "ood_sides=ood", "margin=false"]
+    words = [word for change in few for word in ("--set", change)]
+    found = scored(capsys, "one.pt", "--eval-epsilon", "2/255,4/255", *words)
+    assert found["protocol"]["robust_epsilons"] == found["protocol"]["ood_epsilons"] == [2 / 255, 4 / 255]
+    assert {"test/accuracy/robust_0.007843", "test/robust_auroc_0.01569/near"} <= set(found["metrics"])
+    assert not any("_0.15" in name for name in found["metrics"])
+    for words, says in (
+        (["--set", "robust_epsilons=0.1"], "--set robust_epsilons and --eval-epsilon both set radii"),
+        (
+            ["--protocol", "quick"],
+            "--eval-epsilon changes nothing: protocol quick attacks nothing; add --protocol",
+        ),
+    ):
+        code, out, err = launch(capsys, "one.pt", "--eval-epsilon", "0.1", *words)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert says in err
 
 
 def test_a_setting_that_is_no_field_of_the_protocol_is_refused(

@@ -76,7 +76,7 @@ def test_a_claim_about_a_group_without_a_set_is_refused(pictures: Path, tmp_path
     with pytest.raises(UsageError) as caught:
         check(tmp_path, "--study", "aoe_sigma")
     assert str(caught.value) == (
-        f"the study is judged by test/robust_auroc_0.1/near, but {pictures} has no near OOD set; put pictures into "
+        f"the study is judged by test/robust_auroc_0.03137/near, but {pictures} has no near OOD set; put pictures into "
         f"{pictures}/ood/near/<set>/, or leave the tests out: --stages search"
     )
     check(tmp_path, "--study", "aoe_sigma", "--stages", "search")
@@ -91,15 +91,33 @@ def test_a_pretrained_classifier_that_is_not_there_is_named(
         check(tmp_path, "--study", "aoe_sigma", "--set", f"pretrain.checkpoint={value}")
 
 
-def test_what_the_tests_lack_is_said_and_whether_the_study_is_judged_by_it(
+def test_what_the_tests_lack_is_said_and_refused_where_the_study_is_judged_by_it(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trainables.data.types.availability.find_spec", lambda name: None)
     lacks = (
-        "note: imagefolder: accuracy on corruptions is left out: none was published; "
+        "imagefolder: accuracy on corruptions is left out: none was published; "
         f"{EXTRA} makes them from the test images"
     )
-    assert f"{lacks} (and the study is judged by it)" in check(tmp_path, "--study", "ant_strength")
+    assert f"note: {lacks}" in check(tmp_path, "--study", "compare_methods")
+    with pytest.raises(UsageError) as caught:
+        check(tmp_path, "--study", "ant_strength")
+    assert str(caught.value) == (
+        f"the study is judged by test/accuracy/corrupted, but {lacks}, or leave the tests out: --stages search"
+    )
+    check(tmp_path, "--study", "ant_strength", "--stages", "search")
+
+
+def test_the_dry_run_says_what_would_be_refused(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "ood" / "near").rename(pictures / "kept")
+    words = ["--study", "aoe_sigma", "--dataset", "imagefolder", "--data-dir", str(pictures), "--dry-run"]
+    assert launch(words) == 0
+    assert (
+        f"refused    the study is judged by test/robust_auroc_0.03137/near, but {pictures}"
+        in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from trainables.base.errors import InputError
-from trainables.data.types.radii import radii_of
+from trainables.data.types.radii import Radii, radii_of
 from trainables.evaluation.metrics.presets import named
 from trainables.evaluation.metrics.protocol import EvaluationProtocol
 from tuner.base.errors import UsageError
@@ -14,6 +14,12 @@ from tuner.planning.protocol_settings import with_settings
 
 def changed(*texts: str, preset: str = "standard") -> EvaluationProtocol:
     return with_settings(named(preset, radii_of("digits")), texts)
+
+
+def test_radii_of_the_command_line_stand_alone() -> None:
+    """Protocol `full` also measures a quarter and a half of a data set's first radius."""
+    full = with_settings(named("full", Radii((0.1, 0.2), (0.1, 0.2))), (), (0.1, 0.2))
+    assert full.ood_epsilons == full.robust_epsilons == (0.1, 0.2)
 
 
 @pytest.mark.parametrize(

@@ -180,4 +180,6 @@ def test_radii_are_written_as_the_literature_does(radii: tuple[float, ...], text
 
 def test_specs_have_no_hidden_defaults_for_what_decides_a_result() -> None:
     optional = {field.name for field in fields(DatasetSpec) if field.name not in SPEC}
-    assert optional == {"hold_out", "crop", "corrupted", "classes", "sets", "pad"}
+    assert optional == {
+        *("hold_out", "crop", "corrupted", "classes", "sets", "pad", "train_images", "mirrors"),
+    }
