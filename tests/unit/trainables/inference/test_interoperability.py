@@ -72,7 +72,13 @@ def test_autoattack_of_robustbench(wrapped: nn.Module) -> None:
     assert robust["wrapped"] == robust["network"]
 
 
-def test_robustbench_itself(wrapped: nn.Module) -> None:
+def test_robustbench_itself(wrapped: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RobustBench 1.1.1 of PyPI asks for pyautoattack and imports it under its former name."""
+    import pyautoattack
+    from pyautoattack import state
+
+    monkeypatch.setitem(sys.modules, "autoattack", pyautoattack)
+    monkeypatch.setitem(sys.modules, "autoattack.state", state)
     utils = pytest.importorskip("robustbench.utils")
     x, y = images()
     assert utils.clean_accuracy(wrapped, x, y, batch_size=16) == 1.0
