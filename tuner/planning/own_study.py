@@ -59,7 +59,12 @@ def find_study(text: str) -> Study:
         _check_name(study.name)
         return named(study, code)
     except InputError as error:
-        raise InputError(f"--study {text}: {error}") from error
+        said = str(error)
+        if is_path(text) and not is_reference(text) and f" has no {ATTRIBUTE};" in said:
+            said = (
+                f"it has no {ATTRIBUTE}; write {ATTRIBUTE} = Study(...), or name the one it has: {text}:NAME"
+            )
+        raise InputError(f"--study {text}: {said}") from error
 
 
 def offer_study(study: Study) -> str:
@@ -94,11 +99,12 @@ def reference_to(thing: Any, code: UserCode | None = None) -> str:
     return ""
 
 
-def place_of(study: Study, message: str) -> str:
+def place_of(study: Study, message: str, settings: Sequence[str] = ()) -> str:
     """Return "file.py, line N: " where a study of the user's own says what a message is about, "" if it is not found.
 
     Args:
         message: of an error; what it is about is in quotes, or stands before "is".
+        settings: KEY=VALUE of the command line; what is wrong with these is not the study's.
     """
     if not study.defined_in:
         return ""
@@ -106,6 +112,7 @@ def place_of(study: Study, message: str) -> str:
     if file is None:
         return ""
     words = {*re.findall(r"'([^']+)'", message), *re.findall(r"^(\S+) is ", message)}
+    words -= {part.strip() for text in settings for part in text.split("=")}
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Constant) and node.value in words:
             return f"{file.name}, line {node.lineno}: "

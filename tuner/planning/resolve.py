@@ -49,7 +49,7 @@ def resolve(options: LaunchOptions, run_name: str, command: str = "") -> Plan:
     try:
         return _resolve(study, options, run_name, command)
     except (SpaceError, InputError) as error:
-        raise UsageError(f"{place_of(study, str(error))}{error}") from error
+        raise UsageError(f"{place_of(study, str(error), options.settings)}{error}") from error
 
 
 def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) -> Plan:

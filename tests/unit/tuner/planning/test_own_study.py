@@ -97,7 +97,7 @@ def test_a_file_that_was_changed_is_imported_again(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (("STUDY = ", "MINE = "), r"--study ./mine.py: ./mine.py has no STUDY; known: .*MINE"),
+        (("STUDY = ", "MINE = "), r"--study ./mine.py: it has no STUDY; write STUDY = Study\(...\), or name the one"),
         (("STUDY = Study(", "STUDY = dict("), r"--study ./mine.py: STUDY is of type dict, not a Study"),
         (("method=Mixup", "method=Mixup("), r"--study ./mine.py: .*mine.py is not Python: .*\(mine.py, line \d+\)"),
         (("method=Mixup", "method=Mixupp"),
@@ -124,6 +124,13 @@ def test_what_is_wrong_is_told_in_one_line_with_its_place(
     assert cli.run(["--study", "./mine.py", "--dry-run"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(rf": {says}", line), line
+
+
+def test_what_is_wrong_on_the_command_line_is_not_the_files(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["--study", "./mine.py", "--set", "alpha=50", "--dry-run"]) == 2
+    assert capsys.readouterr().err == "launch.py: alpha is 50.0; it must be at most 10\n"
 
 
 @pytest.mark.parametrize("text", ["./gone.py", "gone:STUDY", "./own_method.py:Mixupp"])
