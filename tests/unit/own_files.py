@@ -65,6 +65,24 @@ def halton(space, seed):
     return optuna.samplers.QMCSampler(qmc_type="halton", scramble=True, seed=seed)
 '''
 
+DATA = '''
+import numpy as np
+
+def bars(count, seed):
+    """Noisy bars in four directions, 8 x 8, grey."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 4
+    across, down = np.meshgrid(np.arange(8), np.arange(8))
+    steps = np.array([(0, 1), (1, 0), (1, 1), (1, -1)])[labels]
+    phase = rng.uniform(0, 4, (count, 1, 1)) + steps[:, 0, None, None] * across + steps[:, 1, None, None] * down
+    images = 0.5 + 0.4 * np.sin(phase * np.pi / 2) + 0.05 * rng.standard_normal((count, 8, 8))
+    return images.clip(0, 1).astype(np.float32), labels
+
+def data():
+    blobs = np.random.default_rng(9).random((80, 4, 4), dtype=np.float32).repeat(2, 1).repeat(2, 2)
+    return {"train": bars(600, 0), "test": bars(200, 1), "near": {"blobs": (blobs, np.zeros(80, int))}}
+'''
+
 STUDY = """
 from search_spaces.domain import Choice, Float
 from search_spaces.study import Arm, Objective, Study
@@ -89,4 +107,10 @@ STUDY = Study(
 )
 """
 
-FILES = {"own_method.py": METHOD, "own_network.py": NETWORK, "own_parts.py": PARTS, "mine.py": STUDY}
+FILES = {
+    "own_method.py": METHOD,
+    "own_network.py": NETWORK,
+    "own_parts.py": PARTS,
+    "own_data.py": DATA,
+    "mine.py": STUDY,
+}

@@ -26,6 +26,8 @@ ENTRY_POINTS = """
 pack_mixup = own_pack.mine:STUDY
 [robust_tuner.methods]
 pack_method = own_pack.own_method:Mixup
+[robust_tuner.datasets]
+pack_data = own_pack.own_data:data
 [robust_tuner.networks]
 pack_network = own_pack.own_network:network
 [robust_tuner.attacks]
@@ -86,8 +88,10 @@ def test_every_kind_of_thing_has_its_name(site: Path) -> None:
 def test_a_study_of_a_package_names_what_else_it_has(site: Path) -> None:
     assert find_study("pack_mixup").defined_in == "own_pack.mine:STUDY"
     words = ["--study", "pack_mixup", "--set", "network=pack_network", "--sampler", "pack_sampler"]
+    words += ["--dataset", "pack_data"]
     plan = resolve(parse(words), "run-1")
     assert (plan.method, plan.sampler) == ("own_pack.mine:Mixup", "pack_sampler")
+    assert plan.dataset == "pack_data"
     assert plan.lanes[0].fixed["network"] == "pack_network"
     names = {str(Path(path).relative_to(site)) for path in plan.code}
     assert names == {f"own_pack/{name}" for name in ("__init__.py", *FILES)}
