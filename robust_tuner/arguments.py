@@ -64,6 +64,8 @@ def _words(name: str, option: Option, value: Any) -> list[str]:
         if not isinstance(value, bool):
             raise UsageError(f"{name} is {value!r}; it must be True or False")
         return [option.flag] if value else []
+    if option.repeated and name != "settings":
+        return [f"{option.flag}={each}" for each in ([value] if isinstance(value, str) else value)]
     if option.repeated:
         if not isinstance(value, Mapping):
             raise UsageError(f"{name} is {value!r}; it must be a mapping such as {{'lr': 0.001}}")

@@ -31,6 +31,9 @@ class LaunchArguments(TypedDict, total=False):
     sampler: Code
     scheduler: str
     learning_curves: bool
+    objective: Names
+    floor: Names
+    eval_epsilon: str | float | Sequence[float]
     warm_start: Names
     dataset: Code
     data_dir: Place
@@ -69,6 +72,7 @@ class EvaluateArguments(TypedDict, total=False):
     data_dir: Place
     settings: Settings
     network: Code
+    eval_epsilon: str | float | Sequence[float]
     allow_changed_code: bool
     cpus_per_trial: int | None
     storage: Place

@@ -44,6 +44,14 @@ def test_values_are_those_of_the_command_line() -> None:
     )
 
 
+def test_what_judges_a_study() -> None:
+    both = ("accuracy/clean>=0.9", "auroc/all>=0.8")
+    floors = [floor.metric for floor in options(floor=both).floor if floor is not None]
+    assert floors == ["val/accuracy/clean", "val/auroc/all"]
+    assert len(options(floor=both[0]).floor) == 1
+    assert options(eval_epsilon=(0.1, 0.2), objective="accuracy/clean").eval_epsilon == (0.1, 0.2)
+
+
 @pytest.mark.parametrize(
     ("value", "arms"), [((), ()), ("none", ()), (["oe", "gauss"], ("oe", "gauss")), (None, None)]
 )
