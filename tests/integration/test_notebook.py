@@ -43,6 +43,7 @@ def python(launcher: Launcher, code: str, *arguments: str) -> subprocess.Popen[s
         env={**launcher.environment, "PYTHONPATH": str(ROOT)},
         text=True,
         stdin=subprocess.DEVNULL,
+        process_group=0,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -85,7 +86,7 @@ except KeyboardInterrupt as error:
 def test_ctrl_c_in_a_script_saves_and_says_how_to_go_on(launcher: Launcher) -> None:
     process = python(launcher, INTERRUPTED)
     launcher.wait_for("cut", " epoch ", 1, process)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as terminals and notebooks do: Ray's processes are in the group too
     out, err = process.communicate(timeout=100)
     assert process.returncode == 0, out + err
     told = "interrupted; everything is saved, go on with robust_tuner.resume('cut')"
