@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 EVERYTHING = FILES["mine.py"].replace('protocol={"groups": ("clean", "ood")}', "protocol=PROTOCOL")
 ARM = """
+from own_data import data
 from own_parts import FeatureNorm, halton, second_logit, sprinkle, stripes
 
 PROTOCOL = {"groups": ("clean", "ood"), "scores": (second_logit,), "detectors": ("knn", FeatureNorm)}
