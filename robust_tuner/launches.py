@@ -17,8 +17,8 @@ from tuner.base import environment, errors
 from tuner.base.errors import StudyFailed, UsageError
 from tuner.base.urls import redact
 from tuner.planning.command_line import as_command, parse
-from tuner.planning.launch_options import NEWEST
 from tuner.planning.own_study import offer_study
+from tuner.planning.task_options import NEWEST
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -13,8 +13,9 @@ from tuner.base.text import one_line, show
 from tuner.base.urls import redact
 from tuner.planning import cost_history
 from tuner.planning.command_line import as_command, parse
-from tuner.planning.launch_options import STDOUT, LaunchOptions
+from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.own_study import find_study, study_names
+from tuner.planning.task_options import STDOUT
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -86,7 +86,9 @@ except KeyboardInterrupt as error:
 def test_ctrl_c_in_a_script_saves_and_says_how_to_go_on(launcher: Launcher) -> None:
     process = python(launcher, INTERRUPTED)
     launcher.wait_for("cut", " epoch ", 1, process)
-    os.killpg(process.pid, signal.SIGINT)  # as terminals and notebooks do: Ray's processes are in the group too
+    os.killpg(
+        process.pid, signal.SIGINT
+    )  # as terminals and notebooks do: Ray's processes are in the group too
     out, err = process.communicate(timeout=100)
     assert process.returncode == 0, out + err
     told = "interrupted; everything is saved, go on with robust_tuner.resume('cut')"

@@ -17,7 +17,8 @@ from trainables.data.types.splits import Split
 from tuner.base.errors import UsageError
 from tuner.base.text import listed
 from tuner.commands.json_file import write_json
-from tuner.planning.launch_options import ASKED, STDOUT, LaunchOptions
+from tuner.planning.launch_options import LaunchOptions
+from tuner.planning.task_options import ASKED, STDOUT
 
 SHEET = "contact-sheet.png"
 MOST_CLASSES = 40  #: in the table; JSON has all of them

@@ -26,10 +26,11 @@ from tuner.base.known_list import known, remember
 from tuner.base.text import listed
 from tuner.commands.json_file import write_json
 from tuner.console.evaluation_text import as_text
-from tuner.planning.launch_options import STDOUT, LaunchOptions
+from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.option_values import check_name
 from tuner.planning.protocol_settings import with_settings
 from tuner.planning.space_overrides import key_values
+from tuner.planning.task_options import STDOUT
 from tuner.planning.user_code import LIST, name_own_code
 from tuner.store.run_folder import RunFolder, find_by_id
 from tuner.tracking.mlflow_uris import DEFAULT_URI

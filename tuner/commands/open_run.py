@@ -6,9 +6,10 @@ from dataclasses import replace
 from tuner.base.errors import UsageError
 from tuner.planning.amend import amend
 from tuner.planning.chosen_study import chosen_study, study_name
-from tuner.planning.launch_options import NEWEST, LaunchOptions
+from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import Plan, new_run_id
 from tuner.planning.resolve import resolve
+from tuner.planning.task_options import NEWEST
 from tuner.store import warm_start
 from tuner.store.known_storages import storage_to_read
 from tuner.store.plan_file import begun

@@ -14,8 +14,9 @@ from tuner.base.errors import UsageError
 from tuner.base.records import State, TrialRecord
 from tuner.base.text import counted
 from tuner.commands.run_state import RunSnapshot, RunState, UnreadRun, read_run, read_runs
-from tuner.planning.launch_options import EVERY, LaunchOptions
+from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.own_study import find_study, name_of_study
+from tuner.planning.task_options import EVERY
 from tuner.store.run_folder import RunFolder
 
 MAX_LISTED = 12  # running trials

@@ -20,8 +20,9 @@ from tuner.base.text import one_line
 from tuner.commands.source_export import export
 from tuner.planning.chosen_study import study_name
 from tuner.planning.command_line import forwarded, parse
-from tuner.planning.launch_options import NEWEST, LaunchOptions, launch_options
+from tuner.planning.launch_options import LaunchOptions, launch_options
 from tuner.planning.resolve import resolve
+from tuner.planning.task_options import NEWEST
 from tuner.store.run_folder import RunFolder, default_name
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"

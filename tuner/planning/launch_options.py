@@ -5,192 +5,26 @@ from functools import cache
 
 from search_spaces.study import Floor
 from trainables.data.types.datasets import DATASETS
-from trainables.evaluation.metrics.presets import DEFAULT, PRESETS
-from trainables.inference.format_specs import FORMATS
-from trainables.options.methods import METHODS
 from trainables.options.networks import NETWORKS
 from tuner.planning import metric_values as metrics
 from tuner.planning import option_values as values
 from tuner.planning import suggestions
-from tuner.planning.option import Option, OptionRole, option, options_of, switch
-from tuner.planning.plan import STAGES
+from tuner.planning.option import Option, option, options_of, switch
+from tuner.planning.task_options import ACTION, LOCATION, ONCE, READ, RUN, STORED, TaskOptions
 from tuner.search.sampler_specs import SAMPLERS
 from tuner.search.schedulers import SCHEDULERS
 
-#: the values of --resume, --status, --json and --check-data where they are given without one
-NEWEST, EVERY, STDOUT, ASKED = "<newest>", "<every>", "<stdout>", "<as --dataset says>"
-
-ACTION, STORED, LOCATION, ONCE = OptionRole
 #: headings of --help
-TASK, BUDGET, SEARCH, DATA = "what to do", "budget", "search", "data"
+BUDGET, SEARCH, DATA = "budget", "search", "data"
 JUDGED_BY = "what trials are judged by (docs/choosing_radii.md)"
 MACHINE, STORAGE = "machine", "storage"
 
 count = values.whole_number(at_least=1)
-#: what an option goes with (see `Option.goes_with`) that is not only for starting and continuing runs
-RUN = ("study", "resume")
-READ = ("status", "why", "stop")
 
 
 @dataclass(frozen=True)
-class LaunchOptions:
+class LaunchOptions(TaskOptions):
     """What a command line asks for; None or empty where it says nothing."""
-
-    # -- what to do ------------------------------------------------------------------------------------------
-    study: str = option(
-        TASK,
-        STORED,
-        "the study to run or resume: one of --list, or your own as ./file.py or module:NAME (docs/own_code.md)",
-        default="",
-        metavar="STUDY",
-        goes_with=(*RUN, "status"),
-        suggests=suggestions.studies,
-    )
-    method: str = option(
-        TASK,
-        STORED,
-        f"a training method without a study: {', '.join(METHODS.names)}; with --train, or with ranges by --set",
-        default="",
-        metavar="METHOD",
-        goes_with=RUN,
-        not_with=("study",),
-        suggests=suggestions.names_of(METHODS),
-    )
-    train: bool = switch(
-        TASK,
-        STORED,
-        "train one configuration of a study or method and evaluate it: no search, no arms; --set gives the values",
-        goes_with=("study",),
-    )
-    arms: tuple[str, ...] | None = option(
-        TASK,
-        STORED,
-        "the arms that the winner is compared with, and their searches: none, or some of the study's "
-        "(default: all of them)",
-        metavar="none|LIST",
-        read=values.arms,
-        not_with=("train",),
-        suggests=suggestions.listed(suggestions.arms),
-    )
-    list_studies: bool = switch(TASK, ACTION, "list the studies, one line each", flag="--list")
-    version: bool = switch(TASK, ACTION, "print the version of this program")
-    dry_run: bool = switch(TASK, ONCE, "print the resolved plan and its cost; change nothing")
-    resume: str | None = option(
-        TASK,
-        ACTION,
-        "continue the study's newest unfinished run, or the named one",
-        metavar="RUN",
-        read=values.run_name,
-        bare=NEWEST,
-        suggests=suggestions.runs,
-    )
-    restart: int | None = option(
-        TASK,
-        ONCE,
-        "resume by itself up to N times after a crash of the driver or of Ray, a full disk, or an unexpected error",
-        metavar="N",
-        read=count,
-    )
-    status: str | None = option(
-        TASK,
-        ACTION,
-        "the state of a run: running and waiting trials, the best so far, the time left; without RUN one line each",
-        metavar="RUN",
-        read=values.run_name,
-        bare=EVERY,
-        suggests=suggestions.runs,
-    )
-    why: tuple[str, str] | None = option(
-        TASK,
-        ACTION,
-        "why a trial ended as it did; TRIAL is a number, or a name such as oe-0003 or confirm-0001",
-        metavar=("RUN", "TRIAL"),
-        read=values.run_name,
-        suggests=suggestions.runs,
-    )
-    stop: str | None = option(
-        TASK,
-        ACTION,
-        "have a run's driver save and end, here or on another machine",
-        metavar="RUN",
-        read=values.run_name,
-        suggests=suggestions.runs,
-    )
-    new: tuple[str, str] | None = option(
-        TASK,
-        ACTION,
-        "write a study or a method of your own that runs as it is, and its test, into a folder (docs/own_code.md)",
-        metavar=("study|method", "DIR"),
-    )
-    evaluate: str | None = option(
-        TASK,
-        ACTION,
-        "score one checkpoint on the test sets and exit: a file, RUN/TRIAL, or the id of an MLflow run",
-        metavar="CHECKPOINT",
-    )
-    check_data: str | None = option(
-        TASK,
-        ACTION,
-        "what is in a data set and what is wrong with it, with a sheet of its images; starts nothing. DATA is a folder "
-        "of pictures, an npz file, or as --dataset",
-        metavar="DATA",
-        bare=ASKED,
-    )
-    export: str | None = option(
-        TASK,
-        ACTION,
-        "write a run's winner, or another trial, or a checkpoint file, as a model that needs no part of this program",
-        metavar="RUN[/TRIAL]",
-        suggests=suggestions.runs,
-    )
-    formats: tuple[str, ...] = option(
-        TASK,
-        ONCE,
-        f"with --export: some of {','.join(FORMATS.names)} (default: pytorch)",
-        flag="--format",
-        metavar="LIST",
-        read=values.formats,
-        default=("pytorch",),
-        goes_with=("export",),
-        suggests=suggestions.listed(suggestions.names_of(FORMATS)),
-    )
-    output: str | None = option(
-        TASK,
-        ONCE,
-        "with --export: the folder of the files (default: exports/RUN-TRIAL)",
-        metavar="DIR",
-        goes_with=("export",),
-    )
-    champion: bool = switch(
-        TASK,
-        ONCE,
-        "give the winner's registered model the alias champion, also where a better result has it",
-    )
-    protocol: str | None = option(
-        TASK,
-        STORED,
-        f"how to measure: {', '.join(PRESETS.names)} (default: {DEFAULT}); with --study: what the confirm stage "
-        "measures beside the study's own protocol",
-        metavar="NAME",
-        goes_with=(*RUN, "evaluate"),
-        suggests=suggestions.names_of(PRESETS),
-    )
-    json: str | None = option(
-        TASK,
-        ONCE,
-        "with --evaluate, --status or --check-data: the answer as JSON, on the terminal if no file is named",
-        metavar="FILE",
-        bare=STDOUT,
-        goes_with=("evaluate", "status", "check_data"),
-    )
-    stages: tuple[str, ...] | None = option(
-        TASK,
-        STORED,
-        f"some of {','.join(STAGES)} (default: all of them; with --train all but confirm)",
-        metavar="STAGES",
-        read=values.stages,
-        suggests=suggestions.listed(suggestions.any_of(*STAGES)),
-    )
 
     # -- budget ----------------------------------------------------------------------------------------------
     trials: int | None = option(

@@ -18,7 +18,8 @@ from tuner.planning.command_line import (
     resume_command,
     training_command,
 )
-from tuner.planning.launch_options import EVERY, NEWEST, STDOUT, LaunchOptions
+from tuner.planning.launch_options import LaunchOptions
+from tuner.planning.task_options import EVERY, NEWEST, STDOUT
 
 URL = "postgresql+psycopg2://me:pa%40ss@db.example:5432/studies?sslmode=require"
 BARE = "postgresql+psycopg2://me@db.example:5432/studies?sslmode=require"
