@@ -153,18 +153,26 @@ def _arms(plan: Plan) -> list[str]:
 
 def _resources(plan: Plan, checkpoint_bytes: int | None, cpus: int | None) -> list[str]:
     share = plan.gpus_per_trial
-    auto = "a GPU" if plan.trains_one else "a share of a GPU"
-    measured = "" if plan.trains_one else ", measured at start"
-    gpus = f"{auto} where there is one{measured}" if share is None else f"{share:g} GPU"
+    auto = (
+        "a GPU where there is one"
+        if plan.trains_one
+        else "a share of a GPU where there is one, measured at start"
+    )
+    gpus = auto if share is None else f"{share:g} GPU"
     at_once = f"{plan.concurrency} at once" if plan.concurrency else "as many at once as fit"
     each = f"{plan.cpus_per_trial} CPU"
     if cpus is not None and plan.cpus_per_trial > cpus:
         each = f"{cpus} CPU ({plan.cpus_per_trial} asked for, {cpus} there)"
-    lines = [f"each trial: {each}, {gpus}; {at_once}", *pack_text(plan)]
     size = checkpoint_size(plan.lanes[0]) if checkpoint_bytes is None else checkpoint_bytes
+    guess = "about " if checkpoint_bytes is None else ""
+    if plan.trains_one:
+        return [
+            f"it gets {each}, {gpus}",
+            *([f"checkpoint: {guess}{_bytes(size)}"] if size is not None else []),
+        ]
+    lines = [f"each trial: {each}, {gpus}; {at_once}", *pack_text(plan)]
     if size is not None:
         trials = sum(lane.trials for lane in plan.lanes)
-        guess = "about " if checkpoint_bytes is None else ""
         lines.append(
             f"checkpoints: {guess}{_bytes(size)} each; {guess}{_bytes(size * trials)} if each of the "
             f"{trials} searched trials keeps one"

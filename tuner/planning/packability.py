@@ -23,8 +23,6 @@ def lane_unpackable(lane: LanePlan) -> str:
 def pack_text(plan: Plan) -> list[str]:
     """Return the lines of --dry-run about packing."""
     pack, measured = plan.pack, plan.gpus_per_trial is None
-    if plan.trains_one:
-        return []
     if pack == 1 or (pack is None and not measured):
         return ["packing: off"]
     reasons = {lane.name: lane_unpackable(lane) for lane in plan.lanes}

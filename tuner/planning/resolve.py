@@ -225,8 +225,8 @@ def _still_chosen(fitted: Mapping[str, str], options: LaunchOptions) -> dict[str
     """Return what was chosen and the command line has not replaced."""
     given = {text.partition("=")[0].strip() for text in options.settings}
     given |= {"epochs"} if options.max_epochs else set()
-    given |= {"trials"} if options.trials else set()
-    given |= {what for what in fitted if what.startswith("floor on ") and options.floor}
+    given |= {"trials"} if options.trials or options.train else set()
+    given |= {what for what in fitted if what.startswith("floor on ") and (options.floor or options.train)}
     return {what: text for what, text in fitted.items() if what not in given}
 
 

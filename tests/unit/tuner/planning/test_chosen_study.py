@@ -64,6 +64,7 @@ def test_one_training_of_a_study() -> None:
     text = plan_text(plan)
     assert "one training of 9 epochs" in text
     assert "--stages confirm,report" in text
+    assert "checkpoint: about 403 kB" in text
     for word in ("claim", "sampler", "asha", "floor", "packing"):
         assert word not in text
 
@@ -94,6 +95,13 @@ def test_open_ranges_are_refused_with_a_command_that_works(study: str) -> None:
 def test_the_example_value(domain: Float | Int | Choice, default: float | str, value: float | str) -> None:
     assert example_value(domain, default) == value
     assert value in domain
+
+
+@pytest.mark.parametrize("method", METHODS.names)
+def test_on_other_data_only_what_one_training_has_is_fitted(method: str) -> None:
+    plan = planned(f"--train --method {method} --dataset glyphs")
+    assert plan.fitted
+    assert not [what for what in plan.fitted if what == "trials" or what.startswith("floor on ")]
 
 
 @pytest.mark.parametrize("method", METHODS.names)
