@@ -42,3 +42,21 @@ def test_extras_that_others_include_exist() -> None:
         for need in needs:
             if need.startswith("robust-tuner["):
                 assert set(need.partition("[")[2].rstrip("]").split(",")) <= set(extras)
+
+
+def test_what_is_no_python_beside_the_code_is_in_the_wheel() -> None:
+    data = PROJECT["tool"]["setuptools"]["package-data"]
+    declared = {
+        path
+        for package, patterns in data.items()
+        for pattern in patterns
+        for path in (ROOT / package.replace(".", "/")).glob(pattern)
+    }
+    tops = ("robust_tuner", "search_spaces", "trainables", "tuner")
+    beside = {
+        path
+        for top in tops
+        for path in (ROOT / top).rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+    assert beside == declared
