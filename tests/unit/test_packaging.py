@@ -57,6 +57,6 @@ def test_what_is_no_python_beside_the_code_is_in_the_wheel() -> None:
         path
         for top in tops
         for path in (ROOT / top).rglob("*")
-        if path.is_file() and path.suffix not in (".py", ".pyc")
+        if path.is_file() and path.suffix not in (".py", ".pyc") and path.name[0] != "."
     }
     assert beside == declared
