@@ -54,7 +54,12 @@ def uniformity(logits: Tensor) -> Tensor:
 
 
 def outlier_exposure(
-    logits_in: Tensor, labels: Tensor, logits_out: Tensor, weight: float, reduction: str = "separate_means"
+    logits_in: Tensor,
+    labels: Tensor,
+    logits_out: Tensor,
+    weight: float,
+    reduction: str = "separate_means",
+    class_weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the outlier-exposure loss and its two terms.
 
@@ -67,6 +72,7 @@ def outlier_exposure(
         logits_out: (m, classes) of outliers.
         weight: of the outlier term, at least 0.
         reduction: "separate_means" or "joint_mean".
+        class_weights: (classes,) of the cross-entropy, whose mean is then the weighted one.
 
     Returns:
         Scalars (loss, mean cross-entropy of the inliers, mean uniformity of the outliers).
@@ -81,7 +87,7 @@ def outlier_exposure(
     Example:
         Zero logits, 2 classes, 1 inlier, 1 outlier, weight 0.5: 1.5 log 2 apart, 0.75 log 2 jointly.
     """
-    ce = F.cross_entropy(full_precision(logits_in), labels)
+    ce = F.cross_entropy(full_precision(logits_in), labels, class_weights)
     outlier_term = uniformity(logits_out).mean()
     if reduction == "separate_means":
         loss = ce + weight * outlier_term

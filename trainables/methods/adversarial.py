@@ -41,7 +41,12 @@ def divergence(logits: Tensor, logits_adv: Tensor) -> Tensor:
 
 
 def trades_loss(
-    logits: Tensor, logits_adv: Tensor, labels: Tensor, beta: float, smoothing: float = 0.0
+    logits: Tensor,
+    logits_adv: Tensor,
+    labels: Tensor,
+    beta: float,
+    smoothing: float = 0.0,
+    class_weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return mean(CE) + beta mean(KL(p || q)) and both means.
 
@@ -50,6 +55,7 @@ def trades_loss(
         labels: (n,).
         beta: weight of the divergence.
         smoothing: share of each label that is spread evenly over all classes.
+        class_weights: (classes,) of the cross-entropy, whose mean is then the weighted one.
 
     Source:
         Zhang et al. 2019, Theoretically Principled Trade-off between Robustness and Accuracy, equation 5, in
@@ -58,13 +64,13 @@ def trades_loss(
     Example:
         Logits 0 against attacked (log 3, 0), label 0, beta 2: log 2 + 2 log(2 / sqrt 3).
     """
-    ce = F.cross_entropy(full_precision(logits), labels, label_smoothing=smoothing)
+    ce = F.cross_entropy(full_precision(logits), labels, class_weights, label_smoothing=smoothing)
     kl = divergence(logits, logits_adv).mean()
     return ce + beta * kl, ce, kl
 
 
 def mart_loss(
-    logits: Tensor, logits_adv: Tensor, labels: Tensor, beta: float
+    logits: Tensor, logits_adv: Tensor, labels: Tensor, beta: float, class_weights: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return BCE + beta mean(KL(p || q) (1 - p_y)) and both terms; p clean, q attacked.
 
@@ -74,6 +80,7 @@ def mart_loss(
         logits, logits_adv: (n, classes) of clean and attacked images.
         labels: (n,).
         beta: weight of the divergence.
+        class_weights: (classes,) of the boosted cross-entropy, whose mean is then the weighted one.
 
     Source:
         Wang et al. 2020, Improving Adversarial Robustness Requires Revisiting Misclassified Examples,
@@ -85,10 +92,19 @@ def mart_loss(
     """
     logits, logits_adv = full_precision(logits), full_precision(logits_adv)
     wrong = logits_adv.softmax(1).scatter(1, labels[:, None], 0.0).amax(1)
-    bce = F.cross_entropy(logits_adv, labels) - torch.log(1.0001 - wrong).mean()
+    boost = -torch.log(1.0001 - wrong)
+    bce = F.cross_entropy(logits_adv, labels, class_weights) + _mean(boost, labels, class_weights)
     doubt = 1 - logits.softmax(1).gather(1, labels[:, None]).squeeze(1)
     kl = (divergence(logits, logits_adv) * doubt).mean()
     return bce + beta * kl, bce, kl
+
+
+def _mean(values: Tensor, labels: Tensor, class_weights: Tensor | None) -> Tensor:
+    """Return the mean of (n,) values, each weighed by its class if there are weights."""
+    if class_weights is None:
+        return values.mean()
+    weights = class_weights[labels]
+    return (weights * values).sum() / weights.sum()
 
 
 class PGDAT(ClassifierMethod):
@@ -143,7 +159,7 @@ class PGDAT(ClassifierMethod):
 
     def loss(self, images: Tensor, attacked: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the training loss and its terms by name."""
-        return F.cross_entropy(full_precision(self.network(attacked)), labels), {}
+        return F.cross_entropy(full_precision(self.network(attacked)), labels, self.class_weights), {}
 
     def passes_per_image(self) -> float:
         """Return what one epoch costs for each image, in forward passes of one image."""
@@ -187,6 +203,7 @@ class TRADES(PGDAT):
             labels,
             self.options.beta,
             self.options.label_smoothing,
+            self.class_weights,
         )
         return loss, {"ce": ce, "divergence": kl}
 
@@ -204,7 +221,9 @@ class MART(PGDAT):
     options: MARTOptions
 
     def loss(self, images: Tensor, attacked: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        loss, bce, kl = mart_loss(self.network(images), self.network(attacked), labels, self.options.beta)
+        loss, bce, kl = mart_loss(
+            self.network(images), self.network(attacked), labels, self.options.beta, self.class_weights
+        )
         return loss, {"bce": bce, "divergence": kl}
 
     def passes_per_image(self) -> float:

@@ -107,7 +107,9 @@ class ANT(ClassifierMethod):
                 )
             images, labels = self.mixed(images, labels, picks[step])
             self.network.train()
-            self.trainer.step(F.cross_entropy(self.network(images), labels), generator=ascended)
+            self.trainer.step(
+                F.cross_entropy(self.network(images), labels, self.class_weights), generator=ascended
+            )
         self.history.append({k: v.detach().clone() for k, v in self.noise_generator.state_dict().items()})
         self.passes += self.passes_per_image()
         return self.trainer.epoch_means()

@@ -82,7 +82,12 @@ class DyART(ClassifierMethod):
         )
         self.extra = min(batch - 1, round(options.unsup_fraction * batch)) if self.pool else 0
         self.loader = make_loader(
-            data, batch - self.extra, self.device, self.streams.get("shuffle"), options.augment
+            data,
+            batch - self.extra,
+            self.device,
+            self.streams.get("shuffle"),
+            options.augment,
+            balanced=self.balance == "sampling",
         )
         self.trainer = Trainer(self.network, options, self.steps)
         if options.weight_decay and not options.norm_decay:
@@ -107,7 +112,7 @@ class DyART(ClassifierMethod):
         self.network.train()
         for images, labels in self._batches():
             if burn_in:
-                self.trainer.step(F.cross_entropy(full_precision(self.network(images)), labels))
+                self.trainer.step(self._cross_entropy(images, labels))
             else:
                 loss, terms = self.loss(images, labels, generator)
                 self.trainer.step(loss, **terms)
@@ -178,7 +183,7 @@ class DyART(ClassifierMethod):
         return rows[kept], right, boundary.select(kept)
 
     def _cross_entropy(self, images: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(full_precision(self.network(images)), labels)
+        return F.cross_entropy(full_precision(self.network(images)), labels, self.class_weights)
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Give the epoch's batches, real images first; with extra data an epoch has as many steps as without."""

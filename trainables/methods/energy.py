@@ -105,6 +105,7 @@ class Energy(ClassifierMethod):
                 m_out,
                 options.energy.lam,
                 options.outliers.weight,
+                self.class_weights,
             )
             terms = {"ce": ce, "hinge_in": hinge_in, "hinge_out": hinge_out}
             if options.greg.weight:
@@ -177,6 +178,7 @@ def energy_loss(
     m_out: float,
     lam: float,
     weight: float,
+    class_weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the energy fine-tuning loss and its terms: CE + lam (hinge_in + weight hinge_out).
 
@@ -185,6 +187,7 @@ def energy_loss(
         m_in, m_out: margins in logits, m_in < m_out.
         lam: weight of both energy terms.
         weight: of the outliers' hinge among them.
+        class_weights: (classes,) of the cross-entropy, whose mean is then the weighted one.
 
     Returns:
         Scalars (loss, CE, hinge_in, hinge_out); see `energy_hinges`.
@@ -196,7 +199,7 @@ def energy_loss(
         Two classes, one inlier (ln 3, 0) of class 0 and one outlier (0, 0): CE = ln(4/3), energies -ln 4 and -ln 2.
         With m_in -2 ln 4, m_out 0, lam 0.5, weight 2: L = ln(4/3) + 0.5 [(ln 4)^2 + 2 (ln 2)^2].
     """
-    ce = F.cross_entropy(full_precision(logits_in), labels)
+    ce = F.cross_entropy(full_precision(logits_in), labels, class_weights)
     hinge_in, hinge_out = energy_hinges(energy(logits_in), energy(logits_out), m_in, m_out)
     return ce + lam * (hinge_in + weight * hinge_out), ce, hinge_in, hinge_out
 

@@ -75,7 +75,9 @@ class NoiseAugment(ClassifierMethod):
         """Train one epoch and return {"loss"}."""
         self.network.train()
         for images, labels in self.loader:
-            self.trainer.step(F.cross_entropy(self.network(self.augmented(images)), labels))
+            self.trainer.step(
+                F.cross_entropy(self.network(self.augmented(images)), labels, self.class_weights)
+            )
         self.passes += TRAINING_PASSES
         return self.trainer.epoch_means()
 

@@ -45,6 +45,7 @@ class OE(ClassifierMethod):
                 logits[len(images) :],
                 self.options.outliers.weight,
                 self.options.oe_reduction,
+                self.class_weights,
             )
             self.trainer.step(loss, ce=ce, uniformity=uniformity)
         return self.end_epoch(epoch)

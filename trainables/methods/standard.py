@@ -67,7 +67,7 @@ class Standard(ClassifierMethod):
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of a batch, images (n, c, h, w) in [0, 1] and labels (n,), as a scalar."""
-        return F.cross_entropy(self.network(images), labels)
+        return F.cross_entropy(self.network(images), labels, self.class_weights)
 
     def end_epoch(self, epoch: int) -> dict[str, float]:
         self.passes += TRAINING_PASSES

@@ -69,6 +69,12 @@ class TrainingOptions(RunOptions):
     augment: str = option(
         "none", "crop pads by an eighth; per image", choices=("none", "flip", "crop", "crop_flip")
     )
+    balance: str = option(
+        "none",
+        "unbalanced classes, also of the pretraining: weights multiplies an image's cross-entropy by n / (classes x "
+        "images of its class), sampling draws every class equally often",
+        choices=("none", "weights", "sampling"),
+    )
     ema: float = option(0.0, "decay of the weight average that is evaluated; 0 = none", low=0.0, high=0.99999)
     dropout: float = option(0.0, "share of dropped units in networks that have dropout", low=0.0, high=0.9)
     precision: str = option(
@@ -84,6 +90,11 @@ class TrainingOptions(RunOptions):
         False,
         "torch.compile training and attacks: half a minute more for the first step, needs a C++ compiler",
     )
+
+
+def balance_of(options: RunOptions) -> str:
+    """Return how unbalanced classes are treated: "none" for a method without that option."""
+    return str(getattr(options, "balance", "none"))
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ from trainables.options.classifiers import InlierAttackOptions
 from trainables.options.common import AttackOptions
 from trainables.options.methods import METHODS
 
-#: The only value of an option that packs can train, for the methods that have the option.
-PACKED_VALUES = {
-    "attack_bn": "eval",
-    "precision": "float32",
-    "energy.trainable": "all",
-    "greg.weight": 0.0,
-    "greg.sampler": "random",
+#: The only values of an option that packs can train, for the methods that have the option.
+PACKED_VALUES: dict[str, tuple[Any, ...]] = {
+    "attack_bn": ("eval",),
+    "balance": ("none", "sampling"),
+    "precision": ("float32",),
+    "energy.trainable": ("all",),
+    "greg.weight": (0.0,),
+    "greg.sampler": ("random",),
 }
 
 
@@ -25,8 +26,8 @@ def unpackable(method: str, options: Any) -> str:
     if options.dropout:
         return "dropout draws from the process's generator, which trials of a pack would share"
     flat = to_flat(options)
-    for name, value in PACKED_VALUES.items():
-        if flat.get(name, value) != value:
+    for name, values in PACKED_VALUES.items():
+        if flat.get(name, values[0]) not in values:
             return f"{name}={flat[name]} has no packed form"
     for name, attack in vars(options).items():
         if isinstance(attack, (AttackOptions, InlierAttackOptions)) and attack.spec.packed is None:

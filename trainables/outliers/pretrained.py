@@ -25,7 +25,7 @@ from trainables.methods.standard import Standard
 from trainables.networks import Classifier, build_for
 from trainables.networks.weights import load_weights
 from trainables.options.classifiers import StandardOptions
-from trainables.options.common import PretrainOptions, TrainingOptions
+from trainables.options.common import PretrainOptions, TrainingOptions, balance_of
 from trainables.options.networks import NETWORKS
 from trainables.training.method import Context
 
@@ -96,7 +96,13 @@ def content_hash(options: TrainingOptions, pretrain: PretrainOptions, benchmark:
         "pretrain": {k: v for k, v in dataclasses.asdict(pretrain).items() if k != "checkpoint"},
     }
     code = sorted(NETWORKS.digests(options.network).values())
-    more = {"pretrained": options.pretrained, "normalize": options.normalize == "none", "code": code}
+    balance = balance_of(options)
+    more = {
+        "balance": balance if balance != "none" else "",
+        "pretrained": options.pretrained,
+        "normalize": options.normalize == "none",
+        "code": code,
+    }
     recipe |= {name: value for name, value in more.items() if value}  # without them a hash of before stays
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -134,6 +140,7 @@ def _train(
         schedule=pretrain.schedule,
         batch_size=pretrain.batch_size,
         augment=pretrain.augment,
+        balance=balance_of(options),
     )
     context = Context(
         data=benchmark,

@@ -22,10 +22,8 @@ class StackedLoader:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         first = self.loaders[0]
-        device, count, size = first.images.device, len(first.images), first.batch_size
-        orders = torch.stack(
-            [torch.randperm(count, generator=loader.generator, device=device) for loader in self.loaders]
-        )
+        size = first.batch_size
+        orders = torch.stack([loader.order() for loader in self.loaders])
         for step in range(len(self)):
             rows = orders[:, step * size : (step + 1) * size]
             images = first.images[rows]

@@ -185,6 +185,11 @@ class TrialRunner:
         """
         method = self._method
         assert method is not None
+        if method.balance == "weights" and not method.weighed:
+            raise InputError(
+                f"balance is weights, but method {self._name} does not weigh its cross-entropy (Method.class_weights); "
+                "use balance=sampling"
+            )
         trained = time.perf_counter()
         self._epoch += 1
         metrics = (

@@ -14,13 +14,14 @@ from trainables import networks
 from trainables.base.errors import InputError, TrainingFailed, unknown
 from trainables.base.seeds import derive_seed
 from trainables.base.streams import Streams
-from trainables.data.loading.device_loader import DeviceLoader, OutlierLoader
+from trainables.data.loading.class_balance import class_weights
+from trainables.data.loading.device_loader import DeviceLoader, OutlierLoader, to_device
 from trainables.data.loading.stream_loader import StreamLoader, make_loader
 from trainables.data.types.benchmark import Benchmark
 from trainables.data.types.splits import DatasetInfo, Split
 from trainables.networks import Classifier
 from trainables.networks.attack_copy import AttackCopy
-from trainables.options.common import TrainingOptions
+from trainables.options.common import TrainingOptions, balance_of
 
 StateDict = Mapping[str, Any]
 
@@ -60,6 +61,7 @@ class Method(ABC):
         network: the classifier; inputs (n, c, h, w) in [0, 1], logits (n, classes) out.
         passes: forward-equivalents per image spent so far (a backward to the inputs counts 1, to the weights
             another 1), for comparisons at equal budget.
+        weighed: whether the loss has asked for `class_weights`.
     """
 
     options: TrainingOptions
@@ -71,6 +73,7 @@ class Method(ABC):
         self.streams = context.streams
         self.device = context.device
         self.passes = 0.0
+        self.weighed = False
         self._attack_copy: AttackCopy | None = None
 
     def attacked(self, network: Classifier, mode: str = "eval") -> Classifier:
@@ -95,7 +98,24 @@ class Method(ABC):
             self.device,
             self.streams.get("shuffle"),
             self.options.augment,
+            balanced=self.balance == "sampling",
         )
+
+    @property
+    def balance(self) -> str:
+        """Return how unbalanced classes are treated: "none" for a method without that option."""
+        return balance_of(self.options)
+
+    @property
+    def class_weights(self) -> Tensor | None:
+        """Return (classes,) weights of the cross-entropy for balance=weights, None where all classes count alike."""
+        if self.balance != "weights":
+            return None
+        if not self.weighed:
+            labels = self.context.data.labelled(Split.TRAIN).labels
+            self._weights = to_device(class_weights(labels, self.context.data.info.num_classes), self.device)
+            self.weighed = True
+        return self._weights
 
     def outlier_loader(self) -> OutlierLoader:
         """Return the auxiliary outliers of a method whose options have `outliers`, by the stream "outliers"."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trainables.data.loading.class_balance import epoch_order
 from trainables.data.types.benchmark import LabelledImages
 
 
@@ -73,7 +74,8 @@ class DeviceLoader:
     """One split on the device, shuffled anew every epoch by a given generator.
 
     Iterating gives one epoch of (images in [0, 1], labels); a last short batch is dropped when training, so
-    that batch statistics and step counts are equal in every epoch. A split smaller than one batch is one batch.
+    that batch statistics and step counts are equal in every epoch. A split smaller than one batch is one batch. With
+    `balanced`, images are drawn so that each class is seen equally often.
     """
 
     def __init__(
@@ -83,19 +85,25 @@ class DeviceLoader:
         device: torch.device | str,
         generator: torch.Generator,
         augmentation: str = "none",
+        balanced: bool = False,
     ) -> None:
         self.images = resident(data.images, device)
         self.labels = to_device(data.labels, device)
         self.batch_size = min(batch_size, len(data))
         self.generator = generator
         self.augmentation = augmentation
+        self.balanced = balanced
 
     def __len__(self) -> int:
         """Return the steps of one epoch."""
         return len(self.images) // self.batch_size
 
+    def order(self) -> Tensor:
+        """Draw the rows of one epoch."""
+        return epoch_order(self.labels, self.balanced, self.generator)
+
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.randperm(len(self.images), generator=self.generator, device=self.images.device)
+        order = self.order()
         for step in range(len(self)):
             rows = order[step * self.batch_size : (step + 1) * self.batch_size]
             images = to_unit(augment(self.images[rows], self.augmentation, self.generator))

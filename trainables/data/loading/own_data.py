@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from trainables.base.errors import DataFileError
+from trainables.data.loading.data_facts import balance_notes
 from trainables.data.loading.duplicates import CORRUPTED, exact_hashes, overlaps, repeats, sets_of
 from trainables.data.loading.from_files import IN_MEMORY_BYTES, Parts, own_sets, undecoded, validation_notes
 from trainables.data.loading.leakage import leaks
@@ -26,7 +27,6 @@ from trainables.data.types.splits import DatasetInfo, Split
 Array = np.ndarray
 
 CHECK_S = 20.0  #: images are looked into for so long; a set with more is checked by a sample
-UNBALANCED = 5.0  #: a class has so many times the images of another
 FEW_TESTS = 100  #: below, an accuracy of 90 % is known to 6 points at best
 FEW_OOD = 50
 _BATCH = 8 * DECODERS
@@ -117,11 +117,6 @@ def _known(found: Examination) -> DatasetInfo:
     return found.info
 
 
-def class_counts(data: LabelledImages, classes: int) -> list[int]:
-    """Return how many images each class has."""
-    return [int(count) for count in np.bincount(data.labels, minlength=classes)]
-
-
 # -- the checks, each returns notes or raises DataFileError ----------------------------------------------------
 
 
@@ -186,14 +181,7 @@ def _problem(source: Source, rows: Array) -> str:
 
 def _numbers(info: DatasetInfo, parts: Parts) -> list[str]:
     """Tell classes of very different size, and tests that are too small to tell much."""
-    lines = []
-    counts = class_counts(parts[Split.TRAIN]["id"], info.num_classes)
-    most, fewest = int(np.argmax(counts)), int(np.argmin(counts))
-    if counts[most] >= UNBALANCED * counts[fewest]:
-        lines.append(
-            f"{info.name}: unbalanced: {counts[most]} images of class {info.class_names[most]!r} to train on, "
-            f"{counts[fewest]} of {info.class_names[fewest]!r}; accuracy counts each image alike"
-        )
+    lines = balance_notes(info, parts)
     tests = len(parts[Split.TEST_ID]["id"])
     if tests < FEW_TESTS:
         half = 196 * math.sqrt(0.09 / tests)

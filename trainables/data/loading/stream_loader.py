@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainables.data.loading.class_balance import epoch_order
 from trainables.data.loading.device_loader import DeviceLoader, augment, to_device, to_unit
 from trainables.data.types.benchmark import LabelledImages
 from trainables.data.types.lazy_images import LazyImages
@@ -61,6 +62,7 @@ class StreamLoader:
         augmentation: str = "none",
         threads: int = 0,
         ahead: int = AHEAD,
+        balanced: bool = False,
     ) -> None:
         self.images = OnDemand(data.images, device)
         self.labels = to_device(data.labels, device)
@@ -69,13 +71,15 @@ class StreamLoader:
         self.generator = generator
         self.augmentation = augmentation
         self.threads, self.ahead = threads or _threads, ahead
+        self.balanced = balanced
 
     def __len__(self) -> int:
         """Return the steps of one epoch."""
         return len(self.images) // self.batch_size
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.randperm(len(self.images), generator=self.generator, device=self.generator.device).cpu()
+        labels = self.labels.to(self.generator.device)
+        order = epoch_order(labels, self.balanced, self.generator).cpu()
         rows = [order[step * self.batch_size : (step + 1) * self.batch_size] for step in range(len(self))]
         batches = decoded(
             self.images.images, [r.numpy() for r in rows], self.device, self.threads, self.ahead
@@ -114,11 +118,12 @@ def make_loader(
     generator: torch.Generator,
     augmentation: str = "none",
     threads: int = 0,
+    balanced: bool = False,
 ) -> DeviceLoader | StreamLoader:
     """Return a `DeviceLoader` for images in memory, a `StreamLoader` for lazy ones."""
     if isinstance(data.images, LazyImages):
-        return StreamLoader(data, batch_size, device, generator, augmentation, threads)
-    return DeviceLoader(data, batch_size, device, generator, augmentation)
+        return StreamLoader(data, batch_size, device, generator, augmentation, threads, balanced=balanced)
+    return DeviceLoader(data, batch_size, device, generator, augmentation, balanced)
 
 
 def in_order(images: Any, batch_size: int, device: torch.device | str, threads: int = 0) -> Iterator[Tensor]:

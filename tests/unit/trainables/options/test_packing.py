@@ -13,7 +13,7 @@ PACKED = [to_flat(build(spec.options, {})) for spec in METHODS if spec.packed is
 @pytest.mark.parametrize("name", PACKED_VALUES)
 def test_a_packed_value_is_the_default_of_an_option(name: str) -> None:
     values = {options[name] for options in PACKED if name in options}
-    assert PACKED_VALUES[name] in values
+    assert PACKED_VALUES[name][0] in values
 
 
 def test_pack_keys_golden():

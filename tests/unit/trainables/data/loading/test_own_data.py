@@ -42,7 +42,7 @@ def test_classes_of_very_different_size_are_a_note(tmp_path: Path) -> None:
     balance = [n for n in check_own_data("imagefolder", str(tmp_path)) if "unbalanced" in n]
     assert balance == [
         "imagefolder: unbalanced: 27 images of class 'class 0' to train on, 3 of 'class 1'; accuracy counts each image "
-        "alike"
+        "alike; --set balance=weights or balance=sampling trains on all classes alike"
     ]
 
 
