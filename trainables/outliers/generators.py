@@ -4,6 +4,7 @@ A generator decodes latents from a normal distribution of standard deviation sig
 with; a larger sigma gives less likely images, that is outliers further from the training data.
 """
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar, Protocol
 
@@ -15,6 +16,7 @@ Array = np.ndarray
 State = dict[str, Array]
 
 FIT_N = 10_000  #: generators are fitted on at most so many training images, evenly spaced
+FIT_VALUES = 200_000_000  #: ... with at most so many pixels in all, 1.6 GB: 1328 images of 3 x 224 x 224
 
 
 class OutlierGenerator(Protocol):
@@ -46,7 +48,7 @@ class PCAGaussian:
     variance of the training images along them. Needs no training.
     """
 
-    version = 1
+    version = 2
     components = 20
 
     def fit(self, train: LabelledImages) -> None:
@@ -92,7 +94,7 @@ class VAE:
         Kingma & Welling 2014, appendix C; latent and hidden sizes are ours.
     """
 
-    version = 1
+    version = 2
     latents = 8
     hidden = 128
     steps: ClassVar[int] = 1000
@@ -150,8 +152,8 @@ class VAE:
 
 
 def flat_unit(data: LabelledImages) -> Array:
-    """Return at most FIT_N evenly spaced images as (n, pixels) float64 in [0, 1]."""
-    n = min(len(data), FIT_N)
+    """Return at most FIT_N evenly spaced images, FIT_VALUES pixels, as (n, pixels) float64 in [0, 1]."""
+    n = min(len(data), FIT_N, max(1, FIT_VALUES // math.prod(data.images.shape[1:])))
     rows = np.arange(n) * len(data) // n
     x = np.asarray(data.images[rows]).reshape(n, -1)
     return x / 255.0 if x.dtype == np.uint8 else x.astype(np.float64)

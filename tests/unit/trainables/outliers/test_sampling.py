@@ -20,7 +20,7 @@ from trainables.data.types.splits import Split
 from trainables.options import build
 from trainables.options.common import OutlierOptions
 from trainables.options.outliers import OUTLIER_SOURCES, OutlierSourceSpec
-from trainables.outliers import generator_cache
+from trainables.outliers import generator_cache, generators
 from trainables.outliers.generator_cache import fitted_generator
 from trainables.outliers.generators import VAE, PCAGaussian
 from trainables.outliers.sampling import sample_outliers
@@ -115,6 +115,16 @@ def test_vae_learns_what_digits_look_like(monkeypatch: pytest.MonkeyPatch) -> No
     assert np.abs(prior.mean(0) - mean).mean() < 0.25 * np.abs(0.5 - mean).mean()
     np.testing.assert_array_equal(near.max(0), near.min(0))
     assert near.std(0).mean() < prior.std(0).mean() < far.std(0).mean()
+
+
+def test_large_images_are_fitted_on_as_many_as_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """50 images of 48 pixels, 480 pixels in all: 10 images, every fifth."""
+    images = np.arange(50, dtype=np.uint8)[:, None, None, None] * np.ones((3, 4, 4), np.uint8)
+    data = LabelledImages(images, np.zeros(50, np.int64))
+    monkeypatch.setattr(generators, "FIT_VALUES", 480)
+    found = generators.flat_unit(data)
+    assert found.shape == (10, 48)
+    assert (found[:, 0] * 255).round().tolist() == list(range(0, 50, 5))
 
 
 class Counting(PCAGaussian):
