@@ -20,6 +20,7 @@ from trainables.base.user_code import name_codes
 from trainables.data.loading.open_dataset import load
 from trainables.data.loading.stream_loader import set_decoders
 from trainables.data.types.benchmark import Benchmark
+from trainables.data.types.radii import radii_of
 from trainables.data.types.splits import Split
 from trainables.evaluation.measure import validate
 from trainables.evaluation.metrics.protocol import EvaluationProtocol
@@ -91,6 +92,11 @@ class TrialRunner:
             self._data = replace(assets.benchmark, opened=set())
         else:
             self._data = load(options.dataset, options.data_dir, search_only=True).for_search()
+        if (
+            assets is None and not service
+        ):  # no plan names the radii, and the protocol's own suit the digits alone
+            radii = radii_of(options.dataset, self._data.info.shape)
+            protocol = {"robust_epsilons": radii.accuracy, "ood_epsilons": radii.score, **protocol}
         self._protocol = EvaluationProtocol("validation", **protocol)
         pretrain_seed = service.get("pretrain_seed", options.seed)
         given = assets.pretrained.get(pretrain_seed) if assets is not None else None
