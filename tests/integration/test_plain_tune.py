@@ -89,3 +89,19 @@ def test_an_unknown_option_is_an_error_of_the_trial(ray_here: Any, tmp_path: Pat
         run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
     ).fit()
     assert "did you mean attack.epsilon?" in str(results.errors[0])
+
+
+def test_a_method_of_ones_own_is_found_by_the_worker(ray_here: Any, tmp_path: Path) -> None:
+    from tests.unit.own_files import METHOD, NETWORK
+    from trainables.ray.trainable import trainable_class
+
+    (tmp_path / "method.py").write_text(METHOD)
+    (tmp_path / "net.py").write_text(NETWORK)
+    config = {"dataset": "digits-open", "epochs": 1, "network": f"{tmp_path}/net.py:network", "alpha": 0.3}
+
+    @ray_here.remote
+    def train(cls: Any) -> dict[str, Any]:
+        return dict(cls(config=config).step())
+
+    report = ray_here.get(train.remote(trainable_class(f"{tmp_path}/method.py:Mixup")))
+    assert report["train/loss"] > 0

@@ -80,7 +80,7 @@ def bars(count, seed):
 
 def data():
     blobs = np.random.default_rng(9).random((80, 4, 4), dtype=np.float32).repeat(2, 1).repeat(2, 2)
-    return {"train": bars(600, 0), "test": bars(200, 1), "near": {"blobs": (blobs, np.zeros(80, int))}}
+    return {"train": bars(600, 0), "test": bars(200, 1), "near": {"blobs": blobs}}
 '''
 
 STUDY = """

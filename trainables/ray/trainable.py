@@ -343,6 +343,10 @@ class StudyTrainable(MethodTrainable):
 
 @functools.cache
 def trainable_class(method: str) -> type[MethodTrainable]:
-    """Return the Ray Trainable of one method, "aoe" -> `trainables.AOETrainable`; workers find it by that name."""
+    """Return the Ray Trainable of one method, "aoe" -> `trainables.AOETrainable`; workers find it by that name.
+
+    A method of the user's own is named as `./file.py:Class` or `module:Class`.
+    """
+    name_codes([method])  # whoever calls this names it
     name = METHODS[method].trainable_name
     return type(name, (MethodTrainable,), {"method_name": method, "__module__": "trainables"})
