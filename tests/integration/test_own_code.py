@@ -1,11 +1,13 @@
-"""A study, a method, a network, an attack, a detector, a score and a sampler of the user's own, from one folder.
+"""A study, a method, a network, data, an attack, outliers, a detector, a score and a sampler of one's own, in a folder.
 
-Run, killed, resumed; and what --new writes.
+Run, killed, resumed; and shipped to a cluster of two nodes.
 """
 
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -33,7 +35,10 @@ def write_files(folder: Path) -> None:
     study = EVERYTHING.replace("\nSTUDY = ", f"{ARM}\nSTUDY = ").replace(
         'about="no mixing"),)', 'about="no mixing"), AOE)'
     )
-    (folder / "mine.py").write_text(study.replace("trials=2", "sampler=halton,\n    trials=2"))
+    study = study.replace('dataset="digits-open"', "dataset=data").replace(
+        "trials=2", "sampler=halton,\n    trials=2"
+    )
+    (folder / "mine.py").write_text(study)
 
 
 def stored(folder: Path, run: str) -> dict[str, object]:
@@ -67,17 +72,70 @@ def test_own_code_is_run_killed_and_resumed(launcher: Launcher) -> None:
     assert shown.code == 0, shown.err
 
 
-@pytest.mark.parametrize(("kind", "file"), [("study", "study.py"), ("method", "method.py")])
-def test_a_skeleton_runs_as_it_is_and_so_does_its_test(kind: str, file: str, launcher: Launcher) -> None:
-    written = launcher.run("--new", kind, "blur")
-    assert written.code == 0, written.err
-    again = launcher.run("--new", kind, "blur")
+def submitted(launcher: Launcher, study: str, *words: str) -> subprocess.Popen[str]:
+    """Start a launch that submits a job, again until the cluster, which may be starting, has taken it."""
+    for _ in range(6):
+        process = launcher.start("--study", study, "--run-name", "far", *words)
+        assert process.stdout is not None
+        if process.stdout.readline().startswith("job far-"):
+            return process
+        _, err = process.communicate(timeout=60)
+        assert "did not take the job" in err.splitlines()[-1], err
+        time.sleep(1)
+    pytest.fail("the cluster never took the job")
+
+
+def test_own_code_goes_along_with_a_job_of_two_nodes(
+    launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files are removed as soon as the job is submitted: its nodes have only what was sent."""
+    from ray.cluster_utils import Cluster
+
+    write_files(launcher.folder)
+    for name in ("RAY_TMPDIR", "XDG_CACHE_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, launcher.environment[name])
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setenv(
+        "PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    )  # a job is `python launch.py`
+    # ports of its own, for the usual ones may be another cluster's
+    head = {
+        "num_cpus": 0,
+        "include_dashboard": True,
+        "dashboard_port": 0,
+        "dashboard_agent_listen_port": None,
+    }
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        for name in ("1", "2"):  # each with a folder of its own for what a job brings, as machines have
+            cluster.add_node(num_cpus=1, temp_dir=f"{launcher.environment['RAY_TMPDIR']}/{name}")
+        address = f"http://{cluster.head_node.webui_url}"
+        small = ("--trials", "2", "--max-epochs", "1", "--stages", "search")
+        small += ("--storage", str(launcher.folder / "runs"))
+        process = submitted(launcher, f"{launcher.folder}/mine.py", *small, "--submit", "--address", address)
+        for name in FILES:
+            (launcher.folder / name).unlink()
+        out, err = process.communicate(timeout=600)
+        assert process.returncode == 0, out + err
+    finally:
+        cluster.shutdown()
+    assert "search: 2 of 2 trials ended: 2 complete" in out
+    plan = stored(launcher.folder, "far")["plan"]
+    assert set(plan["code"]) == set(FILES)  # type: ignore[index]
+    assert plan["method"] == "mine.py:Mixup"  # type: ignore[index]
+
+
+def test_skeletons_run_as_they_are_and_so_do_their_tests(launcher: Launcher) -> None:
+    for kind in ("study", "method"):
+        written = launcher.run("--new", kind, "blur")
+        assert written.code == 0, written.err
+    again = launcher.run("--new", "method", "blur")
     assert (again.code, again.err) == (
         2,
-        f"launch.py: --new {kind} blur: blur/{file} exists, and nothing is overwritten; name another folder\n",
+        "launch.py: --new method blur: blur/method.py exists, and nothing is overwritten; name another folder\n",
     )
     tested = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"blur/test_{file}"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "blur"],
         cwd=launcher.folder,
         env=launcher.environment,
         capture_output=True,
@@ -85,7 +143,8 @@ def test_a_skeleton_runs_as_it_is_and_so_does_its_test(kind: str, file: str, lau
         timeout=300,
     )
     assert tested.returncode == 0, tested.stdout
-    small = ("--trials", "2", "--max-epochs", "1", "--stages", "search,report", "--set", "pretrain.epochs=1")
-    done = launcher.run("--study", f"blur/{file}", *small)
-    assert done.code == 0, done.err
-    assert list((launcher.folder / "runs").glob("blur-*/report.html"))
+    for file in ("study.py", "method.py"):
+        small = ("--trials", "1", "--max-epochs", "1", "--stages", "search", "--set", "pretrain.epochs=1")
+        done = launcher.run("--study", f"blur/{file}", "--run-name", file[:-3], *small)
+        assert done.code == 0, done.err
+        assert "search: 1 of 1 trials ended: 1 complete" in done.out

@@ -120,13 +120,20 @@ def submit(
     else:
         resources = {f"node:{driver_on}": 0.001} if driver_on else None
         with tempfile.TemporaryDirectory(prefix="robust-tune-") as folder:
-            job = jobs.submit_job(
-                entrypoint=entrypoint(arguments, run if new else "", code),
-                submission_id=f"{run or 'command'}-{datetime.datetime.now(datetime.UTC):%H%M%S%f}"[:120],
-                runtime_env={"working_dir": str(export(Path(folder) / "project", more=code))},
-                metadata={"run": run},
-                entrypoint_resources=resources,
-            )
+            project = export(Path(folder) / "project", more=code)
+            try:
+                job = jobs.submit_job(
+                    entrypoint=entrypoint(arguments, run if new else "", code),
+                    submission_id=f"{run or 'command'}-{datetime.datetime.now(datetime.UTC):%H%M%S%f}"[:120],
+                    runtime_env={"working_dir": str(project)},
+                    metadata={"run": run},
+                    entrypoint_resources=resources,
+                )
+            except (OSError, RuntimeError) as error:
+                reason = one_line(error, limit=None)[:200]
+                raise StudyFailed(
+                    f"the cluster at {address} did not take the job ({reason}); try again"
+                ) from error
         print(f"job {job} at {address}", flush=True)
     try:
         return follow(jobs, job)

@@ -139,6 +139,23 @@ def test_a_new_run_is_packaged_and_named(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert job["entrypoint_resources"] == {"node:10.0.0.2": 0.001}
 
 
+def test_a_job_that_the_cluster_does_not_take_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Full(Server):
+        def submit_job(self, **options: Any) -> str:
+            raise RuntimeError("Request failed with status code 500:\nNo available agent to submit job")
+
+    monkeypatch.setattr(submitting, "connect", lambda address: Full([]))
+    monkeypatch.setattr(submitting, "export", lambda target, more: tmp_path)
+    with pytest.raises(StudyFailed) as caught:
+        submit(["--study", "s", "--submit"], address="http://h:1", run="s-1", new=True)
+    assert str(caught.value) == (
+        "the cluster at http://h:1 did not take the job (Request failed with status code 500: No available agent to "
+        "submit job); try again"
+    )
+
+
 def checkout(folder: Path) -> Path:
     """Return a checkout with two tracked files, one of them changed, a deleted and an untracked one."""
     root = folder / "checkout"
