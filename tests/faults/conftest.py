@@ -31,6 +31,10 @@ def at(
     }
 
 
+#: the hook's list, as text: importing it would hook this process
+EVENTS = (HOOK / "sitecustomize.py").read_text().partition("EVENTS = (")[2].partition("\n)\n")[0]
+
+
 @dataclass
 class Faults:
     """The damage that the next launches will take."""
@@ -39,6 +43,8 @@ class Faults:
 
     def arm(self, *faults: dict[str, Any]) -> None:
         """Replace what is armed; counts start anew."""
+        for fault in faults:
+            assert f'"{fault["at"]}",' in EVENTS, f"{fault['at']} is not an event of the hook"
         for path in (*self.folder.glob("count-*"), self.folder / "fired"):
             path.unlink(missing_ok=True)
         draft = self.folder / "draft"

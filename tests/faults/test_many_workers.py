@@ -13,10 +13,10 @@ from tuner.base.records import TrialRole
 from tuner.store.trial_reader import record_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
-BATCH, WRITE, VALIDATE = (
+BATCH, WRITE, PACK = (
     "trainables.training.method:Trainer.step",
     "trainables.base.storage:Folder.write",
-    "trainables.ray.trainable:validate",
+    "trainables.training.checkpoints:pack",
 )
 TRIALS = 5
 SEARCH = ["--stages", "search", "--trials", str(TRIALS), "--concurrency", "2"]
@@ -34,9 +34,9 @@ def starts(url: str, run_id: str) -> dict[str, tuple[str, ...]]:
 
 
 def test_nothing_lost_and_nothing_twice(study: Study) -> None:
-    count = at(VALIDATE, "nothing", times=10_000)
+    count = at(PACK, "nothing", times=10_000)  # once per trained epoch
     database = f"sqlite:///{study.folder('run') / 'study.db'}"
-    validations, kills = 0, 0
+    packed, kills = 0, 0
     for fault in (
         at(BATCH, "kill-all", call=30),
         at(WRITE, "kill-all", "epoch-", call=4, after=True),
@@ -44,14 +44,14 @@ def test_nothing_lost_and_nothing_twice(study: Study) -> None:
         study.faults.arm(fault, count)
         done = study.run("run", *SEARCH)
         check_last_words(done)
-        validations, kills = validations + study.faults.count(1), kills + 2
+        packed, kills = packed + study.faults.count(1), kills + 2
         run_id = run_id_of(study.folder("run"))
         before, begun = ended(studies(database, run_id)), starts(database, run_id)
     faults = (at(BATCH, "kill", call=10), at(WRITE, "kill", "epoch-", call=3), count)
     study.faults.arm(*faults)
     done = study.run("run", *SEARCH)
     assert done.code == 0, done.out + done.err
-    validations, kills = validations + study.faults.count(2), kills + 2
+    packed, kills = packed + study.faults.count(2), kills + 2
 
     lanes = studies(database, run_id)
     after = ended(lanes)
@@ -61,4 +61,4 @@ def test_nothing_lost_and_nothing_twice(study: Study) -> None:
     assert miscounts(lanes, tracked, TRIALS) == []
     assert len(before) < len(after) == 2 * TRIALS
     trained = sum(key.startswith("epoch/") for trial in after.values() for key in trial)
-    assert trained <= validations <= trained + kills
+    assert trained <= packed <= trained + kills

@@ -314,10 +314,11 @@ def answer_lines(result: StudyResult, folder: Path, failure: str = "") -> list[s
     lines += ["", f"claim {judged.level.value}: {result.plan.claim}"] if result.plan.claim else [""]
     lines += [] if failure else [f"  {sentence}" for sentence in judged.sentences]
     lines += [f"note: {problem}" for problem in result.problems]
+    name = "the network" if result.plan.trains_one else "the winner"
     if result.model_lines:
-        lines += ["", "the winner as a model, in Python:", *(f"  {line}" for line in result.model_lines)]
+        lines += ["", f"{name} as a model, in Python:", *(f"  {line}" for line in result.model_lines)]
     if result.export_command:
-        lines += ["", "the winner as files:", f"  {result.export_command}"]
+        lines += ["", f"{name} as files:", f"  {result.export_command}"]
     lines += ["", f"report: {folder / 'report.html'}"]
     if result.ui_command:
         lines.append(f"MLflow: {result.ui_command}")

@@ -33,6 +33,7 @@ EVENTS = (
     "trainables.ray.trainable:TrialRunner._build",
     "trainables.ray.trainable:TrialRunner._step",
     "trainables.ray.trainable:validate",
+    "trainables.training.checkpoints:pack",
     "trainables.training.method:Trainer.step",
     "tuner.execution.remote_tasks:load_benchmark",
     "tuner.execution.remote_tasks:pretrain",
