@@ -47,6 +47,7 @@ from trainables.functional.attacks import attack_mode
 from trainables.networks import Classifier
 
 Sets = dict[str, LabelledImages]
+VALIDATION_GROUPS = {Split.VAL_OOD_NEAR: "near", Split.VAL_OOD_FAR: "far"}
 TEST_GROUPS = {Split.TEST_OOD_NEAR: "near", Split.TEST_OOD_FAR: "far", Split.TEST_OOD_OTHER: ""}
 
 
@@ -78,7 +79,8 @@ def validate(
 ) -> Metrics:
     """Measure on validation images only and return {"val/<metric>": value}.
 
-    `all` is the mean over the validation OOD sets. The benchmark may be sealed. What it lacks is left out.
+    `near` and `far` are the means over the validation OOD sets of that kind, `all` is that over all of them. The
+    benchmark may be sealed. What it lacks is left out.
 
     Args:
         network: (n, c, h, w) in [0, 1] -> logits (n, classes); run in eval mode, left as it was.
@@ -91,12 +93,17 @@ def validate(
     session = _Session(network, protocol, generator, device)
     inliers = session.first(benchmark.sets(Split.VAL_ID))["id"]
     metrics = session.on_inliers(inliers)
-    if benchmark.has(Split.VAL_OOD):
-        sets = {"id": inliers, **session.first(benchmark.sets(Split.VAL_OOD))}
-        everything = {"all": [name for name in sets if name != "id"]}
+    found = {
+        group: benchmark.sets(split) for split, group in VALIDATION_GROUPS.items() if benchmark.has(split)
+    }
+    if found:
+        sets, groups = {"id": inliers}, {group: list(named) for group, named in found.items()}
+        for named in found.values():
+            sets |= session.first(named)
+        groups["all"] = [name for name in sets if name != "id"]
         if "ood" in protocol.groups:
             by_set = metrics_per_set(_scores(session.logits(sets), protocol.score), ood.OOD_METRICS)
-            metrics |= group_means(by_set, everything)
+            metrics |= group_means(by_set, groups)
             metrics |= {name: value for name, value in by_set.items() if name.startswith("auroc/")}
         if "robust_ood" in protocol.groups:
             attacks = session.attacks(sets, (protocol.score,))
@@ -104,7 +111,7 @@ def validate(
                 by_set = robust_aurocs(
                     attacks.under_attack(protocol.score, epsilon), epsilon, protocol.ood_sides
                 )
-                metrics |= by_set | group_means(by_set, everything)
+                metrics |= by_set | group_means(by_set, groups)
     if "corrupted" in protocol.groups and benchmark.has(Split.VAL_CORRUPTED):
         metrics["accuracy/corrupted"] = mean(session.accuracies(benchmark.sets(Split.VAL_CORRUPTED)).values())
     return check_registered({f"val/{name}": value for name, value in metrics.items()})

@@ -4,19 +4,19 @@ They judge how the result came about, not the claim: what the arms show is said 
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from search_spaces.domain import Choice, Domain, Float, Int
+from search_spaces.domain import Choice
 from tuner.analysis.metric_text import interval_text, larger_is_better, metric_label, setting_text, value_text
+from tuner.analysis.range_ends import edge_of, widened
+from tuner.analysis.ranking import ranking, regret_text
 from tuner.analysis.results import StudyResult
-from tuner.analysis.selection import cost_of, ranked
+from tuner.analysis.selection import ranked
 from tuner.analysis.verdict import claim_metric, verdict
 from tuner.base.records import State, TrialRecord, most_common
 from tuner.base.text import counted
 
 ENOUGH_SEEDS = 5  # 95 % t-intervals: 2.8 standard errors with 5 seeds, 4.3 with 3, 12.7 with 2
-EDGE = 0.03  # share of a range at each of its ends
 FEWEST_RANKED = 8  # a rank correlation of fewer says nothing
 AGREEMENT = 0.5  # rank correlation
 MOST_FAILED = 0.1
@@ -84,35 +84,13 @@ def _ranges(result: StudyResult) -> Check | None:
             if winner and end and not isinstance(domain, Choice):
                 whose = "The winner's" if lane.name == "search" else f"The tuned baseline {lane.name}'s best"
                 span = f"{setting_text(domain.low)} to {setting_text(domain.high)}"
+                wider = widened(domain, end, lane.method, key)
+                more = f"; for a new run: --set '{key}={wider}'" if wider else ""
                 found.append(
                     f"{whose} {key} = {setting_text(winner.params[key])} lies at the {end} end of its range "
-                    f"({span}): values beyond were not tried."
+                    f"({span}): values beyond were not tried{more}."
                 )
     return Check("winners inside their ranges", tuple(found)) if looked_at else None
-
-
-def edge_of(domain: Domain, value: object) -> str:
-    """Return the end of its range at which a value lies, "lower" or "upper"; "" for one inside or a choice.
-
-    Example:
-        0.248 in loguniform(0.02, 0.25): "upper"; 9 in int(2, 10): ""; 10 there: "upper"
-    """
-    if isinstance(domain, Choice) or not isinstance(value, (int, float)):
-        return ""
-    share = share_of_range(domain, value)
-    return "lower" if share <= EDGE else "upper" if share >= 1 - EDGE else ""
-
-
-def share_of_range(domain: Float | Int, value: float) -> float:
-    """Return where a value stands in a range, 0 at its low end and 1 at its high end, on the range's own scale.
-
-    Example:
-        0.1 in loguniform(0.01, 1): 0.5
-    """
-    low, high, at = float(domain.low), float(domain.high), float(value)
-    if domain.log:
-        low, high, at = math.log(low), math.log(high), math.log(at)
-    return (at - low) / (high - low)
 
 
 def winner_of(result: StudyResult, lane: str) -> TrialRecord | None:
@@ -143,38 +121,14 @@ def _repeats(result: StudyResult) -> Check | None:
 
 
 def _agreement(result: StudyResult) -> Check | None:
-    correlation, n = rank_agreement(result)
-    if n < FEWEST_RANKED:
+    found = ranking(result)
+    if found.n < FEWEST_RANKED:
         return None
-    found = (
-        f"Validation and test order the {n} evaluated trials differently (rank correlation {correlation:.2f}): "
-        "the trial that is best on validation need not be the best on test."
-    )
-    return Check("validation and test agree", (found,) if correlation < AGREEMENT else ())
-
-
-def rank_agreement(result: StudyResult) -> tuple[float, int]:
-    """Return Spearman's correlation of objective and claim's test metric, better with better, and the trials behind it.
-
-    NaN if there are fewer than two trials, or all are alike.
-    """
-    metric, objective = claim_metric(result.plan), result.plan.objectives[0]
-    sign = -1 if larger_is_better(metric) else 1
-    pairs = [
-        (cost_of(record, objective), sign * result.tests[record.key][metric])
-        for record in result.lane("search")
-        if metric in result.tests.get(record.key, {})
-    ]
-    pairs = [(a, b) for a, b in pairs if math.isfinite(a) and math.isfinite(b)]
-    return _spearman(pairs), len(pairs)
-
-
-def _spearman(pairs: Sequence[tuple[float, float]]) -> float:
-    if len({a for a, _ in pairs}) < 2 or len({b for _, b in pairs}) < 2:
-        return math.nan
-    from scipy import stats
-
-    return float(stats.spearmanr([a for a, _ in pairs], [b for _, b in pairs]).statistic)
+    poor = (
+        f"Validation and test order the {found.n} evaluated trials differently (rank correlation {found.text}): the "
+        "trial that is best on validation need not be the best on test. " + regret_text(result, found)
+    ).strip()
+    return Check("validation and test agree", (poor,) if found.correlation < AGREEMENT else ())
 
 
 def _trials(result: StudyResult) -> Check | None:

@@ -28,7 +28,8 @@ _OOD = {
     Split.TEST_OOD_NEAR: "near",
     Split.TEST_OOD_FAR: "far",
     Split.TEST_OOD_OTHER: "in no mean",
-    Split.VAL_OOD: "validation",
+    Split.VAL_OOD_NEAR: "validation, near",
+    Split.VAL_OOD_FAR: "validation, far",
 }
 
 

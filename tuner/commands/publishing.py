@@ -1,8 +1,10 @@
 """The results of a launch: gathered, written as a report, sent to MLflow with the winner's model, and printed."""
 
 import itertools
+import math
 from dataclasses import asdict, replace
 
+from tuner.analysis.ranking import ranking
 from tuner.analysis.results import StudyResult
 from tuner.analysis.verdict import trials_to_add
 from tuner.base.errors import StudyFailed
@@ -162,6 +164,9 @@ def _log_metrics(session: Session, result: StudyResult) -> None:
     metrics = {f"used/{name}": float(value) for name, value in asdict(Usage.of(result.records)).items()}
     if result.best is not None:
         metrics |= {f"best/{m}": v for m, v in result.best.last.items() if m.startswith("val/")}
+        ranked = ranking(result)
+        found = {"rank_correlation": ranked.correlation, "regret": ranked.regret}
+        metrics |= {f"selection/{name}": value for name, value in found.items() if math.isfinite(value)}
         for metric in session.plan.headline:
             for arm in result.arms:
                 interval = arm.seed_interval(metric)

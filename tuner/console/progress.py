@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from trainables.base.permissions import created, make_folder
+from tuner.analysis.checks import checks
 from tuner.analysis.metric_text import (
     duration,
     interval_text,
@@ -313,6 +314,7 @@ def answer_lines(result: StudyResult, folder: Path, failure: str = "") -> list[s
     lines += _metric_table(result)
     lines += ["", f"claim {judged.level.value}: {result.plan.claim}"] if result.plan.claim else [""]
     lines += [] if failure else [f"  {sentence}" for sentence in judged.sentences]
+    lines += [f"caution: {sentence}" for check in checks(result) for sentence in check.findings]
     lines += [f"note: {problem}" for problem in result.problems]
     name = "the network" if result.plan.trains_one else "the winner"
     if result.model_lines:

@@ -12,7 +12,7 @@ from trainables.evaluation.metrics.protocol import EvaluationProtocol, epsilon_n
 from tuner.base.errors import UsageError
 from tuner.planning.judging import FIELDS, Judging, at_every_radius, radii_for
 
-TESTED = ("near", "far", "unknown")  #: means over OOD sets that are test data
+MEANS = ("near", "far", "all")  #: over the OOD sets of validation
 
 
 def judged_by(
@@ -67,16 +67,17 @@ def _check_measurable(flag: str, metric: Metric, radii: Radii, validation_ood: S
             f"{flag} {metric.name}: validation measures the study's own score alone; write {own}"
         )
     ood = parameters.get("set", "all")
-    mean = f"{metric.name.rpartition('/')[0]}/all"
-    if ood in TESTED:
+    if ood == "unknown":
         raise UsageError(
-            f"{flag} {metric.name}: {ood} OOD sets are test data; {mean} is the mean over those of validation"
+            f"{flag} {metric.name}: the unknown classes are test data; write one of {_means(metric)}"
         )
-    if ood != "all" and validation_ood is not None and ood not in validation_ood:
-        known = nearest(ood, [*validation_ood, "all"])
+    if ood not in MEANS and validation_ood is not None and ood not in validation_ood:
+        known = nearest(ood, [*validation_ood, *MEANS])
         raise UsageError(f"{flag} {metric.name}: validation has no OOD set {ood!r}; {known}")
-    if ood != "all" and "auroc" not in spec.name:
-        raise UsageError(f"{flag} {metric.name}: validation measures it over all OOD sets; write {mean}")
+    if ood not in MEANS and "auroc" not in spec.name:
+        raise UsageError(
+            f"{flag} {metric.name}: validation measures means over OOD sets; write one of {_means(metric)}"
+        )
     if "epsilon" in parameters:
         measured = radii_for(metric, radii)
         if parameters["epsilon"] not in map(epsilon_name, measured):
@@ -85,6 +86,11 @@ def _check_measurable(flag: str, metric: Metric, radii: Radii, validation_ood: S
                 f"{flag} {metric.name}: nothing is attacked at {parameters['epsilon']}, but at {names}; "
                 f"add --eval-epsilon {parameters['epsilon']}"
             )
+
+
+def _means(metric: Metric) -> str:
+    family = metric.name.rpartition("/")[0]
+    return ", ".join(f"{family}/{group}" for group in MEANS)
 
 
 def _measuring(validation: Mapping[str, Any], metric: Metric, radii: Radii) -> dict[str, Any]:
@@ -109,9 +115,12 @@ def _measuring(validation: Mapping[str, Any], metric: Metric, radii: Radii) -> d
 
 
 def _test_name(name: str, ood_sets: Mapping[str, Sequence[str]]) -> str:
-    """Return the test metric of a validation metric; of a mean over all OOD sets, that over the near ones if any."""
+    """Return the test metric of a validation metric; of a mean over near or all OOD sets, that over the near ones.
+
+    Where the user gives far test sets and no near ones, it is the mean over the far ones.
+    """
     test = f"test/{name.removeprefix('val/')}"
-    if find_metric(name).parameters.get("set") != "all":
+    if find_metric(name).parameters.get("set") not in ("near", "all"):
         return test
     far = ood_sets and not ood_sets.get("near") and ood_sets.get("far")
     return f"{test.rpartition('/')[0]}/{'far' if far else 'near'}"

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from search_spaces.domain import Choice
-from tuner.analysis.checks import rank_agreement
 from tuner.analysis.metric_text import floor_text, metric_label, setting_text, value_text
+from tuner.analysis.ranking import ranking, regret_text
 from tuner.analysis.results import StudyResult
 from tuner.analysis.selection import ranked
 from tuner.analysis.trial_columns import STATE_LABELS_AT_END, TrialRow, TrialTable, columns_of
@@ -238,12 +238,12 @@ def _reason(record: TrialRecord) -> str:
 
 def validation_and_test(result: StudyResult, data: ReportData) -> list[Block]:
     """Return the objective, which chose the winner, against the claim's metric on test data."""
-    correlation, n = rank_agreement(result)
-    agree = (
-        f"Rank correlation {correlation:.2f} over {counted(n, 'trial')}. "
-        if correlation == correlation
-        else ""
-    )
+    found = ranking(result)
+    agree = ""
+    if found.correlation == found.correlation:
+        agree = (
+            f"Rank correlation {found.text} over {counted(found.n, 'trial')}. {regret_text(result, found)} "
+        )
     note = (
         f"{agree}Level: {data.axes[data.objective].label}, by which the winner was chosen; upright: the claim's metric "
         "on test data, measured after the search; bar: 95 % interval of the winner with fresh seeds."

@@ -23,7 +23,7 @@ MOST_CLASSES, MOST_SETS = 30, 12  #: rows of the sheet
 TILE = 96  #: pixels a side of an image on the sheet
 _LABEL, _GAP = 180, 4
 _SAMPLE = 200  #: images whose size as saved is looked at
-_OOD = (Split.VAL_OOD, Split.TEST_OOD_NEAR, Split.TEST_OOD_FAR, Split.TEST_OOD_OTHER)
+_OOD = (Split.VAL_OOD_NEAR, Split.VAL_OOD_FAR, Split.TEST_OOD_NEAR, Split.TEST_OOD_FAR, Split.TEST_OOD_OTHER)
 _INK, _PAPER = (30, 30, 30), (255, 255, 255)
 
 

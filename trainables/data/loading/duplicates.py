@@ -65,7 +65,7 @@ class Overlap:
 
 #: Splits that are made of others; of files and arrays, before they are made, validation OOD is the user's own.
 CORRUPTED = (Split.CORRUPTED, Split.VAL_CORRUPTED)
-MADE = (*CORRUPTED, Split.VAL_OOD)
+MADE = (*CORRUPTED, Split.VAL_OOD_NEAR, Split.VAL_OOD_FAR)
 
 
 def sets_of(parts: Mapping[Split, Sets], made: Sequence[Split] = MADE) -> dict[str, LabelledImages]:

@@ -24,7 +24,7 @@ from trainables.data.synthetic.made_ood import noise_set, validation_sets
 from trainables.data.types.availability import lacking_line, missing_ood, published_folder, regenerated_line
 from trainables.data.types.benchmark import Benchmark, LabelledImages
 from trainables.data.types.dataset_info import dataset_info
-from trainables.data.types.dataset_spec import DatasetSpec, HoldOut
+from trainables.data.types.dataset_spec import DatasetSpec, HoldOut, OodRoles
 from trainables.data.types.datasets import DATASETS
 from trainables.data.types.file_check import find_folder, local_folder
 from trainables.data.types.lazy_images import LazyImages
@@ -179,7 +179,10 @@ def _made_of_validation(spec: DatasetSpec, info: DatasetInfo, validation: Labell
     large = info.shape[-1] > 64
     base = _first(validation, 256 if large else 1024)
     return {
-        Split.VAL_OOD: validation_sets(info.seed_name, _validation_names(spec, info), base),
+        **{
+            split: validation_sets(info.seed_name, names, base)
+            for split, names in _made_ood(spec, info).items()
+        },
         Split.VAL_CORRUPTED: hold_out_corruptions(info.seed_name, _first(base, 128 if large else 1024)),
     }
 
@@ -309,10 +312,12 @@ def _first(data: LabelledImages, n: int) -> LabelledImages:
     return LabelledImages(np.asarray(data.images[:n]), data.labels[:n])
 
 
-def _validation_names(spec: DatasetSpec, info: DatasetInfo) -> tuple[str, ...]:
+def _made_ood(spec: DatasetSpec, info: DatasetInfo) -> dict[Split, tuple[str, ...]]:
+    """Return the names of the OOD sets that are made of validation images."""
+    roles = spec.roles or OodRoles((), (), validation_near=(), validation_far=())
     grey = info.shape[0] == 1  # has no channels to shift
-    names = spec.roles.validation if spec.roles else ()
-    return tuple(name for name in names if not (grey and name == "rgb_shifted"))
+    far = tuple(name for name in roles.validation_far if not (grey and name == "rgb_shifted"))
+    return {Split.VAL_OOD_NEAR: roles.validation_near, Split.VAL_OOD_FAR: far}
 
 
 def _bytes(data: LabelledImages) -> int:

@@ -190,7 +190,7 @@ def _numbers(info: DatasetInfo, parts: Parts) -> list[str]:
         )
     small = [
         f"{name} ({len(data)})"
-        for split in (Split.TEST_OOD_NEAR, Split.TEST_OOD_FAR, Split.VAL_OOD)
+        for split in (Split.TEST_OOD_NEAR, Split.TEST_OOD_FAR, Split.VAL_OOD_NEAR, Split.VAL_OOD_FAR)
         for name, data in parts.get(split, {}).items()
         if len(data) < FEW_OOD
     ]

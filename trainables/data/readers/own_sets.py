@@ -13,7 +13,7 @@ from trainables.data.types.splits import DatasetInfo, Split
 Array = np.ndarray
 
 #: The splits of the user's own OOD sets.
-OOD_SPLITS = dict(zip(GROUPS, (Split.TEST_OOD_NEAR, Split.TEST_OOD_FAR, Split.VAL_OOD), strict=True))
+OOD_SPLITS = dict(zip(GROUPS, (Split.TEST_OOD_NEAR, Split.TEST_OOD_FAR, Split.VAL_OOD_NEAR), strict=True))
 SIDES = (4, 4096)  #: of an image, in pixels
 
 

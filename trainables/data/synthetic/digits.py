@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from trainables.base.seeds import derive_seed
+from trainables.data.synthetic import near_ood
 from trainables.data.synthetic.corruptions8 import CORRUPTIONS, HOLD_OUT, Corruption, Random
 from trainables.data.types.benchmark import Benchmark, LabelledImages
 from trainables.data.types.datasets import DATASETS
@@ -39,7 +40,8 @@ def load(name: str, data_dir: str = "", search_only: bool = False) -> Benchmark:
     parts = {
         Split.TRAIN: {"id": train},
         Split.VAL_ID: {"id": validation},
-        Split.VAL_OOD: validation_sets(validation),
+        Split.VAL_OOD_NEAR: near_validation_sets(validation),
+        Split.VAL_OOD_FAR: far_validation_sets(validation),
         Split.VAL_CORRUPTED: corrupt(validation, HOLD_OUT, "validation"),
         Split.TEST_ID: {"id": test},
         Split.TEST_OOD_NEAR: near,
@@ -67,8 +69,23 @@ def split_digits() -> tuple[LabelledImages, LabelledImages, LabelledImages]:
     return LabelledImages(train, train_y), LabelledImages(val, val_y), LabelledImages(test, test_y)
 
 
-def validation_sets(validation: LabelledImages) -> dict[str, LabelledImages]:
-    """Return the OOD sets that search may read, made from the validation images and `flower.jpg`."""
+def near_validation_sets(validation: LabelledImages) -> dict[str, LabelledImages]:
+    """Return the near OOD sets that search may read, made from the validation images.
+
+    Two digits in one image are cut together; those of the test set `mixture` are averaged.
+    """
+    pairs = _pairs(validation, VALIDATION_N, _random("pairs"))
+    first, second = (validation.images[rows] for rows in pairs.T)
+    return {
+        "halves": _ood(near_ood.halves(first, second)),
+        "patchwork": _ood(near_ood.patchwork(first, second, _random("patchwork"))),
+        "warped": _ood(near_ood.warped(validation.images, _random("warped"))),
+        "upside_down": _ood(_of(validation, (2, 4, 5, 7))[:, :, ::-1]),
+    }
+
+
+def far_validation_sets(validation: LabelledImages) -> dict[str, LabelledImages]:
+    """Return the far OOD sets that search may read, made from the validation images and `flower.jpg`."""
     rademacher = _random("rademacher").randint(0, 2, (VALIDATION_N, 1, SIDE, SIDE))
     return {
         "rademacher": _ood(rademacher),
@@ -117,10 +134,16 @@ def jigsaw(images: Array, rng: Random) -> Array:
 
 def mixture(data: LabelledImages, count: int, rng: Random) -> Array:
     """Average pairs of images of different classes, half and half; `count` distinct draws."""
-    pairs = rng.randint(len(data), size=(4 * count, 2))
-    pairs = pairs[data.labels[pairs[:, 0]] != data.labels[pairs[:, 1]]][:count]
+    pairs = _pairs(data, count, rng)
     mixed: Array = (data.images[pairs[:, 0]] + data.images[pairs[:, 1]]) / 2
     return mixed
+
+
+def _pairs(data: LabelledImages, count: int, rng: Random) -> Array:
+    """Return the rows (count, 2) of pairs of different classes."""
+    pairs = rng.randint(len(data), size=(4 * count, 2))
+    pairs = pairs[data.labels[pairs[:, 0]] != data.labels[pairs[:, 1]]][:count]
+    return pairs
 
 
 def blobs(count: int, rng: Random) -> Array:

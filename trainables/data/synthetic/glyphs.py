@@ -66,7 +66,8 @@ def build(
     parts = {
         Split.TRAIN: {"id": LabelledImages(train.images[held:], train.labels[held:])},
         Split.VAL_ID: {"id": validation},
-        Split.VAL_OOD: validation_sets("glyphs", roles.validation, validation),
+        Split.VAL_OOD_NEAR: validation_sets("glyphs", roles.validation_near, validation),
+        Split.VAL_OOD_FAR: validation_sets("glyphs", roles.validation_far, validation),
         Split.VAL_CORRUPTED: hold_out_corruptions("glyphs", validation),
     }
     if search_only:

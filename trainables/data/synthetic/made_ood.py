@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from trainables.base.seeds import derive_seed
+from trainables.data.synthetic import near_ood
 from trainables.data.types.benchmark import LabelledImages
 
 Array = np.ndarray
@@ -87,6 +88,23 @@ def rademacher(data: LabelledImages, rng: Random) -> Array:
     return (rng.randint(0, 2, data.images.shape) * 255).astype(np.uint8)
 
 
+def halves(data: LabelledImages, rng: Random) -> Array:
+    """Put the right half of an image of another class beside the left half of each."""
+    images = np.asarray(data.images)
+    return near_ood.halves(images, images[_partners(data, rng)])
+
+
+def patchwork(data: LabelledImages, rng: Random) -> Array:
+    """Take each of 8 x 8 cells from the image or from one of another class, at random."""
+    images = np.asarray(data.images)
+    return near_ood.patchwork(images, images[_partners(data, rng)], rng)
+
+
+def warped(data: LabelledImages, rng: Random) -> Array:
+    """Bend each image by a smooth random displacement."""
+    return to_bytes(near_ood.warped(unit_of(data.images), rng))
+
+
 def uniform(shape: tuple[int, ...], rng: Random) -> Array:
     return rng.randint(0, 256, shape).astype(np.uint8)
 
@@ -106,6 +124,9 @@ TRANSFORMS: Mapping[str, Callable[[LabelledImages, Random], Array]] = {
     "pixelated": pixelated,
     "rgb_shifted": rgb_shifted,
     "inverted": inverted,
+    "halves": halves,
+    "patchwork": patchwork,
+    "warped": warped,
 }
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from trainables.base.errors import InputError
-from trainables.data.types.made_sets import TRANSFORMS
+from trainables.data.types.made_sets import NEAR_TRANSFORMS, TRANSFORMS
 from trainables.data.types.splits import DatasetInfo
 
 Epsilons = tuple[float, ...]
@@ -76,7 +76,7 @@ class OodRoles:
     Attributes:
         near, far, other: test sets: names of data sets, of `OOD_SETS`, of `NOISES`, or of a built-in set's own.
             "other" is reported by set and is in no mean.
-        validation: sets that search may read, made from the validation images or from nothing.
+        validation_near, validation_far: sets that search may read, made from the validation images or from nothing.
         own: the user's own sets are added: the folders below `ood/` of the data folder, or what `DatasetSpec.sets`
             gives.
     """
@@ -84,12 +84,17 @@ class OodRoles:
     near: tuple[str, ...]
     far: tuple[str, ...]
     other: tuple[str, ...] = ()
-    validation: tuple[str, ...] = ("rademacher", *TRANSFORMS)
+    validation_near: tuple[str, ...] = NEAR_TRANSFORMS
+    validation_far: tuple[str, ...] = ("rademacher", *TRANSFORMS)
     own: bool = False
 
     @property
     def tested(self) -> tuple[str, ...]:
         return (*self.near, *self.far, *self.other)
+
+    @property
+    def validation(self) -> tuple[str, ...]:
+        return (*self.validation_near, *self.validation_far)
 
 
 @dataclass(frozen=True)

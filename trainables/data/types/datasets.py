@@ -96,7 +96,7 @@ DATASETS = Registry(
             roles=OodRoles(
                 near=("letters", "numerals"),
                 far=("textures", "gaussian", "uniform"),
-                validation=("rademacher", *_ANY_COLOUR),
+                validation_far=("rademacher", *_ANY_COLOUR),
             ),
             hold_out=HoldOut(1024, first=True),
             classes=LETTERS,
@@ -164,7 +164,7 @@ DATASETS = Registry(
                 ("fashion-mnist",),
                 ("cifar10", "dtd", "gaussian", "uniform"),
                 ("svhn",),
-                ("rademacher", *_GREY),
+                validation_far=("rademacher", *_GREY),
             ),
             hold_out=HoldOut(5000),
             pad=2,
@@ -183,7 +183,10 @@ DATASETS = Registry(
                 ("FashionMNIST/raw", "fashion-mnist"), "8d4fb7e6", Download(31, "FashionMNIST")
             ),
             roles=OodRoles(
-                ("mnist",), ("cifar10", "dtd", "gaussian", "uniform"), ("svhn",), ("rademacher", *_GREY)
+                ("mnist",),
+                ("cifar10", "dtd", "gaussian", "uniform"),
+                ("svhn",),
+                validation_far=("rademacher", *_GREY),
             ),
             hold_out=HoldOut(5000),
             classes=FASHION,
@@ -212,7 +215,7 @@ DATASETS = Registry(
                 (),
                 ("cifar10", "cifar100", "dtd", "gaussian", "uniform"),
                 ("mnist",),
-                ("rademacher", *_ANY_COLOUR),
+                validation_far=("rademacher", *_ANY_COLOUR),
             ),
             hold_out=HoldOut(5000),
             train_images=73_257,
@@ -238,7 +241,7 @@ DATASETS = Registry(
             roles=OodRoles(
                 ("dtd", "flowers102", "oxford-pet"),
                 ("svhn", "fashion-mnist", "eurosat", "mnist", "cifar10"),
-                validation=("uniform", *TRANSFORMS),
+                validation_far=("uniform", *TRANSFORMS),
             ),
             hold_out=HoldOut(5050),
             train_images=75_750,
@@ -289,7 +292,7 @@ DATASETS = Registry(
                 classes=_FOLDERS,
             ),
             roles=OodRoles(
-                _IMAGENET_NEAR, ("inaturalist", "dtd", "openimage-o"), validation=("uniform", *TRANSFORMS)
+                _IMAGENET_NEAR, ("inaturalist", "dtd", "openimage-o"), validation_far=("uniform", *TRANSFORMS)
             ),
             hold_out=HoldOut(10_000),
             crop=0.875,  # 224 of 256, as in every published evaluation

@@ -7,6 +7,9 @@
 NOISES = ("uniform", "gaussian")
 NOISE_N = 500
 
+#: Validation OOD that resembles the ID images: two of different classes in one, or one bent out of shape.
+NEAR_TRANSFORMS = ("halves", "patchwork", "warped")
+
 #: Validation OOD of outlier exposure (Hendrycks et al. 2019) and energy fine-tuning (Liu et al. 2020).
 TRANSFORMS = (
     "arithmetic_mean",

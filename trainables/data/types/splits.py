@@ -5,11 +5,12 @@ from enum import StrEnum
 
 
 class Split(StrEnum):
-    """A named part of a benchmark. Search reads the first three; the others are sealed until it has ended."""
+    """A named part of a benchmark. Search reads train and validation; the tests are sealed until it has ended."""
 
     TRAIN = "train"
     VAL_ID = "val_id"
-    VAL_OOD = "val_ood"
+    VAL_OOD_NEAR = "val_ood_near"
+    VAL_OOD_FAR = "val_ood_far"
     TEST_ID = "test_id"
     TEST_OOD_NEAR = "test_ood_near"
     TEST_OOD_FAR = "test_ood_far"
@@ -27,7 +28,9 @@ class Origin(StrEnum):
     REGENERATED = "regenerated"  # made here from the clean test images
 
 
-SEARCH_SPLITS = frozenset({Split.TRAIN, Split.VAL_ID, Split.VAL_OOD, Split.VAL_CORRUPTED})
+SEARCH_SPLITS = frozenset(
+    {Split.TRAIN, Split.VAL_ID, Split.VAL_OOD_NEAR, Split.VAL_OOD_FAR, Split.VAL_CORRUPTED}
+)
 TEST_SPLITS = frozenset(Split) - SEARCH_SPLITS
 
 

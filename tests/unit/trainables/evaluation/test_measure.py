@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from trainables.base.errors import InputError, SealedSplitError
 from trainables.data.loading.open_dataset import load
 from trainables.data.types.benchmark import Benchmark, LabelledImages
-from trainables.data.types.splits import Split
+from trainables.data.types.splits import SEARCH_SPLITS, Split
 from trainables.evaluation import measure as protocol_module
 from trainables.evaluation.attacks.attacked_scores import attacked_scores
 from trainables.evaluation.detectors.score_all import score_all
@@ -26,7 +26,10 @@ from trainables.networks import build as build_network
 
 FAR = ("uniform", "gaussian", "blobs", "china", "china_stretched")
 NEAR = ("permuted", "hflip", "mixture", "unknown")
-VAL = ("rademacher", "flower", "jigsaw", "inverted")
+VAL_NEAR = ("halves", "patchwork", "warped", "upside_down")
+VAL_FAR = ("rademacher", "flower", "jigsaw", "inverted")
+VAL = (*VAL_NEAR, *VAL_FAR)
+VAL_GROUPS = ("near", "far", "all")
 OOD = ("auroc", "aupr_in", "aupr_out", "fpr95_id_pos", "fpr95_ood_pos")
 FAST = EvaluationProtocol("test", steps=2, max_images=40, ood_epsilons=(0.05, 0.1))
 
@@ -70,9 +73,17 @@ def test_validation_names() -> None:
         "val/accuracy/corrupted",
         "val/calibration/ece",
         *(f"val/auroc/{name}" for name in VAL),
-        *(f"val/{metric}/all" for metric in OOD),
-        *(f"val/robust_auroc_{e}/{name}" for e in ("0.05", "0.1") for name in (*VAL, "all")),
+        *(f"val/{metric}/{group}" for metric in OOD for group in VAL_GROUPS),
+        *(f"val/robust_auroc_{e}/{name}" for e in ("0.05", "0.1") for name in (*VAL, *VAL_GROUPS)),
     }
+
+
+@pytest.mark.parametrize("metric", ["auroc", "robust_auroc_0.1"])
+def test_validation_groups_are_means_over_their_sets(metric: str) -> None:
+    found = validate(network(), benchmark().for_search(), FAST, seeded(), "cpu")
+    for group, names in (("near", VAL_NEAR), ("far", VAL_FAR), ("all", VAL)):
+        mean = np.mean([found[f"val/{metric}/{name}"] for name in names])
+        assert found[f"val/{metric}/{group}"] == pytest.approx(mean, abs=1e-12)
 
 
 def test_evaluation_names() -> None:
@@ -186,9 +197,9 @@ def test_groups_share_the_metrics_among_them() -> None:
     assert dict(zip(GROUPS, counts, strict=True)) == {
         "clean": 1,
         "calibration": 1,
-        "ood": 9,
+        "ood": 23,  # AUROC of 8 sets, 5 metrics of 3 groups
         "robust": 2,
-        "robust_ood": 10,
+        "robust_ood": 22,  # 8 sets and 3 groups at 2 radii
         "corrupted": 1,
     }
 
@@ -203,7 +214,7 @@ def test_repeats_with_the_generator_and_only_attacks_move_with_it() -> None:
 def test_search_reads_validation_only_and_evaluation_refuses_a_sealed_benchmark() -> None:
     opened = Benchmark(benchmark().info, benchmark().parts, "search")
     validate(network(), opened, FAST, seeded(), "cpu")
-    assert opened.opened == {Split.VAL_ID, Split.VAL_OOD, Split.VAL_CORRUPTED}
+    assert opened.opened == {Split.VAL_ID, Split.VAL_OOD_NEAR, Split.VAL_OOD_FAR, Split.VAL_CORRUPTED}
     for sealed in (opened, benchmark().for_search()):
         with pytest.raises(SealedSplitError, match="split test_id of digits-open is sealed"):
             evaluate(network(), sealed, FAST, seeded(), "cpu")
@@ -237,10 +248,10 @@ def test_the_network_is_left_in_its_mode() -> None:
 
 def test_mixed_dtypes_are_measured_alike() -> None:
     whole = benchmark()
-    flower = whole.parts[Split.VAL_OOD]["flower"]
+    flower = whole.parts[Split.VAL_OOD_FAR]["flower"]
     grey = LabelledImages((flower.images * 255).round().astype(np.uint8), flower.labels)
     parts = dict(whole.parts)
-    parts[Split.VAL_OOD] = {**whole.parts[Split.VAL_OOD], "flower": grey}
+    parts[Split.VAL_OOD_FAR] = {**whole.parts[Split.VAL_OOD_FAR], "flower": grey}
     protocol = replace(FAST, groups=("ood",))
     a = validate(network(), whole, protocol, seeded(), "cpu")
     b = validate(network(), Benchmark(whole.info, parts), protocol, seeded(), "cpu")
@@ -307,7 +318,7 @@ def test_detectors_stand_beside_the_scores_and_are_fitted_on_training_images_alo
     wanted = score_all(classifier(), benchmark().labelled(Split.TRAIN), images, ["knn"], "cpu")["knn"]
     mean = np.mean([ood.auroc(wanted["id"], wanted[name]) for name in FAR])
     assert found.metrics["test/knn/auroc/far"] == pytest.approx(mean)
-    assert not opened.opened & {Split.VAL_ID, Split.VAL_OOD, Split.VAL_CORRUPTED}
+    assert not opened.opened & (SEARCH_SPLITS - {Split.TRAIN})
 
 
 def test_a_detector_that_does_not_suit_becomes_a_remark_and_no_metric() -> None:
@@ -329,7 +340,7 @@ def test_nan_logits_name_the_set() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x.flatten(1)[:, :6] * torch.nan
 
-    with pytest.raises(ood.MetricInputError, match="ID scores of rademacher: 40 of 40 are NaN"):
+    with pytest.raises(ood.MetricInputError, match="ID scores of halves: 40 of 40 are NaN"):
         validate(Broken(), benchmark(), replace(FAST, groups=("ood",)), seeded(), "cpu")
 
 

@@ -1,12 +1,9 @@
 """Checks of a result: what is found, by numbers worked by hand, and what is said to be in order."""
 
-import math
-
 import pytest
 
-from search_spaces.domain import Choice, Float, Int
-from tests.unit.study_results import CLAIM, OBJECTIVE, arm, plan, record, result
-from tuner.analysis.checks import checks, edge_of, rank_agreement, share_of_range
+from tests.unit.study_results import CLAIM, OBJECTIVE, arm, plan, ranked_alike, record, result
+from tuner.analysis.checks import checks
 from tuner.analysis.results import StudyResult
 from tuner.base.records import State, TrialRecord
 
@@ -56,39 +53,17 @@ def test_a_control_that_explains_the_gain_is_a_finding_only_if_the_verdict_says_
     assert found(result(best=record(), records=records, arms=(best, base)), name) is None
 
 
-def test_share_of_range_golden() -> None:
-    assert share_of_range(Float(0.01, 1.0, log=True), 0.1) == pytest.approx(0.5)
-    assert share_of_range(Int(2, 10), 4) == 0.25
-
-
-@pytest.mark.parametrize(
-    ("domain", "value", "end"),
-    [
-        (Float(0.02, 0.25, log=True), 0.248, "upper"),
-        (Float(0.02, 0.25, log=True), 0.2, ""),
-        (Float(0.0, 1.0), 0.03, "lower"),
-        (Float(0.0, 1.0), 0.031, ""),
-        (Int(2, 10), 10, "upper"),
-        (Int(2, 10), 9, ""),
-        (Choice(("a", "b")), "b", ""),
-        (Int(2, 10), None, ""),
-    ],
-)
-def test_edges(domain: Float | Int | Choice, value: object, end: str) -> None:
-    assert edge_of(domain, value) == end
-
-
 def test_winners_at_an_end_of_a_range_are_named_those_of_baselines_too() -> None:
     assert found(of_winner(FINE), "winners inside their ranges") == ()
     assert found(of_winner({**FINE, "outliers.sigma": 3.95}), "winners inside their ranges") == (
         "The winner's outliers.sigma = 3.95 lies at the upper end of its range (0.25 to 4): values beyond were not "
-        "tried.",
+        "tried; for a new run: --set 'outliers.sigma=loguniform(0.25, 16.0)'.",
     )
     best, tuned = record(params=FINE), record(lane="oe", params={"lr": 0.0003})
     both = result(records=(best, tuned), best=best, feasible=frozenset({best.key, tuned.key}))
     assert found(both, "winners inside their ranges") == (
         "The tuned baseline oe's best lr = 0.0003 lies at the lower end of its range (0.0003 to 0.01): values beyond "
-        "were not tried.",
+        "were not tried; for a new run: --set 'lr=loguniform(5.2e-05, 0.01)'.",
     )
 
 
@@ -108,32 +83,16 @@ def test_a_winner_that_was_lucky() -> None:
     assert found(worse, name) == ()
 
 
-def ranked_alike(tests: list[float]) -> StudyResult:
-    records = tuple(record(n, (0.5 + n / 100,)) for n in range(len(tests)))
-    return result(records=records, tests={r.key: {CLAIM: v} for r, v in zip(records, tests, strict=True)})
-
-
 def test_validation_and_test_that_agree_or_not() -> None:
     name, steps = "validation and test agree", [n / 100 for n in range(8)]
-    assert rank_agreement(ranked_alike(steps)) == (pytest.approx(1.0), 8)
     assert found(ranked_alike(steps), name) == ()
-    assert rank_agreement(ranked_alike(steps[::-1])) == (pytest.approx(-1.0), 8)
     assert found(ranked_alike(steps[::-1]), name) == (
         "Validation and test order the 8 evaluated trials differently (rank correlation -1.00): the trial that is best "
-        "on validation need not be the best on test.",
+        "on validation need not be the best on test. The winner is 7.0 points worse in robust AUROC (ε 0.1), near OOD "
+        "than the best of them, trial 0.",
     )
     assert found(ranked_alike(steps[1:]), name) is None  # too few to say
-    assert math.isnan(rank_agreement(ranked_alike([0.5] * 8))[0])
     assert found(ranked_alike([0.5] * 8), name) == ()
-
-
-def test_better_with_better_whatever_the_direction() -> None:
-    metric = "test/fpr95_id_pos/far"
-    records = tuple(record(n, (0.5 + n / 100,)) for n in range(8))
-    tests = {r.key: {metric: 0.9 - r.number / 100} for r in records}
-    assert rank_agreement(result(plan=plan(headline=(metric,)), records=records, tests=tests))[
-        0
-    ] == pytest.approx(1.0)
 
 
 def failing(failed: int, of: int) -> tuple[TrialRecord, ...]:

@@ -53,6 +53,13 @@ def test_a_mean_over_all_validation_sets_is_judged_by_the_near_ones() -> None:
     assert validation.ood_epsilons == (0.1,)
 
 
+@pytest.mark.parametrize("group", ["near", "far"])
+def test_a_mean_over_near_or_far_sets_is_judged_by_that_of_the_tests(group: str) -> None:
+    plan = planned(f"--study energy_margins --objective auroc/{group}")
+    assert plan.objectives == (Objective(f"val/auroc/{group}"),)
+    assert plan.headline[0] == f"test/auroc/{group}"
+
+
 def test_the_studys_own_objective_changes_nothing() -> None:
     plain = planned("--study dyart_margin")
     asked = planned("--study dyart_margin --objective accuracy/robust_0.15")
@@ -130,9 +137,9 @@ def test_the_second_radius_can_be_the_objective() -> None:
             "--objective val/accuracy/autoattack_0.15: it is measured on the tests alone",
         ),
         (
-            "--study aoe_sigma --objective auroc/near",
-            "--objective val/auroc/near: near OOD sets are test data; val/auroc/all is the mean over "
-            "those of validation",
+            "--study aoe_sigma --objective auroc/unknown",
+            "--objective val/auroc/unknown: the unknown classes are test data; write one of val/auroc/near, "
+            "val/auroc/far, val/auroc/all",
         ),
         (
             "--study aoe_sigma --objective energy/auroc/all",
@@ -144,7 +151,7 @@ def test_the_second_radius_can_be_the_objective() -> None:
         ),
         (
             "--study aoe_sigma --dataset cifar10 --data-dir . --objective fpr95_id_pos/jigsaw",
-            "--objective val/fpr95_id_pos/jigsaw: validation measures it over all OOD sets; write val/fpr95_id_pos/all",
+            "--objective val/fpr95_id_pos/jigsaw: validation measures means over OOD sets; write one of",
         ),
         (
             "--study aoe_sigma --floor calibration/ece>=0.1",

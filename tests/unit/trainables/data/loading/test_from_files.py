@@ -115,7 +115,9 @@ def test_every_set_is_well_formed(name: str, tmp_path: Path) -> None:
             ood = "ood" in split.value
             assert (data.labels.min() == -1) == ood
             assert data.labels.max() < info.num_classes
-    assert set(benchmark.sets(Split.VAL_OOD)) == set(DATASETS[name].roles.validation)
+    roles = DATASETS[name].roles
+    assert set(benchmark.sets(Split.VAL_OOD_NEAR)) == set(roles.validation_near)
+    assert set(benchmark.sets(Split.VAL_OOD_FAR)) == set(roles.validation_far)
     assert set(benchmark.for_search().parts) == SEARCH_SPLITS
     assert set(np.unique(benchmark.labelled(Split.TRAIN).labels)) == set(range(info.num_classes))
 
@@ -310,7 +312,7 @@ def test_imagefolder_counts_its_classes_and_may_say_its_size(tmp_path: Path) -> 
     assert benchmark.info.shape == (1, 16, 16)
     assert benchmark.info.mean == (0.4,)
     assert images(benchmark, Split.TRAIN).shape == (27, 1, 16, 16)
-    assert "rgb_shifted" not in benchmark.sets(Split.VAL_OOD)
+    assert "rgb_shifted" not in benchmark.sets(Split.VAL_OOD_FAR)
     for bad in (
         '{"side": 2}',
         '{"channels": 2}',

@@ -11,6 +11,7 @@ from tests.unit import disk_formats
 from trainables.base.errors import DataFileError
 from trainables.data.loading.open_dataset import load
 from trainables.data.loading.own_data import check_own_data, examine
+from trainables.data.types.dataset_spec import OodRoles
 from trainables.data.types.lazy_images import fit
 from trainables.data.types.read_picture import read_picture
 from trainables.data.types.splits import Split
@@ -76,20 +77,10 @@ def test_own_validation_ood_joins_the_made_sets(tmp_path: Path) -> None:
     disk_formats.imagefolder(tmp_path)
     disk_formats.tree(tmp_path / "ood" / "val", ["sketches"], 4, seed=980)
     data = load("imagefolder", str(tmp_path), search_only=True)
-    assert list(data.sets(Split.VAL_OOD)) == [
-        *(
-            "rademacher",
-            "arithmetic_mean",
-            "geometric_mean",
-            "jigsaw",
-            "speckled",
-            "pixelated",
-            "rgb_shifted",
-        ),
-        *("inverted", "sketches"),
-    ]
-    assert (data.sets(Split.VAL_OOD)["sketches"].labels == -1).all()
-    assert len(data.sets(Split.VAL_OOD)["sketches"]) == 4
+    assert list(data.sets(Split.VAL_OOD_NEAR)) == [*OodRoles((), ()).validation_near, "sketches"]
+    assert list(data.sets(Split.VAL_OOD_FAR)) == list(OodRoles((), ()).validation_far)
+    assert (data.sets(Split.VAL_OOD_NEAR)["sketches"].labels == -1).all()
+    assert len(data.sets(Split.VAL_OOD_NEAR)["sketches"]) == 4
     assert "sketches" not in load("imagefolder", str(tmp_path)).sets(Split.TEST_OOD_FAR)
 
 

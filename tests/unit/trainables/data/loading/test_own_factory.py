@@ -174,7 +174,7 @@ return {"train": Shades(30), "val": Shades(6, seed=3), "test": Shades(9, seed=1)
         "ood_val": {"sketches": Shades(4, seed=4)}, "far": {"maps": Shades(7, seed=5)}}"""
     data = load(factory(tmp_path, body.strip()))
     assert (len(data.labelled(Split.TRAIN)), len(data.labelled(Split.VAL_ID))) == (30, 6)
-    assert list(data.sets(Split.VAL_OOD))[-1] == "sketches"
+    assert list(data.sets(Split.VAL_OOD_NEAR))[-1] == "sketches"
     assert list(data.sets(Split.TEST_OOD_FAR)) == ["gaussian", "uniform", "maps"]
 
 
@@ -199,7 +199,7 @@ def some(count, seed):
     return LabelledImages(images, np.arange(count) % 2)
 def ood(count, seed):
     return LabelledImages(some(count, seed).images, np.full(count, -1))
-parts = {Split.TRAIN: {"id": some(20, 0)}, Split.VAL_ID: {"id": some(4, 1)}, Split.VAL_OOD: {"own": ood(4, 2)}}
+parts = {Split.TRAIN: {"id": some(20, 0)}, Split.VAL_ID: {"id": some(4, 1)}, Split.VAL_OOD_FAR: {"own": ood(4, 2)}}
 parts |= {Split.TEST_ID: {"id": some(6, 3)}, Split.TEST_OOD_NEAR: {"close": ood(5, 4)}}
 parts |= {Split.CORRUPTED: {"fog/1": some(6, 5)}}
 return Benchmark(info, parts, notes=("a word of theirs",))"""
@@ -208,7 +208,7 @@ return Benchmark(info, parts, notes=("a word of theirs",))"""
     assert (data.info.name, data.info.classes, data.info.mean) == (name, ("dark", "light"), (0.4,))
     expected = np.random.default_rng(3).integers(0, 256, (6, 8, 8, 1)).astype(np.uint8)
     assert np.array_equal(data.labelled(Split.TEST_ID).images, expected.transpose(0, 3, 1, 2))
-    assert "own" in data.sets(Split.VAL_OOD)
+    assert "own" in data.sets(Split.VAL_OOD_FAR)
     assert list(data.sets(Split.CORRUPTED)) == ["fog/1"]
     assert data.corrupted is Origin.OWN
     assert "a word of theirs" in data.notes

@@ -149,7 +149,7 @@ def test_validation_arrays_are_validation(tmp_path: Path) -> None:
     data = load(npz(tmp_path, **extra), search_only=True)
     assert len(data.labelled(Split.TRAIN)) == 30
     assert np.array_equal(data.labelled(Split.VAL_ID).images, extra["val_images"].transpose(0, 3, 1, 2))
-    assert "sketches" in data.sets(Split.VAL_OOD)
+    assert "sketches" in data.sets(Split.VAL_OOD_NEAR)
     assert not data.has(Split.TEST_ID)
 
 

@@ -36,10 +36,14 @@ CHECKSUMS = {
     "digits": {
         "train:id": "00939739790739f9",
         "val_id:id": "279509c5537fd4ef",
-        "val_ood:rademacher": "f919b59c7a1adc46",
-        "val_ood:flower": "65786f5ec897639d",
-        "val_ood:jigsaw": "731fbf9275a2512d",
-        "val_ood:inverted": "41030ddac504ed9a",
+        "val_ood_near:halves": "079fb79632f35c9b",
+        "val_ood_near:patchwork": "4ab6afbb1c94cfc5",
+        "val_ood_near:warped": "0437f975087f153c",
+        "val_ood_near:upside_down": "202e01c8867d4f73",
+        "val_ood_far:rademacher": "f919b59c7a1adc46",
+        "val_ood_far:flower": "65786f5ec897639d",
+        "val_ood_far:jigsaw": "731fbf9275a2512d",
+        "val_ood_far:inverted": "41030ddac504ed9a",
         "val_corrupted:speckle_noise": "a14176c76c886d70",
         "val_corrupted:gaussian_blur": "a3e6ecd7b9538e82",
         "test_id:id": "da2b3ef4e6c36754",
@@ -66,10 +70,14 @@ CHECKSUMS = {
     "digits-open": {
         "train:id": "3cad8c8f9dc3dde8",
         "val_id:id": "990abd202bb09c72",
-        "val_ood:rademacher": "f919b59c7a1adc46",
-        "val_ood:flower": "65786f5ec897639d",
-        "val_ood:jigsaw": "7461027ecde606c6",
-        "val_ood:inverted": "ccd6483655176863",
+        "val_ood_near:halves": "c0172fc679165e66",
+        "val_ood_near:patchwork": "5cb6b059c9f6cb69",
+        "val_ood_near:warped": "0c12ce4440817ed1",
+        "val_ood_near:upside_down": "df4f68fc7849b2a4",
+        "val_ood_far:rademacher": "f919b59c7a1adc46",
+        "val_ood_far:flower": "65786f5ec897639d",
+        "val_ood_far:jigsaw": "7461027ecde606c6",
+        "val_ood_far:inverted": "ccd6483655176863",
         "val_corrupted:speckle_noise": "0c066994cbdb8cc4",
         "val_corrupted:gaussian_blur": "20408fb9166894df",
         "test_id:id": "50acca183b539722",
@@ -158,7 +166,8 @@ def test_every_set_is_well_formed(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_names_of_the_sets(name: str) -> None:
     sets = benchmark(name).sets
-    assert list(sets(Split.VAL_OOD)) == ["rademacher", "flower", "jigsaw", "inverted"]
+    assert list(sets(Split.VAL_OOD_NEAR)) == ["halves", "patchwork", "warped", "upside_down"]
+    assert list(sets(Split.VAL_OOD_FAR)) == ["rademacher", "flower", "jigsaw", "inverted"]
     assert list(sets(Split.TEST_OOD_FAR)) == ["uniform", "gaussian", "blobs", "china", "china_stretched"]
     near = ["permuted", "hflip", "mixture"] + (["unknown"] if name == "digits-open" else [])
     assert list(sets(Split.TEST_OOD_NEAR)) == near
@@ -186,8 +195,8 @@ def test_open_is_the_first_six_classes_of_digits() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_derived_sets_come_from_their_own_split(name: str) -> None:
     validation, test = images(name, Split.VAL_ID), benchmark(name).labelled(Split.TEST_ID)
-    np.testing.assert_array_equal(images(name, Split.VAL_OOD, "inverted"), 1 - validation)
-    scrambled = images(name, Split.VAL_OOD, "jigsaw")
+    np.testing.assert_array_equal(images(name, Split.VAL_OOD_FAR, "inverted"), 1 - validation)
+    scrambled = images(name, Split.VAL_OOD_FAR, "jigsaw")
     np.testing.assert_array_equal(np.sort(scrambled.reshape(-1, 64)), np.sort(validation.reshape(-1, 64)))
 
     permuted = images(name, Split.TEST_OOD_NEAR, "permuted").reshape(-1, 64)

@@ -37,7 +37,8 @@ def test_it_has_every_role(benchmark: Benchmark) -> None:
     assert roles is not None
     assert set(benchmark.sets(Split.TEST_OOD_NEAR)) == set(roles.near)
     assert set(benchmark.sets(Split.TEST_OOD_FAR)) == set(roles.far)
-    assert set(benchmark.sets(Split.VAL_OOD)) == set(roles.validation)
+    assert set(benchmark.sets(Split.VAL_OOD_NEAR)) == set(roles.validation_near)
+    assert set(benchmark.sets(Split.VAL_OOD_FAR)) == set(roles.validation_far)
     assert len(benchmark.sets(Split.VAL_CORRUPTED)) == 20
     sizes = [len(benchmark.labelled(s)) for s in (Split.TRAIN, Split.VAL_ID, Split.TEST_ID)]
     assert sizes == [900, 100, 200]

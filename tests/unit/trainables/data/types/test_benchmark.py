@@ -65,8 +65,8 @@ def test_what_was_opened_is_recorded_and_not_shared_with_the_copy() -> None:
 
 
 def test_a_split_that_was_not_loaded() -> None:
-    with pytest.raises(KeyError, match="split val_ood of toy was not loaded"):
-        Benchmark(INFO, {}).sets(Split.VAL_OOD)
+    with pytest.raises(KeyError, match="split val_ood_far of toy was not loaded"):
+        Benchmark(INFO, {}).sets(Split.VAL_OOD_FAR)
 
 
 def test_merge_keeps_order_and_labels() -> None:

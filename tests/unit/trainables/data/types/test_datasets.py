@@ -49,7 +49,7 @@ def load_shades(name: str, data_dir: str, search_only: bool) -> Benchmark:
     shades = LabelledImages(images, labels)
     noise = np.random.RandomState(0).random_sample((8, 1, 6, 6)).astype(np.float32)
     ood = LabelledImages(noise, np.full(8, -1))
-    parts = {Split.TRAIN: {"id": shades}, Split.VAL_ID: {"id": shades}, Split.VAL_OOD: {"noise": ood}}
+    parts = {Split.TRAIN: {"id": shades}, Split.VAL_ID: {"id": shades}, Split.VAL_OOD_FAR: {"noise": ood}}
     if not search_only:
         parts |= {Split.TEST_ID: {"id": shades}, Split.TEST_OOD_FAR: {"noise": ood}}
     return Benchmark(DATASETS[name].info, parts)

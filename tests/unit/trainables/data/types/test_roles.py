@@ -7,7 +7,7 @@ from trainables.data.synthetic import made_ood
 from trainables.data.synthetic.glyphs import UNSEEN
 from trainables.data.types.benchmark import LabelledImages
 from trainables.data.types.datasets import DATASETS
-from trainables.data.types.made_sets import NOISES, TRANSFORMS
+from trainables.data.types.made_sets import NEAR_TRANSFORMS, NOISES, TRANSFORMS
 from trainables.data.types.ood_sets import names_with_files
 
 
@@ -30,6 +30,7 @@ def test_roles_are_known_and_disjoint_and_leave_search_nothing_of_the_test(name:
     assert name not in roles.tested
     assert not set(roles.tested) & set(roles.validation)
     assert set(roles.validation) <= set(made_ood.TRANSFORMS)
+    assert len(set(roles.validation)) == len(roles.validation)
     assert ("uniform" in roles.validation) != ("rademacher" in roles.validation)
 
 
@@ -46,7 +47,7 @@ def test_cifar10_and_food101_have_the_eight_sets_of_their_papers() -> None:
 
 
 def test_roles_are_one_table_of_names() -> None:
-    assert set(TRANSFORMS) == set(made_ood.TRANSFORMS) - {"uniform", "rademacher"}
+    assert {*TRANSFORMS, *NEAR_TRANSFORMS} == set(made_ood.TRANSFORMS) - {"uniform", "rademacher"}
 
 
 def test_means_by_hand() -> None:
