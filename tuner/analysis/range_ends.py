@@ -51,11 +51,13 @@ def widened(domain: Float | Int, end: str, method: str, key: str) -> Float | Int
     else:
         low = _rounded(low / step if domain.log else low - step)
         low = max(low, 0.0) if domain.low >= 0 and not domain.log else low
-    whole = isinstance(domain, Int)
-    bounds = (max(round(low), 1 if domain.log else round(low)), round(high)) if whole else (low, high)
-    if bounds == (domain.low, domain.high):
+    wider: Float | Int
+    if isinstance(domain, Int):
+        wider = Int(max(round(low), 1) if domain.log else round(low), round(high), domain.log)
+    else:
+        wider = Float(low, high, domain.log)
+    if wider == domain:
         return None
-    wider = Int(*bounds, log=domain.log) if whole else Float(*bounds, log=domain.log)  # type: ignore[arg-type]
     try:
         check_setting(key, wider, fields_of(METHODS[method].options))
     except InputError:
