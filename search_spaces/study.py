@@ -87,7 +87,8 @@ class Profile:
     Attributes:
         dataset: a name of `trainables.data.types.datasets.DATASETS`.
         settings: put over the study's space.
-        max_epochs, trials, first_rung: 0 keeps the study's.
+        max_epochs, trials: 0 keeps the study's.
+        first_rung: of these epochs; 0 keeps the study's share of the schedule.
         validation, protocol: evaluation settings that differ, by field name.
         objectives, floors, headline, arms, sampler, scheduler: replace the study's where they are given.
     """
@@ -125,8 +126,8 @@ class Study:
         headline: test metrics that the answer shows, the first one is the claim's.
         effects: searched parameters whose effect the report plots.
         trials, max_epochs, first_rung, reduction: budget of the search; under asha a trial is stopped at rungs
-            first_rung * reduction**k unless it is among the best 1/reduction there, under median it is not
-            stopped before first_rung.
+            first_rung * reduction**k, of another number of epochs at the same share of them, unless it is among the
+            best 1/reduction there, under median it is not stopped before first_rung.
         sampler: what chooses configurations; a name of `tuner.search.sampler_specs.SAMPLERS`.
         scheduler: what stops trials early; a name of `tuner.search.schedulers.SCHEDULERS`.
         confirm_seeds: fresh seeds of the confirm stage.

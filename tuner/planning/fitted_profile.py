@@ -91,7 +91,6 @@ def fitted_profile(study: Study, facts: DataFacts, radii: Radii) -> tuple[Profil
             facts.name,
             settings=settings,
             max_epochs=epochs.value,
-            first_rung=study.first_rung * epochs.value // study.max_epochs,
             trials=trials.value,
             floors=tuple(map(_relative, study.floors)),
             headline=tuple(filter(_on_any_data, study.headline)),

@@ -114,7 +114,7 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
         headline=judging.headline,
         effects=tuple(e for e in study.effects if e in searched(space)),
         max_epochs=max_epochs,
-        first_rung=profile.first_rung or study.first_rung,
+        first_rung=_first_rung(study, profile, max_epochs),
         reduction=study.reduction,
         confirm_seeds=_given(options.confirm_seeds, study.confirm_seeds),
         validation=validation,
@@ -212,6 +212,14 @@ def _judging(study: Study, profile: Profile, radii: Radii, dataset: str, options
         ood_sets(dataset, options.data_dir or ""),
         roles.validation if roles else None,
     )
+
+
+def _first_rung(study: Study, profile: Profile, max_epochs: int) -> int:
+    """Return the epoch of the first rung: the share of the schedule that the study or its profile has, rounded up."""
+    own, of = study.first_rung, study.max_epochs
+    if profile.first_rung:
+        own, of = profile.first_rung, profile.max_epochs or of
+    return -(-own * max_epochs // of)
 
 
 def _claim(study: Study, judging: Judging, options: LaunchOptions) -> str:

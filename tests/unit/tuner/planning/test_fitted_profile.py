@@ -60,12 +60,12 @@ def facts(side: int, images: int, mirrors: bool = True) -> DataFacts:
 def test_network_batch_and_budget_by_size_and_number(
     side: int, images: int, network: str, batch: int, epochs: int, trials: int
 ) -> None:
-    """`aoe_sigma` has 9 epochs, 20 trials and its first rung at epoch 1."""
+    """`aoe_sigma` has 9 epochs and 20 trials."""
     radii = radii_of("imagefolder", (3, side, side))
     profile, chosen = fitted_profile(search_spaces.get("aoe_sigma"), facts(side, images), radii)
     settings = profile.settings
     assert (settings["network"], settings["batch_size"]) == (network, batch)
-    assert (profile.max_epochs, profile.trials, profile.first_rung) == (epochs, trials, epochs // 9)
+    assert (profile.max_epochs, profile.trials) == (epochs, trials)
     assert settings["pretrain.batch_size"] == batch
     assert settings["pretrain.epochs"] == (30 if images >= 10_000 else 40)
     assert chosen["network"].startswith(f"{network} (")
@@ -79,7 +79,7 @@ def test_a_network_is_trained_as_its_profiles_have_it() -> None:
     assert shipped is not None
     for key in ("network", "optimizer", "lr", "weight_decay", "batch_size", "augment", "attack.epsilon"):
         assert large.settings[key] == shipped.settings[key], key
-    assert (large.max_epochs, large.first_rung) == (36, 4)
+    assert large.max_epochs == 36
     small, _ = fitted_profile(study, facts(32, 500), radii_of("cifar10"))
     assert not {"lr", "optimizer", "weight_decay"} & set(small.settings)
 
@@ -132,7 +132,7 @@ def test_a_study_written_by_hand() -> None:
     )
     assert profile.validation["robust_epsilons"] == (8 / 255,)
     assert profile.protocol["robust_epsilons"] == (8 / 255, 12 / 255)
-    assert (profile.max_epochs, profile.first_rung) == (8, 8)
+    assert profile.max_epochs == 8
     assert profile.settings["momentum"] == 0.5
     assert "outliers.sigma" not in profile.settings  # pgd_at has none
     assert chosen["floor on val/accuracy/clean"].endswith("(in place of 0.9)")

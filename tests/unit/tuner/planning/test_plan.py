@@ -133,3 +133,19 @@ def test_what_is_no_plan(text: str) -> None:
 def test_a_file_of_an_earlier_version_has_no_checksum() -> None:
     entries = copy.deepcopy(FACTS)
     assert parse(json.dumps(entries).encode(), "plan.json") == FACTS
+
+
+@pytest.mark.parametrize(
+    ("options", "rungs"),
+    [
+        (LaunchOptions("aoe_sigma"), (1, 3)),  # of 9 epochs
+        (LaunchOptions("aoe_sigma", max_epochs=3), (1,)),
+        (LaunchOptions("aoe_sigma", max_epochs=30), (4, 12)),  # 30 / 9 rounded up
+        (LaunchOptions("dyart_margin"), (2, 6)),  # of 12
+        (LaunchOptions("dyart_margin", dataset="cifar10", data_dir="."), (34, 102)),  # of 200
+        (LaunchOptions("energy_margins", dataset="food101", data_dir="."), (4,)),  # 2 of 5, so 4 of 10
+        (LaunchOptions("compare_methods", max_epochs=30), ()),  # 9 of 9: no rung, whatever the length
+    ],
+)
+def test_rungs_are_the_same_share_of_any_schedule(options: LaunchOptions, rungs: tuple[int, ...]) -> None:
+    assert resolve(options, "one").rungs == rungs
