@@ -45,6 +45,13 @@ STUDY = Study(
             about="Gaussian augmentation, its sigma tuned with as many trials",
         ),
         Arm(
+            "pretrained",
+            "baseline",
+            {},
+            method="pretrained",
+            about="the clean classifier before any training with noise",
+        ),
+        Arm(
             "gaussian_l2",
             "control",
             {"kind": "gaussian"},

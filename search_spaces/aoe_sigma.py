@@ -32,7 +32,7 @@ STUDY = Study(
         "outliers.count": 1000,
         "batch_size": 64,
     },
-    objectives=(Objective("val/robust_auroc_0.1/all"),),
+    objectives=(Objective("val/robust_auroc_0.1/near"),),
     floors=(Floor("val/accuracy/clean", below_reference=0.01),),
     arms=(
         Arm(

@@ -25,7 +25,7 @@ STUDY = Study(
     method="aoe",
     dataset="digits-open",
     space={"lr": Float(1e-3, 1e-2, log=True), "attack.epsilon": Float(0.05, 0.25, log=True), "batch_size": 64},
-    objectives=(Objective("val/robust_auroc_0.1/all"),),
+    objectives=(Objective("val/robust_auroc_0.1/near"),),
     floors=(Floor("val/accuracy/clean", at_least=0.9),),
     arms=(
         _arm("standard", "no defence"),

@@ -120,6 +120,13 @@ def _export(options: LaunchOptions) -> int:
     return 0
 
 
+def _export_tables(options: LaunchOptions) -> int:
+    from tuner.commands.export_tables import export_tables
+
+    show(export_tables(options))
+    return 0
+
+
 def _stop(options: LaunchOptions) -> int:
     from tuner.commands import stop
 
@@ -142,4 +149,5 @@ ANSWERS: dict[str, Callable[[LaunchOptions], int]] = {
     "evaluate": _evaluate,
     "check_data": _check_data,
     "export": _export,
+    "export_tables": _export_tables,
 }

@@ -21,6 +21,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "inlier_attack.name": "ce",
         "inlier_attack.steps": 1,
     },
+    "pretrained": {},
     "energy": {},
     "ant": {},
     "noise_augment": {},

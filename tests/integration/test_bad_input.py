@@ -158,7 +158,7 @@ def test_dry_run_and_list_write_nothing(
     plan = capsys.readouterr().out
     assert "attack.epsilon" in plan
     assert "0.03 (fixed)" in plan
-    assert "val/robust_auroc_0.1/all" in plan
+    assert "val/robust_auroc_0.1/near" in plan
     assert run(["--list"]) == 0
     assert "aoe_sigma " in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []

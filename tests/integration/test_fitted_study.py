@@ -18,7 +18,7 @@ def test_the_plan_for_a_folder_of_pictures(launcher: Launcher) -> None:
 
     done = launcher.run(*words)
     assert (done.code, done.err) == (0, "")
-    assert "objective  maximize val/robust_auroc_0.03137/all\n" in done.out
+    assert "objective  maximize val/robust_auroc_0.03137/near\n" in done.out
     assert "fitted to the data, as aoe_sigma has no profile for imagefolder" in done.out
     assert "note       imagefolder: 40 validation images" in done.out
     assert "0.15" not in done.out  # the digits' radius

@@ -15,7 +15,7 @@ from tuner.store.run_folder import RunFolder
 from tuner.store.trial_reader import study_name
 from tuner.store.trial_store import TrialStore
 
-METRIC = "val/robust_auroc_0.1/all"
+METRIC = "val/robust_auroc_0.1/near"
 CLEAN = "val/accuracy/clean"
 SECONDS = 2.0
 

@@ -12,7 +12,7 @@ from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import Plan
 from tuner.planning.resolve import resolve
 
-OBJECTIVE = "val/robust_auroc_0.1/all"
+OBJECTIVE = "val/robust_auroc_0.1/near"
 CLEAN = "val/accuracy/clean"
 SETS = (
     "permuted",

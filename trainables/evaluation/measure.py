@@ -37,9 +37,9 @@ from trainables.evaluation.metrics.metrics_per_set import (
     ScoresBySet,
     group_means,
     mean,
-    means_of_score,
     metrics_per_set,
-    ood_means_of_score,
+    named_by_score,
+    ood_metrics_of_score,
 )
 from trainables.evaluation.metrics.protocol import EvaluationProtocol, epsilon_name
 from trainables.evaluation.metrics.score_specs import SCORES
@@ -155,7 +155,7 @@ def evaluate(
         by_set = metrics_per_set(result.scores, ood.OOD_METRICS)
         result.metrics |= by_set | group_means(by_set, groups)
         for score in protocol.scores:
-            result.metrics |= ood_means_of_score(score, _scores(logits, score), groups)
+            result.metrics |= ood_metrics_of_score(score, _scores(logits, score), groups)
     if len(sets) > 1 and "robust_ood" in protocol.groups:
         _under_attack(session, sets, groups, result)
     if len(sets) > 1 and protocol.detectors:
@@ -168,7 +168,7 @@ def evaluate(
         train = benchmark.labelled(Split.TRAIN)
         scores = score_all(network, train, images, protocol.detectors, session.device, unsuited)
         for name, by_name in scores.items():
-            result.metrics |= ood_means_of_score(name, by_name, groups)
+            result.metrics |= ood_metrics_of_score(name, by_name, groups)
         result.remarks += [
             f"detector {short_name(name)} left out: {reason}" for name, reason in unsuited.items()
         ]
@@ -192,10 +192,10 @@ def _under_attack(session: "_Session", sets: Sets, groups: Groups, result: Evalu
         by_set = robust_aurocs(attack, epsilon, sides)
         result.metrics |= by_set | group_means(by_set | robust_rates(attack, epsilon, sides), groups)
         if protocol.score in protocol.robust_scores:
-            result.metrics |= means_of_score(protocol.score, by_set, groups)
+            result.metrics |= named_by_score(protocol.score, by_set, groups)
         for score in others:
             by_set = robust_aurocs(attacks.under_attack(score, epsilon), epsilon, sides)
-            result.metrics |= means_of_score(score, by_set, groups)
+            result.metrics |= named_by_score(score, by_set, groups)
         if protocol.check_steps and epsilon == max(protocol.ood_epsilons) and set(sides) != {"id"}:
             metrics, remarks = attacks.check(epsilon, attack)
             result.metrics |= metrics

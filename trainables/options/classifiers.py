@@ -22,6 +22,13 @@ class StandardOptions(TrainingOptions):
 
 
 @dataclass(frozen=True)
+class PretrainedOptions(TrainingOptions):
+    """The pretrained classifier as it is, without any training."""
+
+    pretrain: PretrainOptions = group(PretrainOptions)
+
+
+@dataclass(frozen=True)
 class InlierAttackOptions:
     """An attack on the inliers, independent of the one on the outliers."""
 

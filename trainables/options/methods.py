@@ -8,7 +8,7 @@ from trainables.base.own_specs import OwnSpecs, described_type
 from trainables.base.registry import Registry, resolve_reference
 from trainables.options.adversarial import MARTOptions, PGDATOptions, TRADESOptions
 from trainables.options.ant import ANTOptions, NoiseAugmentOptions
-from trainables.options.classifiers import AOEOptions, OEOptions, StandardOptions
+from trainables.options.classifiers import AOEOptions, OEOptions, PretrainedOptions, StandardOptions
 from trainables.options.common import TrainingOptions
 from trainables.options.dyart import DyARTOptions
 from trainables.options.energy import EnergyOptions
@@ -132,6 +132,7 @@ METHODS = Registry(
             "standard:Standard",
             packed=_packed("StandardStep", *_TRAINING, "from_pretrained"),
         ),
+        _built_in("pretrained", PretrainedOptions, "pretrained:Pretrained", packed=None),
         _built_in(
             "oe",
             OEOptions,

@@ -17,7 +17,7 @@ ACTION, STORED, LOCATION, ONCE = OptionRole
 TASK = "what to do"  #: heading of --help
 #: what an option goes with (see `Option.goes_with`) that is not only for starting and continuing runs
 RUN = ("study", "resume")
-READ = ("status", "why", "stop")
+READ = ("status", "why", "stop", "export_tables")
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,14 @@ class TaskOptions:
         metavar="RUN[/TRIAL]",
         suggests=suggestions.runs,
     )
+    export_tables: str | None = option(
+        TASK,
+        ACTION,
+        "write a run's tables as one spreadsheet: arms, every score on every OOD set, corruptions, trials",
+        metavar="RUN",
+        read=values.run_name,
+        suggests=suggestions.runs,
+    )
     formats: tuple[str, ...] = option(
         TASK,
         ONCE,
@@ -144,9 +152,10 @@ class TaskOptions:
     output: str | None = option(
         TASK,
         ONCE,
-        "with --export: the folder of the files (default: exports/RUN-TRIAL)",
-        metavar="DIR",
-        goes_with=("export",),
+        "with --export: the folder of the files (default: exports/RUN-TRIAL); with --export-tables: the file "
+        "(default: exports/RUN.xlsx)",
+        metavar="PATH",
+        goes_with=("export", "export_tables"),
     )
     champion: bool = switch(
         TASK,

@@ -1,10 +1,12 @@
 """The report's sections on the evaluation: arms set by set, secondary metrics, other scores and detectors."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from trainables.evaluation.metrics.metric_specs import METRICS, Metric, find_metric, ood_family
 from tuner.analysis.metric_text import interval_text
-from tuner.analysis.results import ArmResult, Interval, StudyResult, interval
+from tuner.analysis.ood_table import UNTRAINED, OodRow, measured_arms, ood_rows
+from tuner.analysis.results import Interval, StudyResult, interval
+from tuner.analysis.set_metrics import MEANS
 from tuner.analysis.verdict import headline
 from tuner.report.blocks import Block, Figure, Heading, Table, Text
 from tuner.report.charts_arms import heat_legend, heat_maps
@@ -31,7 +33,7 @@ def by_set(result: StudyResult) -> list[Block]:
 
 def scores(result: StudyResult, data: ReportData) -> list[Block]:
     """Return what was measured beside the headline: other metrics, other scores, the winner's outlier scores."""
-    blocks = [*secondary_metrics(result), *other_scores(result)]
+    blocks = [*secondary_metrics(result), *other_scores(result), *scores_by_set(result)]
     if data.scores:
         rows = [
             (
@@ -54,7 +56,7 @@ def scores(result: StudyResult, data: ReportData) -> list[Block]:
 
 def secondary_metrics(result: StudyResult) -> list[Block]:
     """Return the metrics beside the headline that specs call a summary (calibration, AutoAttack, ...), by arm."""
-    arms = result.arms or _winner_alone(result)
+    arms = measured_arms(result)
     headlined = set(headline(result.plan))
     names = dict.fromkeys(name for arm in arms for name in arm.values)
     metrics = _summary([find_metric(name) for name in names if name not in headlined])
@@ -115,15 +117,40 @@ def other_scores(result: StudyResult) -> list[Block]:
     ]
 
 
+def scores_by_set(result: StudyResult) -> list[Block]:
+    """Return every score and detector on every OOD set: of the winner, and of the classifier before any training."""
+    shown = ("best", *(arm.name for arm in result.plan.arms if arm.method == UNTRAINED))
+    rows = [row for row in ood_rows(result) if row.arm.name in shown and row.where not in MEANS]
+    if len({row.score for row in rows}) < 2:
+        return []
+    return [table for family in _OTHER_SCORES if (table := _score_table(family, rows)) is not None]
+
+
+def _score_table(family: str, rows: Sequence[OodRow]) -> Table | None:
+    kind = family.rpartition("]")[2].removesuffix("/{set}")
+    measured = [row for row in rows if kind in row.values]
+    sets = list(dict.fromkeys(row.where for row in measured))
+    lines: dict[tuple[str, str], dict[str, str]] = {}
+    for row in measured:
+        name = f"test/{kind}/{row.where}"
+        lines.setdefault((row.arm.label, row.score), {})[row.where] = _text(name, row.values[kind])
+    if not lines:
+        return None
+    cells = [(*key, *(line.get(where, "-") for where in sets)) for key, line in lines.items()]
+    label = METRICS[family].label_of(set="near").removesuffix(", near OOD")
+    title = f"{label} of every score and detector on every OOD set"
+    return Table(
+        ("arm", "score", *(where.replace("_", " ") for where in sets)),
+        cells,
+        title=title,
+        words=frozenset({0, 1}),
+    )
+
+
 def _values(result: StudyResult) -> Mapping[str, tuple[float, ...]]:
     """Return the winner's test metrics of its one run in the search."""
     tests = result.tests.get(result.best.key, {}) if result.best else {}
     return {metric: (value,) for metric, value in tests.items()}
-
-
-def _winner_alone(result: StudyResult) -> Iterable[ArmResult]:
-    values = _values(result)
-    return [ArmResult("best", "search", "", {}, values)] if values else []
 
 
 def _text(metric: str, value: Interval) -> str:

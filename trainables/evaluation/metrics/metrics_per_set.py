@@ -35,16 +35,16 @@ def group_means(by_set: Metrics, groups: Groups) -> Metrics:
     }
 
 
-def means_of_score(score: str, by_set: Metrics, groups: Groups) -> Metrics:
-    """Return {"<score>/<metric>/<group>": mean} of a score or detector, and its values on the set "unknown", if any."""
-    means = group_means(by_set, groups)
-    means |= {name: value for name, value in by_set.items() if name.endswith("/unknown")}
-    return {f"{short_name(score)}/{name}": value for name, value in means.items()}
+def named_by_score(score: str, by_set: Metrics, groups: Groups) -> Metrics:
+    """Return {"<score>/<metric>/<OOD set or group>": value} of a score or detector."""
+    return {
+        f"{short_name(score)}/{name}": value for name, value in (by_set | group_means(by_set, groups)).items()
+    }
 
 
-def ood_means_of_score(score: str, scores: Mapping[str, np.ndarray], groups: Groups) -> Metrics:
-    """Return `means_of_score` of every OOD metric, computed from the scores."""
-    return means_of_score(score, metrics_per_set(scores, ood.OOD_METRICS), groups)
+def ood_metrics_of_score(score: str, scores: Mapping[str, np.ndarray], groups: Groups) -> Metrics:
+    """Return `named_by_score` of every OOD metric, computed from the scores."""
+    return named_by_score(score, metrics_per_set(scores, ood.OOD_METRICS), groups)
 
 
 def mean(values: Iterable[float]) -> float:

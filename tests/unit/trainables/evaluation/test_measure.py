@@ -99,7 +99,12 @@ def test_evaluation_names() -> None:
             for c in {name.split("/")[0] for name in benchmark().sets(Split.CORRUPTED)}
         ),
         *(f"test/{m}/{name}" for m in OOD for name in (*NEAR, *FAR, "rotated90", "near", "far")),
-        *(f"test/{s}/{m}/{name}" for s in FAST.scores for m in OOD for name in ("near", "far", "unknown")),
+        *(
+            f"test/{s}/{m}/{name}"
+            for s in FAST.scores
+            for m in OOD
+            for name in (*NEAR, *FAR, "rotated90", "near", "far")
+        ),
         *(
             f"test/robust_auroc_{e}/{name}"
             for e in ("0.05", "0.1")
@@ -307,7 +312,8 @@ def test_detectors_stand_beside_the_scores_and_are_fitted_on_training_images_alo
     opened = Benchmark(benchmark().info, benchmark().parts)
     found = evaluate(classifier(), opened, protocol, seeded(), "cpu")
     without = evaluate(classifier(), benchmark(), replace(protocol, detectors=()), seeded(), "cpu")
-    more = {f"test/{d}/{m}/{g}" for d in ("knn", "react") for m in OOD for g in ("near", "far", "unknown")}
+    sets = (*NEAR, *FAR, "rotated90", "near", "far")
+    more = {f"test/{d}/{m}/{name}" for d in ("knn", "react") for m in OOD for name in sets}
     assert set(found.metrics) - set(without.metrics) == more
     assert {name: found.metrics[name] for name in without.metrics} == without.metrics
     images = {

@@ -42,4 +42,4 @@ def test_a_trial_reports_which_splits_it_opened(tmp_path: Path) -> None:
     config = {"dataset": "digits-open", "epochs": 1, "validation": protocol, "_service": service}
     trial = StudyTrainable.__new__(StudyTrainable)
     trial.setup(config, Assets(benchmark().for_search()))
-    assert trial.step()["opened"] == "train,val_id,val_ood"
+    assert trial.step()["opened"] == "train,val_id,val_ood_far,val_ood_near"

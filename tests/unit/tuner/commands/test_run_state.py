@@ -65,7 +65,7 @@ def test_an_interrupted_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "trial 0005 waits to be continued: 2 of 9 epochs done, began " in text
     assert "not begun yet: 6 of search, 12 of oe, up to 10 of confirm" in text
     # trial 2 is better and misses the floor of .95 - .01
-    assert "best so far: trial 0, validation robust AUROC (ε 0.1), all OOD sets 66.0 %" in text
+    assert "best so far: trial 0, validation robust AUROC (ε 0.1), near OOD 66.0 %" in text
     assert f"attack.epsilon = {run.lanes['search'].record(0).params['attack.epsilon']:.4g}" in text
     assert f"python launch.py --study aoe_sigma --resume one --storage {tmp_path}" in text
 

@@ -99,9 +99,7 @@ def test_lines_of_note():
     console.interrupted("python launch.py --study aoe_sigma --resume")
     text = out.getvalue()
     assert text.count("best so far") == 1
-    assert (
-        "trial 1, validation robust AUROC (ε 0.1), all OOD sets 80.0 % (outliers.sigma=1, lr=0.001)" in text
-    )
+    assert "trial 1, validation robust AUROC (ε 0.1), near OOD 80.0 % (outliers.sigma=1, lr=0.001)" in text
     assert "trial 0004 failed: out of memory" in text
     assert "search: 4 of 40 trials ended: 4 complete; best" in text
     assert text.endswith("To go on:\n  python launch.py --study aoe_sigma --resume\n")
@@ -262,7 +260,7 @@ def test_plan_text():
         "epochs: 104 with every rung cutting, 360 with none",
         "digits-open: 6 ID classes, images 1 x 8 x 8, built in",
         "val/accuracy/clean >= pretrained - 0.01",
-        "maximize val/robust_auroc_0.1/all",
+        "maximize val/robust_auroc_0.1/near",
         "25 trainings of up to 9 epochs",
         "signnoise  control: random signs of the same epsilon",
         "checkpoints: about 403 kB each; about 16.1 MB",

@@ -99,7 +99,7 @@ def test_radii_of_a_profile_and_of_a_named_protocol() -> None:
     plan = planned(
         "--study aoe_sigma --dataset cifar10 --data-dir . --eval-epsilon 4/255 --protocol autoattack"
     )
-    assert plan.objectives[0].metric == "val/robust_auroc_0.01569/all"
+    assert plan.objectives[0].metric == "val/robust_auroc_0.01569/near"
     assert (
         str(plan.lanes[0].space["attack.epsilon"]) == "loguniform(0.00196, 0.126)"
     )  # half of 1/255 to 64/255

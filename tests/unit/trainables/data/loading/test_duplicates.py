@@ -96,7 +96,7 @@ def test_different_pictures_and_flat_ones_are_no_copies() -> None:
 
 def test_sets_that_are_made_of_others_are_not_compared() -> None:
     parts = load("digits-open").parts
-    assert {"val_ood", "corrupted", "val_corrupted"} <= {split.value for split in parts}
+    assert {"val_ood_near", "val_ood_far", "corrupted", "val_corrupted"} <= {split.value for split in parts}
     names = list(sets_of(parts))
     assert names[:3] == ["train", "val_id", "test_id"]
     assert not [name for name in names if "corrupted" in name or name.startswith("val_ood")]

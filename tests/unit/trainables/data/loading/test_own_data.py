@@ -87,8 +87,12 @@ def test_own_validation_ood_joins_the_made_sets(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "target", "said"),
     [
-        ("ood/near/paintings/paintings_0.jpg", "ood/val/s", "test_ood_near/paintings stand in val_ood/s too"),
-        ("train/class 0/class 0_1.png", "ood/val/s", "val_ood/s stand in train too"),
+        (
+            "ood/near/paintings/paintings_0.jpg",
+            "ood/val/s",
+            "test_ood_near/paintings stand in val_ood_near/s too",
+        ),
+        ("train/class 0/class 0_1.png", "ood/val/s", "val_ood_near/s stand in train too"),
     ],
 )
 def test_what_search_has_seen_is_no_test(source: str, target: str, said: str, tmp_path: Path) -> None:

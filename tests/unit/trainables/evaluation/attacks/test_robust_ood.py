@@ -149,7 +149,9 @@ def test_validation_attacks_the_sides_that_it_names() -> None:
     data = Benchmark(INFO, {Split.VAL_ID: test[Split.TEST_ID], Split.VAL_OOD_FAR: test[Split.TEST_OOD_NEAR]})
     found = validate(Linear(), data, replace(PROTOCOL, ood_sides=("ood", "id")), seeded(), "cpu")
     assert {n for n in found if "robust" in n} == {
-        f"val/robust_auroc_{side}0.02/{name}" for side in ("", "id_") for name in ("close", "other", "all")
+        f"val/robust_auroc_{side}0.02/{name}"
+        for side in ("", "id_")
+        for name in ("close", "other", "far", "all")
     }
 
 
