@@ -222,8 +222,8 @@ SCHEDULERS = Registry(
     [
         SchedulerSpec(
             "asha",
-            "at the epochs `first_rung * reduction**k` below the last, unless among the best 1/`reduction` of all that got there"
-            " (Li et al. 2020)",
+            "at the epochs `first_rung * reduction**k` below the last, unless among the best 1/`reduction` of all that "
+            "got there (Li et al. 2020)",
             "most studies: saves the most",
             lambda first, reduction, most: Halving(rungs(first, reduction, most), reduction, most),
         ),
