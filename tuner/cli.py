@@ -98,6 +98,13 @@ def _why(options: LaunchOptions) -> int:
     return 0
 
 
+def _compare(options: LaunchOptions) -> int:
+    from tuner.commands.compare import compare
+
+    show(compare(options))
+    return 0
+
+
 def _evaluate(options: LaunchOptions) -> int:
     from tuner.commands.evaluate import evaluate
 
@@ -145,6 +152,7 @@ ANSWERS: dict[str, Callable[[LaunchOptions], int]] = {
     "new": _new,
     "status": _status,
     "why": _why,
+    "compare": _compare,
     "stop": _stop,
     "evaluate": _evaluate,
     "check_data": _check_data,

@@ -55,6 +55,8 @@ class ArmResult:
     Attributes:
         name: "best" is the search's winner.
         values: {test metric: [value per seed, in the order of the seeds]}.
+        seconds: of training and validation, mean over the seeds.
+        seeds: of the trainings; () where they are not known.
     """
 
     name: str
@@ -63,6 +65,7 @@ class ArmResult:
     configuration: Mapping[str, Any]
     values: Mapping[str, Sequence[float]]
     seconds: float = 0.0
+    seeds: Sequence[int] = ()
 
     @property
     def label(self) -> str:

@@ -65,3 +65,19 @@ def listed(names: Sequence[str], most: int = 10) -> str:
     """
     more = f", ... ({len(names)} in all)" if len(names) > most else ""
     return f"{', '.join(names[:most])}{more}"
+
+
+def aligned(rows: Sequence[Sequence[str]], words: frozenset[int] = frozenset({0})) -> list[str]:
+    """Return rows of cells as lines whose columns stand below each other.
+
+    Args:
+        words: columns that are set to the left; numbers are set to the right.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if i in words else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

@@ -13,7 +13,7 @@ from tuner.planning.launch_options import launch_options
 from tuner.planning.option import Option
 
 #: what --help calls values that are files or folders
-PATHS = ("DIR", "FILE", "CHECKPOINT", "DATA", "DIR|URI")
+PATHS = ("DIR", "FILE", "CHECKPOINT", "DATA", "DIR|URI", "PATH")
 
 
 def complete() -> None:

@@ -91,7 +91,7 @@ def arm_results(
         values = {m: [row[m] for row in rows] for m in (rows[0] if rows else {})}
         seconds = sum(by_seed[k].seconds for k in shared) / max(1, len(shared))
         role, text = about[arm]
-        results.append(
-            ArmResult(arm, role, text, next(iter(by_seed.values())).configuration, values, seconds)
-        )
+        configuration = next(iter(by_seed.values())).configuration
+        seeds = tuple(by_seed[k].seed for k in shared)
+        results.append(ArmResult(arm, role, text, configuration, values, seconds, seeds))
     return sorted(results, key=lambda arm: arm.name != "best")

@@ -57,7 +57,9 @@ def _arguments(option: Option) -> dict[str, Any]:
         return {"action": "store_true"}
     arguments: dict[str, Any] = {"type": _reader(option), "metavar": option.metavar}
     arguments["action"] = "append" if option.repeated else Once
-    if isinstance(option.metavar, tuple):
+    if option.several:
+        arguments["nargs"] = "+"
+    elif isinstance(option.metavar, tuple):
         arguments["nargs"] = len(option.metavar)
     if option.bare is not None:
         arguments |= {"nargs": "?", "const": option.bare}

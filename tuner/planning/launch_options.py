@@ -274,7 +274,7 @@ class LaunchOptions(TaskOptions):
         metavar="DIR|URI",
         variables=("TUNER_STORAGE",),
         default="runs",
-        goes_with=(*RUN, *READ, "evaluate", "export"),
+        goes_with=(*RUN, *READ, "compare", "evaluate", "export"),
     )
     study_storage: str | None = option(
         STORAGE,
@@ -283,7 +283,7 @@ class LaunchOptions(TaskOptions):
         metavar="URL",
         read=values.database_url,
         variables=("TUNER_STUDY_STORAGE",),
-        goes_with=(*RUN, *READ, "export"),
+        goes_with=(*RUN, *READ, "compare", "export"),
     )
     tracking_uri: str | None = option(
         STORAGE,

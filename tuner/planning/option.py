@@ -32,6 +32,7 @@ class Option:
         metavar: name of the value in --help; a tuple of names for an option of several values; "" for a switch.
         bare: the value if the option is given without one; None if it needs one.
         repeated: it may be given several times, and the values are gathered.
+        several: one or more values follow it, as in `--compare RUN RUN`.
         variables: environment variables of which the first that is set takes the place of the default.
         local: `--submit` uses it on this machine; every other option is forwarded to the job on the cluster.
         goes_with: fields of the options, one of which it needs: by default one that starts or continues a run. An
@@ -49,6 +50,7 @@ class Option:
     metavar: str | tuple[str, ...] = ""
     bare: str | None = None
     repeated: bool = False
+    several: bool = False
     variables: tuple[str, ...] = ()
     local: bool = False
     goes_with: tuple[str, ...] = ("study", "resume")

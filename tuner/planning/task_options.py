@@ -95,6 +95,15 @@ class TaskOptions:
         read=values.run_name,
         suggests=suggestions.runs,
     )
+    compare: tuple[str, ...] | None = option(
+        TASK,
+        ACTION,
+        "runs of one data set side by side, of one study or several: a table, and compare.html, .md and .json",
+        metavar="RUN",
+        read=values.run_name,
+        several=True,
+        suggests=suggestions.runs,
+    )
     stop: str | None = option(
         TASK,
         ACTION,
@@ -152,10 +161,10 @@ class TaskOptions:
     output: str | None = option(
         TASK,
         ONCE,
-        "with --export: the folder of the files (default: exports/RUN-TRIAL); with --export-tables: the file "
-        "(default: exports/RUN.xlsx)",
+        "with --export or --compare: the folder of the files (default: exports/RUN-TRIAL, comparisons/RUN-vs-RUN); "
+        "with --export-tables: the file (default: exports/RUN.xlsx)",
         metavar="PATH",
-        goes_with=("export", "export_tables"),
+        goes_with=("export", "export_tables", "compare"),
     )
     champion: bool = switch(
         TASK,
@@ -174,10 +183,10 @@ class TaskOptions:
     json: str | None = option(
         TASK,
         ONCE,
-        "with --evaluate, --status or --check-data: the answer as JSON, on the terminal if no file is named",
+        "with --evaluate, --status, --compare or --check-data: the answer as JSON, on the terminal if no file is named",
         metavar="FILE",
         bare=STDOUT,
-        goes_with=("evaluate", "status", "check_data"),
+        goes_with=("evaluate", "status", "compare", "check_data"),
     )
     stages: tuple[str, ...] | None = option(
         TASK,

@@ -13,6 +13,7 @@ from tuner.report.csv_tables import arms_csv, trials_csv
 from tuner.report.data import ReportData, report_data, to_json
 from tuner.report.making import reproduce, use_of_the_model
 from tuner.report.markdown import to_markdown
+from tuner.report.methods import methods_compared
 from tuner.report.page import to_page
 
 
@@ -49,6 +50,7 @@ def report_blocks(result: StudyResult, data: ReportData) -> list[Block]:
         *answer(result),
         *cautions(result),
         *controls(result),
+        *methods_compared(result),
         *headline_metrics(result),
         *search.ranges(result, data),
         *search.explore(result, data),

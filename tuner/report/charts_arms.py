@@ -27,15 +27,25 @@ _ROLES = {"baseline": "baseline", "control": "control"}
 
 def forest(result: StudyResult, metric: str) -> Markup:
     """Return every arm's mean, interval and single seeds in one metric, with the numbers beside them."""
-    measured = [(arm, arm.seed_interval(metric)) for arm in result.arms if arm.seed_interval(metric).n]
-    ends = [v for _, i in measured for v in (i.mean, *interval_bounds(metric, i)) if math.isfinite(v)]
-    seeds = [v for arm, _ in measured for v in arm.values[metric] if math.isfinite(v)]
-    axis = span_axis(metric, min(ends + seeds), max(ends + seeds), 4)
-    baselines = [arm for arm, _ in measured if arm.role == "baseline"]
+    measured = [arm for arm in result.arms if arm.seed_interval(metric).n]
+    baselines = [arm for arm in measured if arm.role == "baseline"]
     base = strongest(baselines, metric).seed_interval(metric).mean if baselines else None
+    return forest_table([(_name(arm), arm, _kind(arm)) for arm in measured], metric, base)
+
+
+def forest_table(named: Sequence[tuple[Markup, ArmResult, str]], metric: str, base: float | None) -> Markup:
+    """Return (name, arm, class of its marks) as rows: mean, interval, single seeds.
+
+    Args:
+        named: of arms that have the metric.
+        base: a value that is marked in every row.
+    """
+    measured = [(name, arm, kind, arm.seed_interval(metric)) for name, arm, kind in named]
+    ends = [v for *_, i in measured for v in (i.mean, *interval_bounds(metric, i)) if math.isfinite(v)]
+    seeds = [v for _, arm, *_ in measured for v in arm.values[metric] if math.isfinite(v)]
+    axis = span_axis(metric, min(ends + seeds), max(ends + seeds), 4)
     rows = []
-    for arm, interval in measured:
-        kind = _kind(arm)
+    for name, arm, kind, interval in measured:
         low, high = interval_bounds(metric, interval)
         marks = [
             _upright(axis, base, "base"),
@@ -48,7 +58,7 @@ def forest(result: StudyResult, metric: str) -> Markup:
             element("circle", cx=_at(axis, interval.mean), cy="42%", r=5, class_=kind),
         ]
         cells = (
-            element("th", _name(arm), scope="row"),
+            element("th", name, scope="row"),
             element("td", strip(*marks), class_="strip"),
             element("td", interval_text(metric, interval)),
         )
