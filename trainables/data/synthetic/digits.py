@@ -80,7 +80,6 @@ def near_validation_sets(validation: LabelledImages) -> dict[str, LabelledImages
         "halves": _ood(near_ood.halves(first, second)),
         "patchwork": _ood(near_ood.patchwork(first, second, _random("patchwork"))),
         "warped": _ood(near_ood.warped(validation.images, _random("warped"))),
-        "upside_down": _ood(_of(validation, (2, 4, 5, 7))[:, :, ::-1]),
     }
 
 
