@@ -55,8 +55,12 @@ def find_module(module: str) -> ModuleSpec | None:
     return spec
 
 
-def names_in(source: str, file: str) -> set[str]:
-    """Return the names that Python source defines at its top; SyntaxError if it is none."""
+def names_in(source: str | bytes, file: str) -> set[str]:
+    """Return the names that Python source defines at its top; SyntaxError if it is none.
+
+    Args:
+        source: the bytes of a file, so that its mark of byte order and its declared encoding count.
+    """
     table = symtable.symtable(source, file, "exec")
     return {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported()}
 
@@ -69,7 +73,7 @@ def names_of(module: str) -> set[str] | None:
         CodeError: it is the path of a file that is not there.
     """
     if is_path(module):
-        return names_in(find_file(module).read_text(), module)
+        return names_in(find_file(module).read_bytes(), module)
     if module in sys.modules:
         return set(vars(sys.modules[module]))
     spec = find_module(module)

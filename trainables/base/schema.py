@@ -25,6 +25,7 @@ def option(
     choices: Sequence[Any] | Registry[Any] | None = None,
     cost: Callable[[Any], float] | None = None,
     radius: bool = False,
+    path: bool = False,
 ) -> Any:
     """Declare one option: its neutral value, one sentence with its unit, and the values it may take.
 
@@ -36,8 +37,17 @@ def option(
             more the larger they are; of all others without it every value is taken to cost the same.
         radius: an Linf distance between images: a study's values for it, and its default, suit the built-in digits and
             shrink with the radius that other data are judged by.
+        path: a file or folder of the user's; a plan keeps it absolute.
     """
-    meta = {"help": help, "low": low, "high": high, "choices": choices, "cost": cost, "radius": radius}
+    meta = {
+        "help": help,
+        "low": low,
+        "high": high,
+        "choices": choices,
+        "cost": cost,
+        "radius": radius,
+        "path": path,
+    }
     return dataclasses.field(default=default, metadata=meta)
 
 

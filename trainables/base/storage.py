@@ -41,6 +41,11 @@ def atomic_write(path: Path, *, durable: bool = True, private: bool = False) -> 
         temporary.unlink(missing_ok=True)
 
 
+def absolute_path(text: str) -> str:
+    """Return a path as every process finds it, from whatever folder it was started; a URI or "" as it is."""
+    return text if not text or "://" in text else os.path.abspath(os.path.expanduser(text))
+
+
 class Folder:
     """Files below one root, written whole or not at all: see `atomic_write`.
 

@@ -65,7 +65,7 @@ class UserCode:
         if self.is_file:
             path = find_file(self.module)
             try:
-                return names_in(path.read_text(), str(path))
+                return names_in(path.read_bytes(), str(path))
             except (SyntaxError, ValueError) as error:
                 raise CodeError(f"{self.module} is not Python: {_in_a_line(error, [path])}") from error
         add_to_path(os.getcwd())
@@ -77,7 +77,7 @@ class UserCode:
         if not spec.origin or not spec.origin.endswith(".py"):
             return {self.attribute}  # compiled: its import will tell
         try:
-            return names_in(Path(spec.origin).read_text(), spec.origin)
+            return names_in(Path(spec.origin).read_bytes(), spec.origin)
         except (SyntaxError, ValueError) as error:
             line = _in_a_line(error, [Path(spec.origin)])
             raise CodeError(f"{self.module} is not Python: {line}") from error
@@ -96,8 +96,32 @@ class UserCode:
         except (Exception, SystemExit) as error:  # foreign code may raise anything
             line = _in_a_line(error, self.files())
             raise CodeError(f"{self.module} cannot be imported: {line}") from error
+        if self.is_file:
+            self._refuse_others_in_place()
         _loaded.setdefault(self.module, digests)
         return found
+
+    def _refuse_others_in_place(self) -> None:
+        """Raise CodeError if the file has imported another module than the one beside it, which has the same name.
+
+        A module that is installed, or of another folder's file, comes first; of the standard library it is meant.
+        """
+        first = find_file(self.module)
+        base = first.parent
+        for path in self.files():
+            if path == first:  # named by its path: it may have another name among the modules
+                continue
+            parts = path.relative_to(base).with_suffix("").parts
+            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            file = getattr(sys.modules.get(name), "__file__", None)
+            if parts[0] in sys.stdlib_module_names or file in (None, str(path)):
+                continue
+            for known, module in list(sys.modules.items()):  # it has what it should not
+                if getattr(module, "__file__", None) == str(first):
+                    del sys.modules[known]
+            raise CodeError(
+                f"{self.module} imports {name}, and gets {file}; rename {path}, which is of the same name"
+            )
 
     @property
     def source(self) -> Path | None:
@@ -216,7 +240,7 @@ def _imports(path: Path, base: Path) -> Iterator[str]:
     """Yield the dotted names of all that a file may import, as seen from a folder."""
     package = path.parent.relative_to(base).parts
     try:
-        tree = ast.parse(path.read_text())
+        tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
         return  # its import will tell
     for node in ast.walk(tree):

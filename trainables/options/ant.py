@@ -59,7 +59,9 @@ class ANTOptions(NoiseTrainingOptions):
         high=1.0,
     )
     sin_rows: int = option(0, "unnoised images of a batch that are replaced by stylised ones", low=0)
-    sin_dir: str = option("", "stylised copy of the training set: class folders of images, or one npz file")
+    sin_dir: str = option(
+        "", "stylised copy of the training set: class folders of images, or one npz file", path=True
+    )
 
 
 @dataclass(frozen=True)

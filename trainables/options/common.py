@@ -20,7 +20,7 @@ class RunOptions:
         "", "folder that holds (or receives) the data set's files; built-in sets need none"
     )
     cache_dir: str = option(
-        "", "folder of pretrained weights and generators; default: the user's cache folder"
+        "", "folder of pretrained weights and generators; default: the user's cache folder", path=True
     )
     network: str = option(
         "small_cnn",
@@ -138,7 +138,7 @@ class PretrainOptions:
     schedule: str = option("one_cycle", "per step", choices=("one_cycle", "cosine", "step", "constant"))
     batch_size: int = option(64, "images per step", low=1)
     augment: str = option("none", "as in training", choices=("none", "flip", "crop", "crop_flip"))
-    checkpoint: str = option("", "start from this state dict instead of training one")
+    checkpoint: str = option("", "start from this state dict instead of training one", path=True)
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class OutlierOptions:
     sigma: float = option(
         1.0, "standard deviation of the latent; 1 is the training prior", low=0.0, high=100.0
     )
-    path: str = option("", path_help())
+    path: str = option("", path_help(), path=True)
     count: int = option(1000, "how many outliers a trial samples", low=1)
     weight: float = option(0.5, "weight of the outlier term", low=0.0)
     ratio: float = option(1.0, "outliers per inlier in a batch", low=0.05, high=16.0, cost=float)

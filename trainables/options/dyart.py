@@ -54,7 +54,9 @@ class DyARTOptions(TrainingOptions):
     norm_decay: bool = option(False, "weight decay on the parameters of normalisation layers too")
     start: str = option("pretrained", "where the weights come from", choices=("pretrained", "scratch"))
     burn_in_epochs: int = option(0, "first epochs of the schedule with the cross-entropy alone", low=0)
-    synthetic_path: str = option("", "npz with image (uint8, n x h x w x c) and label; empty = no extra data")
+    synthetic_path: str = option(
+        "", "npz with image (uint8, n x h x w x c) and label; empty = no extra data", path=True
+    )
     unsup_fraction: float = option(0.7, "share of synthetic images in a batch", low=0.0, high=0.95)
     speed_images: int = option(
         0, "measure the relative boundary speed on so many training images after every epoch; 0 = off", low=0

@@ -17,7 +17,7 @@ from trainables.data.types.own_datasets import ARRAYS
 from trainables.data.types.splits import Split
 from tuner.base.errors import UsageError
 from tuner.base.text import listed
-from tuner.commands.json_file import write_json
+from tuner.commands.json_file import only_json_on_stdout, write_json
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.task_options import ASKED, STDOUT
 
@@ -39,15 +39,16 @@ def check_data(options: LaunchOptions, show: Callable[[str], None]) -> int:
     It is 2 if a launch with these data would be refused.
 
     Raises:
-        UsageError: no data are named, or a file cannot be written.
+        UsageError: no data are named, or the file of --json cannot be written.
         InputError: there is no data set of that name.
     """
-    dataset, data_dir = named_data(options)
-    found = found_in(dataset, data_dir)
+    with only_json_on_stdout(options.json):
+        dataset, data_dir = named_data(options)
+        found = found_in(dataset, data_dir)
     text = json.dumps(found, indent=2)
+    show(text if options.json == STDOUT else as_text(found))
     if options.json not in (None, STDOUT):
         write_json(str(options.json), text)
-    show(text if options.json == STDOUT else as_text(found))
     return 2 if found["problems"] else 0
 
 
@@ -117,12 +118,14 @@ def found_in(dataset: str, data_dir: str) -> dict[str, Any]:
             "as_saved": as_saved(found.parts),
             "looked_into": list(found.looked_into),
         }
+        sheet = Path(SHEET).resolve()
         try:
-            with atomic_write(Path(SHEET)) as file:
+            with atomic_write(sheet) as file:
                 file.write(contact_sheet(info, found.parts))
-        except OSError as error:
-            raise UsageError(f"{SHEET} cannot be written here: {error.strerror or error}") from error
-        result["contact_sheet"] = str(Path(SHEET).resolve())
+            result["contact_sheet"] = str(sheet)
+        except OSError as error:  # a folder that is only read
+            notes.append(f"{sheet} cannot be written: {error.strerror or error}")
+            result["contact_sheet"] = None
     return result | {"notes": notes, "problems": problems}
 
 
@@ -139,7 +142,7 @@ def as_text(found: Mapping[str, Any]) -> str:
         lines += [f"{name + ' OOD':16}{_sizes(sets)}" for name, sets in found["ood"].items()]
         done, count = found["looked_into"]
         lines += [f"{done} of {count} images looked into"] if count else []
-        lines.append(f"sheet of images: {found['contact_sheet']}")
+        lines += [f"sheet of images: {found['contact_sheet']}"] if found["contact_sheet"] else []
     lines += [f"note: {line}" for line in found["notes"]]
     lines += [f"problem: {line}" for line in found["problems"]]
     if not found["problems"]:

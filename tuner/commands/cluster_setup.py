@@ -38,6 +38,7 @@ def prepare(storage: str, target: Path, home: Path, settings: Sequence[str] = ()
     Raises:
         UsageError: a storage that other nodes could not reach, a setting that is none, or no git checkout.
     """
+    _refuse_without_checkout()
     if "://" not in storage and not storage.startswith("/"):
         raise UsageError(
             f"--storage {storage} is relative; nodes share an object store (s3://BUCKET/runs) or /a/mounted/folder"
@@ -62,6 +63,15 @@ def prepare(storage: str, target: Path, home: Path, settings: Sequence[str] = ()
         f"[mlflow]\nmlflow_tracking_username = {TRACKING_USER}\nmlflow_tracking_password = {secrets.token_hex(24)}\n",
     )
     keep_private(home / ".ray" / "auth_token", secrets.token_hex(32))
+
+
+def _refuse_without_checkout() -> None:
+    """Raise UsageError where the project is installed as a package: the nodes' files are not in there."""
+    if not (environment.ROOT / "cluster.yaml").is_file():
+        raise UsageError(
+            f"{environment.ROOT} holds the installed program alone; a cluster is set up from a checkout of the "
+            "project, which has cluster.yaml and clusters/"
+        )
 
 
 def on_premises(
@@ -138,6 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             import yaml
 
+            _refuse_without_checkout()
             config = yaml.safe_load((environment.ROOT / "cluster.yaml").read_text())
             workers = [ip.strip() for ip in options.workers.split(",") if ip.strip()]
             derived = on_premises(config, options.head, workers, options.user, options.key)

@@ -24,7 +24,7 @@ from tuner.base import environment
 from tuner.base.errors import UsageError
 from tuner.base.known_list import known, remember
 from tuner.base.text import listed
-from tuner.commands.json_file import write_json
+from tuner.commands.json_file import only_json_on_stdout, write_json
 from tuner.console.evaluation_text import as_text
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.option_values import check_name
@@ -55,7 +55,8 @@ def evaluate(options: LaunchOptions) -> str:
     to_file = options.json if options.json != STDOUT else None
     if to_file and not Path(to_file).resolve().parent.is_dir():
         raise UsageError(f"--json {to_file}: there is no folder {Path(to_file).parent}")
-    scores = measured(options)
+    with only_json_on_stdout(options.json):
+        scores = measured(options)
     if options.json == STDOUT:
         return json.dumps(scores, indent=2)
     if to_file:

@@ -1,11 +1,14 @@
 """`launch.py --new study|method DIR`: writes a study or a method of the user's own that runs as it is, and its test."""
 
+import keyword
 import re
 import shlex
+import unicodedata
 from pathlib import Path
 
 import search_spaces
 from trainables.base.errors import unknown
+from trainables.base.modules import names_in
 from tuner.base.errors import UsageError
 from tuner.base.program import program
 
@@ -113,10 +116,10 @@ def test_the_study_has_a_plan():
     assert run(["--study", FILE, "--dry-run"]) == 0
 '''
 
-#: {what is new: {file: its text}}
+#: {what is new: {file: its text}}; pytest wants tests in several folders to have names of their own
 SKELETONS = {
-    "study": {"study.py": STUDY, "test_study.py": STUDY_TEST},
-    "method": {"method.py": METHOD, "test_method.py": METHOD_TEST},
+    "study": {"study.py": STUDY, "test_NAME_study.py": STUDY_TEST},
+    "method": {"method.py": METHOD, "test_NAME_method.py": METHOD_TEST},
 }
 
 
@@ -129,19 +132,17 @@ def write_skeleton(kind: str, folder: str) -> str:
     if kind not in SKELETONS:
         raise UsageError(f"--new {kind}: {unknown('skeleton', kind, SKELETONS)}")
     where = Path(folder)
-    files = {where / name: text for name, text in SKELETONS[kind].items()}
+    name = name_from(where.resolve().name)
+    files = {where / file.replace("NAME", name): text for file, text in SKELETONS[kind].items()}
     for path in files:
         if path.exists():
             raise UsageError(
                 f"--new {kind} {folder}: {path} exists, and nothing is overwritten; name another folder"
             )
-    name = re.sub(r"\W+", "_", where.resolve().name).strip("_").lower() or "mine"
-    if not name[0].isalpha() or name in search_spaces.NAMES:
-        name = f"my_{name}"
     try:
         where.mkdir(parents=True, exist_ok=True)
         for path, text in files.items():
-            path.write_text(text.replace("CLASS", name.title().replace("_", "")).replace("NAME", name))
+            path.write_text(text.replace("CLASS", class_name(name)).replace("NAME", name))
     except OSError as error:
         raise UsageError(f"--new {kind} {folder}: {error.strerror or error}") from error
     (first, test), command = files, shlex.join(program())
@@ -153,3 +154,20 @@ def write_skeleton(kind: str, folder: str) -> str:
             f"  {command} --study {first} --trials 2 --max-epochs 2 --confirm-seeds 1",
         ]
     )
+
+
+def name_from(folder: str) -> str:
+    """Return the name of a study that a folder's name suggests, of letters a to z, digits and underscores.
+
+    Example:
+        "Übung 2" -> "ubung_2"
+    """
+    plain = unicodedata.normalize("NFKD", folder).encode("ascii", "ignore").decode().lower()
+    name = re.sub(r"[^a-z0-9]+", "_", plain)[:60].strip("_") or "mine"
+    taken = class_name(name) in names_in(METHOD, "method.py") or keyword.iskeyword(class_name(name))
+    return f"my_{name}" if not name[0].isalpha() or name in search_spaces.NAMES or taken else name
+
+
+def class_name(name: str) -> str:
+    """Return the name of the class of a method: "label_smoothing" -> "LabelSmoothing"."""
+    return name.title().replace("_", "")

@@ -1,4 +1,4 @@
-"""Copies the project for other machines: the files that git tracks, in their present state, and nothing else."""
+"""Copies the project for other machines: the files that git tracks or, installed, its packages; no others."""
 
 import shutil
 import subprocess
@@ -8,11 +8,12 @@ from pathlib import Path
 from tuner.base import environment
 from tuner.base.errors import UsageError
 
+PACKAGES = ("robust_tuner", "search_spaces", "trainables", "tuner")
 LIMIT_MB = 50  # Ray refuses packages above 500 MiB; a project of text that reaches this holds data by mistake
 
 
 def export(target: Path, root: Path = environment.ROOT, more: Mapping[str, Path] | None = None) -> Path:
-    """Write the project's tracked files into a folder and return it.
+    """Write the project's tracked files into a folder and return it; of an installed project its packages.
 
     What the folder held before is removed: a file deleted from the project must not live on elsewhere.
 
@@ -20,10 +21,11 @@ def export(target: Path, root: Path = environment.ROOT, more: Mapping[str, Path]
         more: {path in the folder: file} of the user's own code.
 
     Raises:
-        UsageError: `root` is no git checkout, the files are larger than LIMIT_MB together, or a file of the user would
-            replace one of the project's.
+        UsageError: `root` does not hold the project, the files are larger than LIMIT_MB together, or a file of the user
+            would replace one of the project's.
     """
-    names = tracked(root)
+    # an environment may lie within a checkout of the user's own, whose files git would list
+    names = tracked(root) if (root / ".git").exists() else packaged(root)
     total = sum((root / name).stat().st_size for name in names)
     if total > LIMIT_MB * 1e6:
         large = max(names, key=lambda name: (root / name).stat().st_size)
@@ -60,3 +62,20 @@ def tracked(root: Path) -> list[str]:
     except (OSError, subprocess.SubprocessError) as error:
         raise UsageError(f"{root} is no git checkout: only files that git tracks are sent away") from error
     return [name for name in done.stdout.split("\0") if name and (root / name).is_file()]
+
+
+def packaged(root: Path) -> list[str]:
+    """Return the paths of the files of the project's packages, as a wheel installs them.
+
+    Raises:
+        UsageError: they are not below `root`.
+    """
+    missing = [name for name in PACKAGES if not (root / name / "__init__.py").is_file()]
+    if missing:
+        raise UsageError(f"{root} is no git checkout, and no folder that the project is installed in")
+    return sorted(
+        str(path.relative_to(root))
+        for name in PACKAGES
+        for path in (root / name).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    )

@@ -207,7 +207,8 @@ def entrypoint(arguments: Sequence[str], run_name: str, code: Mapping[str, Path]
         words += ["--run-name", run_name]
     if options.action in launch_options()["address"].goes_with:
         words += ["--address", "auto"]
-    return shlex.join(["python", "launch.py", *words])
+    launcher = ["launch.py"] if (environment.ROOT / "launch.py").is_file() else ["-m", "tuner"]
+    return shlex.join(["python", *launcher, *words])
 
 
 def follow(

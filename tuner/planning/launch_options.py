@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from search_spaces.study import Floor
+from trainables.base.storage import absolute_path
 from trainables.data.types.datasets import DATASETS
 from trainables.options.networks import NETWORKS
 from tuner.planning import metric_values as metrics
@@ -156,6 +157,7 @@ class LaunchOptions(TaskOptions):
         LOCATION,
         "folder of the data set's files",
         metavar="DIR",
+        read=absolute_path,
         goes_with=(*RUN, "evaluate", "check_data", "export"),
     )
     settings: tuple[str, ...] = option(

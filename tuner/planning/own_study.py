@@ -113,7 +113,7 @@ def place_of(study: Study, message: str, settings: Sequence[str] = ()) -> str:
         return ""
     words = {*re.findall(r"'([^']+)'", message), *re.findall(r"^(\S+) is ", message)}
     words -= {part.strip() for text in settings for part in text.split("=")}
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Constant) and node.value in words:
             return f"{file.name}, line {node.lineno}: "
     return ""

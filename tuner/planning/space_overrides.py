@@ -8,6 +8,7 @@ from search_spaces.domain import Choice, Float, Int, Setting, parse_setting
 from trainables.base.errors import InputError, unknown
 from trainables.base.registry import Registry, check_references
 from trainables.base.schema import check
+from trainables.base.storage import absolute_path
 from trainables.options import fields_of
 from trainables.options.methods import METHODS
 from tuner.base.errors import UsageError
@@ -73,12 +74,23 @@ def check_setting(key: str, setting: Setting, known: Mapping[str, Any]) -> Setti
     if key not in known:
         raise InputError(unknown("option", key, known))
     option, hint, _ = known[key]
+    if option.metadata.get("path"):
+        setting = _from_anywhere(setting)
     checked = _checked(key, setting, option, hint)
     specs = option.metadata.get("choices")
     if isinstance(specs, Registry):
         for name in checked.options if isinstance(checked, Choice) else (checked,):
             check_references(specs[str(name)])
     return checked
+
+
+def _from_anywhere(setting: Setting) -> Setting:
+    """Return a path, or a choice of them, as it is found from any folder."""
+    if isinstance(setting, Choice):
+        return Choice(
+            tuple(absolute_path(each) if isinstance(each, str) else each for each in setting.options)
+        )
+    return absolute_path(setting) if isinstance(setting, str) else setting
 
 
 def _checked(key: str, setting: Setting, option: Any, hint: Any) -> Setting:

@@ -5,11 +5,13 @@ values, and the shell shows those that begin like it.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import search_spaces
 from search_spaces.domain import SpaceError
+from trainables.base.errors import InputError
 from trainables.base.registry import Registry
 from trainables.base.schema import choices_of
 from trainables.options import fields_of
@@ -73,8 +75,9 @@ def settings(prefix: str, given: Given) -> Iterable[str]:
 
 
 def _methods(given: Given) -> Iterable[str]:
-    if given.get("method") in METHODS:
-        return [given["method"]]
+    with suppress(InputError):  # code of the user's own is not imported to complete a command line
+        if given.get("method") in METHODS:
+            return [given["method"]]
     try:
         study = search_spaces.get(given["study"])
     except (KeyError, SpaceError):

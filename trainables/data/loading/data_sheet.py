@@ -52,7 +52,7 @@ def as_saved(parts: Parts) -> dict[str, Any]:
             else:
                 picture = source.picture(row)
                 size, kind = picture.size, picture.mode
-        except (OSError, DataFileError):  # told by the check
+        except (OSError, ValueError, Image.DecompressionBombError):  # told by the check
             continue
         sizes.append(size)
         kinds[kind] += 1

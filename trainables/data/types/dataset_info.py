@@ -1,11 +1,10 @@
 """Look up a data set's classes, shape, mean and std; some are read from its folder. No torch."""
 
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 
-from trainables.base.errors import DataFileError
+from trainables.base.errors import DataFileError, nearest
 from trainables.base.registry import resolve_reference
 from trainables.data.types.datasets import DATASETS
 from trainables.data.types.file_check import find_folder
@@ -55,24 +54,44 @@ def _counted(info: DatasetInfo, root: Path) -> DatasetInfo:
     if not path.is_file():
         return info
     try:
-        given = json.loads(path.read_text())
-        side, channels = int(given.pop("side", 64)), int(given.pop("channels", 3))
-        mean, std = (
-            tuple(float(v) for v in given.pop(key, default[:channels]))
-            for key, default in (("mean", info.mean), ("std", info.std))
-        )
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise DataFileError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
-    fits = (
-        not given
-        and 4 <= side <= 4096
-        and channels in (1, 3)
-        and len(mean) == len(std) == channels
-        and all(math.isfinite(m) for m in mean)
-        and all(0 < s < math.inf for s in std)
+        given = json.loads(path.read_bytes())  # bytes: whatever mark of byte order they begin with
+    except (OSError, ValueError) as error:
+        raise DataFileError(f"{path} cannot be read: {error}") from error
+    if not isinstance(given, dict):
+        raise DataFileError(f'{path} is no object of names and values; want {{"side": 64}}, for example')
+    found = {"side": 64, "channels": 3} | given
+    channels = found["channels"]
+    checks = {
+        "side": (_whole(found["side"]) and 4 <= found["side"] <= 4096, "a whole number from 4 to 4096"),
+        "channels": (_whole(channels) and channels in (1, 3), "1 or 3"),
+        "mean": ("mean" not in given or _numbers(given["mean"], channels), "one number per channel"),
+        "std": (
+            "std" not in given or _numbers(given["std"], channels, above=0),
+            "one number above 0 per channel",
+        ),
+    }
+    for key, value in found.items():
+        if key not in checks:
+            raise DataFileError(f"{path} has {key!r}, which nothing reads; {nearest(key, checks)}")
+        right, wanted = checks[key]
+        if not right:
+            raise DataFileError(f"{path}: {key} is {json.dumps(value)}; want {wanted}")
+    mean, std = (
+        tuple(map(float, found.get(key, default[:channels])))
+        for key, default in (("mean", info.mean), ("std", info.std))
     )
-    if not fits:
-        raise DataFileError(
-            f"{path} may give side (4 to 4096), channels (1 or 3), mean and std (one number per channel, std > 0)"
-        )
-    return replace(info, shape=(channels, side, side), mean=mean, std=std)
+    return replace(info, shape=(channels, found["side"], found["side"]), mean=mean, std=std)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _numbers(values: object, count: object, above: float = -1e6) -> bool:
+    """Whether a value is a list of so many numbers between a bound and a million."""
+    return (
+        isinstance(values, list)
+        and len(values) == count
+        and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+        and all(above < v < 1e6 for v in values)
+    )

@@ -1,5 +1,6 @@
 """A picture file as 8-bit grey or RGB, whatever its depth, transparency and rotation. Every reader uses it."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ from PIL import Image, ImageOps
 from trainables.base.errors import DataFileError
 
 BACKGROUND = 255  #: the grey value behind transparent pixels: white
+# Pillow warns of pictures with half as many pixels as it refuses: of the user's own these are photographs
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 
@@ -20,8 +23,8 @@ def read_picture(path: Path) -> Image.Image:
     - Palettes, CMYK and other colour spaces become RGB; of an animation the first frame counts.
 
     Raises:
-        DataFileError: a missing or damaged file, or pixels without a known range (floating point, 32-bit integers);
-            one line that names the file.
+        DataFileError: a missing or damaged file, one of over 178 million pixels, or pixels without a known range
+            (floating point, 32-bit integers); one line that names the file.
     """
     try:
         with Image.open(path) as opened:
@@ -31,6 +34,10 @@ def read_picture(path: Path) -> Image.Image:
         raise DataFileError(f"{path} is missing; unpack the archive again") from None
     except DataFileError as error:
         raise DataFileError(f"{path} {error}") from None
+    except Image.DecompressionBombError:
+        assert Image.MAX_IMAGE_PIXELS is not None
+        most = 2 * Image.MAX_IMAGE_PIXELS // 1_000_000
+        raise DataFileError(f"{path} has more than {most} million pixels; save it smaller") from None
     except (
         Exception
     ) as error:  # Pillow's decoders and conversions raise OSError, SyntaxError, ValueError and more

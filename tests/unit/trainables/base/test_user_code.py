@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from trainables.base.errors import CodeError
 from trainables.base.user_code import PROJECT, UserCode, portable_path
 
 FILES = {
@@ -65,3 +66,33 @@ def test_a_path_below_the_project_is_kept_relative_to_it(monkeypatch: pytest.Mon
     assert portable_path("../launch.py") == "launch.py"
     assert UserCode("launch.py:main").module == "launch.py"
     assert portable_path("/somewhere/net.py") == "/somewhere/net.py"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "first"), [("utf-8", ""), ("utf-8-sig", ""), ("latin-1", "# -*- coding: latin-1 -*-\n")]
+)
+def test_files_are_read_in_the_encoding_that_python_reads_them_in(
+    encoding: str, first: str, folder: Path
+) -> None:
+    name = f"own_{encoding.replace('-', '_')}"
+    text = f"{first}from lib.sibling import x\nmake = 'für'\n"
+    (folder / f"{name}.py").write_text(text, encoding=encoding)
+    code = UserCode(f"./{name}.py:make")
+    assert [path.name for path in code.files()] == ["__init__.py", "sibling.py", f"{name}.py"]
+    assert code.load() == "für"
+
+
+def test_a_module_that_another_of_its_name_hides_is_told(folder: Path) -> None:
+    """`parts.py` beside the file, and `parts` installed, which Python finds first."""
+    other = folder / "installed" / "parts.py"
+    other.parent.mkdir()
+    other.write_text("half = 3\n")
+    sys.path.insert(0, str(other.parent))
+    with pytest.raises(CodeError) as caught:
+        UserCode("./net.py:make").load()
+    assert str(caught.value) == (
+        f"{folder}/net.py imports parts, and gets {other}; rename {folder}/parts.py, which is of the same name"
+    )
+    del sys.modules["parts"]
+    other.unlink()
+    assert UserCode("./net.py:make").load()() == 2

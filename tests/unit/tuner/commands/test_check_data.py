@@ -99,6 +99,45 @@ def test_what_cannot_be_read_at_all_is_a_problem(pictures: Path, capsys: pytest.
     )
 
 
+def test_a_picture_that_is_too_large_is_a_problem(
+    pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)
+    disk_formats.picture(pictures / "train" / "class 1" / "large.png", 2001, 1000, mode="L")
+    code, out, _ = launch(capsys, "data")
+    assert code == 2
+    assert out.splitlines()[-1] == (
+        "problem: data/train/class 1/large.png has more than 2 million pixels; save it smaller"
+    )
+
+
+def test_in_a_folder_that_cannot_be_written_to_there_is_no_sheet(
+    pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures.parent / "contact-sheet.png").mkdir()
+    code, out, err = launch(capsys, "data")
+    assert (code, err) == (0, "")
+    assert f"note: {pictures.parent}/contact-sheet.png cannot be written: Is a directory" in out.splitlines()
+    assert "sheet of images" not in out
+    assert found(capsys, "data")["contact_sheet"] is None
+
+
+def test_what_the_users_code_prints_is_no_part_of_the_json(
+    pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures.parent / "loud.py").write_text(
+        "import numpy as np\nprint('imported')\n"
+        "images = np.random.default_rng(0).integers(0, 256, (9, 8, 8), np.uint8)\n"
+        "def make():\n    print('called')\n"
+        "    return {'train': (images, np.arange(9) % 3), 'test': (255 - images, np.arange(9) % 3)}\n"
+    )
+    code, out, err = launch(capsys, "./loud.py:make", "--json")
+    assert code == 0, out
+    assert json.loads(out)["shape"] == [1, 8, 8]
+    assert "imported" in err
+    assert "called" in err
+
+
 def test_pictures_that_look_alike_are_a_note(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Image.open(pictures / "train/class 0/class 0_1.png") as picture:
         picture.resize((120, 80)).save(pictures / "test/class 1/again.webp", quality=90)

@@ -18,6 +18,12 @@ from tuner.planning.own_study import find_study
         ("2024", "my_2024", "My2024"),
         ("aoe_sigma", "my_aoe_sigma", "MyAoeSigma"),
         ("...", "mine", "Mine"),
+        ("Übung 2", "ubung_2", "Ubung2"),
+        ("日本", "mine", "Mine"),
+        ("x" * 200, "x" * 60, "X" + "x" * 59),
+        ("study", "my_study", "MyStudy"),  # the file has a Study of its own
+        ("f", "my_f", "MyF"),
+        ("none", "my_none", "MyNone"),
     ],
 )
 def test_names_come_from_the_folder(folder: str, study: str, method: str, tmp_path: Path) -> None:
@@ -25,7 +31,8 @@ def test_names_come_from_the_folder(folder: str, study: str, method: str, tmp_pa
     file = tmp_path / folder / "method.py"
     found = find_study(str(file))
     assert (found.name, found.method) == (study, f"{file}:{method}")
-    assert f"class Test{method}(MethodContract):" in file.with_name("test_method.py").read_text()
+    test = file.with_name(f"test_{study}_method.py")
+    assert f"class Test{method}(MethodContract):" in test.read_text()
     assert str(file) in text.splitlines()[0]
 
 
@@ -33,7 +40,7 @@ def test_names_come_from_the_folder(folder: str, study: str, method: str, tmp_pa
 def test_nothing_is_overwritten(kind: str, tmp_path: Path) -> None:
     write_skeleton(kind, str(tmp_path / "a"))
     first, test = SKELETONS[kind]
-    for name in (first, test):
+    for name in (first, test.replace("NAME", "a")):
         ast.parse((tmp_path / "a" / name).read_text())
     (tmp_path / "a" / first).write_text("mine")
     with pytest.raises(

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from tuner.base import environment
 from tuner.base.errors import StudyFailed, UsageError
 from tuner.commands import submit as submitting
-from tuner.commands.source_export import export
+from tuner.commands.source_export import PACKAGES, export
 from tuner.commands.submit import detached, entrypoint, find_running, follow, job_server, submit
 
 
@@ -159,7 +160,7 @@ def test_a_job_that_the_cluster_does_not_take_is_one_line(
 def checkout(folder: Path) -> Path:
     """Return a checkout with two tracked files, one of them changed, a deleted and an untracked one."""
     root = folder / "checkout"
-    (root / "tuner").mkdir(parents=True)
+    (root / "tuner").mkdir(parents=True, exist_ok=True)
     for name in ("launch.py", "tuner/cli.py", "gone.py"):
         (root / name).write_text("1")
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)
@@ -182,8 +183,27 @@ def test_export_is_the_tracked_files_as_they_are_now(tmp_path: Path, monkeypatch
         export(target, tmp_path / "checkout")
 
 
-def test_export_needs_a_checkout(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no git checkout"):
+def test_an_installed_project_sends_its_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a wheel lies in site-packages, also where the environment is in a checkout of the user's own."""
+    site = tmp_path / "checkout" / ".venv" / "site-packages"
+    files = [f"{name}/__init__.py" for name in PACKAGES] + ["tuner/report/report.css"]
+    for name in (*files, "numpy/__init__.py", "tuner/__pycache__/cli.pyc", "secret.txt"):
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).write_text("1")
+    checkout(tmp_path)
+    export(tmp_path / "out", site)
+    sent = [str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file()]
+    assert sorted(sent) == sorted([".commit", *files])
+    monkeypatch.setattr(environment, "ROOT", site)
+    assert entrypoint(["--study", "s", "--submit"], "s-1") == (
+        "python -m tuner --study s --run-name s-1 --address auto"
+    )
+
+
+def test_what_is_no_project_is_not_sent(tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match=r"^/.* is no git checkout, and no folder that the project is installed"
+    ):
         export(tmp_path / "out", tmp_path)
 
 

@@ -3,6 +3,7 @@
 import re
 import shlex
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -226,6 +227,13 @@ def test_the_resume_command_repeats_where_the_run_is_kept() -> None:
         "python launch.py --study s --resume r --data-dir /data --address auto --storage s3://b/x "
         f"--study-storage '{BARE}'"
     )
+
+
+def test_the_data_folder_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    for text, found in (("a b/../c", f"{tmp_path}/c"), ("~/x", "/home/me/x"), ("s3://b/x", "s3://b/x")):
+        assert parse(["--study", "aoe_sigma", "--data-dir", text]).data_dir == found
 
 
 def test_local_options_are_dropped_however_they_are_written() -> None:

@@ -1,8 +1,10 @@
 """`--set KEY=VALUE`: a key has one value."""
 
+from pathlib import Path
+
 import pytest
 
-from search_spaces.domain import Setting
+from search_spaces.domain import Choice, Setting
 from tuner.base.errors import UsageError
 from tuner.planning.space_overrides import override_space
 
@@ -15,3 +17,19 @@ def test_a_key_is_set_once() -> None:
     assert settled("lr=1", "weight_decay=0", "lr=1") == {"lr": 1.0, "weight_decay": 0.0}
     with pytest.raises(UsageError, match=r"^--set lr is given twice, as 1 and as 2; give it once$"):
         settled("lr=1", "weight_decay=0", " lr=2")
+
+
+def test_paths_are_kept_as_they_are_found_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resume from another folder must not read another file of the same name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    space = {"outliers.path": Choice(("a.npz", "s3://b/c.npz"))}
+    texts = ("pretrain.checkpoint=~/w.pth", "cache_dir=/cache", "outliers.generator=npz")
+    assert override_space(space, texts, ("oe",)) == {
+        "outliers.path": Choice((f"{tmp_path}/a.npz", "s3://b/c.npz")),
+        "pretrain.checkpoint": "/home/me/w.pth",
+        "cache_dir": "/cache",
+        "outliers.generator": "npz",
+    }

@@ -58,7 +58,13 @@ def test_settings_are_options_of_the_study_or_the_method() -> None:
     assert "boundary.steps=" in offered("settings", study="dyart_margin")
     assert "attack.epsilon=" in offered("settings", study="dyart_margin")  # of its baselines
     assert "attack.epsilon=" not in offered("settings", method="standard")
-    assert "boundary.steps=" in offered("settings", study="nope")
+    for strange in (
+        {"study": "nope"},
+        {"study": "./mine.py"},
+        {"method": "./mine.py:Mixup"},
+        {"method": "nope"},
+    ):
+        assert "boundary.steps=" in offered("settings", **strange)
     assert offered("settings", "attack.name=p", study="aoe_sigma") == [
         f"attack.name={name}" for name in OUTLIER_ATTACKS.names
     ]

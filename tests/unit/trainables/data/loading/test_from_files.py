@@ -313,15 +313,35 @@ def test_imagefolder_counts_its_classes_and_may_say_its_size(tmp_path: Path) -> 
     assert benchmark.info.mean == (0.4,)
     assert images(benchmark, Split.TRAIN).shape == (27, 1, 16, 16)
     assert "rgb_shifted" not in benchmark.sets(Split.VAL_OOD_FAR)
-    for bad in (
-        '{"side": 2}',
-        '{"channels": 2}',
-        '{"sides": 3}',
-        "[1]",
-        "{",
-        '{"std": [0, 0, 0]}',
-        '{"mean": 5}',
-    ):
-        (tmp_path / "dataset.json").write_text(bad)
-        with pytest.raises(DataFileError, match=r"dataset\.json"):
-            dataset_info("imagefolder", str(tmp_path))
+    (tmp_path / "dataset.json").write_text(
+        '{"side": 16}', encoding="utf-8-sig"
+    )  # as Windows' Notepad saves it
+    assert dataset_info("imagefolder", str(tmp_path)).shape == (3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"side": 2}', ": side is 2; want a whole number from 4 to 4096"),
+        ('{"side": 48.5}', ": side is 48.5; want a whole number from 4 to 4096"),
+        ('{"side": true}', ": side is true; want a whole number from 4 to 4096"),
+        ('{"channels": 2}', ": channels is 2; want 1 or 3"),
+        (
+            '{"sides": 3}',
+            " has 'sides', which nothing reads; did you mean side? known: channels, mean, side, std",
+        ),
+        ("[1]", ' is no object of names and values; want {"side": 64}, for example'),
+        ("{", " cannot be read: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        ('{"std": [0, 0, 0]}', ": std is [0, 0, 0]; want one number above 0 per channel"),
+        ('{"std": [1]}', ": std is [1]; want one number above 0 per channel"),
+        ('{"mean": 5}', ": mean is 5; want one number per channel"),
+        ('{"mean": [0.5, NaN, 0.5]}', ": mean is [0.5, NaN, 0.5]; want one number per channel"),
+    ],
+)
+def test_what_is_wrong_in_dataset_json_is_named(tmp_path: Path, text: str, said: str) -> None:
+    disk.imagefolder(tmp_path)
+    path = tmp_path / "dataset.json"
+    path.write_text(text)
+    with pytest.raises(DataFileError) as caught:
+        dataset_info("imagefolder", str(tmp_path))
+    assert str(caught.value) == f"{path}{said}"

@@ -159,3 +159,16 @@ def test_a_conversion_that_fails_names_the_file(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(Image.Image, "convert", fail)
     with pytest.raises(DataFileError, match=r"x\.tif is not a whole picture: conversion not supported"):
         read_picture(tmp_path / "x.tif")
+
+
+def test_very_large_pictures_are_read_in_silence_and_larger_ones_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2_000_000)
+    Image.new("L", (1000, 3000)).save(tmp_path / "large.png")
+    Image.new("L", (1000, 4001)).save(tmp_path / "larger.png")
+    assert read_picture(tmp_path / "large.png").size == (1000, 3000)
+    assert not recwarn.list
+    with pytest.raises(DataFileError) as caught:
+        read_picture(tmp_path / "larger.png")
+    assert str(caught.value) == f"{tmp_path}/larger.png has more than 4 million pixels; save it smaller"
