@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from trainables.base.errors import DataFileError
+from trainables.data.loading.from_files import undecoded
 from trainables.data.types.availability import evaluation_sets
 from trainables.data.types.dataset_info import dataset_info
 from trainables.data.types.datasets import DATASETS
@@ -74,8 +76,19 @@ def _data(plan: Plan) -> list[str]:
         *([f"classes    {listed(info.classes)}"] if info.classes else []),
         *(f"{sets.label:11}{sets.text}" for sets in tested),
         *(f"note       {line}" for line in plan.notes),
-        *([f"refused    {lack}"] if (lack := lacking_for_claim(plan)) else []),
+        *(f"refused    {line}" for line in filter(None, (_misplaced(plan), lacking_for_claim(plan)))),
     ]
+
+
+def _misplaced(plan: Plan) -> str:
+    """Return what a launch would refuse of the folders and names of the user's own data; no image is opened."""
+    if not DATASETS[plan.dataset].users_own:
+        return ""
+    try:
+        undecoded(plan.dataset, plan.data_dir)
+    except DataFileError as error:
+        return str(error)
+    return ""
 
 
 def _fitted(plan: Plan) -> list[str]:

@@ -6,6 +6,7 @@ left out.
 """
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class Overlap:
     Attributes:
         first, second: "train", "test_ood_near/mine"; the one that is read earlier in a study comes first.
         count, of: how many images of the second set are in the first one, and how many it has.
-        examples: "train 17 = test_id 3", or the files' names where they are files.
+        examples: "train 17 = test 3", or the files' names where they are files.
         exact: equal to the last bit; else alike, as after saving a picture once more.
     """
 
@@ -59,8 +60,26 @@ class Overlap:
         return self.exact and judged and not first.startswith("test_ood")
 
     def __str__(self) -> str:
-        how = "stand in" if self.exact else "look like images of"
-        return f"{self.count} of {self.of} images of {self.second} {how} {self.first} too ({', '.join(self.examples)})"
+        how = "are in" if self.exact else "look like images of"
+        first, second = in_words(self.first), in_words(self.second)
+        return f"{self.count} of {self.of} images of {second} {how} {first} too ({', '.join(self.examples)})"
+
+
+_WORDS = {
+    Split.VAL_ID: "validation",
+    Split.TEST_ID: "test",
+    Split.VAL_OOD_NEAR: "near validation OOD",
+    Split.VAL_OOD_FAR: "far validation OOD",
+    Split.TEST_OOD_NEAR: "near OOD",
+    Split.TEST_OOD_FAR: "far OOD",
+    Split.TEST_OOD_OTHER: "other OOD",
+}
+
+
+def in_words(name: str) -> str:
+    """Return a set's name as messages have it: "test", "near OOD mine"."""
+    split, _, of = name.partition("/")
+    return f"{next((word for known, word in _WORDS.items() if known.value == split), split)} {of}".rstrip()
 
 
 #: Splits that are made of others; of files and arrays, before they are made, validation OOD is the user's own.
@@ -117,7 +136,7 @@ def exact_hashes(sets: Sets) -> Hashes:
     others by their pixels. The two kinds are never equal.
     """
     files = {name: paths for name, data in sets.items() if (paths := _paths(data.images)) is not None}
-    hashes = {name: [b"%d " % path.stat().st_size for path in paths] for name, paths in files.items()}
+    hashes = {name: [_size(path) for path in paths] for name, paths in files.items()}
     for read in (_head, _whole):
         counts = Counter(key for keys in hashes.values() for key in keys)
         hashes = {
@@ -140,14 +159,27 @@ def _paths(images: object) -> list[Path] | None:
     return [images.source.path(int(row)) for row in images.rows]
 
 
+def _size(path: Path) -> bytes:
+    try:
+        return b"%d " % path.stat().st_size
+    except OSError:
+        return os.fsencode(path)  # equal to no other's; that it cannot be read is told by who reads it
+
+
 def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.sha256(file.read(_HEAD_BYTES)).digest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.sha256(file.read(_HEAD_BYTES)).digest()
+    except OSError:
+        return os.fsencode(path)
 
 
 def _whole(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return os.fsencode(path)
 
 
 def _images(images: Array | LazyImages) -> Iterator[Array]:
@@ -191,13 +223,16 @@ def repeats(sets: Sets, hashes: Hashes) -> list[str]:
                 again.append((first, place))
                 if data.labels[first] != data.labels[place]:
                     torn.append((first, place))
-        for found, what in ((again, "stand there already"), (torn, "stand there already, in another class")):
+        what = "are copies of others in it"
+        for found, where in ((again, ""), (torn, ", of another class")):
             if found:
                 examples = ", ".join(
                     f"{_name(name, data, left)} = {_name(name, data, right)}"
                     for left, right in found[:EXAMPLES]
                 )
-                lines.append(f"{len(found)} of {len(data)} images of {name} {what} ({examples})")
+                lines.append(
+                    f"{len(found)} of {len(data)} images of {in_words(name)} {what}{where} ({examples})"
+                )
     return lines
 
 
@@ -208,7 +243,7 @@ def _examples(a: str, b: str, named: Sets, same: Mapping[int, int]) -> tuple[str
 
 def _name(name: str, data: LabelledImages, place: int) -> str:
     paths = _paths(data.images[place : place + 1])
-    return str(paths[0]) if paths else f"{name} {place}"
+    return str(paths[0]) if paths else f"{in_words(name)} {place}"
 
 
 # -- copies that were saved again --------------------------------------------------------------------------

@@ -129,8 +129,8 @@ def validation_notes(info: DatasetInfo, parts: Parts) -> list[str]:
     held = getattr(train.images, "source", 0) is getattr(validation.images, "source", 1)
     origin = ", a tenth of those to train on" if held else ""
     return [
-        f"{info.name}: {len(validation)} validation images{without}{origin}; with so few, the best trial of a search "
-        "is largely chance"
+        f"{info.name}: {len(validation)} validation image{'' if len(validation) == 1 else 's'}{without}{origin}; with "
+        "so few, the best trial of a search is largely chance"
     ]
 
 

@@ -44,10 +44,12 @@ def dataset_info(name: str, data_dir: str = "") -> DatasetInfo:
 
 
 def _counted(info: DatasetInfo, root: Path) -> DatasetInfo:
+    _check_layout(root)
     classes = class_folders(root / "train")
     if len(classes) < 2:
         raise DataFileError(
-            f"{root / 'train'} has {len(classes)} class folders; a classifier needs 2 at least"
+            f"{root / 'train'} has {len(classes) or 'no'} class folder{'' if len(classes) == 1 else 's'}; a classifier "
+            "needs 2 at least"
         )
     info = replace(info, num_classes=len(classes), classes=tuple(classes))
     path = root / "dataset.json"
@@ -81,6 +83,20 @@ def _counted(info: DatasetInfo, root: Path) -> DatasetInfo:
         for key, default in (("mean", info.mean), ("std", info.std))
     )
     return replace(info, shape=(channels, found["side"], found["side"]), mean=mean, std=std)
+
+
+def _check_layout(root: Path) -> None:
+    """Raise DataFileError if the folders of a user's own pictures are not there."""
+    if not root.is_dir():
+        raise DataFileError(f"{root} is not a folder")
+    if (root / "train").is_dir() and ((root / "test").is_dir() or (root / "val").is_dir()):
+        return
+    lacking = "train/" if not (root / "train").is_dir() else "test/"
+    held = ", ".join(f"{name}/" for name in class_folders(root)) or "no folders"
+    raise DataFileError(
+        f"{root} has no {lacking} but {held}; what is read: {root}/train/<class>/ and {root}/test/<class>/ "
+        "(docs/own_data.md)"
+    )
 
 
 def _whole(value: object) -> bool:

@@ -38,7 +38,7 @@ def class_folders(folder: Path) -> list[str]:
 
 def loose_pictures(folder: Path) -> list[str]:
     """Return the names of the pictures that lie in a folder itself, sorted."""
-    return sorted(e.name for e in _entries(str(folder)) if not e.is_dir() and _is_picture(e.name))
+    return sorted(e.name for e in _entries(str(folder)) if e.is_file() and _is_picture(e.name))
 
 
 def picture_files(folder: Path) -> list[str]:
@@ -87,8 +87,10 @@ def _walk(root: Path, start: str, tree: Collection[str], seen: set[str], picture
         for entry in _entries(str(root / inside)):
             name = f"{inside}/{entry.name}" if inside else entry.name
             if not entry.is_dir():
-                if _is_picture(name) == pictures:
-                    names.append(name)
+                if _is_picture(name) == pictures and (entry.is_file() or entry.is_symlink()):
+                    names.append(
+                        name
+                    )  # a link to nothing is told when it is read; a pipe would be waited for
             elif not entry.is_symlink():
                 waiting.append((name, f"{real}/{entry.name}"))
             elif not _inside_or_above(entry.path, [real, *tree]):

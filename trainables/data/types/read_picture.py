@@ -1,10 +1,11 @@
 """A picture file as 8-bit grey or RGB, whatever its depth, transparency and rotation. Every reader uses it."""
 
+import os
 import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from trainables.base.errors import DataFileError
 
@@ -31,7 +32,12 @@ def read_picture(path: Path) -> Image.Image:
             opened.load()
             return eight_bit_picture(opened)
     except FileNotFoundError:
+        if path.is_symlink():
+            raise DataFileError(f"{path} is a link to {os.readlink(path)}, which is not there") from None
         raise DataFileError(f"{path} is missing; unpack the archive again") from None
+    except UnidentifiedImageError:
+        what = "is empty" if not path.stat().st_size else "is a picture of no known format, or damaged"
+        raise DataFileError(f"{path} {what}") from None
     except DataFileError as error:
         raise DataFileError(f"{path} {error}") from None
     except Image.DecompressionBombError:
@@ -41,6 +47,8 @@ def read_picture(path: Path) -> Image.Image:
     except (
         Exception
     ) as error:  # Pillow's decoders and conversions raise OSError, SyntaxError, ValueError and more
+        if isinstance(error, OSError) and error.strerror:
+            raise DataFileError(f"{path} cannot be read: {error.strerror}") from error
         raise DataFileError(f"{path} is not a whole picture: {_line(error)}") from error
 
 

@@ -340,7 +340,7 @@ def test_missing_and_broken_copies_are_refused_in_one_line(tmp_path):
         make(sin_rows=2, sin_dir=str(folders))
     for label in range(4):
         (folders / str(label) / "a.png").write_bytes(b"not a picture")
-    with pytest.raises(DataFileError, match=r"a\.png is not a whole picture"):
+    with pytest.raises(DataFileError, match=r"a\.png is a picture of no known format, or damaged"):
         make(sin_rows=2, sin_dir=str(folders))
     (folders / "extra").mkdir()
     with pytest.raises(DataFileError, match="has 5 class folders"):

@@ -45,8 +45,8 @@ def test_copies_between_arrays_are_counted_with_examples() -> None:
         20,
         True,
     )
-    assert found.examples == ("train 5 = test_id 3", "train 40 = test_id 7", "train 40 = test_id 8")
-    assert str(found).startswith("4 of 20 images of test_id stand in train too (train 5 = test_id 3")
+    assert found.examples == ("train 5 = test 3", "train 40 = test 7", "train 40 = test 8")
+    assert str(found).startswith("4 of 20 images of test are in train too (train 5 = test 3")
 
 
 def test_float_and_byte_images_are_compared_by_value() -> None:
@@ -74,7 +74,7 @@ def test_pictures_that_were_saved_again_are_alike(tmp_path: Path, suffix: str, h
     (found,) = overlaps({"train": train, "test_id": test})
     assert (found.count, found.of, found.exact) == (10, 30, False)
     assert found.examples[0] == f"{tmp_path}/train/20.png = {tmp_path}/test/0{suffix}"
-    assert "10 of 30 images of test_id look like images of train too" in str(found)
+    assert "10 of 30 images of test look like images of train too" in str(found)
     assert overlaps({"train": train, "test_id": test}, alike=False) == []
 
 

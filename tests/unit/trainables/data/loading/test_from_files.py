@@ -345,3 +345,23 @@ def test_what_is_wrong_in_dataset_json_is_named(tmp_path: Path, text: str, said:
     with pytest.raises(DataFileError) as caught:
         dataset_info("imagefolder", str(tmp_path))
     assert str(caught.value) == f"{path}{said}"
+
+
+@pytest.mark.parametrize(
+    ("renamed", "said"),
+    [
+        ({"train": "training"}, " has no train/ but ood/, test/, training/; what is read: "),
+        ({"test": "Test"}, " has no test/ but Test/, ood/, train/; what is read: "),
+        ({"train": "a", "test": "b", "ood": ".ood"}, " has no train/ but a/, b/; what is read: "),
+    ],
+)
+def test_folders_of_other_names_are_answered_with_the_layout(
+    tmp_path: Path, renamed: dict[str, str], said: str
+) -> None:
+    disk.imagefolder(tmp_path)
+    for old, new in renamed.items():
+        (tmp_path / old).rename(tmp_path / new)
+    with pytest.raises(DataFileError) as caught:
+        dataset_info("imagefolder", str(tmp_path))
+    layout = f"{tmp_path}/train/<class>/ and {tmp_path}/test/<class>/ (docs/own_data.md)"
+    assert str(caught.value) == f"{tmp_path}{said}{layout}"

@@ -36,9 +36,9 @@ def test_own_pictures_without_copies_need_no_note(pictures: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "target", "said"),
     [
-        ("train/class 0/class 0_1.png", "test/class 1", "1 of 13 images of test_id stand in train too"),
-        ("train/class 0/class 0_1.png", "ood/near/paintings", "1 of 6 images of test_ood_near/paintings stand in "),
-        ("test/class 0/class 0_1.png", "ood/far/maps", "1 of 7 images of test_ood_far/maps stand in test_id too"),
+        ("train/class 0/class 0_1.png", "test/class 1", "1 of 13 images of test are in train too"),
+        ("train/class 0/class 0_1.png", "ood/near/paintings", "1 of 6 images of near OOD paintings are in "),
+        ("test/class 0/class 0_1.png", "ood/far/maps", "1 of 7 images of far OOD maps are in test too"),
     ],
 )  # fmt: skip
 def test_a_copy_of_a_file_is_refused_before_anything_starts(
@@ -62,7 +62,7 @@ def test_the_same_pixels_in_another_file_are_refused_when_they_are_decoded(pictu
     check_own_data("imagefolder", str(pictures))
     with pytest.raises(DataFileError) as caught:
         notes(pictures)
-    said = f"1 of 13 images of test_id stand in train too ({path} = {copy})"
+    said = f"1 of 13 images of test are in train too ({path} = {copy})"
     assert str(caught.value) == f"{said}; remove the copies, or go on with --allow-duplicates"
     assert notes(pictures, allowed=True) == [f"{said} (--allow-duplicates)"]
 
@@ -72,7 +72,7 @@ def test_the_same_picture_in_training_and_validation_is_refused(pictures: Path) 
     folder = pictures / "train" / "class 0"
     for number in range(1, 10):
         shutil.copy(folder / "class 0_0.png", folder / f"class 0_{number}.png")
-    with pytest.raises(DataFileError, match=r"^1 of 3 images of val_id stand in train too"):
+    with pytest.raises(DataFileError, match=r"^1 of 3 images of validation are in train too"):
         check_own_data("imagefolder", str(pictures))
 
 
@@ -82,8 +82,8 @@ def test_one_picture_in_two_ood_sets_and_one_saved_again_are_notes(pictures: Pat
         picture.resize((120, 80)).save(pictures / "test/class 1/again.webp", quality=90)
     found = notes(pictures)
     assert len(found) == 2
-    assert found[0].startswith("1 of 7 images of test_ood_far/maps stand in test_ood_near/paintings too")
-    assert found[1].startswith("1 of 13 images of test_id look like images of ")
+    assert found[0].startswith("1 of 7 images of far OOD maps are in near OOD paintings too")
+    assert found[1].startswith("1 of 13 images of test look like images of ")
 
 
 def test_published_sets_share_images_with_a_note_only(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_published_sets_share_images_with_a_note_only(tmp_path: Path) -> None:
     path = tmp_path / "cifar-10-batches-py" / "test_batch"
     disk_formats.cifar_batch(path, images, labels.tolist(), "labels")
     assert notes(tmp_path, dataset="cifar10") == [
-        "1 of 20 images of test_id stand in train too (train 40 = test_id 4)"
+        "1 of 20 images of test are in train too (train 40 = test 4)"
     ]
 
 
@@ -120,10 +120,8 @@ def test_test_images_among_the_training_outliers_are_refused(generator: str, tmp
     options = OutlierOptions(generator=generator, path=str(path))
     with pytest.raises(DataFileError) as caught:
         notes(tmp_path, options, dataset="digits-open")
-    assert f"of {len(data)} images of test_ood_far/{name} stand in outliers/{path.name} too" in str(
-        caught.value
-    )
-    assert f"(outliers/{path.name} 2 = test_ood_far/{name} 0, " in str(caught.value)
+    assert f"of {len(data)} images of far OOD {name} are in outliers {path.name} too" in str(caught.value)
+    assert f"(outliers {path.name} 2 = far OOD {name} 0, " in str(caught.value)
     clean = np.ascontiguousarray(outliers[:2])
     np.savez(path, x=clean) if generator == "npz" else np.save(path, clean.transpose(0, 2, 3, 1))
     assert notes(tmp_path, options, dataset="digits-open") == []
@@ -133,7 +131,7 @@ def test_many_pairs_of_sets_are_one_line() -> None:
     found = [Overlap("train", f"test_ood_near/{name}", 1, 2, (), True) for name in "abcde"]
     with pytest.raises(DataFileError) as caught:
         leaks(found, users_own=True, allowed=False)
-    assert str(caught.value).count("stand in train too") == 3
+    assert str(caught.value).count("are in train too") == 3
     assert "; and 2 more pairs of sets; remove the copies" in str(caught.value)
     assert leaks(found, users_own=False, allowed=False) == [str(overlap) for overlap in found]
 
@@ -145,5 +143,5 @@ def test_pictures_that_stay_files_are_compared_by_their_bytes_and_a_note_says_so
     over = "its pictures are over 4 GiB; copies were looked for by the files' bytes alone"
     assert notes(pictures) == [f"imagefolder: {over}"]
     shutil.copy(pictures / "train/class 0/class 0_1.png", pictures / "test/class 1/copied.png")
-    with pytest.raises(DataFileError, match=r"^1 of 13 images of test_id stand in train too"):
+    with pytest.raises(DataFileError, match=r"^1 of 13 images of test are in train too"):
         notes(pictures)

@@ -1,5 +1,6 @@
 """What is found in a user's own pictures before anything starts, and what is only worth a note."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -87,12 +88,8 @@ def test_own_validation_ood_joins_the_made_sets(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "target", "said"),
     [
-        (
-            "ood/near/paintings/paintings_0.jpg",
-            "ood/val/s",
-            "test_ood_near/paintings stand in val_ood_near/s too",
-        ),
-        ("train/class 0/class 0_1.png", "ood/val/s", "val_ood_near/s stand in train too"),
+        ("ood/near/paintings/paintings_0.jpg", "ood/val/s", "near OOD paintings are in near validation OOD s too"),
+        ("train/class 0/class 0_1.png", "ood/val/s", "near validation OOD s are in train too"),
     ],
 )
 def test_what_search_has_seen_is_no_test(source: str, target: str, said: str, tmp_path: Path) -> None:
@@ -147,9 +144,9 @@ def test_copies_within_a_set_are_told_and_whether_their_classes_agree(tmp_path: 
     shutil.copy(test / "class 0_0.png", test / "class 0_9.png")
     shutil.copy(test / "class 0_1.png", tmp_path / "test" / "class 2" / "other.png")
     notes = check_own_data("imagefolder", str(tmp_path))
-    assert [note.partition(" (")[0] for note in notes if "stand there" in note] == [
-        "2 of 14 images of test_id stand there already",
-        "1 of 14 images of test_id stand there already, in another class",
+    assert [note.partition(" (")[0] for note in notes if "are copies" in note] == [
+        "2 of 14 images of test are copies of others in it",
+        "1 of 14 images of test are copies of others in it, of another class",
     ]
     assert train.is_dir()
 
@@ -160,11 +157,22 @@ def test_every_problem_is_found_at_once(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "train/class 0/class 0_1.png", tmp_path / "test/class 1/copied.png")
     found = examine("imagefolder", str(tmp_path))
     assert [problem.partition(" (")[0] for problem in found.problems] == [
-        "1 of 13 images of test_id stand in train too",
-        f"{tmp_path}/train/class 0/torn.jpg is not a whole picture: cannot identify image file "
-        f"'{tmp_path}/train/class 0/torn.jpg'",
+        "1 of 13 images of test are in train too",
+        f"{tmp_path}/train/class 0/torn.jpg is empty",
     ]
     assert found.looked_into == (55, 55)
+
+
+def test_what_is_no_file_is_told_or_left_out(tmp_path: Path) -> None:
+    """A link to nothing, and a pipe, which would be waited for for ever."""
+    disk_formats.imagefolder(tmp_path)
+    link = tmp_path / "train" / "class 0" / "link.png"
+    link.symlink_to("/nowhere/x.png")
+    for folder in ("train/class 0", "train", "ood/near/paintings"):
+        os.mkfifo(tmp_path / folder / "pipe.png")
+    found = examine("imagefolder", str(tmp_path))
+    assert found.problems == [f"{link} is a link to /nowhere/x.png, which is not there"]
+    assert found.looked_into == (54, 54)
 
 
 def test_one_picture_a_class_is_refused_with_the_numbers(tmp_path: Path) -> None:
@@ -190,7 +198,7 @@ def test_corrupt_pictures_are_counted_and_the_first_is_named(where: str, tmp_pat
     (folder / "a.png").write_bytes(b"")
     with pytest.raises(DataFileError) as caught:
         check_own_data("imagefolder", str(tmp_path))
-    assert str(caught.value).startswith(f"{folder}/a.png is not a whole picture: ")
+    assert str(caught.value).startswith(f"{folder}/a.png is empty (and 1 more of ")
     assert str(caught.value).endswith(" (and 1 more of 55 images cannot be used)")
 
 

@@ -377,5 +377,5 @@ def test_code_that_the_user_has_not_named_is_not_run(tmp_path: Path) -> None:
 
 def test_copies_are_found_when_the_data_are_loaded(tmp_path: Path) -> None:
     name = factory(tmp_path, 'whole = Shades(30)\nreturn {"train": whole, "test": Subset(whole, range(3))}')
-    with pytest.raises(DataFileError, match=r"of 3 images of test_id stand in (train|val_id) too"):
+    with pytest.raises(DataFileError, match=r"of 3 images of test are in (train|validation) too"):
         leakage_notes(name, "", (), allowed=False)

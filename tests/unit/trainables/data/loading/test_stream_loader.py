@@ -110,7 +110,7 @@ def test_decoders_and_batches_ahead_are_bounded() -> None:
 def test_a_picture_that_cannot_be_read_ends_the_epoch_with_its_name(tmp_path: Path) -> None:
     data = lazy(tmp_path)
     (tmp_path / "007.png").write_bytes(b"broken")
-    with pytest.raises(DataFileError, match=r"007\.png is not a whole picture"):
+    with pytest.raises(DataFileError, match=r"007\.png is a picture of no known format, or damaged"):
         list(StreamLoader(data, 5, "cpu", seeded()))
     with pytest.raises(DataFileError, match=r"007\.png"):
         np.asarray(data.images)

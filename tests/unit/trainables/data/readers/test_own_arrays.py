@@ -360,7 +360,7 @@ def test_copies_between_arrays_are_refused(tmp_path: Path) -> None:
     test = pixels(9, seed=1)
     test[4] = pixels(30)[7]
     name = npz(tmp_path, test_images=test)
-    with pytest.raises(DataFileError, match=r"^1 of 9 images of test_id stand in (train|val_id) too \("):
+    with pytest.raises(DataFileError, match=r"^1 of 9 images of test are in (train|validation) too \("):
         check_own_data(name, "")
 
 
