@@ -1,12 +1,17 @@
 """The classes of a study: objectives, constraints, arms, data set profiles, budget. Pure data, no heavy imports."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from search_spaces.domain import Choice, Float, Int, Setting, SpaceError, Value
+from search_spaces.field_checks import check_fields
 
 Space = Mapping[str, Setting]
+ROLES = ("baseline", "control")
+_ARM = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,39}")  # trials are called oe-0007
+_TAKEN = ("best", "search", "confirm")
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,7 @@ class Objective:
     direction: str = "maximize"
 
     def __post_init__(self) -> None:
+        check_fields(self, "an objective")
         if not self.metric.startswith("val/"):
             raise SpaceError(f"objective {self.metric} must be a validation metric (val/...)")
         if self.direction not in ("maximize", "minimize"):
@@ -41,6 +47,9 @@ class Floor:
     metric: str
     at_least: float = 0.0
     below_reference: float | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, "a floor")
 
     def bound(self, reference: float | None) -> float:
         """Return the smallest feasible value."""
@@ -79,6 +88,16 @@ class Arm:
     drop: tuple[str, ...] = ()
     about: str = ""
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _ARM.fullmatch(self.name) or self.name in _TAKEN:
+            raise SpaceError(
+                f"arm {self.name!r}: its name must be letters, digits, '.' and '_' after a letter (40 at most) "
+                f"and not {', '.join(_TAKEN)}"
+            )
+        check_fields(self, f"arm {self.name}", anything=("method",))  # a class of the user's own, too
+        if self.role not in ROLES:
+            raise SpaceError(f"arm {self.name}: role is {self.role!r}; it must be {' or '.join(ROLES)}")
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -106,6 +125,11 @@ class Profile:
     sampler: Any = ""
     scheduler: str = ""
     first_rung: int = 0
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self, f"profile of {self.dataset}", dict.fromkeys(("max_epochs", "trials", "first_rung"), 0)
+        )
 
 
 @dataclass(frozen=True)
@@ -163,6 +187,11 @@ class Study:
     elsewhere: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        least = dict.fromkeys(("trials", "max_epochs", "first_rung", "confirm_seeds"), 1) | {"reduction": 2}
+        check_fields(self, f"study {self.name}", least)
+        for what, value in (("method", self.method), ("dataset", self.dataset)):
+            if value in (None, ""):
+                raise SpaceError(f"study {self.name}: {what} is {value!r}; name one")
         if not self.objectives:
             raise SpaceError(f"study {self.name} has no objective")
         names = [arm.name for arm in self.arms]

@@ -114,7 +114,11 @@ class UserCode:
             parts = path.relative_to(base).with_suffix("").parts
             name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
             file = getattr(sys.modules.get(name), "__file__", None)
-            if parts[0] in sys.stdlib_module_names or file in (None, str(path)):
+            if (
+                parts[0] in sys.stdlib_module_names
+                or file is None
+                or os.path.realpath(file) == str(path.resolve())
+            ):
                 continue
             for known, module in list(sys.modules.items()):  # it has what it should not
                 if getattr(module, "__file__", None) == str(first):

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from search_spaces.domain import Setting, SpaceError
 from search_spaces.study import Profile, Study, fixed, searched
-from trainables.base.errors import InputError
+from trainables.base.errors import InputError, unknown
 from trainables.base.registry import check_references
 from trainables.data.loading.data_facts import DataFacts, data_facts
 from trainables.data.types.availability import ood_sets
@@ -28,7 +28,7 @@ from tuner.planning.metric_rules import check_metrics, check_reference
 from tuner.planning.own_study import place_of
 from tuner.planning.plan import LanePlan, Plan, plain, with_stages
 from tuner.planning.radius_settings import methods_of, profile_at
-from tuner.planning.space_overrides import override_space
+from tuner.planning.space_overrides import check_arm, override_space
 from tuner.planning.user_code import digests_of, own_code
 from tuner.search.sampler_specs import SAMPLERS, check_sampler
 from tuner.search.schedulers import SCHEDULERS
@@ -79,6 +79,12 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
         "threads": _given(options.cpus_per_trial, 1),
     }
     arms = profile.arms or study.arms
+    options_known = {key for method in methods_of(study) for key in fields_of(METHODS[method].options)}
+    for effect in study.effects:
+        if effect not in options_known:
+            raise InputError(unknown("effect", effect, searched(space)))
+    for arm in arms:
+        check_arm(arm, space, arm.method or study.method)
     lanes = [_lane("search", "search", study.method, space, common, trials)]
     for arm in arms:
         if arm.search:

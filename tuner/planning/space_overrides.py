@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from search_spaces.domain import Choice, Float, Int, Setting, parse_setting
-from trainables.base.errors import InputError, unknown
+from search_spaces.study import Arm
+from trainables.base.errors import InputError, nearest, unknown
 from trainables.base.registry import Registry, check_references
 from trainables.base.schema import check
 from trainables.base.storage import absolute_path
@@ -82,6 +83,31 @@ def check_setting(key: str, setting: Setting, known: Mapping[str, Any]) -> Setti
         for name in checked.options if isinstance(checked, Choice) else (checked,):
             check_references(specs[str(name)])
     return checked
+
+
+def check_arm(arm: Arm, space: Mapping[str, Setting], method: str) -> None:
+    """Check what an arm changes: it is trained when the search is over, too late for a misspelt option.
+
+    Raises:
+        InputError: an option that its method does not have, a value that it does not allow, a range without a search,
+            or a dropped setting that the study does not have.
+    """
+    known = fields_of(METHODS[method].options)
+    for key, value in arm.overrides.items():
+        try:
+            check_setting(key, value, known)
+        except InputError as error:
+            raise InputError(f"arm {arm.name}: {error}") from error
+        if isinstance(value, (Float, Int, Choice)) and not arm.search:
+            raise InputError(
+                f"arm {arm.name}: {key!r} is a range, and the arm has no search of its own; give one value, or "
+                "search=True"
+            )
+    for key in arm.drop:
+        if key not in space:
+            raise InputError(
+                f"arm {arm.name} drops {key!r}, which the study does not set; {nearest(key, space)}"
+            )
 
 
 def _from_anywhere(setting: Setting) -> Setting:

@@ -95,4 +95,5 @@ def test_a_module_that_another_of_its_name_hides_is_told(folder: Path) -> None:
     )
     del sys.modules["parts"]
     other.unlink()
+    other.symlink_to(folder / "parts.py")  # the same file by another path is no other module
     assert UserCode("./net.py:make").load()() == 2

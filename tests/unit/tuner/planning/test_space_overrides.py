@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from search_spaces.domain import Choice, Setting
+from search_spaces.domain import Choice, Float, Setting
+from search_spaces.study import Arm
+from trainables.base.errors import InputError
 from tuner.base.errors import UsageError
-from tuner.planning.space_overrides import override_space
+from tuner.planning.space_overrides import check_arm, override_space
 
 
 def settled(*texts: str) -> dict[str, Setting]:
@@ -33,3 +35,30 @@ def test_paths_are_kept_as_they_are_found_from_any_folder(
         "cache_dir": "/cache",
         "outliers.generator": "npz",
     }
+
+
+@pytest.mark.parametrize(
+    ("arm", "said"),
+    [
+        (Arm("a", "control", {"lrr": 0.1}), "arm a: unknown option 'lrr'; did you mean lr? "),
+        (Arm("a", "control", {"outliers.weight": 0.1}), "arm a: unknown option 'outliers.weight'; "),
+        (Arm("a", "control", {"lr": -1}), "arm a: lr is -1.0; it must be at least 0"),
+        (
+            Arm("a", "control", {"lr": Float(0.1, 0.2)}),
+            "arm a: 'lr' is a range, and the arm has no search of its own; ",
+        ),
+        (
+            Arm("a", "control", drop=("attack.epsilon",)),
+            "arm a drops 'attack.epsilon', which the study does not set; ",
+        ),
+    ],
+)
+def test_an_arm_is_checked_before_the_search(arm: Arm, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        check_arm(arm, {"lr": 0.1}, "standard")
+    assert str(caught.value).startswith(said)
+
+
+def test_an_arm_that_is_searched_may_have_ranges() -> None:
+    arm = Arm("a", "baseline", {"lr": Float(0.1, 0.2)}, search=True, drop=("momentum",))
+    check_arm(arm, {"lr": 0.1, "momentum": 0.9}, "standard")
