@@ -61,7 +61,7 @@ def names_in(source: str | bytes, file: str) -> set[str]:
     Args:
         source: the bytes of a file, so that its mark of byte order and its declared encoding count.
     """
-    table = symtable.symtable(source, file, "exec")
+    table = symtable.symtable(source, file, "exec")  # type: ignore[arg-type]  # it takes bytes as well
     return {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported()}
 
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from trainables.base.errors import DataFileError, nearest
 from trainables.base.registry import resolve_reference
@@ -61,7 +62,7 @@ def _counted(info: DatasetInfo, root: Path) -> DatasetInfo:
         raise DataFileError(f"{path} cannot be read: {error}") from error
     if not isinstance(given, dict):
         raise DataFileError(f'{path} is no object of names and values; want {{"side": 64}}, for example')
-    found = {"side": 64, "channels": 3} | given
+    found: dict[str, Any] = {"side": 64, "channels": 3} | given
     channels = found["channels"]
     checks = {
         "side": (_whole(found["side"]) and 4 <= found["side"] <= 4096, "a whole number from 4 to 4096"),
