@@ -88,7 +88,11 @@ def test_own_validation_ood_joins_the_made_sets(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "target", "said"),
     [
-        ("ood/near/paintings/paintings_0.jpg", "ood/val/s", "near OOD paintings are in near validation OOD s too"),
+        (
+            "ood/near/paintings/paintings_0.jpg",
+            "ood/val/s",
+            "near OOD paintings are in near validation OOD s too",
+        ),
         ("train/class 0/class 0_1.png", "ood/val/s", "near validation OOD s are in train too"),
     ],
 )
