@@ -32,18 +32,46 @@ _CORRUPTED = "test/accuracy/corrupted"
 
 
 @dataclass(frozen=True)
+class DataSource:
+    """What a run was trained and tested on.
+
+    Attributes:
+        name: the data set.
+        folder: of data of the user's own, "" for any other.
+        version: a hash of the content, "" if nothing was evaluated.
+        corrupted: whether corruptions were among it, which the hash counts in.
+    """
+
+    name: str
+    folder: str = ""
+    version: str = ""
+    corrupted: bool = False
+
+    def differs(self, other: "DataSource") -> str:
+        """Return how another run's data differ, "" if they are the same as far as is known."""
+        if self.name != other.name:
+            return f"other data: {self.name} and {other.name}"
+        if self.version and self.version == other.version:
+            return ""  # wherever they lie
+        if self.folder != other.folder:
+            return f"other data: {self.folder} and {other.folder}"
+        known = self.version and other.version and self.corrupted == other.corrupted
+        return "the data have changed between the two runs" if known else ""
+
+
+@dataclass(frozen=True)
 class Entry:
     """An arm of a run; without a confirm stage, the winner's one training in the search.
 
     Attributes:
         run: its name.
-        data: data set, for data of the user's own with its folder: only equal ones are compared.
+        data: only entries of the same data are compared.
         protocol: by which it was measured.
         confirmed: whether it was trained with fresh seeds.
     """
 
     run: str
-    data: tuple[str, ...]
+    data: DataSource
     protocol: EvaluationProtocol
     arm: ArmResult
     confirmed: bool
@@ -101,11 +129,12 @@ def entries_of(result: StudyResult) -> list[Entry]:
     return [Entry(plan.run_name, data, plan.test_protocol(), arm, False)]
 
 
-def data_of(result: StudyResult) -> tuple[str, ...]:
-    """Return what tells a run's data from others: the data set, and of the user's own the folder."""
+def data_of(result: StudyResult) -> DataSource:
+    """Return a run's data."""
     plan = result.plan
     own = plan.dataset == "imagefolder" or ":" in plan.dataset
-    return (plan.dataset, plan.data_dir) if own else (plan.dataset,)
+    corrupted = "corrupted" in plan.tested_groups
+    return DataSource(plan.dataset, plan.data_dir if own else "", result.data_version, corrupted)
 
 
 def compared_metrics(results: Sequence[StudyResult], entries: Sequence[Entry]) -> list[str]:
@@ -160,8 +189,8 @@ def welch(a: Sequence[float], b: Sequence[float]) -> Interval:
 
 def obstacle(ours: Entry, theirs: Entry, metric: str) -> str:
     """Return why two entries cannot be compared in a metric, "" if they can."""
-    if ours.data != theirs.data:
-        return "other data: " + " and ".join(e.data[-1] for e in (ours, theirs))
+    if found := ours.data.differs(theirs.data):
+        return found
     missing = [e.run for e in (ours, theirs) if not e.arm.seed_interval(metric).n]
     if missing:
         return f"not measured in {missing[0]}"

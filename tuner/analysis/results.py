@@ -116,6 +116,7 @@ class StudyResult:
         test_data: what must be known of the test data: sets left out, corruptions that were regenerated,
             images that stand in two sets.
         classes: names in the order of the labels.
+        data_version: a hash of the data set's content, "" before the first evaluation.
     """
 
     plan: Plan
@@ -139,6 +140,7 @@ class StudyResult:
     remarks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     test_data: Sequence[str] = ()
     classes: Sequence[str] = ()
+    data_version: str = ""
 
     def lane(self, name: str) -> list[TrialRecord]:
         return [record for record in self.records if record.lane == name]

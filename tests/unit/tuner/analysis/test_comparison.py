@@ -13,6 +13,7 @@ from trainables.evaluation.metrics.protocol import EvaluationProtocol
 from tuner.analysis.comparison import (
     DECIDES,
     NAMED,
+    DataSource,
     Entry,
     check_same_data,
     compared_metrics,
@@ -38,7 +39,7 @@ def entry(
     """Return the winner of a run with these values by seed."""
     measured = {metric: tuple(values.values()), **(more or {})}
     arm = ArmResult("best", "confirm", "", {}, measured, 1.0, tuple(values))
-    return Entry(run, ("digits-open",), EvaluationProtocol("test", **protocol), arm, True)
+    return Entry(run, DataSource("digits-open"), EvaluationProtocol("test", **protocol), arm, True)
 
 
 def test_shared_seeds_are_paired_whatever_their_order() -> None:
@@ -109,12 +110,31 @@ def test_means_over_other_sets_are_not_compared() -> None:
     assert "a mean over other sets" in obstacle(ours, entry({1: 0.5}, "b", corrupted), corrupted)
 
 
-def test_other_data_and_a_missing_metric_are_told() -> None:
+OWN = DataSource("imagefolder", "/a", "v1")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "says"),
+    [
+        (OWN, ""),
+        (replace(OWN, name="cifar10"), "other data: imagefolder and cifar10"),
+        (replace(OWN, folder="/b"), ""),  # the same content, moved or copied
+        (replace(OWN, folder="/b", version="v2"), "other data: /a and /b"),
+        (replace(OWN, folder="/b", version=""), "other data: /a and /b"),
+        (replace(OWN, version=""), ""),
+        (replace(OWN, version="v2"), "the data have changed between the two runs"),
+        (replace(OWN, version="v2", corrupted=True), ""),  # the hash counts corruptions in
+    ],
+)
+def test_other_data_are_told_apart(theirs: DataSource, says: str) -> None:
+    assert OWN.differs(theirs) == says
+    assert bool(theirs.differs(OWN)) == bool(says)
     ours = entry({1: 0.5})
-    assert (
-        obstacle(ours, replace(ours, data=("imagefolder", "/b")), CLAIM) == "other data: digits-open and /b"
-    )
-    assert obstacle(ours, entry({1: 0.5}, "b", NEAR), CLAIM) == "not measured in b"
+    assert obstacle(replace(ours, data=OWN), replace(ours, data=theirs), CLAIM) == says
+
+
+def test_a_missing_metric_is_told() -> None:
+    assert obstacle(entry({1: 0.5}), entry({1: 0.5}, "b", NEAR), CLAIM) == "not measured in b"
 
 
 def test_every_field_of_a_protocol_is_known_to_decide_or_not() -> None:
