@@ -10,7 +10,7 @@ from tests.unit.study_results import record, result
 from tuner.analysis import trial_columns
 from tuner.analysis.trial_columns import TRIAL_COLUMNS, TrialColumn, TrialRow, TrialTable, columns_of
 from tuner.base.records import State
-from tuner.console.progress import Console
+from tuner.console.run_progress import RunProgress
 from tuner.report.blocks import Figure, Table
 from tuner.report.csv_tables import arms_csv, trials_csv
 from tuner.report.data import report_data
@@ -26,9 +26,9 @@ def shown() -> dict[TrialTable, dict[str, str]]:
     figure = next(block for block in trials(MADE, report_data(MADE)) if isinstance(block, Figure))
     assert isinstance(figure.words, Table)
     found[TrialTable.REPORT] = dict(zip(figure.words.header, figure.words.rows[0], strict=True))
-    console = Console(MADE.plan, 2, stream=io.StringIO(), plain=True, width=100)
-    console.started(MADE.records[0])
-    live = console._table()
+    run = RunProgress(MADE.plan, {"search": 2, "confirm": 0}, lambda: 0.0)
+    run.follow(MADE.records[0])
+    live = run.state(100).table
     assert live.words == {"state", *list(MADE.plan.lanes[0].space)[:2]}
     found[TrialTable.LIVE] = dict(zip(live.header, live.rows[0], strict=True))
     return found
