@@ -1,9 +1,10 @@
 """Which energy margins make energy fine-tuning separate OOD data best, at no loss of accuracy?
 
 Claim: fine-tuning with two hinges on the energy lowers the FPR95 of the energy score on near OOD data far below
-that of the pretrained classifier (on far data it is at its floor for every good configuration), where further training with cross-entropy alone (tuned as well, and the winner without its
-energy terms) does not. Margins in logits do not carry over between networks; the search moves them relative to
-the pretrained energies, and the profiles of colour data in logits, around the published ones.
+that of the pretrained classifier, where further training with cross-entropy alone (tuned as well, and the winner
+without its energy terms) does not; on far data every good configuration is at the floor. Margins in logits do not
+carry over between networks; the search moves them relative to the pretrained energies, and the profiles of colour
+data in logits, around the published ones.
 
 Source: Liu et al. 2020, Energy-based Out-of-distribution Detection; Hendrycks et al. 2019 for OE. Judged by the
 energy; OE leaves its level free and is better read by MSP, which the headline therefore shows too.
