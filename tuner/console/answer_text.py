@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from tuner.analysis.checks import checks
 from tuner.analysis.metric_text import interval_text, metric_label, setting_text, value_text
 from tuner.analysis.results import StudyResult
 from tuner.analysis.verdict import headline, verdict
@@ -37,6 +38,7 @@ def answer_lines(
     lines += _metrics(result, width)
     lines += ["", f"claim {judged.level.value}: {result.plan.claim}"] if result.plan.claim else [""]
     lines += [] if failure else [f"  {sentence}" for sentence in judged.sentences]
+    lines += [f"caution: {sentence}" for check in checks(result) for sentence in check.findings]
     lines += [f"note: {problem}" for problem in result.problems]
     name = "the network" if result.plan.trains_one else "the winner"
     if result.model_lines:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 from trainables.base.errors import DataFileError
-from trainables.data.loading.from_files import undecoded
 from trainables.data.types.availability import evaluation_sets
 from trainables.data.types.dataset_info import dataset_info
 from trainables.data.types.datasets import DATASETS
@@ -84,6 +83,8 @@ def _misplaced(plan: Plan) -> str:
     """Return what a launch would refuse of the folders and names of the user's own data; no image is opened."""
     if not DATASETS[plan.dataset].users_own:
         return ""
+    from trainables.data.loading.from_files import undecoded  # imports numpy
+
     try:
         undecoded(plan.dataset, plan.data_dir)
     except DataFileError as error:

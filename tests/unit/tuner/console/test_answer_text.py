@@ -1,0 +1,33 @@
+"""The end of a run in the terminal: what must be known before the answer is believed stands with it."""
+
+from pathlib import Path
+
+from tests.unit.study_results import arm, ranked_alike, record, result
+from tuner.analysis.results import StudyResult
+from tuner.console.answer_text import Link, answer_lines
+
+
+def texts(made: StudyResult) -> list[str]:
+    return [line for line in answer_lines(made, Path("runs/one")) if not isinstance(line, Link)]
+
+
+def test_a_poor_yardstick_and_an_end_of_a_range_are_cautions_before_the_links() -> None:
+    best = record(params={"outliers.sigma": 3.99})
+    (sigma,) = [line for line in texts(result(records=(best,), best=best)) if "sigma = 3.99 lies" in line]
+    assert sigma == (
+        "caution: The winner's outliers.sigma = 3.99 lies at the upper end of its range (0.25 to 4): values beyond "
+        "were not tried; for a new run: --set 'outliers.sigma=loguniform(0.25, 16.0)'."
+    )
+    lines = texts(ranked_alike([n / 100 for n in range(8)][::-1]))
+    (ranked,) = [
+        n for n, line in enumerate(lines) if line.startswith("caution: Validation and test order the 8")
+    ]
+    assert ranked < lines.index("report: runs/one/report.html")
+
+
+def test_what_is_in_order_is_not_told() -> None:
+    steps = [n / 100 for n in range(8)]
+    assert not [line for line in texts(ranked_alike(steps)) if "Validation and test" in line]
+    seeds = tuple(0.8 + n / 100 for n in range(5))
+    whole = result(records=(record(),), best=record(), arms=(arm("best", seeds),))
+    assert not [line for line in texts(whole) if "fresh seed" in line and line.startswith("caution")]
