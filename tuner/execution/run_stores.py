@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from tuner.analysis.selection import best_feasible, is_feasible, point_of
 from tuner.base.records import TrialRecord, TrialRole
 from tuner.planning.plan import LanePlan, Plan
-from tuner.search.learning_curves import Point, dominates
+from tuner.search.learning_curves import Point, front_numbers
 from tuner.store.database import open_storage
 from tuner.store.evaluation_store import EvaluationStore
 from tuner.store.run_folder import RunFolder
@@ -75,11 +75,10 @@ class RunStores:
 
     def pareto(self) -> list[str]:
         """Return the keys of the feasible trials that no other dominates in objectives and floors' metrics."""
-        records = [r for r in self.search.records() if self.feasible(r)]
-        axes = {r.key: (*self.point(r.last), *(r.last[f.metric] for f in self.plan.floors)) for r in records}
-        return [
-            key for key, point in axes.items() if not any(dominates(other, point) for other in axes.values())
-        ]
+        floors, reference = self.plan.floors, self.reference
+        records = [r for r in self.search.records() if is_feasible(r, floors, reference)]
+        points = [(*self.point(r.last), *(r.last[f.metric] for f in floors)) for r in records]
+        return [r.key for r, front in zip(records, front_numbers(points), strict=True) if front == 0]
 
     def importances(self) -> dict[str, float]:
         """Return each searched parameter's share of the first objective's variance."""

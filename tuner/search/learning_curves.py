@@ -95,11 +95,6 @@ def _rank_sums(points: Sequence[Point]) -> list[int]:
     return total
 
 
-def dominates(a: Point, b: Point) -> bool:
-    """Return whether a is at least as good everywhere and better somewhere."""
-    return all(x >= y for x, y in zip(a, b, strict=True)) and a != b
-
-
 def front_numbers(points: Sequence[Point]) -> list[int]:
     """Return the non-dominated front of each point, 0 = Pareto front."""
     import numpy as np  # 1,000 points: 0.01 s of CPU instead of 1.3 s; not at the start of every command

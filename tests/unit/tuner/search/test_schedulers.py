@@ -8,7 +8,7 @@ import pytest
 from trainables.base.errors import InputError
 from tuner.base.records import Decision
 from tuner.search import schedulers
-from tuner.search.learning_curves import Curve, LearningCurves, dominates, front_numbers, rank
+from tuner.search.learning_curves import Curve, LearningCurves, front_numbers, rank
 from tuner.search.schedulers import (
     MEDIAN_TRIALS,
     SCHEDULERS,
@@ -139,8 +139,6 @@ def test_fewest_epochs_by_hand() -> None:
 
 def test_fronts_by_hand() -> None:
     """(2,2) dominates (1,1); (3,0) and (2,2) and (0,3) do not dominate one another; (1,1) is behind (2,2)."""
-    assert dominates((2, 2), (1, 2))
-    assert not dominates((2, 2), (2, 2))
     assert front_numbers([(3, 0), (2, 2), (0, 3), (1, 1)]) == [0, 0, 0, 1]
     assert front_numbers([(1, 1), (2, 2), (3, 3), (3, 3)]) == [2, 1, 0, 0]
 
