@@ -123,6 +123,9 @@ def _packed(step: str, *varies: str) -> PackedTraining:
     return PackedTraining(f"trainables.packed.steps:{step}", varies)
 
 
+#: the method that trains nothing: what fine-tuning is compared with
+UNTRAINED = "pretrained"
+
 METHODS = Registry(
     "method",
     [
@@ -132,7 +135,7 @@ METHODS = Registry(
             "standard:Standard",
             packed=_packed("StandardStep", *_TRAINING, "from_pretrained"),
         ),
-        _built_in("pretrained", PretrainedOptions, "pretrained:Pretrained", packed=None),
+        _built_in(UNTRAINED, PretrainedOptions, "pretrained:Pretrained", packed=None),
         _built_in(
             "oe",
             OEOptions,

@@ -7,8 +7,6 @@ from trainables.evaluation.metrics.metric_specs import find_metric
 from tuner.analysis.results import ArmResult, Interval, StudyResult
 from tuner.analysis.set_metrics import MEANS
 
-UNTRAINED = "pretrained"  # the method whose arm is the classifier before any training
-
 
 @dataclass(frozen=True)
 class OodRow:

@@ -32,8 +32,8 @@ class Ranking:
     @property
     def text(self) -> str:
         """Return "0.92 (0.71 to 0.98)", without an interval where there is none."""
-        interval = f" ({self.low:.2f} to {self.high:.2f})" if math.isfinite(self.low) else ""
-        return f"{self.correlation:.2f}{interval}"
+        correlation, low, high = (f"{round(x, 2) + 0.0:.2f}" for x in (self.correlation, self.low, self.high))
+        return f"{correlation} ({low} to {high})" if math.isfinite(self.low) else correlation
 
 
 def ranking(result: StudyResult) -> Ranking:

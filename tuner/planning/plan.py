@@ -15,7 +15,7 @@ from trainables.data.types.radii import Radii
 from trainables.evaluation.metrics.metric_specs import find_metric
 from trainables.evaluation.metrics.protocol import EvaluationProtocol, from_fields
 from trainables.options import fields_of
-from trainables.options.methods import METHODS
+from trainables.options.methods import METHODS, UNTRAINED
 from tuner.base.errors import UsageError
 from tuner.base.records import Observation, TrialRole
 from tuner.base.typed_json import Mismatch, read
@@ -77,7 +77,8 @@ class Plan:
         run_name: what the run's folder is called now.
         run_id: the run's for life, whatever its folder is called: names its Optuna studies and tags its MLflow runs.
         validation: fields of the protocol while searching.
-        protocol: of the evaluate stage; `confirm` of every arm of the confirm stage, `closer` of its winner.
+        protocol: of the evaluate stage; `confirm` of every arm of the confirm stage, `closer` of its winner and of
+            the classifier before any training.
         own: references to the user's own code behind the study, its methods, networks and so on.
         code: {path: SHA-256} of its files.
         learning_curves: trials are validated after every epoch, not only where they are compared and at their end.
@@ -192,7 +193,8 @@ class Plan:
         """Return how a finished trial of a lane (and, in the confirm stage, of an arm) is measured."""
         if lane != "confirm":
             return from_fields("test", self.protocol)
-        return from_fields("test", self.closer if arm == "best" else self.confirm)
+        untrained = any(one.name == arm and one.method == UNTRAINED for one in self.arms)
+        return from_fields("test", self.closer if arm == "best" or untrained else self.confirm)
 
     @property
     def tested_groups(self) -> tuple[str, ...]:

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from trainables.evaluation.metrics.metric_specs import METRICS, Metric, find_metric, ood_family
+from trainables.options.methods import UNTRAINED
 from tuner.analysis.metric_text import interval_text
-from tuner.analysis.ood_table import UNTRAINED, OodRow, measured_arms, ood_rows
+from tuner.analysis.ood_table import OodRow, measured_arms, ood_rows
 from tuner.analysis.results import Interval, StudyResult, interval
 from tuner.analysis.set_metrics import MEANS
 from tuner.analysis.verdict import headline

@@ -149,3 +149,11 @@ def test_a_file_of_an_earlier_version_has_no_checksum() -> None:
 )
 def test_rungs_are_the_same_share_of_any_schedule(options: LaunchOptions, rungs: tuple[int, ...]) -> None:
     assert resolve(options, "one").rungs == rungs
+
+
+def test_the_winner_and_the_untrained_classifier_are_measured_by_the_detectors_too() -> None:
+    made = plan("energy_margins")
+    measured = {arm.name: made.test_protocol("confirm", arm.name).detectors for arm in made.arms}
+    closer = made.test_protocol("confirm", "best").detectors
+    assert "cores" in closer
+    assert {name for name, detectors in measured.items() if detectors == closer} == {"pretrained"}
