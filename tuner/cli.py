@@ -105,6 +105,12 @@ def _compare(options: LaunchOptions) -> int:
     return 0
 
 
+def _watch(options: LaunchOptions) -> int:
+    from tuner.commands.watch import watch
+
+    return watch(options, show)
+
+
 def _evaluate(options: LaunchOptions) -> int:
     from tuner.commands.evaluate import evaluate
 
@@ -153,6 +159,7 @@ ANSWERS: dict[str, Callable[[LaunchOptions], int]] = {
     "status": _status,
     "why": _why,
     "compare": _compare,
+    "watch": _watch,
     "stop": _stop,
     "evaluate": _evaluate,
     "check_data": _check_data,

@@ -177,13 +177,14 @@ def _lanes(run: RunSnapshot, alive: bool) -> list[str]:
 def _running(run: RunSnapshot, alive: bool) -> list[str]:
     """Return a line for each trial that has begun and not ended."""
     running = [record for record in run.records if record.state is State.RUNNING]
-    lines = [_trial_text(run, record, alive) for record in running[:MAX_LISTED]]
+    lines = [trial_text(run, record, alive) for record in running[:MAX_LISTED]]
     if len(running) > MAX_LISTED:
         lines.append(f"and {len(running) - MAX_LISTED} more")
     return lines
 
 
-def _trial_text(run: RunSnapshot, record: TrialRecord, alive: bool) -> str:
+def trial_text(run: RunSnapshot, record: TrialRecord, alive: bool) -> str:
+    """Return how far a trial that has begun and not ended has come."""
     what = f"trial {record.key} {'runs' if alive else 'waits to be continued'}: "
     what += f"{record.epochs} of {counted(run.plan.max_epochs, 'epoch')} done"
     if record.starts:

@@ -276,7 +276,7 @@ class LaunchOptions(TaskOptions):
         metavar="DIR|URI",
         variables=("TUNER_STORAGE",),
         default="runs",
-        goes_with=(*RUN, *READ, "compare", "evaluate", "export"),
+        goes_with=(*RUN, *READ, "compare", "watch", "evaluate", "export"),
     )
     study_storage: str | None = option(
         STORAGE,
@@ -285,7 +285,7 @@ class LaunchOptions(TaskOptions):
         metavar="URL",
         read=values.database_url,
         variables=("TUNER_STUDY_STORAGE",),
-        goes_with=(*RUN, *READ, "compare", "export"),
+        goes_with=(*RUN, *READ, "compare", "watch", "export"),
     )
     tracking_uri: str | None = option(
         STORAGE,

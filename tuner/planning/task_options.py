@@ -104,6 +104,25 @@ class TaskOptions:
         several=True,
         suggests=suggestions.runs,
     )
+    watch: str | None = option(
+        TASK,
+        ACTION,
+        "the report of a run as it is now, in the browser: running, killed or done; without RUN the newest one",
+        metavar="RUN",
+        read=values.run_name,
+        bare=NEWEST,
+        suggests=suggestions.runs,
+    )
+    port: int = option(
+        TASK,
+        ONCE,
+        "with --watch: the port on 127.0.0.1 (default: a free one)",
+        metavar="PORT",
+        read=values.whole_number(at_least=0, at_most=65535),
+        default=0,
+        goes_with=("watch",),
+    )
+    open: bool = switch(TASK, ONCE, "with --watch: open the browser", goes_with=("watch",))
     stop: str | None = option(
         TASK,
         ACTION,

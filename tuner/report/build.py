@@ -1,6 +1,6 @@
 """Builds the report of a study: its sections in order, written as page, Markdown, JSON and CSV files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trainables.base.storage import Folder
@@ -13,6 +13,7 @@ from tuner.report.csv_tables import arms_csv, trials_csv
 from tuner.report.data import ReportData, report_data, to_json
 from tuner.report.making import reproduce, use_of_the_model
 from tuner.report.markdown import to_markdown
+from tuner.report.markup import Markup
 from tuner.report.methods import methods_compared
 from tuner.report.page import to_page
 
@@ -32,16 +33,23 @@ def write_report(result: StudyResult, folder: Path) -> list[Path]:
 def report_files(result: StudyResult) -> Mapping[str, str]:
     """Return {file: text}."""
     data = report_data(result)
-    blocks, store = report_blocks(result, data), to_json(data)
-    plan = result.plan
-    kicker = f"{plan.study} on {plan.dataset} · run {plan.run_name} · {data.study['made']}"
+    blocks, plan = report_blocks(result, data), result.plan
     return {
-        "report.html": to_page(plan.question, kicker, blocks, store),
+        "report.html": report_page(result, data, blocks),
         "report.md": to_markdown(f"{plan.study}: {plan.question}", blocks),
-        "report.json": store,
+        "report.json": to_json(data),
         "trials.csv": trials_csv(result),
         "arms.csv": arms_csv(result),
     }
+
+
+def report_page(
+    result: StudyResult, data: ReportData, blocks: Sequence[Block], live: Markup | None = None
+) -> str:
+    """Return report.html; see `to_page` for `live`."""
+    plan = result.plan
+    kicker = f"{plan.study} on {plan.dataset} · run {plan.run_name} · {data.study['made']}"
+    return to_page(plan.question, kicker, blocks, to_json(data), live)
 
 
 def report_blocks(result: StudyResult, data: ReportData) -> list[Block]:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 
 from tuner.base.text import visible
@@ -16,16 +17,19 @@ _WORD = 19
 _SAMPLE = 200  # rows
 
 
-def to_page(title: str, kicker: str, blocks: Sequence[Block], data: str = "") -> str:
+def to_page(
+    title: str, kicker: str, blocks: Sequence[Block], data: str = "", live: Markup | None = None
+) -> str:
     """Return the page of a report.
 
     Args:
         title: its heading.
         kicker: a line above it.
         data: report.json, for the script; "" leaves the script out.
+        live: how the run stands; then the page asks the server it came from for what is new.
     """
     style, script = _file("style.css"), _file("script.js") if data else ""
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {_hash(script)}"
+    policy = policy_of(live=live is not None)
     head = join(
         [
             element("meta", charset="utf-8"),
@@ -47,6 +51,7 @@ def to_page(title: str, kicker: str, blocks: Sequence[Block], data: str = "") ->
     header = element("header", element("p", kicker, class_="kicker"), element("h1", title))
     parts = [
         element("a", "Skip to the answer", href="#main", class_="skip"),
+        live,
         header,
         contents if sections else None,
     ]
@@ -57,10 +62,21 @@ def to_page(title: str, kicker: str, blocks: Sequence[Block], data: str = "") ->
         element("script", store, type="application/json", id="data"),
         element("script", Markup(script)),
     )
-    page = join([element("head", head), element("body", body, *(scripts if data else ()))])
+    watch = element("script", Markup(_file("live.js"))) if live is not None and data else None
+    page = join([element("head", head), element("body", body, *(scripts if data else ()), watch)])
     return visible(f"<!DOCTYPE html>\n{element('html', page, lang='en')}\n")
 
 
+def policy_of(live: bool = False) -> str:
+    """Return what a page may do: run its own scripts, by their hashes; ask its own server if it is live; no more."""
+    scripts = [_hash(_file(name)) for name in (("script.js", "live.js") if live else ("script.js",))]
+    asks = "; connect-src 'self'" if live else ""
+    return (
+        f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {' '.join(scripts)}{asks}"
+    )
+
+
+@cache
 def _file(name: str) -> str:
     return files("tuner.report").joinpath(name).read_text("utf-8")
 
