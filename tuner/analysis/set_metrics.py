@@ -39,6 +39,18 @@ def families(result: StudyResult, names: Iterable[str]) -> list[list[str]]:
     return found
 
 
+def is_detail(metric: str) -> bool:
+    """Return whether a metric is that of a score named beside the study's own on a single set.
+
+    There are hundreds: they have tables by set, and no column or curve of their own.
+
+    Example:
+        "test/knn/auroc/hflip": True; "test/knn/auroc/near", "test/knn/auroc/unknown" and "test/auroc/hflip": False
+    """
+    parameters = find_metric(metric).parameters
+    return "score" in parameters and parameters.get("set", "all") not in (*MEANS, "unknown")
+
+
 def set_label(metric: str) -> str:
     """Return the set, corruption or radius of a metric in words; all of its label where it has none.
 

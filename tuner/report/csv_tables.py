@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tuner.analysis.results import StudyResult
+from tuner.analysis.set_metrics import is_detail
 from tuner.analysis.trial_columns import TrialRow, TrialTable, columns_of, csv_values
 from tuner.base.records import TrialRecord
 from tuner.base.text import visible
@@ -34,11 +35,11 @@ def trial_rows(result: StudyResult) -> Rows:
     """Return one row per trial of the study's own search, in the order of their numbers.
 
     Columns: those of `trial_columns`, the searched parameters, the last epoch's validation metrics, the test
-    metrics. `feasible` is empty for a trial that is not complete.
+    metrics but for those of other scores on single sets (`is_detail`). `feasible` is empty for a trial that is not complete.
     """
     table = TrialTable.TRIALS_CSV
     rows = [
-        (csv_values(_row(result, r), table), r.params, _validation(r), result.tests.get(r.key, {}))
+        (csv_values(_row(result, r), table), r.params, _validation(r), _tests(result, r))
         for r in sorted(result.lane("search"), key=lambda r: r.number)
     ]
     return _rows(table, rows, tuple(result.plan.lanes[0].space))
@@ -54,7 +55,7 @@ def arm_rows(result: StudyResult) -> Rows:
     for r in sorted(result.records, key=lambda r: (r.lane == "confirm", r.lane, r.number)):
         if r.lane == "search":
             continue
-        tests = result.tests.get(r.key) or _of_seed(result, r.arm, r.seed_index)
+        tests = _tests(result, r) or _of_seed(result, r.arm, r.seed_index)
         rows.append((csv_values(_row(result, r), TrialTable.ARMS_CSV), r.params, _validation(r), tests))
     known = {r.arm for r in result.records if r.lane == "confirm"}
     for arm in result.arms:
@@ -75,10 +76,18 @@ def _validation(record: TrialRecord) -> dict[str, float]:
     return {name: value for name, value in record.last.items() if name.startswith("val/")}
 
 
+def _tests(result: StudyResult, record: TrialRecord) -> dict[str, float]:
+    return {name: value for name, value in result.tests.get(record.key, {}).items() if not is_detail(name)}
+
+
 def _of_seed(result: StudyResult, arm: str, index: int) -> dict[str, float]:
     known = result.arm(arm)
     values = known.values if known else {}
-    return {metric: series[index] for metric, series in values.items() if 0 <= index < len(series)}
+    return {
+        metric: series[index]
+        for metric, series in values.items()
+        if 0 <= index < len(series) and not is_detail(metric)
+    }
 
 
 def _rows(table: TrialTable, rows: Sequence[tuple[Row, Row, Row, Row]], params: Sequence[str]) -> Rows:

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.unit.study_results import plan, result
-from tuner.analysis.set_metrics import families, family_label, set_label, set_metrics
+from tuner.analysis.set_metrics import families, family_label, is_detail, set_label, set_metrics
 
 
 def test_the_claims_family_by_set() -> None:
@@ -49,3 +49,19 @@ def test_corruptions_of_a_claim_about_their_mean() -> None:
 )
 def test_labels(metric: str, label: str, family: str) -> None:
     assert (set_label(metric), family_label(metric)) == (label, family)
+
+
+@pytest.mark.parametrize(
+    ("metric", "detail"),
+    [
+        ("test/knn/auroc/hflip", True),
+        ("test/msp/fpr95_id_pos/dtd", True),
+        ("test/knn/auroc/near", False),
+        ("test/knn/auroc/unknown", False),
+        ("test/auroc/hflip", False),
+        ("test/accuracy/clean", False),
+        ("val/auroc/jigsaw", False),
+    ],
+)
+def test_values_of_other_scores_on_single_sets_are_details(metric: str, detail: bool) -> None:
+    assert is_detail(metric) is detail
