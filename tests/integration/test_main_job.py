@@ -41,6 +41,19 @@ def finished(module_launcher: Launcher) -> tuple[Launcher, Done]:
     return module_launcher, done
 
 
+HEADLINE = (
+    *("test/robust_auroc_0.1/near", "test/robust_auroc_0.1/unknown", "test/robust_auroc_0.1/far"),
+    *("test/auroc/near", "test/fpr95_id_pos/far", "test/accuracy/clean"),
+)
+
+
+def evaluation_of(launcher: Launcher, child: Any) -> dict[str, float]:
+    """Return every test metric of an evaluated trial, from its run's artifact."""
+    path = client(launcher).download_artifacts(child.info.run_id, "evaluation.json")
+    found: dict[str, float] = json.loads(Path(path).read_text())
+    return found
+
+
 def client(launcher: Launcher) -> Any:
     import mlflow
 
@@ -71,7 +84,8 @@ def test_the_answer_is_printed(finished: tuple[Launcher, Done]) -> None:
     assert re.search(
         r"runs: http://127\.0\.0\.1:5000/#/experiments/\d+/runs\?workflowType=machine_learning", done.out
     )
-    assert "compare-runs?runs=" in done.out
+    for name in ("runs", "arms", "compare"):
+        assert re.search(rf"  {name}: http://127\.0\.0\.1:5000/#/\S+&viewStateShareKey=", done.out), name
     assert "Traceback" not in done.out + done.err
 
 
@@ -104,9 +118,9 @@ def test_mlflow_has_one_run_per_trial(finished: tuple[Launcher, Done]) -> None:
     # 3 searched and 3 of the tuned baseline; confirm: 2 seeds of the winner, the baseline and 3 controls
     assert roles == {"search": 3, "baseline": 3 + 2, "confirm": 2, "control": 6}
     assert sorted(tag["trial"] for tag in tags if tag["role"] == "search") == ["0", "1", "2"]
-    status = {"COMPLETE": "FINISHED", "PRUNED": "KILLED"}
     for child in children:
-        assert child.info.status == status[child.data.tags["state"]]
+        assert child.info.status == "FINISHED"  # MLflow's KILLED would show a stopped trial as a failure
+        assert child.data.tags["state"] in ("COMPLETE", "PRUNED")
         assert set(child.data.params) <= {
             "attack.name",
             "attack.epsilon",
@@ -116,14 +130,16 @@ def test_mlflow_has_one_run_per_trial(finished: tuple[Launcher, Done]) -> None:
             "lr",
         }
         if child.data.tags["state"] == "COMPLETE":
-            assert {
-                "test/accuracy/clean",
-                "test/accuracy/robust_0.15",
-                "test/auroc/near",
-                "test/fpr95_id_pos/far",
-                "test/robust_auroc_0.1/unknown",
-                "val/robust_auroc_0.1/near",
-            } <= set(child.data.metrics)
+            assert "val/robust_auroc_0.1/near" in child.data.metrics
+            tested = {name for name in child.data.metrics if name.startswith("test/")}
+            assert tested == set(HEADLINE)
+            evaluation = evaluation_of(launcher, child)
+            assert {name: evaluation[name] for name in HEADLINE} == pytest.approx(
+                {name: child.data.metrics[name] for name in HEADLINE}
+            )
+            assert {"test/accuracy/robust_0.15", "test/auroc/near", "test/robust_auroc_0.1/unknown"} <= set(
+                evaluation
+            )
 
 
 def test_no_step_twice(finished: tuple[Launcher, Done]) -> None:
@@ -143,6 +159,23 @@ def test_artifacts_and_model(finished: tuple[Launcher, Done]) -> None:
     best = next(c for c in children if c.data.tags["trial"] == parent.data.tags["best_trial"])
     version = store.get_model_version_by_alias("aoe_sigma.digits-open", "champion")
     assert version.run_id == best.info.run_id
+    tags = parent.data.tags
+    assert tags["model"] == f"aoe_sigma.digits-open/{version.version}"
+    assert tags["winner"] == best.info.run_name
+    assert re.fullmatch(rf"t{tags['best_trial']} \S+ sigma \S+ eps \S+", tags["winner"])
+    (output,) = store.get_run(parent.info.run_id).outputs.model_outputs
+    assert version.source == f"models:/{output.model_id}"
+    experiment = store.get_experiment_by_name("aoe_sigma")
+    link = f"#/experiments/{experiment.experiment_id}/runs/{best.info.run_id}"
+    for text in (tags["mlflow.note.content"], experiment.tags["mlflow.note.content"]):
+        for words in (
+            f"Winner: Trial {tags['best_trial']}",
+            "Claim",
+            link,
+            "#/models/aoe_sigma.digits-open/",
+        ):
+            assert words in text, words
+    assert "Winner: Trial" in version.description
 
 
 def test_the_printed_lines_load_the_winner(finished: tuple[Launcher, Done]) -> None:
@@ -189,15 +222,17 @@ def test_every_evaluated_trial_keeps_its_outlier_scores(finished: tuple[Launcher
     for child in evaluated:
         name = f"files/{child.data.tags['key']}.npz"
         assert name in {item.path for item in store.list_artifacts(child.info.run_id, "files")}
-        assert {"test/calibration/ece", "test/robust_auroc_both_0.1/near"} <= set(child.data.metrics)
+        measured = evaluation_of(launcher, child)
+        assert {"test/calibration/ece", "test/robust_auroc_both_0.1/near"} <= set(measured)
 
 
 def test_the_confirmed_winner_gets_a_closer_look(finished: tuple[Launcher, Done]) -> None:
     launcher, _ = finished
     closer = {"test/knn/auroc/near", "test/attack_check_0.1/auroc_change"}
     for child in runs_of(launcher, "one")[1]:
-        assert closer <= set(child.data.metrics) or child.data.tags.get("arm") != "best"
-        assert not closer & set(child.data.metrics) or child.data.tags.get("arm") == "best"
+        if "arm" in child.data.tags:
+            measured = evaluation_of(launcher, child)
+            assert closer & set(measured) == (closer if child.data.tags["arm"] == "best" else set())
     plan = json.loads((launcher.folder / "runs" / "one" / "plan.json").read_text())["plan"]
     assert "knn" in plan["closer"]["detectors"]
     assert plan["protocol"]["ood_sides"] == ["ood", "id", "both"]
@@ -215,8 +250,9 @@ def test_a_trial_is_scored_alone_by_its_mlflow_run(finished: tuple[Launcher, Don
         k for k in found["metrics"] if k.startswith(("test/accuracy", "test/calibration", "test/energy/"))
     }
     assert len(shared) > 10
+    evaluation = evaluation_of(launcher, child)
     for name in shared:
-        assert found["metrics"][name] == pytest.approx(child.data.metrics[name], abs=1e-9), name
+        assert found["metrics"][name] == pytest.approx(evaluation[name], abs=1e-9), name
 
 
 def test_python_reads_the_same_trials_arms_and_answer(finished: tuple[Launcher, Done]) -> None:

@@ -1,6 +1,7 @@
 """What of a study reaches a real MLflow store: parameters, tags, data sets, system metrics, what a kill left out."""
 
 import json
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -61,7 +62,11 @@ def test_parameters_tags_and_data_sets(uri: str, tmp_path: Path) -> None:
 
     listener = listener_for(uri, tmp_path / "spool")
     listener.tracker.inputs("", listener.datasets)
-    play(listener, record(0, State.COMPLETE, 3), {"test/auroc/near": 0.9})
+    play(
+        listener,
+        record(0, State.COMPLETE, 3),
+        {"test/auroc/near": 0.9, "test/calibration/ece": 0.05, "test/energy/auroc/near": math.nan},
+    )
     play(listener, record(1, State.PRUNED, 1, reason="stopped at epoch 1"))
     confirm = {"lane": "confirm", "role": TrialRole.CONTROL, "arm": "gauss", "seed_index": 2}
     play(listener, record(0, State.COMPLETE, 3, **confirm))
@@ -72,7 +77,8 @@ def test_parameters_tags_and_data_sets(uri: str, tmp_path: Path) -> None:
     assert parent.data.params == {}
     assert sorted(children) == ["0000", "0001", "confirm-0000"]
     assert children["0000"].data.params == {"lr": "0.01", "attack.epsilon": "0.1"}
-    assert children["confirm-0000"].info.run_name == "gauss-2"
+    assert children["confirm-0000"].info.run_name == "gauss seed 2"
+    assert children["0000"].info.run_name == "t0 eps .1"
     assert children["0001"].data.tags["reason"] == "stopped at epoch 1"
     for run in (parent, *children.values()):
         contexts = {i.dataset.name: i.tags[0].value for i in run.inputs.dataset_inputs}
@@ -97,9 +103,17 @@ def test_parameters_tags_and_data_sets(uri: str, tmp_path: Path) -> None:
     assert found("tags.role = 'search' and tags.method = 'aoe' and params.lr = '0.02'") == {"1"}
     assert found("tags.arm = 'gauss' and tags.seed_index = '2'") == {"confirm-0000"}
     assert found("metrics.`test/auroc/near` > 0.8") == {"0"}
-    assert found("dataset.name = 'digits-open/train' and attributes.status = 'KILLED'") == {"1"}
+    assert found(
+        "dataset.name = 'digits-open/train' and tags.state = 'PRUNED' and attributes.status = 'FINISHED'"
+    ) == {"1"}
     text = client.download_artifacts(children["0000"].info.run_id, "configuration.json", str(tmp_path))
     assert json.loads(Path(text).read_text())["epochs"] == 9
+    # of the test metrics only those of the headline are metrics
+    assert set(children["0000"].data.metrics) == {"val/score", "seconds", "test/auroc/near"}
+    text = client.download_artifacts(children["0000"].info.run_id, "evaluation.json", str(tmp_path))
+    assert json.loads(Path(text).read_text()) == {
+        "test/auroc/near": 0.9, "test/calibration/ece": 0.05, "test/energy/auroc/near": None,
+    }  # fmt: skip
 
 
 def test_data_sets_are_told_apart_by_content() -> None:
@@ -135,7 +149,7 @@ def test_resume_tells_what_a_kill_left_out(uri: str, tmp_path: Path, spool_is_lo
     if not spool_is_lost:
         new = [(e["op"], e["key"]) for e in spooled(spool)[told:] if e["key"]]
         assert new == [
-            ("metrics", "0001"), ("close", "0001"), ("close", "0002"), ("final", "0003"),
+            ("metrics", "0001"), ("close", "0001"), ("close", "0002"), ("text", "0003"), ("final", "0003"),
             ("child", "0004"), ("metrics", "0004"), ("close", "0004"),
         ]  # fmt: skip
     assert resumed.tracker.close("FINISHED", 60) == 0

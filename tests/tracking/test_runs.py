@@ -40,7 +40,8 @@ def test_states_tags_params_and_artifacts(uri: str, tmp_path: Path) -> None:
     assert parent.info.run_id == tracker.parent_id()
     assert parent.data.tags["run"] == "aoe-1"
     assert parent.data.tags["study"] == "aoe"
-    assert [children[f"t{k}"].info.status for k in range(3)] == ["FINISHED", "KILLED", "FAILED"]
+    assert [children[f"t{k}"].info.status for k in range(3)] == ["FINISHED", "FINISHED", "FAILED"]
+    assert [children[f"t{k}"].data.tags["state"] for k in range(3)] == ["COMPLETE", "PRUNED", "FAIL"]
     failed = children["t2"]
     assert failed.info.run_id == tracker.child_id("t2")
     assert failed.info.run_name == "trial 2"

@@ -111,6 +111,7 @@ class StudyResult:
         environment: versions, machine, commit.
         links: {"runs": url, "compare": url, "report": url} into the MLflow UI.
         ui_command: starts that UI.
+        model: name and version of the winner's registered model, "NAME/3"; "" if it is not registered.
         model_lines: of Python, which load the winner's registered model; () if it is not registered.
         export_command: writes the winner as files.
         test_data: what must be known of the test data: sets left out, corruptions that were regenerated,
@@ -134,6 +135,7 @@ class StudyResult:
     environment: Mapping[str, str] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
     ui_command: str = ""
+    model: str = ""
     model_lines: Sequence[str] = ()
     export_command: str = ""
     problems: Sequence[str] = ()

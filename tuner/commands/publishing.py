@@ -9,6 +9,7 @@ from tuner.analysis.results import StudyResult
 from tuner.analysis.verdict import trials_to_add
 from tuner.base.errors import StudyFailed
 from tuner.base.records import State
+from tuner.commands.mlflow_pages import show_answer
 from tuner.commands.session import Session
 from tuner.commands.winner_model import export_command, register_winner
 from tuner.execution.controller import Controller
@@ -16,7 +17,7 @@ from tuner.planning import cost_history
 from tuner.planning.command_line import resume_command
 from tuner.report.build import write_report
 from tuner.search.budget import Usage
-from tuner.tracking.mlflow_uris import ui_command, ui_links
+from tuner.tracking.mlflow_uris import ui_address, ui_command, ui_links
 
 COMPARED = 5  # runs behind the printed comparison link
 
@@ -128,10 +129,11 @@ def _links(session: Session, controller: Controller) -> dict[str, str]:
     ids = [tracker.child_id(r.key) for r in ranked[:COMPARED]]
     objective = session.plan.objectives[0]
     return ui_links(
-        session.uri,
+        ui_address(session.uri),
         experiment,
-        [i for i in ids if i],
         parent,
+        views=tracker.views,
+        best=[i for i in ids if i],
         objective=objective.metric,
         largest_first=objective.direction == "maximize",
     )
@@ -140,8 +142,8 @@ def _links(session: Session, controller: Controller) -> dict[str, str]:
 def _report(session: Session, controller: Controller, result: StudyResult) -> StudyResult:
     """Write the report, send its files and the study's metrics to MLflow; return the result as it was reported."""
     if result.best is not None:
-        lines = register_winner(session, controller, result)
-        result = replace(result, model_lines=lines, export_command=export_command(session))
+        result = register_winner(session, controller, result)
+        result = replace(result, export_command=export_command(session))
         session.signals.check()
     with session.timed("report"):
         if result.best is not None:
@@ -154,16 +156,16 @@ def _report(session: Session, controller: Controller, result: StudyResult) -> St
         if session.folder.remote:
             session.folder.files.write(path.name, path.read_bytes())
     _log_metrics(session, result)
-    if result.best is not None:
-        session.tracker.tag("", {"best_trial": result.best.label})
+    show_answer(session, result)
     return result
 
 
 def _log_metrics(session: Session, result: StudyResult) -> None:
-    """Send what the study used, its best validation metrics and its arms' headline metrics to MLflow."""
+    """Send what the study used, what its winner was chosen by and its arms' headline metrics to MLflow."""
     metrics = {f"used/{name}": float(value) for name, value in asdict(Usage.of(result.records)).items()}
     if result.best is not None:
-        metrics |= {f"best/{m}": v for m, v in result.best.last.items() if m.startswith("val/")}
+        judged = {o.metric for o in session.plan.objectives} | {f.metric for f in session.plan.floors}
+        metrics |= {f"best/{m}": v for m, v in result.best.last.items() if m in judged}
         ranked = ranking(result)
         found = {"rank_correlation": ranked.correlation, "regret": ranked.regret}
         metrics |= {f"selection/{name}": value for name, value in found.items() if math.isfinite(value)}

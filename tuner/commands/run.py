@@ -1,5 +1,6 @@
 """Starts or resumes a study: opens a session, runs the stages, publishes the results."""
 
+from tuner.commands.mlflow_pages import open_pages
 from tuner.commands.publishing import publish
 from tuner.commands.session import Session, open_session
 from tuner.commands.stages import run_stages
@@ -21,5 +22,6 @@ def run_study(plan: Plan, folder: RunFolder, options: LaunchOptions) -> int:
 
 
 def _stages_and_results(session: Session) -> int:
+    open_pages(session)
     controller, failure = run_stages(session)
     return publish(session, controller, failure)

@@ -30,6 +30,7 @@ from tuner.store.retention import Retention
 from tuner.store.run_folder import RunFolder, now
 from tuner.tracking.connection import check_access
 from tuner.tracking.mlflow_uris import ui_command
+from tuner.tracking.moved_store import follow_move
 from tuner.tracking.system_metrics import SystemMetrics
 from tuner.tracking.tracker import Tracker
 
@@ -225,6 +226,8 @@ def open_session(plan: Plan, folder: RunFolder, options: LaunchOptions) -> Itera
                 _tags(plan, facts),
                 former_folder=former_folder,
             )
+            if moved := follow_move(uri):
+                console.note(moved)
             tracker.start()
             system = _system_metrics(folder, tracker)
             tracker.text("", folder.files.read("plan.json").decode(), "plan.json")

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from dataclasses import replace
 
 from ray.exceptions import RayError
 
@@ -11,6 +12,7 @@ from tuner.analysis.results import StudyResult, interval
 from tuner.analysis.verdict import claim_metric
 from tuner.base.text import one_line
 from tuner.commands.export import source_of
+from tuner.commands.mlflow_pages import note_on_model
 from tuner.commands.session import Session
 from tuner.execution.controller import Controller
 from tuner.planning.command_line import as_command
@@ -20,8 +22,8 @@ from tuner.tracking.champion import Standing
 from tuner.tracking.model_registry import Registered, loading_lines, log_winner, registered_name
 
 
-def register_winner(session: Session, controller: Controller, result: StudyResult) -> tuple[str, ...]:
-    """Register the winner's predictor in MLflow; return the lines of Python that load it.
+def register_winner(session: Session, controller: Controller, result: StudyResult) -> StudyResult:
+    """Register the winner's predictor in MLflow; return the result with its name and the lines that load it.
 
     There are none without an answer of MLflow, which is said once, at the end of the launch.
     """
@@ -32,7 +34,10 @@ def register_winner(session: Session, controller: Controller, result: StudyResul
     made = _registered(session, controller, result, name)
     if made.note:
         session.console.note(made.note)
-    return loading_lines(session.uri, name, made.version) if made.version else ()
+    if not made.version:
+        return result
+    lines = loading_lines(session.uri, name, made.version)
+    return replace(result, model=f"{name}/{made.version}", model_lines=lines)
 
 
 def export_command(session: Session) -> str:
@@ -62,8 +67,20 @@ def _registered(session: Session, controller: Controller, result: StudyResult, n
     tags = {"run": plan.run_name, "run_id": plan.run_id, "trial": best.label, "method": best.method}
     tags |= {"dataset": plan.dataset, "commit": session.facts["commit"], "content_hash": plan.content_hash}
     standing, move = _standing(session, result), session.options.champion
+    parent = session.tracker.parent_id()
     with contextlib.redirect_stderr(io.StringIO()):  # "Successfully registered model ..." among our lines
-        return log_winner(session.uri, run_id, program, facts, name, standing, tags, move=move)
+        return log_winner(
+            session.uri,
+            run_id,
+            program,
+            facts,
+            name,
+            standing,
+            tags,
+            move=move,
+            parent_id=parent or "",
+            note=note_on_model(session, result),
+        )
 
 
 def _standing(session: Session, result: StudyResult) -> Standing:

@@ -9,8 +9,12 @@ from tuner.report.blocks import Block, Code, Figure, Heading, Links, Text, Words
 
 def to_markdown(title: str, blocks: Sequence[Block]) -> str:
     """Return the report as Markdown."""
-    parts = [f"# {_escaped(title)}", *filter(None, map(_markdown, blocks))]
-    return visible("\n\n".join(parts) + "\n")
+    return visible(f"# {_escaped(title)}\n\n{blocks_to_markdown(blocks)}\n")
+
+
+def blocks_to_markdown(blocks: Sequence[Block]) -> str:
+    """Return blocks as Markdown, an empty line between any two."""
+    return "\n\n".join(filter(None, map(_markdown, blocks)))
 
 
 def _markdown(block: Block) -> str:

@@ -41,6 +41,8 @@ from tuner.store.trial_format import (
     stop_reason,
 )
 
+METRIC_NAMES = "study:metric_names"  #: attribute of Optuna's, which has no public name
+
 
 def to_distribution(domain: Domain) -> BaseDistribution:
     if isinstance(domain, Float):
@@ -101,6 +103,7 @@ class TrialStore:
         optuna.create_study(study_name=name, storage=storage, directions=directions, load_if_exists=True)
         self._storage = optuna.storages.get_storage(storage)
         self._study_id = storage.get_study_id_from_name(name)
+        self._name_objectives()
         self._finite = bool(space) and not math.isinf(self.size)
         self._ids: dict[int, int] = {}  # {number of a running trial: its id in the storage}
         self._records: dict[int, TrialRecord] = {}
@@ -116,6 +119,12 @@ class TrialStore:
         self._facts = facts_of(attributes, lane)
         for frozen in trials:
             self._restore(frozen, MARK in attributes)
+
+    def _name_objectives(self) -> None:
+        """Tell Optuna's plots what the objectives are called, as `Study.set_metric_names` would."""
+        names = [objective.metric for objective in self.objectives]
+        if self._storage.get_study_system_attrs(self._study_id).get(METRIC_NAMES) != names:
+            self._storage.set_study_system_attr(self._study_id, METRIC_NAMES, names)
 
     def _restore(self, frozen: FrozenTrial, with_checksums: bool) -> None:
         """Take up a stored trial."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,14 @@ from typing import Any
 from trainables.data.loading.open_dataset import fingerprint_images
 from trainables.data.types.benchmark import Benchmark
 from trainables.data.types.splits import SEARCH_SPLITS, Split
+from tuner.analysis.verdict import headline
 from tuner.base.records import State, TrialRecord
 from tuner.base.trial_listener import TrialListener
 from tuner.planning.plan import Plan
+from tuner.tracking.run_names import run_name
 from tuner.tracking.tracker import Tracker
+
+EVALUATION = "evaluation.json"  #: artifact of an evaluated trial's run: every test metric
 
 
 class TrackingListener(TrialListener):
@@ -45,10 +50,9 @@ class TrackingListener(TrialListener):
         }
         if record.arm:
             tags |= {"arm": record.arm, "seed_index": str(record.seed_index)}
-        name = f"{record.arm}-{record.seed_index}" if record.arm else record.key
         self.tracker.child(
             record.key,
-            name=name,
+            name=run_name(record, self.plan),
             params=params,
             tags=tags,
             inputs=self.datasets if new else (),
@@ -65,7 +69,11 @@ class TrackingListener(TrialListener):
         self.tracker.artifact(key, path, "files")
 
     def evaluated(self, record: TrialRecord, metrics: Mapping[str, float]) -> None:
-        self.tracker.final(record.key, metrics)
+        """Send the headline metrics as metrics and all of them as `evaluation.json`, where none bury the curves."""
+        finite = {name: value if math.isfinite(value) else None for name, value in sorted(metrics.items())}
+        # before the metrics: once those are there, a resume takes both for sent
+        self.tracker.text(record.key, json.dumps(finite, indent=2), EVALUATION)
+        self.tracker.final(record.key, {m: metrics[m] for m in headline(self.plan) if m in metrics})
 
     def add_missing(self, records: Iterable[TrialRecord], tests: Mapping[str, Mapping[str, float]]) -> None:
         """Add the events that the storage has and the spool lacks: after a kill between the two, or a deleted spool.

@@ -2,15 +2,17 @@
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from trainables.base.errors import InputError
 from tuner.base.urls import DATABASES, has_bare_at, redact, resolved, scheme_of, sqlite_file, sqlite_url
+from tuner.tracking.views import ARMS, SEARCH, view_key
 
 DEFAULT_URI = "sqlite:///mlflow.db"
+_WORKFLOW = "workflowType=machine_learning"  # MLflow's pages are those for language models otherwise
 
 
 def choose_uri(option: str | None, variable: str) -> str:
@@ -92,36 +94,61 @@ def ui_command(uri: str) -> str:
     return f"mlflow ui --host 127.0.0.1 --backend-store-uri {shlex.quote(resolved(uri))}"
 
 
+def ui_address(uri: str) -> str:
+    """Return where MLflow's pages are: at the server, or for a store without one at the UI of `ui_command`."""
+    parts = urlsplit(uri)
+    if parts.scheme.lower() in ("http", "https"):
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
+    return "http://127.0.0.1:5000"
+
+
 def ui_links(
-    uri: str,
+    address: str,
     experiment_id: str,
-    run_ids: Sequence[str],
     parent_id: str,
     *,
-    report: str = "report.html",
+    views: Collection[str] = (),
+    best: Sequence[str] = (),
     objective: str = "",
     largest_first: bool = True,
 ) -> dict[str, str]:
-    """Return links into MLflow's pages: `runs`, `compare` (with two runs or more) and `report`.
+    """Return links into MLflow's pages: `runs`, `arms`, `compare` and `report`, those that there is something behind.
 
-    Plain links to an experiment open on an overview that shows no runs; these name the page. With an objective
-    `runs` filters to the children of this run (they are folded under their parent otherwise) and sorts by it. For
-    a store without a server the links hold for the UI started by `ui_command`.
+    Plain links to an experiment open on an overview that shows no runs; these name the page. Where the store has the
+    study's views, `runs` and `compare` show the trials of the search as table and as charts, `arms` the arms.
+
+    Args:
+        address: see `ui_address`; "" for links on MLflow's own pages.
+        views: names of the shared views that the store has, see `tuner.tracking.views`.
+        best: ids of the best trials' runs, best first.
+        objective: without views `runs` filters to the children of this run (they are folded under their parent
+            otherwise) and sorts by it.
     """
-    parts = urlsplit(uri)
-    base = "http://127.0.0.1:5000"
-    if parts.scheme.lower() in ("http", "https"):
-        base = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
-    experiment = f"{base}/#/experiments/{experiment_id}"
-    links = {"runs": f"{experiment}/runs?workflowType=machine_learning"}
-    if objective:
+    experiment = f"{address}/#/experiments/{experiment_id}" if address else f"#/experiments/{experiment_id}"
+
+    def view(name: str, mode: str = "") -> str:
+        return f"{experiment}/runs?{_WORKFLOW}&viewStateShareKey={view_key(name, parent_id)}{mode}"
+
+    links = {"runs": f"{experiment}/runs?{_WORKFLOW}"}
+    if SEARCH in views:
+        links["runs"] = view(SEARCH)
+    elif objective:
         children = quote(f"tags.`mlflow.parentRunId` = '{parent_id}'", safe="")
         order = quote(f"metrics.`{objective}`", safe="")
         ascending = str(not largest_first).lower()
         links["runs"] += f"&searchFilter={children}&orderByKey={order}&orderByAsc={ascending}"
-    if len(run_ids) > 1:
-        runs = quote("[" + ",".join(f'"{run}"' for run in run_ids) + "]", safe="")
+    if ARMS in views:
+        links["arms"] = view(ARMS)
+    if SEARCH in views:
+        links["compare"] = view(SEARCH, "&compareRunsMode=CHART")
+    elif len(best) > 1:
+        runs = quote("[" + ",".join(f'"{run}"' for run in best) + "]", safe="")
         experiments = quote(f'["{experiment_id}"]', safe="")
-        links["compare"] = f"{base}/#/compare-runs?runs={runs}&experiments={experiments}"
-    links["report"] = f"{experiment}/runs/{parent_id}/artifacts/{quote(report)}"
+        links["compare"] = f"{address}/#/compare-runs?{_WORKFLOW}&runs={runs}&experiments={experiments}"
+    links["report"] = f"{experiment}/runs/{parent_id}/artifacts/report.html?{_WORKFLOW}"
     return links
+
+
+def run_link(experiment_id: str, run_id: str) -> str:
+    """Return the link to a run's page on MLflow's own pages."""
+    return f"#/experiments/{experiment_id}/runs/{run_id}?{_WORKFLOW}"

@@ -17,6 +17,7 @@ from tuner.base.text import one_line
 from tuner.base.urls import redact, resolved
 from tuner.tracking.champion import ALIAS, Standing, reason_to_stay, standing_of
 from tuner.tracking.connection import open_store
+from tuner.tracking.notes import may_replace
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def log_winner(
     tags: Mapping[str, str] | None = None,
     *,
     move: bool = False,
+    parent_id: str = "",
+    note: str = "",
 ) -> Registered:
     """Log a predictor as the study's model, register it under `name` and give it the alias `champion` if it is due.
 
@@ -87,12 +90,19 @@ def log_winner(
         standing: how the model's configuration was confirmed.
         tags: of this version, besides `weights`, a hash of facts and weights, and the standing.
         move: give it the alias whatever the earlier result.
+        parent_id: the study's run, which shows the model too; "" for none.
+        note: Markdown for the page of the version; a user's own text there is left alone.
     """
     try:
         client, _ = open_store(resolved(uri))
         with _default_store(resolved(uri)):
             about = {**(tags or {}), **standing.as_tags()}
             version = _register(client, run_id, program, facts, name, about)
+            stored = client.get_model_version(name, version)
+            if note and note != stored.description and may_replace(stored.description or "", first=False):
+                client.update_model_version(name, version, note)
+            if parent_id:
+                _show_on(client, parent_id, stored.source.removeprefix("models:/"))
             return Registered(version, _promote(client, name, version, standing, move))
     except Exception as error:  # a finished study must not fail over its last upload
         return Registered(note=f"model {name} not logged: {one_line(error)}")
@@ -117,6 +127,15 @@ def _register(
     tags = about | {"weights": digest}
     version = mlflow.register_model(f"models:/{model_id}", name, await_registration_for=60, tags=tags)
     return str(version.version)
+
+
+def _show_on(client: Any, run_id: str, model_id: str) -> None:
+    """Make a logged model an output of another run, too, unless it is one."""
+    from mlflow.entities import LoggedModelOutput
+
+    outputs = client.get_run(run_id).outputs
+    if model_id not in {output.model_id for output in (outputs.model_outputs if outputs else ())}:
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
 
 
 def _promote(client: Any, name: str, version: str, standing: Standing, move: bool) -> str:

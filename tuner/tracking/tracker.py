@@ -29,7 +29,8 @@ from tuner.tracking.spool import EventBatch, Spool
 log = logging.getLogger(__name__)
 
 Scalar = int | float | str | bool
-STATUS_OF = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
+#: a trial that the scheduler stopped did what it should: MLflow's KILLED would show it as a failure
+STATUS_OF = {"COMPLETE": "FINISHED", "PRUNED": "FINISHED", "FAIL": "FAILED"}
 
 _MAX_PARAM, _MAX_TAG = 6000, 8000  # MLflow's limits: it would cut longer values without an error
 
@@ -141,6 +142,26 @@ class Tracker:
         """Store `text` as the artifact `name`."""
         self._put(op="text", key=key, text=redact(text), name=name)
 
+    def view(self, name: str, view: Mapping[str, Any], title: str) -> None:
+        """Store a shared view of the runs table, see `tuner.tracking.views`.
+
+        Args:
+            title: what the list of views has behind the name.
+        """
+        self._put(op="view", key="", name=name, view=dict(view), title=title)
+
+    def note(self, text: str, *, on: str, first: bool = False) -> None:
+        """Show Markdown on the page of the study's run or of its experiment; a user's own text is left alone.
+
+        `$(experiment)`, `$(parent)` and `$(run:KEY)` in it become the ids of the experiment, of the study's run and of
+        a trial's run when the event is delivered.
+
+        Args:
+            on: "experiment" or "run".
+            first: only if there is no text yet.
+        """
+        self._put(op="note", key="", text=redact(text), on=on, first=first)
+
     def inputs(self, key: str, datasets: Sequence[Mapping[str, str]]) -> None:
         """Name the data sets that a run reads.
 
@@ -160,7 +181,7 @@ class Tracker:
         self._put(op="artifact", key=key, path=str(path), folder=folder)
 
     def close_child(self, key: str, state: str, reason: str = "") -> None:
-        """End a trial's run: COMPLETE shows as FINISHED, PRUNED as KILLED, FAIL as FAILED."""
+        """End a trial's run: FAIL shows as FAILED, COMPLETE and PRUNED as FINISHED; its tag `state` says which."""
         if state not in STATUS_OF:
             self._problems.add(f"{key}: unknown state {state!r}, expected one of {', '.join(STATUS_OF)}")
             return
@@ -221,6 +242,11 @@ class Tracker:
     def experiment_id(self) -> str | None:
         """Return the MLflow id of the experiment, once the store has answered."""
         return self._writer.experiment_id or None
+
+    @property
+    def views(self) -> frozenset[str]:
+        """Return the names of the shared views that the store has taken in this launch."""
+        return frozenset(self._writer.views)
 
     @property
     def problems(self) -> list[str]:

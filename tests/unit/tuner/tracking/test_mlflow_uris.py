@@ -6,7 +6,7 @@ import pytest
 
 from trainables.base.errors import InputError
 from tuner.base.urls import redact
-from tuner.tracking.mlflow_uris import check_uri, choose_uri, ui_command, ui_links
+from tuner.tracking.mlflow_uris import check_uri, choose_uri, ui_address, ui_command, ui_links
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_servers_password_may_come_from_the_environment() -> None:
         choose_uri(None, "redis://h")
 
 
-def test_ui_command_and_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ui_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MLFLOW_BACKEND_STORE_URI", "MLFLOW_TRACKING_URI", "MLFLOW_HOST"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -102,12 +102,36 @@ def test_ui_command_and_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
     assert "--backend-store-uri" in ui_command("sqlite:///mlflow.db")
 
-    links = ui_links("sqlite:///mlflow.db", "7", ["a1", "b2"], "p0")
+
+RUNS = "experiments/7/runs?workflowType=machine_learning"
+
+
+def test_links_where_the_store_has_no_views() -> None:
+    links = ui_links(ui_address("sqlite:///mlflow.db"), "7", "p0", best=["a1", "b2"])
     base = "http://127.0.0.1:5000/#"
+    ids = "runs=%5B%22a1%22%2C%22b2%22%5D&experiments=%5B%227%22%5D"
     assert links == {
-        "runs": f"{base}/experiments/7/runs?workflowType=machine_learning",
-        "compare": f"{base}/compare-runs?runs=%5B%22a1%22%2C%22b2%22%5D&experiments=%5B%227%22%5D",
-        "report": f"{base}/experiments/7/runs/p0/artifacts/report.html",
+        "runs": f"{base}/{RUNS}",
+        "compare": f"{base}/compare-runs?workflowType=machine_learning&{ids}",
+        "report": f"{base}/experiments/7/runs/p0/artifacts/report.html?workflowType=machine_learning",
     }
-    assert ui_links("https://u:p@h/ml/", "7", [], "p0")["runs"].startswith("https://h/ml/#/experiments/7/")
-    assert "compare" not in ui_links("https://h", "7", ["a1"], "p0")
+    assert "compare" not in ui_links("https://h", "7", "p0", best=["a1"])
+    ordered = ui_links("", "7", "p0", objective="val/loss", largest_first=False)["runs"]
+    assert ordered == (
+        f"#/{RUNS}&searchFilter=tags.%60mlflow.parentRunId%60%20%3D%20%27p0%27"
+        "&orderByKey=metrics.%60val%2Floss%60&orderByAsc=true"
+    )
+
+
+def test_links_that_open_views() -> None:
+    links = ui_links("https://h/ml", "7", "p0", views={"search", "arms"}, best=["a", "b"], objective="x")
+    search = f"https://h/ml/#/{RUNS}&viewStateShareKey=search-p0"
+    assert links["runs"] == search  # anything more in the address and MLflow would ignore the view
+    assert links["compare"] == f"{search}&compareRunsMode=CHART"
+    assert links["arms"] == f"https://h/ml/#/{RUNS}&viewStateShareKey=arms-p0"
+    assert "arms" not in ui_links("", "7", "p0", views={"search"})
+
+
+def test_where_the_pages_are() -> None:
+    assert ui_address("https://u:p@h:80/ml/") == "https://h:80/ml"
+    assert ui_address("postgresql://u:p@h/db") == ui_address("sqlite:///x.db") == "http://127.0.0.1:5000"

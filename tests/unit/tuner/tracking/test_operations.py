@@ -1,13 +1,19 @@
 """Every operation of an event is carried out by the writer; an unknown one is never dropped in silence."""
 
+import base64
+import json
+import secrets
+import zlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tuner.tracking.mlflow_writer import MlflowWriter, _StoredRun
+from tuner.tracking.mlflow_writer import MlflowWriter
+from tuner.tracking.notes import CLOSING, NOTE, signed
 from tuner.tracking.problems import Problems
+from tuner.tracking.study_runs import StoredRun
 from tuner.tracking.tracker import Tracker
 
 
@@ -21,11 +27,11 @@ def test_the_writer_names_an_unknown_operation_and_goes_on(tmp_path: Path) -> No
     problems = Problems()
     client: Any = SimpleNamespace()
     writer = MlflowWriter("sqlite:///x.db", "s", "r", "r-1", lambda uri: (client, client), problems, tmp_path)
-    writer.runs[""] = _StoredRun("1", "RUNNING", 0, {})
+    writer.runs[""] = StoredRun("1", "RUNNING", 0, {})
     writer.send([{"op": "energy_used", "key": "", "v": {"kwh": 1.0}, "t": 1}])
     assert problems.lines() == [
         "study: energy_used left out: there is no operation of that name; known: start, child, inputs, tag, "
-        "metrics, final, text, artifact, close, settle"
+        "metrics, final, text, artifact, view, note, close, settle"
     ]
 
 
@@ -44,7 +50,7 @@ def test_only_files_of_the_run_folder_are_uploaded(tmp_path: Path) -> None:
         get_experiment=lambda experiment: None,
     )
     writer = MlflowWriter("sqlite:///x.db", "s", "r", "r-1", lambda uri: (client, client), problems, run)
-    writer.runs[""] = _StoredRun("1", "RUNNING", 0, {})
+    writer.runs[""] = StoredRun("1", "RUNNING", 0, {})
     asked = [
         str(run / "report.html"),
         "report.html",
@@ -54,7 +60,7 @@ def test_only_files_of_the_run_folder_are_uploaded(tmp_path: Path) -> None:
         "linked/secret",
         "/etc/passwd",
     ]
-    writer._client = client
+    writer._study.client = client
     writer.send([{"op": "artifact", "key": "", "path": path, "folder": ""} for path in asked])
     assert uploaded == [(str(run / "report.html"), None)] * 2
     assert problems.lines() == [
@@ -76,8 +82,8 @@ def test_undelivered_files_are_found_after_the_run_was_moved(tmp_path: Path) -> 
     client: Any = SimpleNamespace(log_artifact=lambda run_id, path, folder: uploaded.append(path))
     problems = Problems()
     writer = MlflowWriter("sqlite:///x.db", "s", "r", "r-1", lambda uri: client, problems, new, old)
-    writer.runs[""] = _StoredRun("1", "RUNNING", 0, {})
-    writer._client = client
+    writer.runs[""] = StoredRun("1", "RUNNING", 0, {})
+    writer._study.client = client
     absolute = [{**event, "path": str(old / event["path"])} for event in events]
     leaving = {**events[0], "path": f"{old}/../secret"}
     (tmp_path / "secret").touch()
@@ -94,3 +100,76 @@ def test_a_problem_that_comes_again_counts_once() -> None:
     for line, kind in [("a: gone", "gone"), ("b: gone", "gone"), ("a: gone", "gone"), ("other\nline", "")]:
         problems.add(line, kind)
     assert problems.lines() == ["a: gone (and 1 more like it)", "other line"]
+
+
+class Pages:
+    """The tags of MLflow's experiment and of the study's run."""
+
+    def __init__(self) -> None:
+        self.experiment: dict[str, str] = {}
+        self.run: dict[str, str] = {}
+
+    def get_experiment(self, _: str) -> Any:
+        return SimpleNamespace(tags=dict(self.experiment))
+
+    def get_run(self, _: str) -> Any:
+        return SimpleNamespace(data=SimpleNamespace(tags=dict(self.run)))
+
+    def set_experiment_tag(self, _: str, name: str, value: str) -> None:
+        self.experiment[name] = value
+
+    def set_tag(self, _: str, name: str, value: str) -> None:
+        self.run[name] = value
+
+
+@pytest.fixture
+def pages() -> Pages:
+    return Pages()
+
+
+@pytest.fixture
+def writer(pages: Pages, tmp_path: Path) -> MlflowWriter:
+    made = MlflowWriter("sqlite:///x.db", "s", "r", "r-1", lambda uri: (pages, None), Problems(), tmp_path)
+    made._study.client, made._study.experiment_id = pages, "7"
+    made.runs.update({"": StoredRun("p0", "RUNNING", 0, {}), "0016": StoredRun("c16", "RUNNING", 0, {})})
+    return made
+
+
+def note(text: str, on: str = "run", first: bool = False) -> dict[str, Any]:
+    return {"op": "note", "key": "", "text": text, "on": on, "first": first, "t": 1}
+
+
+def test_notes_get_the_ids_of_their_links(pages: Pages, writer: MlflowWriter) -> None:
+    text = "#/experiments/$(experiment)/runs/$(parent) $(run:0016) $(run:none) $(other) $5"
+    writer.send([note(text, "experiment"), note(text)])
+    assert pages.experiment[NOTE] == pages.run[NOTE] == "#/experiments/7/runs/p0 c16 p0 $(other) $5"
+
+
+@pytest.mark.parametrize("on", ["experiment", "run"])
+def test_a_users_own_note_stays(pages: Pages, writer: MlflowWriter, on: str) -> None:
+    tags = getattr(pages, on)
+    writer.send([note(signed("begun"), on, first=True)])
+    assert tags[NOTE].startswith("begun\n")
+    writer.send([note(signed("answer"), on), note(signed("begun"), on, first=True)])
+    assert tags[NOTE].startswith("answer\n")
+    tags[NOTE] = tags[NOTE].replace(CLOSING, "") + "my own words"
+    mine = tags[NOTE]
+    writer.send([note(signed("another answer"), on)])
+    assert tags[NOTE] == mine
+
+
+def test_a_view_is_a_tag_of_the_experiment(pages: Pages, writer: MlflowWriter) -> None:
+    view = {"searchFilter": "tags.`mlflow.parentRunId` = '$(parent)'"}
+    writer.send([{"op": "view", "key": "", "name": "search", "view": view, "title": "one", "t": 5}])
+    stored = json.loads(pages.experiment["mlflow.sharedViewState.search-p0"])
+    assert (stored["name"], stored["createdAt"]) == ("search: one", 5)
+    packed = base64.b64decode(stored["state"].removeprefix("deflate;"))
+    assert json.loads(zlib.decompress(packed)) == {"searchFilter": "tags.`mlflow.parentRunId` = 'p0'"}
+    assert writer.views == {"search"}
+
+
+def test_a_view_too_long_for_mlflow_is_left_out_and_said(pages: Pages, writer: MlflowWriter) -> None:
+    view = {"columns": [secrets.token_hex(16) for _ in range(1000)]}
+    writer.send([{"op": "view", "key": "", "name": "search", "view": view, "title": "one", "t": 5}])
+    assert pages.experiment == {}
+    assert writer.views == set()
