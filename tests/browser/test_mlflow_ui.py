@@ -1,8 +1,10 @@
-"""The printed links, opened in headless Chromium on a real `mlflow ui`; screenshots are kept for a look."""
+"""The ways of a person through a real `mlflow ui`, in headless Chromium; screenshots are kept for a look.
+
+home -> experiment -> table, arms, charts, MLflow's own comparison -> trial -> model, and the printed links.
+"""
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -15,15 +17,32 @@ import pytest
 from tests.browser.conftest import keep, needs_browser
 from tests.integration.conftest import Launcher, _launcher
 from tests.integration.test_main_job import small
+from tests.tracking.servers import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(900), needs_browser]
+pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(1200), needs_browser]
+
+OBJECTIVE = "val/robust_auroc_0.1/all"
+TRIALS = 6
+NAME = re.compile(r"\bt\d+ \S+ sigma \S+ eps \S+")
+#: what the pages say of the winner, in the line that MLflow shows folded
+ANSWER = re.compile(r"Winner: (t\d+ \S+ sigma \S+ eps \S+); claim [a-z ]+\.")
+LINKS = (
+    "trials",
+    "arms",
+    "charts of trials",
+    "charts of arms",
+    "report",
+    "winner's run",
+    "model",
+    "all files",
+)
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Launcher, str]]:
-    """A finished study of six trials, and what it printed."""
+    """A finished study of six trials and five arms, and what it printed."""
     for launcher in _launcher(tmp_path_factory.mktemp("ui")):
-        done = launcher.run(*small("ui", 6, "--stages", "search,evaluate,report"), timeout=500)
+        done = launcher.run(*small("ui", TRIALS, "--confirm-seeds", "2"), timeout=800)
         assert done.code == 0, done.out + done.err
         yield launcher, done.out
 
@@ -33,13 +52,10 @@ def server(work: tuple[Launcher, str]) -> Iterator[str]:
     """`mlflow ui` exactly as printed, but for the port."""
     launcher, out = work
     assert "MLflow: mlflow ui\n" in out
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = launcher.environment | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    command = [sys.executable, "-m", "mlflow", "ui", "--port", str(port)]
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-m", "mlflow", "ui", "--port", str(port)],
         cwd=launcher.folder,
         env=environment,
         stdout=subprocess.DEVNULL,
@@ -64,12 +80,15 @@ def link(out: str, name: str, base: str) -> str:
     return base + found.group(2)
 
 
-def wait_for_text(browser: Any, *words: str, timeout: float = 60) -> str:
+def text_of(browser: Any) -> str:
+    return browser.execute_script("return document.body ? document.body.innerText : ''") or ""
+
+
+def wait_for_text(browser: Any, *words: str, timeout: float = 90) -> str:
     """Return the page's text once it holds every word."""
-    text = ""
-    end = time.monotonic() + timeout
+    text, end = "", time.monotonic() + timeout
     while time.monotonic() < end:
-        text = browser.execute_script("return document.body ? document.body.innerText : ''") or ""
+        text = text_of(browser)
         if all(word in text for word in words):
             return text
         time.sleep(0.3)
@@ -77,62 +96,151 @@ def wait_for_text(browser: Any, *words: str, timeout: float = 60) -> str:
     pytest.fail(f"{words} did not all appear in:\n{text[:2000]}")
 
 
-def test_the_runs_link_shows_the_runs(work: tuple[Launcher, str], server: str, browser: Any) -> None:
-    browser.get(link(work[1], "runs", server))
-    wait_for_text(browser, "0000", "oe-0000", "12 matching runs")
-    keep(browser, "mlflow-runs")
+def follow(browser: Any, words: str) -> None:
+    """Click on a link of the page, wherever it opens."""
+    before = set(browser.window_handles)
+    found = next(a for a in browser.find_elements("tag name", "a") if a.text.strip() == words)
+    browser.execute_script("arguments[0].click()", found)
+    for _ in range(10):
+        if new := set(browser.window_handles) - before:
+            browser.close()
+            browser.switch_to.window(new.pop())
+            return
+        time.sleep(0.1)
 
 
-def test_the_compare_link_compares_five_with_the_objective(
-    work: tuple[Launcher, str], server: str, browser: Any
+def from_home(browser: Any, server: str) -> str:
+    """Go from the home page to the experiment as who has never been there does; return the winner's name."""
+    browser.get("about:blank")  # or the next address, of which only the fragment differs, loads nothing
+    browser.get(server)
+    browser.execute_script("localStorage.clear()")
+    browser.refresh()
+    home = wait_for_text(browser, "aoe_sigma", "Winner: t")  # the list has the beginning of the answer
+    assert "Recent Experiments" in home
+    keep(browser, "mlflow-1-home")
+    follow(browser, "aoe_sigma")
+    text = wait_for_text(browser, "Winner: t", *LINKS)
+    answer = ANSWER.search(text)
+    assert answer, text
+    keep(browser, "mlflow-2-experiment")
+    return answer[1]
+
+
+def test_home_to_experiment_to_trials(server: str, browser: Any) -> None:
+    winner = from_home(browser, server)
+    follow(browser, "trials")
+    text = wait_for_text(browser, f"{TRIALS} matching runs", OBJECTIVE, "val/accuracy/clean")
+    assert len(set(NAME.findall(text.partition("Run Name")[2]))) == TRIALS
+    # best first; a trial that misses a floor may stand above the winner
+    shown = browser.execute_script(
+        f"return [...document.querySelectorAll('[col-id=\"metrics.`{OBJECTIVE}`\"]')]"
+        ".map((cell) => parseFloat(cell.innerText)).filter((value) => !isNaN(value))"
+    )
+    assert len(shown) == TRIALS
+    assert shown == sorted(shown, reverse=True)
+    assert winner in text.partition("Run Name")[2]
+    headers = browser.execute_script(
+        "return [...document.querySelectorAll('[role=columnheader]')].map((head) => head.innerText)"
+    )
+    assert any("outliers.sigma" in head for head in headers), headers
+    assert not browser.find_elements("css selector", "[aria-label=Failed], [aria-label=Killed]")
+    keep(browser, "mlflow-3-trials")
+
+
+def test_the_arms_in_means_over_their_seeds(server: str, browser: Any) -> None:
+    from_home(browser, server)
+    follow(browser, "arms")
+    arms = ("best", "oe", "no_attack", "signnoise", "gauss")
+    text = wait_for_text(browser, "10 matching runs", "Group by: arm", "winner seed 0", "gauss seed 1")
+    assert set(re.findall(r"Group: (\w+)", text)) == set(arms)
+    keep(browser, "mlflow-4-arms")
+    from_home(browser, server)
+    follow(browser, "charts of arms")
+    wait_for_text(browser, "Test metrics, mean over th", "(6)", "test/auroc/near", *arms)
+    keep(browser, "mlflow-5-arms-charts")
+
+
+def test_the_best_trials_in_charts(server: str, browser: Any) -> None:
+    winner = from_home(browser, server)
+    follow(browser, "charts of trials")
+    text = wait_for_text(browser, "Which settings work", "Parallel Coordinates", "The objective")
+    assert winner.split()[0] in text
+    for name in ("outliers.sigma", "attack.name", "attack.epsilon", "lr"):
+        wait_for_text(browser, name)  # the axes
+    keep(browser, "mlflow-6-charts")
+
+
+def test_mlflows_own_comparison_of_chosen_trials(server: str, browser: Any) -> None:
+    from_home(browser, server)
+    follow(browser, "trials")
+    wait_for_text(browser, f"{TRIALS} matching runs")
+    boxes = browser.find_elements("css selector", ".ag-row input[type=checkbox]")
+    for box in boxes[:3]:
+        browser.execute_script("arguments[0].click()", box)
+    for _ in range(50):
+        buttons = [b for b in browser.find_elements("tag name", "button") if b.text.strip() == "Compare"]
+        if buttons and buttons[-1].is_enabled():
+            break
+        time.sleep(0.2)
+    browser.execute_script("arguments[0].click()", buttons[-1])
+    wait_for_text(browser, "Comparing 3 Runs", "Parallel Coordinates Plot")
+    keep(browser, "mlflow-7-compare")
+
+
+def test_trial_to_model_and_back_to_the_run(server: str, browser: Any) -> None:
+    winner = from_home(browser, server)
+    follow(browser, "winner's run")
+    text = wait_for_text(
+        browser, winner, "Metrics (", OBJECTIVE, "test/robust_auroc_0.1/near", "outliers.sigma"
+    )
+    metrics = re.search(r"Metrics \((\d+)\)", text)
+    assert metrics
+    assert int(metrics[1]) < 60, text  # 176 of a trial buried the curves
+    keep(browser, "mlflow-8-trial")
+
+    from_home(browser, server)
+    follow(browser, "model")
+    text = wait_for_text(browser, "Version 1", "Source Run", winner, "searched parameter", "trials")
+    assert ANSWER.search(text)
+    assert "@ champion" in text or "champion" in text
+    keep(browser, "mlflow-9-model")
+    follow(browser, "all files")
+    wait_for_text(browser, "Winner: t", "best_trial", "aoe_sigma.digits-open")
+    keep(browser, "mlflow-10-run")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("runs", (f"{TRIALS} matching runs", OBJECTIVE)),
+        ("arms", ("10 matching runs", "Group: best")),
+        ("compare", ("Parallel Coordinates", "Which settings work")),
+    ],
+)
+def test_printed_links(
+    work: tuple[Launcher, str], server: str, browser: Any, name: str, words: tuple[str, ...]
 ) -> None:
-    url = link(work[1], "compare", server)
-    assert url.count("%22%2C%22") == 4  # five run ids
-    browser.get(url)
-    text = wait_for_text(browser, "Parallel Coordinates Plot", "Comparing 5 Runs")
-    keep(browser, "mlflow-compare")
-    assert "val/robust_auroc_0.1/near" in text or _one_click_away(browser)
-
-
-def _one_click_away(browser: Any) -> bool:
-    """Look for the objective in the metric selector; its list shows a few names at a time, so type the name."""
-    from selenium.webdriver.common.by import By
-
-    objective = "val/robust_auroc_0.1/near"
-    for box in browser.find_elements(By.CSS_SELECTOR, "[role=combobox]"):
-        # a script opens it: the tags of the chosen entries lie over the input and would take a real click
-        browser.execute_script(
-            "arguments[0].scrollIntoView({block: 'center'}); arguments[0].focus();"
-            "arguments[0].dispatchEvent(new MouseEvent('mousedown', {bubbles: true}));",
-            box,
-        )
-        box.send_keys(objective)
-        time.sleep(1.5)
-        options = browser.find_elements(By.CSS_SELECTOR, "[class*=select-item-option], [role=option]")
-        if any(objective in (option.get_attribute("textContent") or "") for option in options):
-            keep(browser, "mlflow-compare-metric")
-            return True
-    keep(browser, "mlflow-compare-missing")
-    return False
+    browser.get("about:blank")
+    browser.get(link(work[1], name, server))
+    wait_for_text(browser, *words)
 
 
 def test_the_report_link_shows_the_report(work: tuple[Launcher, str], server: str, browser: Any) -> None:
-    from selenium.webdriver.common.by import By
-
+    browser.get("about:blank")
     browser.get(link(work[1], "report", server))
     wait_for_text(browser, "report.html")
     end = time.monotonic() + 60
     found, moved = "", 0
     while time.monotonic() < end and not ("Which outlier sigma" in found and "All 6 trials" in found):
-        for frame in browser.find_elements(By.TAG_NAME, "iframe"):
+        for frame in browser.find_elements("tag name", "iframe"):
             browser.switch_to.frame(frame)
-            found += browser.execute_script("return document.body ? document.body.innerText : ''") or ""
+            found += text_of(browser)
             if "All 6 trials" in found:
                 browser.execute_script("document.querySelector('nav a[href=\"#explore\"]').click()")
                 moved = browser.execute_script("return scrollY")
             browser.switch_to.default_content()
         time.sleep(0.5)
-    keep(browser, "mlflow-report")
+    keep(browser, "mlflow-11-report")
     assert "Which outlier sigma" in found
     assert moved > 0  # links to sections work there too
     assert "All 6 trials" in found  # what the page's script says: it runs in MLflow's sandboxed frame

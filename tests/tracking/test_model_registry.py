@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from tests.unit.trainables.inference.networks import INFO, network, validation
 from trainables.inference.model_file import facts_of, model_bytes, predictor
 from tuner.tracking.champion import Standing
 from tuner.tracking.model_registry import log_winner
+from tuner.tracking.moved_store import follow_move
+from tuner.tracking.notes import signed
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -141,6 +144,62 @@ def test_a_model_is_served_over_http(uri: str, tmp_path: Path) -> None:
                 assert row == pytest.approx(own, abs=1e-6)
 
 
+def test_the_version_has_the_answer_and_the_studys_run_shows_the_model(uri: str, tmp_path: Path) -> None:
+    import mlflow
+
+    tracker = parent_of(uri, tmp_path)
+    tracker.child("0007", name="t7 pgd")
+    assert tracker.flush(60) == 0
+    parent, child = tracker.parent_id() or "", tracker.child_id("0007") or ""
+    client = mlflow.MlflowClient(uri)
+    for note in (signed("first"), signed("second")):
+        made = log_winner(uri, child, *model(), NAME, standing(), parent_id=parent, note=note)
+        assert (made.version, made.note) == ("1", "")
+        version = client.get_model_version(NAME, "1")
+        assert version.description == note
+        (output,) = client.get_run(parent).outputs.model_outputs
+        assert version.source == f"models:/{output.model_id}"
+        assert version.run_id == child
+    client.update_model_version(NAME, "1", "my own words")
+    log_winner(uri, child, *model(), NAME, standing(), parent_id=parent, note=signed("third"))
+    assert client.get_model_version(NAME, "1").description == "my own words"
+    assert client.get_run(parent).info.status == "RUNNING"
+    assert tracker.close("FINISHED") == 0
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_artifacts_and_model_are_found_after_the_store_was_moved(tmp_path: Path, copied: bool) -> None:
+    import mlflow
+
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    tracker = parent_of(f"sqlite:///{old}/mlflow.db", old)
+    run_id = tracker.parent_id() or ""
+    tracker.text("", "the plan", "plan.json")
+    assert log_winner(f"sqlite:///{old}/mlflow.db", run_id, *model(), NAME, standing()).version == "1"
+    assert tracker.close("FINISHED") == 0
+    if copied:
+        shutil.copytree(old, new)
+    else:
+        old.rename(new)
+    moved = f"sqlite:///{new}/mlflow.db"
+    assert "MLflow's store was moved" in follow_move(moved)
+    if copied:
+        shutil.rmtree(old)
+    client = mlflow.MlflowClient(moved)
+    assert Path(client.download_artifacts(run_id, "plan.json")).read_text() == "the plan"
+    later = client.create_run(client.get_experiment_by_name("aoe").experiment_id).info.run_id
+    client.log_text(later, "more", "more.txt")
+    assert (new / "mlruns" / later / "artifacts" / "more.txt").read_text() == "more"
+    mlflow.set_tracking_uri(moved)
+    try:
+        folder = mlflow.artifacts.download_artifacts(f"models:/{NAME}/1", dst_path=str(tmp_path / "m"))
+    finally:
+        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
+    assert (Path(folder) / "MLmodel").is_file()
+    assert not old.exists()
+
+
 def test_who_is_champion(uri: str, tmp_path: Path) -> None:
     """The first; then an interval over none, and a clearly better one on the same data; or on request."""
     import mlflow
@@ -217,6 +276,8 @@ import mlflow
 from pathlib import Path
 from tests.tracking.test_model_registry import NAME, standing
 from tuner.tracking.model_registry import log_winner
+from tuner.tracking.moved_store import follow_move
+from tuner.tracking.notes import signed
 
 def die(*arguments, **options):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -5,28 +5,34 @@ from collections.abc import Mapping
 from tuner.analysis.results import StudyResult
 from tuner.commands.session import Session
 from tuner.report.note import first_note, note
-from tuner.tracking.mlflow_uris import run_link, ui_links
+from tuner.tracking.mlflow_uris import in_charts, run_link, ui_links
 from tuner.tracking.notes import MOST, signed
 from tuner.tracking.run_names import run_name
-from tuner.tracking.views import views
+from tuner.tracking.views import ARMS, SEARCH, arms_view, search_view
 
 _EXPERIMENT, _PARENT = "$(experiment)", "$(parent)"  # see `Tracker.note`
 
 
 def open_pages(session: Session) -> None:
-    """Store the views, and a first text where there is none: who opens MLflow while the study runs finds both."""
+    """Store the view of the trials, and a first text where there is none: who looks while the study runs finds both."""
     tracker, plan = session.tracker, session.plan
-    for name, view in views(plan).items():
-        tracker.view(name, view, plan.run_name)
-    text = signed(first_note(plan, _links(session, report=False)))
+    tracker.view(SEARCH, search_view(plan), plan.run_name)
+    links = _links({SEARCH})
+    del links["report"]
+    text = signed(first_note(plan, links))
     for where in ("experiment", "run"):
         tracker.note(text, on=where, first=True)
+
+
+def show_arms(session: Session) -> None:
+    """Store the view of the arms; before there are any it would be empty."""
+    session.tracker.view(ARMS, arms_view(session.plan), session.plan.run_name)
 
 
 def show_answer(session: Session, result: StudyResult) -> None:
     """Show the answer on the experiment's page and the run's, and the winner and its model in the run's tags."""
     best, winner = result.best, _winner(result)
-    links = _links(session)
+    links = _links({SEARCH, ARMS} if result.arms else {SEARCH})
     if best is not None:
         links["winner"] = run_link(_EXPERIMENT, f"$(run:{best.key})")
         tags = {"best_trial": best.label, "winner": winner}
@@ -55,10 +61,10 @@ def _winner(result: StudyResult) -> str:
     return run_name(result.best, result.plan) if result.best is not None else ""
 
 
-def _links(session: Session, *, report: bool = True) -> dict[str, str]:
+def _links(views: set[str]) -> dict[str, str]:
     """Return links between MLflow's own pages, whose ids are put in when the text is delivered."""
-    links = ui_links("", _EXPERIMENT, _PARENT, views=views(session.plan))
-    return links if report else {name: url for name, url in links.items() if name != "report"}
+    links = ui_links("", _EXPERIMENT, _PARENT, views=views)
+    return links | ({"compare_arms": in_charts(links["arms"])} if ARMS in views else {})
 
 
 def _model_link(model: str) -> str:

@@ -9,7 +9,7 @@ from tuner.analysis.results import StudyResult
 from tuner.analysis.verdict import trials_to_add
 from tuner.base.errors import StudyFailed
 from tuner.base.records import State
-from tuner.commands.mlflow_pages import show_answer
+from tuner.commands.mlflow_pages import show_answer, show_arms
 from tuner.commands.session import Session
 from tuner.commands.winner_model import export_command, register_winner
 from tuner.execution.controller import Controller
@@ -87,6 +87,7 @@ def study_result(session: Session, controller: Controller) -> StudyResult:
     best = stores.best()
     records = stores.records()
     stored = session.folder.entries()
+    arms = controller.arm_results()
     return StudyResult(
         plan=session.plan,
         records=records,
@@ -96,12 +97,12 @@ def study_result(session: Session, controller: Controller) -> StudyResult:
         feasible=frozenset(r.key for r in records if stores.feasible(r)),
         pareto=stores.pareto(),
         reference=stores.reference,
-        arms=controller.arm_results(),
+        arms=arms,
         scores=stores.evaluations.scores(best.key) if best else {},
         importances=stores.importances(),
         timings={k: v for k, v in session.timings.items() if k != "concurrency"},  # seconds alone
         environment=session.facts,
-        links=_links(session, controller),
+        links=_links(session, controller, bool(arms)),
         ui_command=ui_command(session.uri),
         problems=(
             *controller.problems,
@@ -114,9 +115,15 @@ def study_result(session: Session, controller: Controller) -> StudyResult:
     )
 
 
-def _links(session: Session, controller: Controller) -> dict[str, str]:
-    """Return {name: URL} into the MLflow UI: the study's run and a comparison of its best trials."""
+def _links(session: Session, controller: Controller, arms: bool) -> dict[str, str]:
+    """Return {name: URL} into the MLflow UI, see `ui_links`.
+
+    Args:
+        arms: whether there are any to show.
+    """
     tracker = session.tracker
+    if arms:
+        show_arms(session)
     session.send_to_mlflow()
     experiment, parent = tracker.experiment_id(), tracker.parent_id()
     if experiment is None or parent is None:

@@ -15,7 +15,8 @@ MOST_CAUTIONS = 5
 LABELS = {
     "runs": "trials",
     "arms": "arms",
-    "compare": "charts",
+    "compare": "charts of trials",
+    "compare_arms": "charts of arms",
     "report": "report",
     "winner": "winner's run",
     "model": "model",

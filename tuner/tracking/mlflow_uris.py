@@ -126,8 +126,8 @@ def ui_links(
     """
     experiment = f"{address}/#/experiments/{experiment_id}" if address else f"#/experiments/{experiment_id}"
 
-    def view(name: str, mode: str = "") -> str:
-        return f"{experiment}/runs?{_WORKFLOW}&viewStateShareKey={view_key(name, parent_id)}{mode}"
+    def view(name: str) -> str:
+        return f"{experiment}/runs?{_WORKFLOW}&viewStateShareKey={view_key(name, parent_id)}"
 
     links = {"runs": f"{experiment}/runs?{_WORKFLOW}"}
     if SEARCH in views:
@@ -140,13 +140,18 @@ def ui_links(
     if ARMS in views:
         links["arms"] = view(ARMS)
     if SEARCH in views:
-        links["compare"] = view(SEARCH, "&compareRunsMode=CHART")
+        links["compare"] = in_charts(view(SEARCH))
     elif len(best) > 1:
         runs = quote("[" + ",".join(f'"{run}"' for run in best) + "]", safe="")
         experiments = quote(f'["{experiment_id}"]', safe="")
         links["compare"] = f"{address}/#/compare-runs?{_WORKFLOW}&runs={runs}&experiments={experiments}"
     links["report"] = f"{experiment}/runs/{parent_id}/artifacts/report.html?{_WORKFLOW}"
     return links
+
+
+def in_charts(link: str) -> str:
+    """Return the link to a table of runs as the link to their charts."""
+    return f"{link}&compareRunsMode=CHART"
 
 
 def run_link(experiment_id: str, run_id: str) -> str:

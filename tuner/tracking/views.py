@@ -26,15 +26,7 @@ MOST_COLUMNS = 12  # of parameters
 MOST_TAG = 20_000  # characters that MLflow takes
 
 
-def views(plan: Plan) -> dict[str, State]:
-    """Return {name: view}: the trials of the search by the objective, and the arms of the confirm stage, averaged."""
-    found = {SEARCH: _search(plan)}
-    if "confirm" in plan.stages and not plan.trains_one:
-        found[ARMS] = _arms(plan)
-    return found
-
-
-def _search(plan: Plan) -> State:
+def search_view(plan: Plan) -> State:
     """Return the study's own trials: objective, floors, first headline metric, parameters, and why a trial ended."""
     objective = plan.objectives[0]
     judged = [o.metric for o in plan.objectives] + [f.metric for f in plan.floors] + [claim_metric(plan)]
@@ -56,7 +48,7 @@ def _search(plan: Plan) -> State:
     return state | {"runsHiddenMode": "FIRST_20_RUNS"}
 
 
-def _arms(plan: Plan) -> State:
+def arms_view(plan: Plan) -> State:
     """Return the runs of the confirm stage, a row per arm with its mean over the seeds."""
     metrics, claim = headline(plan), claim_metric(plan)
     columns = [_column("metrics", name) for name in metrics]

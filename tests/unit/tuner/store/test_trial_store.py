@@ -14,7 +14,7 @@ from search_spaces.domain import Choice, Float, Int
 from search_spaces.study import Objective
 from tuner.base.records import Decision, State, TrialRecord, TrialRole
 from tuner.store.database import open_storage
-from tuner.store.trial_store import TrialStore
+from tuner.store.trial_store import METRIC_NAMES, TrialStore
 
 ONE = (Objective("val/score"),)
 TWO = (*ONE, Objective("val/cost", "minimize"))
@@ -75,7 +75,9 @@ def test_plain_optuna_reads_a_trial(
     store = store_of(tmp_path, objectives)
     for _ in steps(store, state, "ValueError: no" if state is State.FAIL else ""):
         pass
-    (trial,) = by_optuna(tmp_path).get_trials()
+    study = by_optuna(tmp_path)
+    assert study.metric_names == [objective.metric for objective in objectives]
+    (trial,) = study.get_trials()
     assert (trial.state, trial.values, dict(trial.constraints)) == (stored, values, constraints)
     assert trial.params == store.record(0).params
     assert trial.distributions == store.space
@@ -229,3 +231,11 @@ def test_a_run_of_old_goes_on(tmp_path: Path) -> None:
     again: TrialRecord = store_of(tmp_path, TWO).record(2)
     assert again == store.record(2)
     assert (again.attempt, again.epochs, again.state) == (2, 2, State.COMPLETE)
+
+
+def test_the_objectives_of_a_run_of_old_are_named_when_it_is_resumed(tmp_path: Path) -> None:
+    store = store_of(tmp_path)
+    store._storage.set_study_system_attr(store._study_id, METRIC_NAMES, None)
+    assert by_optuna(tmp_path).metric_names is None
+    store_of(tmp_path)
+    assert by_optuna(tmp_path).metric_names == ["val/score"]

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 from search_spaces.study import Objective
 from tests.unit.study_results import CLAIM, CLEAN, OBJECTIVE, plan
-from tuner.tracking.views import MOST_TAG, view_tag, views
+from tuner.tracking.views import MOST_TAG, arms_view, search_view, view_tag
 
 
 def test_the_search_by_its_objective_with_every_parameter() -> None:
     study = plan()
-    found = views(study)["search"]
+    found = search_view(study)
     assert found["searchFilter"] == "tags.`mlflow.parentRunId` = '$(parent)' and tags.lane = 'search'"
     assert (found["orderByKey"], found["orderByAsc"]) == (f"metrics.`{OBJECTIVE}`", False)
     assert found["selectedColumns"][:3] == [f"metrics.`{name}`" for name in (OBJECTIVE, CLEAN, CLAIM)]
@@ -22,12 +22,12 @@ def test_the_search_by_its_objective_with_every_parameter() -> None:
 
 def test_smaller_is_better_comes_first() -> None:
     study = plan(objectives=(Objective("val/fpr95_id_pos/far", "minimize"),))
-    assert views(study)["search"]["orderByAsc"] is True
+    assert search_view(study)["orderByAsc"] is True
 
 
 def test_the_arms_in_every_headline_metric_averaged_over_seeds() -> None:
     study = plan()
-    found = views(study)["arms"]
+    found = arms_view(study)
     assert found["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "arm"}]
     assert found["groupBy"]["aggregateFunction"] == "average"
     assert (found["orderByKey"], found["orderByAsc"]) == (f"metrics.`{CLAIM}`", False)
@@ -36,7 +36,7 @@ def test_the_arms_in_every_headline_metric_averaged_over_seeds() -> None:
 
 
 def test_every_chart_has_its_section() -> None:
-    for view in views(plan()).values():
+    for view in (search_view(plan()), arms_view(plan())):
         sections = [section["uuid"] for section in view["compareRunSections"]]
         assert list(dict.fromkeys(chart["metricSectionId"] for chart in view["compareRunCharts"])) == sections
         charts = [chart["uuid"] for chart in view["compareRunCharts"]]
@@ -46,13 +46,9 @@ def test_every_chart_has_its_section() -> None:
 def test_a_study_that_searches_nothing_has_no_parallel_coordinates() -> None:
     study = plan()
     study = replace(study, lanes=(replace(study.lanes[0], space={}), *study.lanes[1:]))
-    view = views(study)["search"]
+    view = search_view(study)
     assert [chart["type"] for chart in view["compareRunCharts"]] == ["LINE", "BAR"]
     assert [section["uuid"] for section in view["compareRunSections"]] == ["objective"]
-
-
-def test_no_arms_without_the_confirm_stage() -> None:
-    assert list(views(plan(stages=("search", "evaluate")))) == ["search"]
 
 
 def test_a_space_of_many_parameters_fits_into_the_tag() -> None:
@@ -61,7 +57,7 @@ def test_a_space_of_many_parameters_fits_into_the_tag() -> None:
         f"option_{i}.of_some_length": domain for i in range(50) for domain in study.lanes[0].space.values()
     }
     study = replace(study, lanes=(replace(study.lanes[0], space=many), *study.lanes[1:]))
-    view = views(study)["search"]
+    view = search_view(study)
     name, value = view_tag("search", view, "0" * 32, "one", 1)
     assert name == "mlflow.sharedViewState.search-" + "0" * 32
     assert len(value) < MOST_TAG / 4
