@@ -14,13 +14,13 @@ MOST_CAUTIONS = 5
 #: {link: what it is called}
 LABELS = {
     "runs": "trials",
+    "compare": "trial charts",
     "arms": "arms",
-    "compare": "charts of trials",
-    "compare_arms": "charts of arms",
+    "compare_arms": "arm charts",
     "report": "report",
-    "winner": "winner's run",
+    "winner": "winner",
     "model": "model",
-    "run": "all files",
+    "run": "files",
 }
 
 
@@ -59,4 +59,4 @@ def first_note(plan: Plan, links: Mapping[str, str]) -> str:
 def _linked(words: str, links: Mapping[str, str]) -> str:
     """Return the first line: words and links."""
     named = [f"[{label}](<{web_address(links[name])}>)" for name, label in LABELS.items() if name in links]
-    return f"{' · '.join([words, *named])}\n\n"
+    return f"{' '.join([words, ' · '.join(named)]).strip()}\n\n"

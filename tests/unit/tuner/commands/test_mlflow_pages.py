@@ -72,7 +72,7 @@ def test_the_answer_with_links_to_everything_there_is() -> None:
         assert f"<#/experiments/$(experiment)/runs/$(run:{best.key})?workflowType=machine_learning>" in line
         assert "[model](<#/models/aoe_sigma.digits-open/versions/3>)" in line
         assert "arms-$(parent)&compareRunsMode=CHART>" in line
-        assert ("[all files]" in line) == (on == "experiment")
+        assert ("[files]" in line) == (on == "experiment")
         assert len(text) <= 7800
     of_model = note_on_model(session(told), found)
     assert "[trials](<#/experiments/7/runs?workflowType=machine_learning>)" in of_model  # no view was taken
@@ -85,5 +85,5 @@ def test_no_winner_no_model_no_arms() -> None:
     assert told.tags == {}
     for _, _, text in told.notes:
         assert text.startswith("No winner.")
-        for missing in ("winner's run", "[model]", "arms-"):
+        for missing in ("[winner]", "[model]", "arms-"):
             assert missing not in text

@@ -22,8 +22,8 @@ def test_question_links_winner_verdict_metrics_and_cautions() -> None:
         ],
     )
     assert first == (
-        "Winner: t16 pgd eps .14; claim supported. · [trials](<#/experiments/7/runs?a=1&b=$(parent)>)"
-        " · [winner's run](<#/experiments/7/runs/$(run:0016)>)"
+        "Winner: t16 pgd eps .14; claim supported. [trials](<#/experiments/7/runs?a=1&b=$(parent)>)"
+        " · [winner](<#/experiments/7/runs/$(run:0016)>)"
     )
     places = [text.index(words) for words in in_order]
     assert places == sorted(places)
@@ -45,6 +45,6 @@ def test_no_winner_and_no_answer_yet() -> None:
     assert note(result(), "", {}, 8000).startswith("No winner.\n\n")
     begun = first_note(plan(), LINKS)
     assert begun.startswith(
-        "Begun; the answer will stand here. · [trials](<#/experiments/7/runs?a=1&b=$(parent)>)"
+        "Begun; the answer will stand here. [trials](<#/experiments/7/runs?a=1&b=$(parent)>)"
     )
     assert "Run aoe_sigma-test on digits-open." in begun
