@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from trainables.base.errors import InputError
 from trainables.evaluation.metrics.metric_specs import find_metric, ood_family, robust_ood_family
 from tuner.analysis.results import StudyResult
 from tuner.analysis.verdict import claim_metric
@@ -47,7 +48,10 @@ def is_detail(metric: str) -> bool:
     Example:
         "test/knn/auroc/hflip": True; "test/knn/auroc/near", "test/knn/auroc/unknown" and "test/auroc/hflip": False
     """
-    parameters = find_metric(metric).parameters
+    try:
+        parameters = find_metric(metric).parameters
+    except InputError:  # of another version, whose names are not known here
+        return False
     return "score" in parameters and parameters.get("set", "all") not in (*MEANS, "unknown")
 
 

@@ -35,7 +35,8 @@ def trial_rows(result: StudyResult) -> Rows:
     """Return one row per trial of the study's own search, in the order of their numbers.
 
     Columns: those of `trial_columns`, the searched parameters, the last epoch's validation metrics, the test
-    metrics but for those of other scores on single sets (`is_detail`). `feasible` is empty for a trial that is not complete.
+    metrics but for those of other scores on single sets (`is_detail`). `feasible` is empty for a trial that is
+    not complete.
     """
     table = TrialTable.TRIALS_CSV
     rows = [

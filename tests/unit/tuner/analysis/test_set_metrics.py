@@ -61,6 +61,7 @@ def test_labels(metric: str, label: str, family: str) -> None:
         ("test/auroc/hflip", False),
         ("test/accuracy/clean", False),
         ("val/auroc/jigsaw", False),
+        ("test/of_another_version", False),
     ],
 )
 def test_values_of_other_scores_on_single_sets_are_details(metric: str, detail: bool) -> None:
