@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from tuner.base.text import counted, listed, one_line, short_reason, show, visible
+from tuner.base.text import aligned, counted, listed, one_line, short_reason, show, visible
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,9 @@ def test_long_lists_are_cut_with_their_length() -> None:
     assert listed(["a", "b", "c"]) == "a, b, c"
     assert listed(["a", "b", "c"], most=2) == "a, b, ... (3 in all)"
     assert listed([]) == ""
+
+
+def test_columns_stand_below_each_other() -> None:
+    rows = [("run", "value"), ("first", "1"), ("b", "22.5")]
+    assert aligned(rows) == ["run    value", "first      1", "b       22.5"]
+    assert aligned(rows, frozenset({0, 1})) == ["run    value", "first  1", "b      22.5"]

@@ -17,11 +17,8 @@ import pyte
 import pytest
 
 from tests.unit.study_results import plan, record, result
-from tuner.analysis.results import ArmResult
 from tuner.base.records import State
-from tuner.console.answer_text import answer_lines
 from tuner.console.progress import Console
-from tuner.console.run_progress import RunProgress, clock_text
 from tuner.planning.plan import Plan
 
 CLAIM, NEAR = "test/robust_auroc_0.1/near", "test/auroc/near"
@@ -274,56 +271,7 @@ def test_the_clock_goes_on_without_an_event() -> None:
     assert len(out.getvalue()) == ended
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "00:00"), (59.9, "00:59"), (3599, "59:59"), (3600, "1:00:00")]
-)
-def test_clock_text(seconds: float, text: str) -> None:
-    assert clock_text(seconds) == text
-
-
-def test_no_rate_before_there_is_one() -> None:
-    clock = Clock()
-    run = RunProgress(small(), {"search": 20, "confirm": 15}, clock)
-    run.load_earlier([record(n, (0.5,)) for n in range(10)])
-    run.begin("search", "")
-    clock.now = 60
-    assert run.state(80).pace == ""
-    run.ended(record(10, (0.5,)))
-    assert run.state(80).pace == ""
-    run.ended(
-        record(11, (0.5,))
-    )  # two in a minute, eight are left; the ten of the launch before do not count
-    assert run.state(80).pace == "2 per min · about 4 min 00 s left of this stage"
-
-
-# -- the answer --------------------------------------------------------------------------------------------
-
-
-def confirmed() -> list[ArmResult]:
-    return [
-        ArmResult(name, role, "", {}, {CLAIM: values, NEAR: values})
-        for name, role, values in (
-            ("best", "confirm", (0.9, 0.92, 0.94)),
-            ("plain_outlier_exposure", "baseline", (0.7, 0.72, 0.74)),
-            ("random_signs_of_the_same_size", "control", (0.8, 0.82, 0.84)),
-        )
-    ]
-
-
-def test_the_table_of_the_answer_is_stacked_where_it_does_not_fit() -> None:
-    made = result(plan=small(), arms=confirmed())
-    wide = [str(line) for line in answer_lines(made, Path("x"), width=115)]
-    narrow = [str(line) for line in answer_lines(made, Path("x"), width=60)]
-    assert any("winner  plain_outlier_exposure  random_signs" in line for line in wide)
-    at = narrow.index("  robust AUROC (ε 0.1), near OOD")
-    assert narrow[at + 1 : at + 5] == [
-        "    winner                         92.0 ± 5.0 %",  # t(2) 4.303 x 0.02 / sqrt(3)
-        "    plain_outlier_exposure         72.0 ± 5.0 %",
-        "    random_signs_of_the_same_size  82.0 ± 5.0 %",
-        "  AUROC, near OOD",
-    ]
-    table = narrow[at : narrow.index("  (mean and 95 % interval over 3 fresh seeds)")]
-    assert max(map(len, table)) <= 60
+# -- addresses --------------------------------------------------------------------------------------------
 
 
 def test_long_addresses_are_words_that_lead_there(tmp_path: Path) -> None:
@@ -331,9 +279,7 @@ def test_long_addresses_are_words_that_lead_there(tmp_path: Path) -> None:
         f"http://127.0.0.1:5000/#/experiments/1/runs?searchFilter={'x' * 250}",
         "http://127.0.0.1:5000/#/1",
     )
-    made = result(
-        plan=small(), arms=confirmed(), links={"runs": url, "report": short}, ui_command="mlflow ui"
-    )
+    made = result(plan=small(), links={"runs": url, "report": short}, ui_command="mlflow ui")
     out, log = Terminal(), tmp_path / "console.log"
     console = Console(small(), 20, log=log, stream=out, width=80, plain=False, tick_s=None, load=str)
     console.answer(made, tmp_path)
