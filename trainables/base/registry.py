@@ -89,8 +89,7 @@ class Registry(Generic[S]):
         """Return the spec of a name; InputError with the nearest known name if there is none."""
         spec = self._find(name)
         if spec is None:
-            others = self._others.names if self._others is not None else ()
-            raise InputError(unknown(self.kind, name, [*self._specs, *others]))
+            raise InputError(unknown(self.kind, name, self.offered))
         return spec
 
     def code(self, name: str) -> UserCode | None:
@@ -131,6 +130,11 @@ class Registry(Generic[S]):
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self._specs)
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """Return `names`, and those that installed packages give."""
+        return (*self._specs, *(self._others.names if self._others is not None else ()))
 
 
 def resolve_reference(reference: Any) -> Any:

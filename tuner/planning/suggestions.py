@@ -13,7 +13,6 @@ import search_spaces
 from search_spaces.domain import SpaceError
 from trainables.base.errors import InputError
 from trainables.base.registry import Registry
-from trainables.base.schema import choices_of
 from trainables.options import fields_of
 from trainables.options.methods import METHODS
 from tuner.planning.own_study import study_names
@@ -24,7 +23,7 @@ Suggest = Callable[[str, Given], Iterable[str]]
 
 def names_of(registry: Registry[Any]) -> Suggest:
     """Return a function that suggests the names of a registry."""
-    return lambda prefix, given: registry.names
+    return lambda prefix, given: registry.offered
 
 
 def any_of(*values: str) -> Suggest:
@@ -70,7 +69,9 @@ def settings(prefix: str, given: Given) -> Iterable[str]:
     if not equals:
         return [f"{name}=" for name in known]
     field, hint, _ = known.get(key, (None, None, None))
-    values = ("true", "false") if hint is bool else (field is not None and choices_of(field)) or ()
+    choices = field.metadata.get("choices") if field is not None else None
+    closed = choices.offered if isinstance(choices, Registry) else choices
+    values = ("true", "false") if hint is bool else closed or ()
     return [f"{key}={value}" for value in values]
 
 

@@ -136,6 +136,7 @@ class TaskOptions:
         ACTION,
         "write a study or a method of your own that runs as it is, and its test, into a folder (docs/own_code.md)",
         metavar=("study|method", "DIR"),
+        suggests=suggestions.any_of("study", "method"),
     )
     evaluate: str | None = option(
         TASK,

@@ -17,6 +17,7 @@ from trainables.options.networks import NETWORKS
 from trainables.options.outliers import OUTLIER_SOURCES
 from trainables.ray.trainable import trainable_class
 from tuner.planning.command_line import parse
+from tuner.planning.launch_options import launch_options
 from tuner.planning.own_study import find_study, study_names
 from tuner.planning.resolve import resolve
 from tuner.search.sampler_specs import SAMPLERS
@@ -120,3 +121,21 @@ def test_a_name_of_this_project_stays_what_it_is(site: Path) -> None:
     sys.path.append(str(site / "nothing"))
     assert METHODS["oe"].options.__name__ == "OEOptions"
     assert METHODS.code("oe") is None
+
+
+@pytest.mark.parametrize(
+    ("option", "prefix", "name"),
+    [
+        ("method", "", "pack_method"),
+        ("dataset", "", "pack_data"),
+        ("sampler", "", "pack_sampler"),
+        ("study", "", "pack_mixup"),
+        ("settings", "network=", "network=pack_network"),
+        ("settings", "attack.name=", "attack.name=pack_attack"),
+    ],
+)
+def test_a_shell_completes_what_a_package_gives(site: Path, option: str, prefix: str, name: str) -> None:
+    suggest = launch_options()[option].suggests
+    assert suggest is not None
+    assert name in suggest(prefix, {"study": "aoe_sigma"})
+    assert "own_pack.mine" not in sys.modules

@@ -25,6 +25,7 @@ def test_names_are_those_of_the_registries() -> None:
     assert offered("dataset") == list(DATASETS.names)
     assert offered("method") == list(METHODS.names)
     assert offered("stages") == list(STAGES)
+    assert offered("new") == ["study", "method"]
 
 
 def test_each_place_of_a_list() -> None:
