@@ -132,7 +132,10 @@ def _copies(parts: Parts, allow_duplicates: bool) -> list[str]:
         > IN_MEMORY_BYTES
     ):
         return []  # told by the comparison of pixels
-    hashes = exact_hashes(sets)
+    try:
+        hashes = exact_hashes(sets)
+    except DataFileError:
+        return []  # images that cannot be used are told by the check that reads all of them
     leaks(
         overlaps(sets, alike=False, hashes=hashes), True, allow_duplicates
     )  # its notes come with the pixels
@@ -158,7 +161,8 @@ def _check_images(dataset: str, found: Examination, clock: Callable[[], float]) 
             done += sum(len(rows) for _, rows in batch)
     found.looked_into = done, count
     if broken:
-        more = f" (and {len(broken) - 1} more of {done} images cannot be used)" if len(broken) > 1 else ""
+        count_of_others = f"{len(broken) - 1} more of {done} images" if len(places) == count else "others"
+        more = f" (and {count_of_others} cannot be used)" if len(broken) > 1 else ""
         raise DataFileError(f"{min(broken)}{more}")
     if done < count:
         return [

@@ -245,3 +245,19 @@ def test_deep_transparent_and_rotated_pictures_reach_the_network_as_they_are_mea
     (turned,) = [image for image in test.images[test.labels == 0] if image[0, 2, 2] < 20]
     assert turned[:, :6].max() < 20
     assert turned[:, 10:].min() > 235
+
+
+def test_an_array_that_cannot_be_used_is_one_problem(tmp_path: Path) -> None:
+    """It is read in blocks, so that nobody knows how many of its images are wrong."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(600) % 3
+    arrays = {
+        "train_images": rng.normal(size=(600, 8, 8)) * 100,
+        "train_labels": labels,
+        "test_images": rng.integers(0, 256, (600, 8, 8), np.uint8),
+        "test_labels": labels,
+    }
+    np.savez(tmp_path / "mine.npz", **arrays)  # type: ignore[arg-type]
+    (problem,) = examine(f"npz:{tmp_path}/mine.npz", "").problems
+    assert problem.startswith(f"train_images of {tmp_path}/mine.npz: image ")
+    assert problem.endswith("networks do that (and others cannot be used)")
