@@ -63,7 +63,7 @@ def write(options: LaunchOptions) -> tuple[Path, list[str]]:
     """Write the files that the options ask for, with model.json beside them; return their folder and lines about them.
 
     Raises:
-        UsageError: a run, trial or checkpoint that is not there.
+        UsageError: a run, trial or checkpoint that is not there, or a folder that cannot be written to.
         InputError: a checkpoint or data that do not suit, a format that cannot be written.
     """
     assert options.export is not None
@@ -75,9 +75,14 @@ def write(options: LaunchOptions) -> tuple[Path, list[str]]:
 
     formats.check_installed(options.formats)
     network, facts = _predictor(chosen, options)
-    written = {**_kept(folder, facts), **formats.Export(network, facts).write(options.formats, folder)}
-    text = json.dumps({**facts, "formats": written}, indent=2, ensure_ascii=False)
-    Folder(folder).write(METADATA, f"{text}\n".encode())
+    try:
+        written = {**_kept(folder, facts), **formats.Export(network, facts).write(options.formats, folder)}
+        text = json.dumps({**facts, "formats": written}, indent=2, ensure_ascii=False)
+        Folder(folder).write(METADATA, f"{text}\n".encode())
+    except OSError as error:
+        raise UsageError(
+            f"{folder} cannot be written to: {error.strerror or error}; name another folder with --output"
+        ) from error
     return folder, _lines(chosen, folder, facts, written)
 
 

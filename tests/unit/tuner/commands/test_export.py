@@ -112,7 +112,14 @@ def test_a_trial_a_file_and_a_folder_of_ones_own(
         (["one", "--format", "tflite"], "unknown format 'tflite'"),
         (["one", "--format", ""], "--format is empty; name some of pytorch,torchscript,onnx"),
         (["one", "--output", "alone.pt"], "--output alone.pt is a file; name a folder"),
-        (["one", "--data-dir", "nowhere"], "--data-dir nowhere is not a folder"),
+        (
+            ["one", "--output", "/proc/x"],
+            "/proc/x cannot be written to: No such file or directory; name another ",
+        ),
+        (
+            ["one", "--data-dir", "nowhere"],
+            "/nowhere is not a folder; its validation images set the threshold",
+        ),
         (
             ["one", "--dataset", "glyphs"],
             "--dataset glyphs is not what runs/one/checkpoints/0001/epoch-0009.pt",
