@@ -1,6 +1,6 @@
 """What MLflow's pages of a study, its run and its model show beside numbers: views, the answer, links, the winner."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from tuner.analysis.results import StudyResult
 from tuner.commands.session import Session
@@ -18,7 +18,7 @@ def open_pages(session: Session) -> None:
     tracker, plan = session.tracker, session.plan
     tracker.view(SEARCH, search_view(plan), plan.run_name)
     links = _links({SEARCH})
-    del links["report"]
+    del links["report"], links["run"]
     text = signed(first_note(plan, links))
     for where in ("experiment", "run"):
         tracker.note(text, on=where, first=True)
@@ -31,26 +31,26 @@ def show_arms(session: Session) -> None:
 
 def show_answer(session: Session, result: StudyResult) -> None:
     """Show the answer on the experiment's page and the run's, and the winner and its model in the run's tags."""
-    best, winner = result.best, _winner(result)
-    links = _links({SEARCH, ARMS} if result.arms else {SEARCH})
+    tracker, best = session.tracker, result.best
     if best is not None:
-        links["winner"] = run_link(_EXPERIMENT, f"$(run:{best.key})")
-        tags = {"best_trial": best.label, "winner": winner}
-        session.tracker.tag("", tags | ({"model": result.model} if result.model else {}))
-    if result.model:
-        links["model"] = _model_link(result.model)
-    session.tracker.note(_note(result, links), on="run")
-    links["run"] = run_link(_EXPERIMENT, _PARENT)
-    session.tracker.note(_note(result, links), on="experiment")
+        tags = {"best_trial": best.label, "winner": _winner(result)}
+        tracker.tag("", tags | ({"model": result.model} if result.model else {}))
+    run_of_best = f"$(run:{best.key})" if best is not None else ""
+    views = {SEARCH, ARMS} if result.arms else {SEARCH}
+    links = _links(views, run_of_best=run_of_best, model=result.model)
+    tracker.note(_note(result, links), on="experiment")
+    del links["run"]
+    tracker.note(_note(result, links), on="run")
 
 
 def note_on_model(session: Session, result: StudyResult) -> str:
-    """Return the text on the page of the winner's model version."""
-    experiment, parent = session.tracker.experiment_id(), session.tracker.parent_id()
+    """Return the text on the page of the winner's model version, which is written with the ids that MLflow gave."""
+    tracker, best = session.tracker, result.best
+    experiment, parent = tracker.experiment_id(), tracker.parent_id()
     assert experiment is not None
     assert parent is not None
-    links = ui_links("", experiment, parent, views=session.tracker.views)
-    return _note(result, {**links, "run": run_link(experiment, parent)})
+    run_of_best = (tracker.child_id(best.key) if best is not None else None) or ""
+    return _note(result, _links(tracker.views, experiment, parent, run_of_best=run_of_best))
 
 
 def _note(result: StudyResult, links: Mapping[str, str]) -> str:
@@ -61,10 +61,28 @@ def _winner(result: StudyResult) -> str:
     return run_name(result.best, result.plan) if result.best is not None else ""
 
 
-def _links(views: set[str]) -> dict[str, str]:
-    """Return links between MLflow's own pages, whose ids are put in when the text is delivered."""
-    links = ui_links("", _EXPERIMENT, _PARENT, views=views)
-    return links | ({"compare_arms": in_charts(links["arms"])} if ARMS in views else {})
+def _links(
+    views: Collection[str],
+    experiment: str = _EXPERIMENT,
+    parent: str = _PARENT,
+    *,
+    run_of_best: str = "",
+    model: str = "",
+) -> dict[str, str]:
+    """Return links between MLflow's own pages.
+
+    Args:
+        experiment, parent, run_of_best: ids, or what stands for them until the text is delivered.
+        model: name and version, "" for none.
+    """
+    links = ui_links("", experiment, parent, views=views)
+    if ARMS in views:
+        links["compare_arms"] = in_charts(links["arms"])
+    if run_of_best:
+        links["winner"] = run_link(experiment, run_of_best)
+    if model:
+        links["model"] = _model_link(model)
+    return links | {"run": run_link(experiment, parent)}
 
 
 def _model_link(model: str) -> str:

@@ -35,6 +35,9 @@ class Told:
     def parent_id(self) -> str:
         return "p0"
 
+    def child_id(self, key: str) -> str:
+        return f"run-{key}"
+
 
 def session(told: Told, **changes: Any) -> Any:
     return SimpleNamespace(tracker=told, plan=plan(**changes))
@@ -76,7 +79,10 @@ def test_the_answer_with_links_to_everything_there_is() -> None:
         assert len(text) <= 7800
     of_model = note_on_model(session(told), found)
     assert "[trials](<#/experiments/7/runs?workflowType=machine_learning>)" in of_model  # no view was taken
+    assert f"[winner](<#/experiments/7/runs/run-{best.key}?" in of_model
     assert "$(" not in of_model
+    show_arms(session(told))
+    assert "[arm charts](<#/experiments/7/" in note_on_model(session(told), found)
 
 
 def test_no_winner_no_model_no_arms() -> None:
