@@ -160,6 +160,9 @@ def test_the_version_has_the_answer_and_the_studys_run_shows_the_model(uri: str,
         (output,) = client.get_run(parent).outputs.model_outputs
         assert version.source == f"models:/{output.model_id}"
         assert version.run_id == child
+    made = log_winner(uri, child, *model(), NAME, standing(), parent_id="no such run")
+    assert made.version == "1"
+    assert "version 1 is registered, but not described: " in made.note
     client.update_model_version(NAME, "1", "my own words")
     log_winner(uri, child, *model(), NAME, standing(), parent_id=parent, note=signed("third"))
     assert client.get_model_version(NAME, "1").description == "my own words"

@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 
 from tests.tracking.servers import environment
 from tests.tracking.stores import feed, history, runs_of, steps, tracker_for
+from tuner.tracking.notes import NOTE, signed
 from tuner.tracking.tracker import Tracker
 
 pytestmark = pytest.mark.timeout(240)
@@ -229,6 +230,46 @@ def test_trials_get_the_status_of_their_stored_states(uri: str, tmp_path: Path) 
     info = client.get_run(run).info
     assert (info.status, info.end_time) == ("FINISHED", ended)
     assert again.child_id("t9") is None
+
+
+def test_views_and_notes_of_a_store_that_a_resume_reads_again(uri: str, tmp_path: Path) -> None:
+    """Delivered twice they are the same; what a user has written or chosen in between stays."""
+    client = MlflowClient(uri)
+    experiment = client.create_experiment("aoe", tags={"mine": "1"})
+
+    def launch() -> Tracker:
+        tracker = tracker_for(uri, tmp_path / "spool")
+        tracker.start()
+        tracker.view("search", {"searchFilter": "tags.`mlflow.parentRunId` = '$(parent)'"}, "aoe-1")
+        for on in ("experiment", "run"):
+            tracker.note(signed("Begun."), on=on, first=True)
+        tracker.child("0007", name="t7")
+        for on in ("experiment", "run"):
+            tracker.note(signed("[winner](<#/experiments/$(experiment)/runs/$(run:0007)>)"), on=on)
+        assert tracker.close("FINISHED", 60) == 0
+        assert tracker.problems == []
+        assert tracker.views == {"search"}
+        return tracker
+
+    tracker = launch()
+    answer = signed(f"[winner](<#/experiments/{experiment}/runs/{tracker.child_id('0007')}>)")
+    tags = client.get_experiment(experiment).tags
+    assert set(tags) == {
+        "mine",
+        NOTE,
+        "mlflow.experimentKind",
+        f"mlflow.sharedViewState.search-{tracker.parent_id()}",
+    }
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    assert tags[NOTE] == answer
+    assert client.get_run(tracker.parent_id() or "").data.tags[NOTE] == answer
+    client.set_experiment_tag(experiment, NOTE, "my own words")
+    client.set_experiment_tag(experiment, "mlflow.experimentKind", "genai_development")
+    (tmp_path / "spool.ack").unlink()
+    launch()
+    tags = client.get_experiment(experiment).tags
+    assert (tags[NOTE], tags["mlflow.experimentKind"]) == ("my own words", "genai_development")
+    assert client.get_run(tracker.parent_id() or "").data.tags[NOTE] == answer
 
 
 WRITER = """

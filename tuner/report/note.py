@@ -58,5 +58,6 @@ def first_note(plan: Plan, links: Mapping[str, str]) -> str:
 
 def _linked(words: str, links: Mapping[str, str]) -> str:
     """Return the first line: words and links."""
+    text = blocks_to_markdown([Text(words)])
     named = [f"[{label}](<{web_address(links[name])}>)" for name, label in LABELS.items() if name in links]
-    return f"{' '.join([words, ' · '.join(named)]).strip()}\n\n"
+    return f"{text} {' · '.join(named)}".strip() + "\n\n"

@@ -98,12 +98,8 @@ def log_winner(
         with _default_store(resolved(uri)):
             about = {**(tags or {}), **standing.as_tags()}
             version = _register(client, run_id, program, facts, name, about)
-            stored = client.get_model_version(name, version)
-            if note and note != stored.description and may_replace(stored.description or "", first=False):
-                client.update_model_version(name, version, note)
-            if parent_id:
-                _show_on(client, parent_id, stored.source.removeprefix("models:/"))
-            return Registered(version, _promote(client, name, version, standing, move))
+            stays = _promote(client, name, version, standing, move)
+            return Registered(version, stays or _show(client, name, version, parent_id, note))
     except Exception as error:  # a finished study must not fail over its last upload
         return Registered(note=f"model {name} not logged: {one_line(error)}")
 
@@ -129,13 +125,21 @@ def _register(
     return str(version.version)
 
 
-def _show_on(client: Any, run_id: str, model_id: str) -> None:
-    """Make a logged model an output of another run, too, unless it is one."""
+def _show(client: Any, name: str, version: str, run_id: str, note: str) -> str:
+    """Describe a version on its page and make its model an output of the study's run, too; return why not, or ""."""
     from mlflow.entities import LoggedModelOutput
 
-    outputs = client.get_run(run_id).outputs
-    if model_id not in {output.model_id for output in (outputs.model_outputs if outputs else ())}:
-        client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
+    try:
+        stored = client.get_model_version(name, version)
+        if note and note != stored.description and may_replace(stored.description or "", first=False):
+            client.update_model_version(name, version, note)
+        outputs = client.get_run(run_id).outputs if run_id else None
+        model = stored.source.removeprefix("models:/")
+        if run_id and model not in {o.model_id for o in (outputs.model_outputs if outputs else ())}:
+            client.log_outputs(run_id, [LoggedModelOutput(model, 0)])
+    except Exception as error:  # it is registered all the same
+        return f"model {name}: version {version} is registered, but not described: {one_line(error)}"
+    return ""
 
 
 def _promote(client: Any, name: str, version: str, standing: Standing, move: bool) -> str:

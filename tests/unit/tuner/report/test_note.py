@@ -41,6 +41,11 @@ def test_what_is_too_long_gives_way_from_its_end() -> None:
     assert len(note(found, "t16 pgd eps .14", LINKS, 500)) <= 500
 
 
+def test_a_name_cannot_make_a_link_of_its_own() -> None:
+    first = note(realistic(), "t16 [x](<http://evil>) <b>", LINKS, 8000).partition("\n\n")[0]
+    assert first.startswith("Winner: t16 \\[x\\](&lt;http://evil>) &lt;b>; claim supported. [trials](<#/")
+
+
 def test_no_winner_and_no_answer_yet() -> None:
     assert note(result(), "", {}, 8000).startswith("No winner.\n\n")
     begun = first_note(plan(), LINKS)
