@@ -68,6 +68,8 @@ def _is_mlruns(address: str) -> bool:
 def _is_here(connection: sqlite3.Connection, address: str, home: Path) -> bool:
     """Return whether the artifacts of an address are beside the store: some are, and none is there alone."""
     before = Path(unquote(urlsplit(address).path))
+    if before.exists() and before.samefile(home):  # by another way, through a link
+        return False
     query = "SELECT artifact_uri FROM runs WHERE substr(artifact_uri, 1, ?) = ?"
     rows = connection.execute(query, (len(address) + 1, f"{address}/"))
     inside = [Path(unquote(uri[len(address) + 1 :])) for (uri,) in rows]

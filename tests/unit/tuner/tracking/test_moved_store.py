@@ -87,6 +87,14 @@ def test_artifacts_kept_elsewhere_stay_there(tmp_path: Path) -> None:
     assert addresses(kept) == before
 
 
+def test_another_way_to_the_same_folder_is_no_move(tmp_path: Path) -> None:
+    folder = store(tmp_path / "real")
+    (tmp_path / "link").symlink_to(folder)
+    before = addresses(folder)
+    assert follow_move(uri(tmp_path / "link")) == ""
+    assert addresses(folder) == before
+
+
 def test_a_copy_that_lacks_artifacts_still_reads_the_originals(tmp_path: Path) -> None:
     old, new = store(tmp_path / "old"), tmp_path / "new"
     shutil.copytree(old, new)
