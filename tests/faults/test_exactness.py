@@ -71,7 +71,7 @@ def test_the_reference_is_worth_comparing_with(whole: dict[str, Any]) -> None:
     assert states.count("COMPLETE") >= 5
     assert "PRUNED" in states
     assert whole["plan"]["finished"]
-    assert whole["plan"]["read_by_search"] == ["train", "val_id", "val_ood"]
+    assert whole["plan"]["read_by_search"] == ["train", "val_id", "val_ood_far", "val_ood_near"]
     assert len(whole["evaluations"]) == states.count("COMPLETE")
     assert len(whole["mlflow"]) == 1 + len(states)
     assert whole["mlflow"][""] == "FINISHED"

@@ -95,7 +95,7 @@ def test_the_run_folder(finished: tuple[Launcher, Done]) -> None:
     plan = json.loads((folder / "plan.json").read_text())
     assert plan["seed"] == 0
     assert plan["finished"] is True
-    assert set(plan["read_by_search"]) == {"train", "val_id", "val_ood"}
+    assert set(plan["read_by_search"]) == {"train", "val_id", "val_ood_near", "val_ood_far"}
     assert plan["versions"]["ray"].startswith("2.")
     assert len(plan["content_hash"]) == 16
     for name in ("study.db", "report.html", "report.md", "trials.csv", "arms.csv", "console.log"):

@@ -13,6 +13,18 @@ from trainables.data.types.datasets import DATASETS
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
+#: a shipped study that measures a few images of each set
+FEW_IMAGES = """
+from dataclasses import replace
+from search_spaces.{study} import STUDY as WHOLE
+FEW = {{"max_images": 6}}
+STUDY = replace(
+    WHOLE,
+    name="few_images",
+    validation={{**WHOLE.validation, **FEW}},
+    profiles=tuple(replace(profile, protocol={{**profile.protocol, **FEW}}) for profile in WHOLE.profiles),
+)
+"""
 ONE = [
     "--trials",
     "1",
@@ -28,9 +40,11 @@ ONE = [
 Rows = list[dict[str, Any]]
 
 
-def tables(launcher: Launcher, *words: str) -> dict[str, Rows]:
-    """Run a study of one trial and return its exported tables, {sheet: rows as {column: cell}}."""
-    done = launcher.run(*words, *ONE, "--run-name", "one", timeout=800)
+def tables(launcher: Launcher, study: str, dataset: str, *words: str) -> dict[str, Rows]:
+    """Run a study with one trial and return its exported tables, {sheet: rows as {column: cell}}."""
+    (launcher.folder / "few.py").write_text(FEW_IMAGES.format(study=study))
+    data = ["--dataset", dataset, "--data-dir", str(launcher.folder)]
+    done = launcher.run("--study", "./few.py", *data, *words, *ONE, "--run-name", "one", timeout=800)
     assert done.code == 0, done.out + done.err
     file = launcher.folder / "tables.xlsx"
     exported = launcher.run("--export-tables", "one", "--output", str(file))
@@ -66,7 +80,8 @@ def test_food101_before_and_after_fine_tuning_and_energy_beside_cores(launcher: 
     disk.samples_npz(launcher.folder / "outliers", (2.0,), 224)
     found = tables(
         launcher,
-        *("--study", "energy_margins", "--dataset", "food101", "--data-dir", str(launcher.folder)),
+        "energy_margins",
+        "food101",
         *("--arms", "pretrained", "--set", f"outliers.path={launcher.folder / 'outliers'}"),
         *(
             "--set",
@@ -88,7 +103,9 @@ def test_aoe_by_energy_on_the_eight_sets_of_cifar10(launcher: Launcher) -> None:
     disk.samples_npz(launcher.folder / "outliers", (0.5, 1.0, 2.0, 4.0), 32)
     found = tables(
         launcher,
-        *("--study", "aoe_sigma", "--dataset", "cifar10", "--data-dir", str(launcher.folder), "--arms", "oe"),
+        "aoe_sigma",
+        "cifar10",
+        *("--arms", "oe"),
         *("--set", f"outliers.path={launcher.folder / 'outliers'}", "--set", "network=small_cnn"),
         *("--set", "outliers.count=4", "--set", "batch_size=16", "--set", "pretrain.batch_size=16"),
     )
@@ -98,27 +115,13 @@ def test_aoe_by_energy_on_the_eight_sets_of_cifar10(launcher: Launcher) -> None:
         has_every_set(found["OOD sets"], arm, "msp", sets, "auroc", "robust_auroc_0.03137")
 
 
-#: `ant_strength` that measures a few images of each of the 75 corrupted sets
-FEW_IMAGES = """
-from dataclasses import replace
-from search_spaces.ant_strength import STUDY as WHOLE
-FEW = {"max_images": 6}
-STUDY = replace(
-    WHOLE,
-    name="few_images",
-    validation={**WHOLE.validation, **FEW},
-    profiles=tuple(replace(profile, protocol={**profile.protocol, **FEW}) for profile in WHOLE.profiles),
-)
-"""
-
-
 def test_noise_training_with_the_mean_corruption_error_of_imagenet_c(launcher: Launcher) -> None:
     write("imagenet", launcher.folder)
     disk.imagenet_c(launcher.folder, CORRUPTIONS, disk.wnids(1000))
-    (launcher.folder / "few.py").write_text(FEW_IMAGES)
     found = tables(
         launcher,
-        *("--study", "./few.py", "--dataset", "imagenet", "--data-dir", str(launcher.folder)),
+        "ant_strength",
+        "imagenet",
         *("--arms", "speckle", "--set", "network=mobilenet_v3_small", "--set", "retrain_iters=2"),
     )
     rows = {row["name"]: row for row in found["corruptions"]}

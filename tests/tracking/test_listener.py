@@ -85,7 +85,8 @@ def test_parameters_tags_and_data_sets(uri: str, tmp_path: Path) -> None:
         assert contexts == {
             "digits-open/train": "training",
             "digits-open/val_id": "validation",
-            "digits-open/val_ood": "validation",
+            "digits-open/val_ood_near": "validation",
+            "digits-open/val_ood_far": "validation",
             "digits-open/val_corrupted": "validation",
         }
         assert all(i.tags[0].key == "mlflow.data.context" for i in run.inputs.dataset_inputs)
