@@ -18,6 +18,10 @@ class Link(NamedTuple):
     url: str
 
 
+class Prose(str):
+    """Sentences, which a screen may break between words; any other text is a table, a command or code."""
+
+
 Line = str | Link
 
 
@@ -36,10 +40,10 @@ def answer_lines(
         lines += [f"winner: trial {result.best.number}"]
         lines += [f"  {key} = {setting_text(value)}" for key, value in result.best.params.items()]
     lines += _metrics(result, width)
-    lines += ["", f"claim {judged.level.value}: {result.plan.claim}"] if result.plan.claim else [""]
-    lines += [] if failure else [f"  {sentence}" for sentence in judged.sentences]
-    lines += [f"caution: {sentence}" for check in checks(result) for sentence in check.findings]
-    lines += [f"note: {problem}" for problem in result.problems]
+    lines += ["", Prose(f"claim {judged.level.value}: {result.plan.claim}")] if result.plan.claim else [""]
+    lines += [] if failure else [Prose(f"  {sentence}") for sentence in judged.sentences]
+    lines += [Prose(f"caution: {sentence}") for check in checks(result) for sentence in check.findings]
+    lines += [Prose(f"note: {problem}") for problem in result.problems]
     name = "the network" if result.plan.trains_one else "the winner"
     if result.model_lines:
         lines += ["", f"{name} as a model, in Python:", *(f"  {line}" for line in result.model_lines)]

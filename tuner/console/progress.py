@@ -6,6 +6,7 @@ console.log has one line per event, whatever the screen shows. Imports nothing h
 import os
 import shutil
 import sys
+import textwrap
 import threading
 import time
 from collections import Counter
@@ -20,7 +21,7 @@ from tuner.analysis.results import StudyResult
 from tuner.base.records import State, TrialRecord
 from tuner.base.text import counted, visible
 from tuner.base.trial_listener import TrialListener
-from tuner.console.answer_text import Line, Link, answer_lines
+from tuner.console.answer_text import Line, Link, Prose, answer_lines
 from tuner.console.preview import plan_text
 from tuner.console.run_progress import RunProgress, clock_text, stage_of
 from tuner.console.safe_stream import SafeStream
@@ -221,10 +222,20 @@ class Console(TrialListener):
                 self.out.write(self._link(line) + "\n")
             else:
                 self._write_log(line)
-                self.out.write(visible(line) + "\n")
+                self.out.write("\n".join(self._broken(line)) + "\n")
         if self._log_path is not None and any(self._is_long(line) for line in lines):
             self.out.write(visible(f"  (addresses in full: {self._log_path})") + "\n")
         self.out.flush()
+
+    def _broken(self, line: str) -> list[str]:
+        """Return a line as a screen shows it: sentences broken between words."""
+        text = visible(line)
+        if self.plain or not isinstance(line, Prose):
+            return [text]
+        indent = " " * (len(text) - len(text.lstrip()) + 2)
+        return textwrap.wrap(
+            text, self.width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        )
 
     def _is_long(self, line: Line) -> bool:
         return isinstance(line, Link) and not self.plain and len(line.name) + len(line.url) + 4 > self.width

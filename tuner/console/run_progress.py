@@ -145,7 +145,7 @@ class RunProgress:
             pace=self._pace(done, total),
             devices=devices,
             running=self._running_texts(width),
-            table=self._arms() if self.stage == "confirm" else self._trials(width),
+            table=self._arms() if self._arms_are_shown() else self._trials(width),
         )
 
     def _bar_now(self) -> tuple[int, int, str]:
@@ -203,6 +203,11 @@ class RunProgress:
         header = [*(column.headings[table] for column in columns), "objective", "val. accuracy", *params]
         words = {column.headings[table] for column in columns if column.words} | set(params)
         return LiveTable(header, rows, frozenset(words), "state")
+
+    def _arms_are_shown(self) -> bool:
+        """Return whether fresh seeds are trained, or were before the report is made."""
+        begun = any(r.lane == "confirm" for r in self.records.values())
+        return self.stage == "confirm" or (self.stage == "report" and begun)
 
     def _arms(self) -> "LiveTable":
         """Return for each arm how many of its fresh seeds are trained, and the mean of the objective over them."""

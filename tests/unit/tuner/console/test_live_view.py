@@ -303,6 +303,29 @@ def test_an_address_cannot_end_its_link_early(tmp_path: Path) -> None:
     assert "\x1b[2J" not in out.getvalue()
 
 
+def test_sentences_are_broken_between_words_and_commands_are_not(tmp_path: Path) -> None:
+    problem, command = (
+        "MLflow has not taken what --confirm-seeds 5 would " + "say again and " * 8,
+        "run " + "--x y " * 30,
+    )
+    made = result(plan=small(), problems=(problem,), export_command=command)
+    out, log = Terminal(), tmp_path / "console.log"
+    console = Console(small(), 20, log=log, stream=out, width=60, plain=False, tick_s=None, load=str)
+    console.answer(made, tmp_path)
+    console.close()
+    lines = out.getvalue().splitlines()
+    first = next(n for n, line in enumerate(lines) if line.startswith("note: MLflow"))
+    assert lines[first : first + 2] == [
+        "note: MLflow has not taken what --confirm-seeds 5 would say",
+        "  again and say again and say again and say again and say",
+    ]
+    assert f"  {command}" in lines
+    assert f"note: {problem.strip()}" in log.read_text("utf-8")
+    plain = io.StringIO()
+    Console(small(), 20, stream=plain).answer(made, tmp_path)
+    assert f"note: {problem}\n" in plain.getvalue()
+
+
 # -- a real terminal ---------------------------------------------------------------------------------------
 
 SCRIPT = """

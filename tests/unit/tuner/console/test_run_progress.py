@@ -97,6 +97,9 @@ def test_an_arm_is_complete_or_failed_when_all_of_its_seeds_have_ended() -> None
         run.ended(record(10 + seed, (0.7,) * 9, state, lane="confirm", arm=first, seed_index=seed))
     run.follow(record(20, (), State.RUNNING, lane="confirm", arm=second, seed_index=0))
     assert [row[1] for row in run.state(80).table.rows] == ["complete", "failed", "running"]
+    run.begin("report", "")
+    assert [row[1] for row in run.state(80).table.rows] == ["complete", "failed", "running"]
+    assert progress().state(80).table.header[0] == "trial"
 
 
 def test_trials_below_a_floor_come_last_and_failed_ones_are_left_out() -> None:
