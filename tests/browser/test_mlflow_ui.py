@@ -175,7 +175,8 @@ def test_mlflows_own_comparison_of_chosen_trials(server: str, browser: Any) -> N
             break
         time.sleep(0.2)
     browser.execute_script("arguments[0].click()", buttons[-1])
-    wait_for_text(browser, "Comparing 2 Runs", "Parallel Coordinates Plot", OBJECTIVE)
+    text = wait_for_text(browser, "Comparing 2 Runs", "Parallel Coordinates Plot", OBJECTIVE)
+    assert re.search(rf"Metrics:\s+{re.escape(OBJECTIVE)}\s", text), text  # chosen, not one among many
     keep(browser, "mlflow-7-compare")
 
 

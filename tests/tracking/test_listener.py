@@ -117,6 +117,24 @@ def test_parameters_tags_and_data_sets(uri: str, tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_the_objective_comes_first(uri: str, tmp_path: Path) -> None:
+    """MLflow's comparison of runs opens with the first metric that it was given."""
+    listener = listener_for(uri, tmp_path / "spool")
+    objective = listener.plan.objectives[0].metric
+    metrics = {
+        "seconds": 1.0,
+        "train/loss": 1.0,
+        "val/accuracy/clean": 0.9,
+        "val/aupr_in/all": 0.5,
+        objective: 0.8,
+    }
+    play(listener, record(0, State.COMPLETE, history={1: Epoch(metrics, Decision.CONTINUE, "")}))
+    assert listener.tracker.close("FINISHED", 60) == 0
+    run = runs_of(uri, STUDY)[1]["0000"]
+    assert next(iter(run.data.metrics)) == objective
+    assert run.data.metrics == metrics
+
+
 def test_data_sets_are_told_apart_by_content() -> None:
     train, *others = describe_datasets(BENCHMARK, "")
     assert json.loads(train["profile"]) == {"images": {"id": len(BENCHMARK.labelled(Split.TRAIN))}}

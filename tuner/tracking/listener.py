@@ -23,6 +23,8 @@ EVALUATION = "evaluation.json"  #: artifact of an evaluated trial's run: every t
 class TrackingListener(TrialListener):
     """Passes every event of a trial to the tracker.
 
+    The metrics that trials are judged by are sent first: MLflow's comparison of runs opens with the first it was given.
+
     Attributes:
         datasets: the data sets that the trials read, see `describe_datasets`; empty until the data are loaded.
     """
@@ -30,6 +32,7 @@ class TrackingListener(TrialListener):
     def __init__(self, tracker: Tracker, plan: Plan, facts: Mapping[str, str]) -> None:
         self.tracker, self.plan, self.commit = tracker, plan, facts["commit"]
         self.searched = {key for lane in plan.lanes for key in lane.space}
+        self.judged = [o.metric for o in plan.objectives] + [f.metric for f in plan.floors]
         self.datasets: Sequence[Mapping[str, str]] = ()
 
     def started(self, record: TrialRecord) -> None:
@@ -60,7 +63,9 @@ class TrackingListener(TrialListener):
         )
 
     def epoch(self, record: TrialRecord, epoch: int) -> None:
-        self.tracker.metrics(record.key, epoch, record.history[epoch].metrics)
+        metrics = record.history[epoch].metrics
+        first = {name: metrics[name] for name in self.judged if name in metrics}
+        self.tracker.metrics(record.key, epoch, {**first, **metrics})
 
     def ended(self, record: TrialRecord) -> None:
         self.tracker.close_child(record.key, record.state.value, record.reason)
