@@ -249,7 +249,7 @@ class LaunchOptions(TaskOptions):
         ONCE,
         "run this command on the cluster behind --address (default: http://127.0.0.1:8265) and follow it",
         local=True,
-        goes_with=(*RUN, *READ, "evaluate"),
+        goes_with=(*RUN, "status", "why", "stop", "evaluate"),  # what writes a file would leave it there
     )
     driver_on: str | None = option(
         MACHINE,

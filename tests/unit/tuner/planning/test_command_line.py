@@ -104,7 +104,8 @@ def test_an_unknown_option_is_answered_with_the_nearest() -> None:
         ("--status --list --json", "--status does not go with --list; give one of them"),
         (
             "--study s --json",
-            "--json does not go with --study; it goes with --evaluate or --status or --check-data",
+            "--json does not go with --study; it goes with --evaluate or --status or --compare or "
+            "--check-data",
         ),
         (
             "--evaluate f --study s",
