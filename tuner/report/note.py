@@ -1,9 +1,11 @@
 """The answer as a short text for MLflow's pages: the winner, the verdict, what to beware of, and links."""
 
+import math
 from collections.abc import Mapping
 
+from tuner.analysis.metric_text import difference_text
 from tuner.analysis.results import StudyResult
-from tuner.analysis.verdict import verdict
+from tuner.analysis.verdict import claim_metric, paired_comparison, strongest, verdict
 from tuner.base.text import visible
 from tuner.planning.plan import Plan
 from tuner.report.answer import answer, findings, headline_metrics
@@ -11,16 +13,18 @@ from tuner.report.blocks import Block, Heading, Text, web_address
 from tuner.report.markdown import blocks_to_markdown
 
 MOST_CAUTIONS = 5
-#: {link: what it is called}
+#: {link: what it is called}; those of the first line, and the others
 LABELS = {
     "runs": "trials",
-    "compare": "trial charts",
     "arms": "arms",
-    "compare_arms": "arm charts",
     "report": "report",
     "winner": "winner",
     "model": "model",
-    "run": "files",
+}
+MORE_LABELS = {
+    "compare": "charts of the best trials",
+    "compare_arms": "charts of the arms",
+    "run": "this run and its files",
 }
 
 
@@ -29,22 +33,17 @@ def note(result: StudyResult, winner: str, links: Mapping[str, str], most: int) 
 
     Args:
         winner: name of the winner's run, "" if there is none.
-        links: {key of `LABELS`: address}.
+        links: {key of `LABELS` or `MORE_LABELS`: address}.
         most: how many characters it may have; the table of all headline metrics and the cautions give way.
     """
     plan = result.plan
-    if winner:
-        claim = f"; claim {verdict(result).level}" if plan.claim else ""
-        head = f"{'Trained' if plan.trains_one else 'Winner'}: {winner}{claim}."
-    else:
-        head = "No winner."
     found = findings(result)
     cautions: list[Block] = [Heading("Cautions"), *map(Text, found[:MOST_CAUTIONS])] if found else []
     if len(found) > MOST_CAUTIONS:
         cautions.append(Text(f"And {len(found) - MOST_CAUTIONS} more, in the report."))
-    question: list[Block] = [Text(f"{plan.question} Run {plan.run_name} on {plan.dataset}.")]
+    head = _linked(_head(result, winner), links, LABELS) + _linked(_question(plan), links, MORE_LABELS)
     for more in ([*headline_metrics(result), *cautions], cautions, []):
-        text = _linked(head, links) + blocks_to_markdown([*question, *answer(result)[1:], *more])
+        text = head + blocks_to_markdown([*answer(result)[1:], *more])
         if len(text) <= most:
             return visible(text)
     return visible(text)[: most - 4] + " ..."
@@ -52,12 +51,34 @@ def note(result: StudyResult, winner: str, links: Mapping[str, str], most: int) 
 
 def first_note(plan: Plan, links: Mapping[str, str]) -> str:
     """Return what is to be said of a run that has no answer yet."""
-    words = f"{plan.question} Run {plan.run_name} on {plan.dataset}."
-    return visible(_linked("Begun; the answer will stand here.", links) + blocks_to_markdown([Text(words)]))
+    begun = _linked("Begun; the answer will stand here.", links, LABELS)
+    return visible(begun + _linked(_question(plan), links, MORE_LABELS))
 
 
-def _linked(words: str, links: Mapping[str, str]) -> str:
-    """Return the first line: words and links."""
+def _head(result: StudyResult, winner: str) -> str:
+    """Return which configuration won, by how much, and whether the claim holds."""
+    if not winner:
+        return "No winner."
+    if result.plan.trains_one:
+        return f"Trained: {winner}."
+    metric, ours = claim_metric(result.plan), result.arm("best")
+    baselines = [arm for arm in result.arms if arm.role == "baseline"]
+    lead = ""
+    if ours is not None and baselines:
+        theirs = strongest(baselines, metric)
+        compared = paired_comparison(ours, theirs, metric)
+        if compared is not None and math.isfinite(compared.difference.mean):
+            lead = f", {difference_text(metric, compared.difference)} against {theirs.label}"
+    claim = f"; claim {verdict(result).level}" if result.plan.claim else ""
+    return f"Winner: {winner}{lead}{claim}."
+
+
+def _question(plan: Plan) -> str:
+    return f"{plan.question} Run {plan.run_name} on {plan.dataset}."
+
+
+def _linked(words: str, links: Mapping[str, str], labels: Mapping[str, str]) -> str:
+    """Return a paragraph of words and links."""
     text = blocks_to_markdown([Text(words)])
-    named = [f"[{label}](<{web_address(links[name])}>)" for name, label in LABELS.items() if name in links]
+    named = [f"[{label}](<{web_address(links[name])}>)" for name, label in labels.items() if name in links]
     return f"{text} {' · '.join(named)}".strip() + "\n\n"

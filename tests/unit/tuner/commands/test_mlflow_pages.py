@@ -71,18 +71,21 @@ def test_the_answer_with_links_to_everything_there_is() -> None:
     assert set(texts) == {"experiment", "run"}
     for on, text in texts.items():
         line = text.splitlines()[0]
-        assert line.startswith(f"Winner: {told.tags['winner']}; claim supported.")
+        assert line.startswith(
+            f"Winner: {told.tags['winner']}, +11.0 ± 0.9 points against oe; claim supported. ["
+        )
         assert f"<#/experiments/$(experiment)/runs/$(run:{best.key})?workflowType=machine_learning>" in line
         assert "[model](<#/models/aoe_sigma.digits-open/versions/3>)" in line
-        assert "arms-$(parent)&compareRunsMode=CHART>" in line
-        assert ("[files]" in line) == (on == "experiment")
+        assert "[charts of the arms](<#/experiments/$(experiment)/runs?" in text
+        assert "arms-$(parent)&compareRunsMode=CHART>" in text
+        assert ("[this run and its files]" in text) == (on == "experiment")
         assert len(text) <= 7800
     of_model = note_on_model(session(told), found)
     assert "[trials](<#/experiments/7/runs?workflowType=machine_learning>)" in of_model  # no view was taken
     assert f"[winner](<#/experiments/7/runs/run-{best.key}?" in of_model
     assert "$(" not in of_model
     show_arms(session(told))
-    assert "[arm charts](<#/experiments/7/" in note_on_model(session(told), found)
+    assert "[charts of the arms](<#/experiments/7/" in note_on_model(session(told), found)
 
 
 def test_no_winner_no_model_no_arms() -> None:

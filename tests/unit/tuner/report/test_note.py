@@ -1,5 +1,7 @@
 """The answer as a text for MLflow's pages."""
 
+from dataclasses import replace
+
 from tests.unit.study_results import plan, realistic, result
 from tuner.report.note import first_note, note
 
@@ -22,7 +24,8 @@ def test_question_links_winner_verdict_metrics_and_cautions() -> None:
         ],
     )
     assert first == (
-        "Winner: t16 pgd eps .14; claim supported. [trials](<#/experiments/7/runs?a=1&b=$(parent)>)"
+        "Winner: t16 pgd eps .14, +11.0 ± 0.9 points against oe; claim supported. "
+        "[trials](<#/experiments/7/runs?a=1&b=$(parent)>)"
         " · [winner](<#/experiments/7/runs/$(run:0016)>)"
     )
     places = [text.index(words) for words in in_order]
@@ -43,11 +46,15 @@ def test_what_is_too_long_gives_way_from_its_end() -> None:
 
 def test_a_name_cannot_make_a_link_of_its_own() -> None:
     first = note(realistic(), "t16 [x](<http://evil>) <b>", LINKS, 8000).partition("\n\n")[0]
-    assert first.startswith("Winner: t16 \\[x\\](&lt;http://evil>) &lt;b>; claim supported. [trials](<#/")
+    assert first.startswith(
+        "Winner: t16 \\[x\\](&lt;http://evil>) &lt;b>, +11.0 ± 0.9 points against oe; claim supported. [trials](<#/"
+    )
 
 
 def test_no_winner_and_no_answer_yet() -> None:
     assert note(result(), "", {}, 8000).startswith("No winner.\n\n")
+    unconfirmed = replace(realistic(), arms=())
+    assert note(unconfirmed, "t16", {}, 8000).startswith("Winner: t16; claim not judged.\n\n")
     begun = first_note(plan(), LINKS)
     assert begun.startswith(
         "Begun; the answer will stand here. [trials](<#/experiments/7/runs?a=1&b=$(parent)>)"
