@@ -27,7 +27,7 @@ from trainables.base.modules import (
 )
 
 APPROVED = "TUNER_APPROVED_CODE"  #: variable of the digests that `approve` keeps
-OWN_PACKAGES = ("trainables", "tuner", "search_spaces")
+OWN_PACKAGES = ("robust_tuner", "search_spaces", "trainables", "tuner")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _REFERENCE = re.compile(r"(?:\S.*(?:\.py|/.*)|[A-Za-z_][\w.]*):[A-Za-z_]\w*")
 #: {module as `UserCode` keeps it: digests of its files when it was imported here}

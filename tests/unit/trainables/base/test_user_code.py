@@ -11,11 +11,12 @@ from trainables.base.user_code import PROJECT, UserCode, portable_path
 
 FILES = {
     "net.py": "import os\nimport parts\nfrom trainables.networks import build\ndef make(): return parts.half\n",
-    "parts.py": "from lib.deep import layer\nhalf = 2\n",
+    "parts.py": "from lib.deep import layer\nhalf = 2\ndef later(): import robust_tuner\n",
     "lib/__init__.py": "",
     "lib/deep.py": "from . import sibling\nfrom .sibling import x as layer\n",
     "lib/sibling.py": "x = 1\n",
     "lib/unused.py": "",
+    "robust_tuner/__init__.py": "",  # as beside the file that a job on a cluster brings
     "os.py": "raise SystemExit\n",
 }
 
