@@ -1,6 +1,7 @@
 """The text of `--dry-run`: the resolved plan, its trials and arms, expected time, resources and disk space."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from trainables.base.errors import DataFileError
 from trainables.data.types.availability import evaluation_sets
@@ -75,7 +76,10 @@ def _data(plan: Plan) -> list[str]:
         *([f"classes    {listed(info.classes)}"] if info.classes else []),
         *(f"{sets.label:11}{sets.text}" for sets in tested),
         *(f"note       {line}" for line in plan.notes),
-        *(f"refused    {line}" for line in filter(None, (_misplaced(plan), lacking_for_claim(plan)))),
+        *(
+            f"refused    {line}"
+            for line in filter(None, (_misplaced(plan), lacking_for_claim(plan), _missing_weights(plan)))
+        ),
     ]
 
 
@@ -90,6 +94,12 @@ def _misplaced(plan: Plan) -> str:
     except DataFileError as error:
         return str(error)
     return ""
+
+
+def _missing_weights(plan: Plan) -> str:
+    """Return what a launch would refuse of the files of weights; they are not opened."""
+    paths = [str(path) for lane in plan.lanes for path in lane.values("pretrain.checkpoint")]
+    return next((f"pretrain.checkpoint {p} is not a file" for p in paths if p and not Path(p).is_file()), "")
 
 
 def _fitted(plan: Plan) -> list[str]:
