@@ -23,7 +23,7 @@ from trainables.options.networks import NETWORKS
 from tuner.base import environment
 from tuner.base.errors import UsageError
 from tuner.base.known_list import known, remember
-from tuner.base.text import listed
+from tuner.base.text import listed, show
 from tuner.commands.json_file import only_json_on_stdout, write_json
 from tuner.console.evaluation_text import as_text
 from tuner.planning.launch_options import LaunchOptions
@@ -59,9 +59,14 @@ def evaluate(options: LaunchOptions) -> str:
         scores = measured(options)
     if options.json == STDOUT:
         return json.dumps(scores, indent=2)
+    text = as_text(scores)
     if to_file:
-        write_json(to_file, json.dumps(scores, indent=2))
-    return as_text(scores)
+        try:
+            write_json(to_file, json.dumps(scores, indent=2))
+        except UsageError:
+            show(text)  # what was measured took minutes
+            raise
+    return text
 
 
 def measured(options: LaunchOptions) -> dict[str, Any]:

@@ -211,6 +211,11 @@ class _Names:
             return value
         if isinstance(value, str):
             return self._portable(value)
+        if isinstance(value, (tuple, list, set, dict)):
+            raise InputError(
+                f"study {self.study}: its {what} is {value!r}; one value, a range Float(a, b) or Int(a, b), or "
+                "Choice((a, b)) is wanted"
+            )
         reference = reference_to(value, self.code)
         if not reference:
             where = self.code.module if self.code is not None else "a file and import it from there"

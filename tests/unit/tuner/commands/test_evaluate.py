@@ -191,6 +191,16 @@ def test_a_trial_is_named_by_number_key_or_folder(folder: Path, capsys: pytest.C
     assert scored(capsys, "study-1/7", "--storage", "elsewhere/r")["epoch"] == 1
 
 
+def test_what_was_measured_is_shown_where_the_file_cannot_be_written(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "taken").mkdir()
+    code, out, err = launch(capsys, "one.pt", "--protocol", "quick", "--json", "taken")
+    assert code == 2
+    assert err == "launch.py: --json taken cannot be written: Is a directory\n"
+    assert "clean accuracy" in out
+
+
 def test_the_table_and_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = launch(capsys, "one.pt", "--protocol", "quick", "--json", "result.json")
     assert (code, err) == (0, "")
