@@ -35,7 +35,7 @@ def answer_lines(
         width: of the screen in characters; a table that does not fit is stacked. None never stacks.
     """
     judged = verdict(result)
-    lines: list[Line] = ["", f"== {result.plan.question}"]
+    lines: list[Line] = ["", Prose(f"== {result.plan.question}")]
     if result.best is not None and not result.plan.trains_one:
         lines += [f"winner: trial {result.best.number}"]
         lines += [f"  {key} = {setting_text(value)}" for key, value in result.best.params.items()]
