@@ -1,9 +1,11 @@
 """What a resume may change in the plan of a stored run, and what it may not."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from search_spaces.study import Floor
+from trainables.base.errors import DataFileError
+from trainables.data.loading.data_facts import data_facts
 from trainables.data.types.datasets import DATASETS
 from trainables.data.types.radii import radii_of, radius_text
 from tuner.base.errors import UsageError
@@ -23,6 +25,7 @@ def amend(plan: Plan, options: LaunchOptions, command: str) -> Plan:
     refuse_changes(plan, options)
     code = present_code(plan, changed_allowed=options.allow_changed_code)
     approve_code(plan.run_name, code, named=options.allow_changed_code)
+    data = _present_data(plan, options)
     lanes, radii = plan.lanes, plan.radii or radii_of(plan.dataset)
     if options.trials is not None:
         if plan.trains_one and options.trials > 1:
@@ -51,6 +54,7 @@ def amend(plan: Plan, options: LaunchOptions, command: str) -> Plan:
         pack=options.pack if options.pack is not None else plan.pack,
         allow_duplicates=options.allow_duplicates or plan.allow_duplicates,
         code=code,
+        data=data,
         confirm_seeds=max(options.confirm_seeds or 0, plan.confirm_seeds),
         command=command,
     )
@@ -88,6 +92,30 @@ def refuse_changes(plan: Plan, options: LaunchOptions) -> None:
         raise UsageError(f"--eval-epsilon {asked} differs from the run's {stored}; a resume cannot change it")
     if options.settings:
         raise UsageError("--set cannot change a run that exists; start a new one")
+
+
+def _present_data(plan: Plan, options: LaunchOptions) -> Mapping[str, str]:
+    """Return the digests of the user's own data as they are now, those of the plan where nothing is known.
+
+    Raises:
+        UsageError: they are not what the run began with, and that is not allowed.
+    """
+    if not plan.data:
+        return plan.data
+    try:
+        present = data_facts(plan.dataset, options.data_dir or plan.data_dir).digests
+    except DataFileError:
+        return plan.data  # told by the checks before the start
+    changed = [name for name, digest in plan.data.items() if present.get(name) != digest]
+    if changed and not options.allow_changed_code:
+        name = changed[0]
+        before, now = (text.get(name, "no images").split()[0] for text in (plan.data, present))
+        raise UsageError(
+            f"the images of {name} have changed since run {plan.run_name} began ({before} then, {now} now), so its "
+            "trials would not be comparable; bring them back, start a new run, or go on all the same: "
+            "--allow-changed-code"
+        )
+    return present
 
 
 def _texts(floors: Sequence[Floor | None]) -> str:

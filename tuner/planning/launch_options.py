@@ -178,7 +178,8 @@ class LaunchOptions(TaskOptions):
     allow_changed_code: bool = switch(
         DATA,
         ONCE,
-        "with --resume: go on although your own code has changed; with --evaluate: run the code that the file names",
+        "with --resume: go on although your own code or images have changed; with --evaluate: run the code that the "
+        "file names",
         goes_with=("resume", "evaluate"),
     )
     network: str | None = option(

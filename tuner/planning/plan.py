@@ -85,6 +85,7 @@ class Plan:
         radii: that the protocols were made with; None in a run of an earlier version, which has its data set's.
         fitted: {what was chosen for data that the study has no profile for: value and why}.
         notes: what the user should know of the data, one line each.
+        data: {set that the search reads: "288 <hash>"} of the user's own data; see `data_facts.set_digests`.
     """
 
     study: str
@@ -129,6 +130,7 @@ class Plan:
     radii: Radii | None = None
     fitted: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    data: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
     run_id: str = ""
     extras: Mapping[str, Any] = field(default_factory=dict)
@@ -181,7 +183,7 @@ class Plan:
             "notes",
         ):
             del data[key]
-        for key in ("own", "code"):
+        for key in ("own", "code", "data"):
             if not data[key]:  # as before there was any
                 del data[key]
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]

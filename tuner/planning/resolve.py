@@ -144,6 +144,7 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
         radii=radii,
         fitted=_still_chosen(fitted, options),
         notes=facts.notes,
+        data=facts.digests,
         command=command,
     )
     return with_stages(plan, options.stages)

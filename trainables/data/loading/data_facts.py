@@ -3,14 +3,18 @@
 No torch.
 """
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from trainables.data.loading.duplicates import CORRUPTED, in_words, sets_of
 from trainables.data.loading.from_files import Parts, undecoded, validation_notes
 from trainables.data.types.benchmark import LabelledImages
 from trainables.data.types.dataset_info import dataset_info
 from trainables.data.types.datasets import DATASETS
+from trainables.data.types.lazy_images import LazyImages
 from trainables.data.types.splits import DatasetInfo, Split
 
 UNBALANCED = 5.0  #: a class has so many times the images of another
@@ -25,6 +29,7 @@ class DataFacts:
         train_images: to train on; 0 where nobody knows before they are loaded.
         mirrors: whether training may flip them.
         notes: what the user should know, one line each.
+        digests: {set that a search reads: "288 <hash>"} of the user's own data, see `set_digests`.
     """
 
     name: str
@@ -32,6 +37,7 @@ class DataFacts:
     train_images: int
     mirrors: bool
     notes: tuple[str, ...] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def side(self) -> int:
@@ -53,7 +59,24 @@ def data_facts(dataset: str, data_dir: str = "") -> DataFacts:
     parts = undecoded(dataset, data_dir, search_only=True)
     notes = [*validation_notes(info, parts), *balance_notes(info, parts)]
     mirrors = spec.mirrors and info.shape[0] == 3  # grey ones may be characters
-    return DataFacts(dataset, info.shape, len(parts[Split.TRAIN]["id"]), mirrors, tuple(notes))
+    count = len(parts[Split.TRAIN]["id"])
+    return DataFacts(dataset, info.shape, count, mirrors, tuple(notes), set_digests(parts))
+
+
+def set_digests(parts: Parts) -> dict[str, str]:
+    """Return {set: how many images, and a hash of them} of sets that are not decoded.
+
+    Files count by their names below the data folder and their sizes, arrays by some of their rows.
+    """
+    found = {}
+    for name, data in sets_of(parts, CORRUPTED).items():
+        images: object = data.images
+        if isinstance(images, LazyImages):
+            digest = hashlib.sha256(np.ascontiguousarray(data.labels).tobytes())
+            for part in images.identity():
+                digest.update(part)
+            found[in_words(name)] = f"{len(data)} {digest.hexdigest()[:32]}"
+    return found
 
 
 def balance_notes(info: DatasetInfo, parts: Parts) -> list[str]:

@@ -95,3 +95,38 @@ def test_data_that_are_not_there_are_told(dataset: str, says: str, folder: Path)
     with pytest.raises((UsageError, InputError)) as caught:
         planned(dataset)
     assert str(caught.value).startswith(says.format(folder=folder))
+
+
+def test_a_resume_with_other_images_is_refused(folder: Path) -> None:
+    """Trials that were trained on other images cannot be compared; a moved folder holds the same ones."""
+    disk_formats.imagefolder(folder / "pics")
+    words = ["--study", "aoe_sigma", "--dataset", "imagefolder", "--data-dir"]
+    stored = from_dict(to_dict(resolve(parse([*words, "pics"]), "run-1")))
+    assert {name: text.split()[0] for name, text in stored.data.items()} == {"train": "27", "validation": "3"}
+    resumed = ["--resume", "run-1"]
+    assert amend(stored, parse(resumed), "").data == stored.data
+    (folder / "pics").rename(folder / "moved")
+    moved = [*resumed, "--data-dir", "moved"]
+    assert amend(stored, parse(moved), "").data == stored.data
+    assert amend(stored, parse(resumed), "").data == stored.data  # gone: told by the checks before the start
+
+    (folder / "moved" / "train" / "class 1" / "class 1_4.png").unlink()
+    with pytest.raises(UsageError) as caught:
+        amend(stored, parse(moved), "")
+    assert str(caught.value) == (
+        "the images of train have changed since run run-1 began (27 then, 27 now), so its trials would not be "
+        "comparable; bring them back, start a new run, or go on all the same: --allow-changed-code"
+    )  # of 29 images two are held out, of 30 three
+    assert amend(stored, parse([*moved, "--allow-changed-code"]), "").data != stored.data
+
+
+def test_arrays_that_changed_are_noticed(folder: Path) -> None:
+    stored = planned("npz:mine.npz")
+    amend(stored, parse(["--resume", "run-1"]), "")
+    with np.load("mine.npz") as held:
+        arrays = dict(held)
+    np.savez("mine.npz", **{**arrays, "train_labels": 1 - arrays["train_labels"]})
+    with pytest.raises(
+        UsageError, match=r"^the images of train have changed since run run-1 began \(36 then, 36"
+    ):
+        amend(stored, parse(["--resume", "run-1"]), "")
