@@ -103,6 +103,12 @@ def follow(browser: Any, words: str) -> None:
         time.sleep(0.1)
 
 
+def unfold(browser: Any) -> None:
+    """Open the description of the experiment, of which MLflow shows the first line."""
+    button = "[data-component-id='mlflow.experiment.metadata_editor.expand_button']"
+    browser.execute_script("arguments[0].click()", browser.find_element("css selector", button))
+
+
 def from_home(browser: Any, server: str) -> str:
     """Go from the home page to the experiment as who has never been there does; return the winner's name."""
     browser.get("about:blank")  # or the next address, of which only the fragment differs, loads nothing
@@ -149,6 +155,8 @@ def test_the_arms_in_means_over_their_seeds(server: str, browser: Any) -> None:
     assert set(re.findall(r"Group: (\w+)", text)) == set(arms)
     keep(browser, "mlflow-4-arms")
     from_home(browser, server)
+    unfold(browser)
+    keep(browser, "mlflow-2-experiment-unfolded")
     follow(browser, "charts of the arms")
     wait_for_text(browser, "Test metrics, mean over th", "(6)", "test/auroc/near", *arms)
     keep(browser, "mlflow-5-arms-charts")
@@ -156,6 +164,7 @@ def test_the_arms_in_means_over_their_seeds(server: str, browser: Any) -> None:
 
 def test_the_best_trials_in_charts(server: str, browser: Any) -> None:
     winner = from_home(browser, server)
+    unfold(browser)
     follow(browser, "charts of the best trials")
     text = wait_for_text(browser, "Which settings work", "Parallel Coordinates", "The objective")
     assert winner.split()[0] in text
