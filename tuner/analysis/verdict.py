@@ -193,7 +193,7 @@ def _unconfirmed(result: StudyResult, metric: str) -> str:
         )
     return (
         "The confirm stage was not run, so there is no interval and no comparison: the winner is the best of "
-        f"many, with one seed each.{seen} Run it with --resume --stages confirm,report."
+        f"many, with one seed each.{seen} Run it with --resume {result.plan.run_name} --stages confirm,report."
     )
 
 
