@@ -6,6 +6,7 @@ They read what a driver writes, as it writes it, and can change nothing.
 import json
 import os
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -82,7 +83,8 @@ def read_only(path: Path) -> str:
 @pytest.fixture(scope="module")
 def dashboard(running: tuple[TrialStore, Path]) -> Iterator[str]:
     port = free_port()
-    command = ["optuna-dashboard", "--host", "127.0.0.1", "--port", str(port), read_only(running[1])]
+    program = str(Path(sys.executable).with_name("optuna-dashboard"))  # the environment need not be activated
+    command = [program, "--host", "127.0.0.1", "--port", str(port), read_only(running[1])]
     with open(running[1].parent / "dashboard.log", "wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=dict(os.environ))
     base = f"http://127.0.0.1:{port}"
