@@ -11,7 +11,7 @@ from tests.unit import disk_formats as disk
 from trainables.data.readers.corrupted_files import CORRUPTIONS
 from trainables.data.types.datasets import DATASETS
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(2400)]
 
 #: a shipped study that measures a few images of each set
 FEW_IMAGES = """
@@ -44,7 +44,7 @@ def tables(launcher: Launcher, study: str, dataset: str, *words: str) -> dict[st
     """Run a study with one trial and return its exported tables, {sheet: rows as {column: cell}}."""
     (launcher.folder / "few.py").write_text(FEW_IMAGES.format(study=study))
     data = ["--dataset", dataset, "--data-dir", str(launcher.folder)]
-    done = launcher.run("--study", "./few.py", *data, *words, *ONE, "--run-name", "one", timeout=800)
+    done = launcher.run("--study", "./few.py", *data, *words, *ONE, "--run-name", "one", timeout=2000)
     assert done.code == 0, done.out + done.err
     file = launcher.folder / "tables.xlsx"
     exported = launcher.run("--export-tables", "one", "--output", str(file))
