@@ -33,6 +33,7 @@ from search_spaces.study import Objective
 from tuner.base.records import Decision, State, TrialRole
 from tuner.execution.trial_queue import Assignment, Lane, TrialQueue
 from tuner.planning.launch_options import LaunchOptions
+from tuner.planning.plan import Plan
 from tuner.planning.resolve import resolve
 from tuner.search.schedulers import schedule
 from tuner.store.trial_store import TrialStore
@@ -75,14 +76,7 @@ def main() -> None:
 def make(study: str, count: int) -> None:
     """Train `count` random configurations of a study to their end, two at a time, and store their curves."""
     plan = resolve(LaunchOptions(study=study), "table")
-    lane = plan.lanes[0]
-    memory = optuna.storages.InMemoryStorage()
-    store = TrialStore(memory, "t", "search", TrialRole.SEARCH, lane.space, plan.objectives, 0, "random")
-    drawn = []
-    for _ in range(count):
-        record = store.ask(lambda number, params: {"configuration": dict(params), "seed": 0})
-        assert record is not None
-        drawn.append(record.params)
+    lane, drawn = plan.lanes[0], random_configurations(plan, count)
     settings = {**lane.fixed, "seed": plan.seed, "validation": dict(plan.validation)}
     metric = plan.objectives[0].metric
     rows = []
@@ -103,6 +97,19 @@ def make(study: str, count: int) -> None:
     }
     lines = ",\n".join(json.dumps(row) for row in rows)
     (TABLES / f"{study}.json").write_text(f'{json.dumps(content)[:-1]}, "rows": [\n{lines}\n]}}\n')
+
+
+def random_configurations(plan: Plan, count: int) -> list[Mapping[str, Any]]:
+    """Return searched parameters that a study's own space has at random, always the same."""
+    memory = optuna.storages.InMemoryStorage()
+    space = plan.lanes[0].space
+    store = TrialStore(memory, "t", "search", TrialRole.SEARCH, space, plan.objectives, 0, "random")
+    drawn = []
+    for _ in range(count):
+        record = store.ask(lambda number, params: {"configuration": dict(params), "seed": 0})
+        assert record is not None
+        drawn.append(record.params)
+    return drawn
 
 
 def trained(method: str, settings: Mapping[str, Any], params: Mapping[str, Any], metric: str) -> list[float]:

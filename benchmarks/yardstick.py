@@ -25,18 +25,16 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-import optuna
 from alternate import machine, table
 from scipy import stats
+from search import random_configurations
 
 from trainables.data.loading.open_dataset import load
 from trainables.data.types.benchmark import Benchmark, LabelledImages
 from trainables.data.types.splits import Split
 from trainables.evaluation.metrics.metric_specs import find_metric
-from tuner.base.records import TrialRole
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.resolve import resolve
-from tuner.store.trial_store import TrialStore
 
 TABLES = Path(__file__).parent / "tables"
 GROUPS = ("near", "far", "all")
@@ -68,13 +66,10 @@ def make(options: argparse.Namespace, path: Path) -> None:
     """Train, validate and evaluate random configurations of a study, and store their metrics."""
     plan = resolve(LaunchOptions(study=options.make, dataset=options.dataset), "table")
     lane = plan.lanes[0]
-    memory = optuna.storages.InMemoryStorage()
-    store = TrialStore(memory, "t", "search", TrialRole.SEARCH, lane.space, plan.objectives, 0, "random")
-    drawn = []
-    for number in range(options.configurations):
-        record = store.ask(lambda _, params: {"configuration": dict(params), "seed": 0})
-        assert record is not None
-        drawn.append({**lane.fixed, **record.params, "seed": number, "threads": 1})
+    drawn = [
+        {**lane.fixed, **params, "seed": number, "threads": 1}
+        for number, params in enumerate(random_configurations(plan, options.configurations))
+    ]
     limit = {"max_images": options.max_images}
     measure = partial(
         measured,

@@ -14,7 +14,7 @@ from tests.browser.test_report import A4, media, script
 from tests.unit.study_results import realistic
 from tests.unit.tuner.report.test_methods import study
 from tuner.report.build import report_files
-from tuner.report.comparison import comparison_files
+from tuner.report.comparison import RunComparison, comparison_files
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser, needs_browser]
 
@@ -30,7 +30,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
         runs.append(replace(made, plan=replace(made.plan, run_name=name), arms=arms))
     other = {**runs[2].plan.confirm, "steps": 99}
     runs[2] = replace(runs[2], plan=replace(runs[2].plan, confirm=other, closer=other))
-    for name, text in comparison_files(runs).items():
+    for name, text in comparison_files(RunComparison(runs)).items():
         (folder / name).write_text(text, "utf-8")
     (folder / "methods.html").write_text(report_files(study())["report.html"], "utf-8")
     return folder

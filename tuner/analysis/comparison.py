@@ -7,10 +7,9 @@ from typing import Any
 
 from search_spaces.domain import to_json
 from trainables.base.errors import InputError
-from trainables.evaluation.metrics.metric_specs import find_metric
+from trainables.evaluation.metrics.metric_specs import MEANS, find_metric
 from trainables.evaluation.metrics.protocol import GROUPS, EvaluationProtocol
 from tuner.analysis.results import ArmResult, Comparison, Interval, StudyResult, interval
-from tuner.analysis.set_metrics import MEANS
 from tuner.analysis.verdict import headline
 from tuner.planning.plan import LanePlan, Plan
 
@@ -108,25 +107,22 @@ class Difference:
         if self.obstacle or not self.interval.n:
             return None
         mine, other = (e.arm.seed_interval(self.metric) for e in (self.ours, self.theirs))
-        separated = mine.low > other.high or mine.high < other.low
-        return Comparison(self.theirs.arm.name, self.metric, self.interval, separated)
+        return Comparison(self.theirs.arm.name, self.metric, self.interval, mine.is_apart_from(other))
 
 
 def entries_of(result: StudyResult) -> list[Entry]:
     """Return a run's arms, the winner first; of a run without a confirm stage its winner alone, [] without any."""
-    plan, data = result.plan, data_of(result)
-    if result.arms:
-        return [
-            Entry(plan.run_name, data, plan.test_protocol("confirm", arm.name), arm, True)
-            for arm in result.arms
-        ]
-    tests = result.tests.get(result.best.key, {}) if result.best else {}
-    if result.best is None or not tests:
-        return []
-    values = {metric: (value,) for metric, value in tests.items()}
-    best = result.best
-    arm = ArmResult("best", "search", "", best.configuration, values, best.seconds, (best.seed,))
-    return [Entry(plan.run_name, data, plan.test_protocol(), arm, False)]
+    plan, data, confirmed = result.plan, data_of(result), bool(result.arms)
+    return [
+        Entry(
+            plan.run_name,
+            data,
+            plan.test_protocol("confirm", arm.name) if confirmed else plan.test_protocol(),
+            arm,
+            confirmed,
+        )
+        for arm in result.measured_arms
+    ]
 
 
 def data_of(result: StudyResult) -> DataSource:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tuner.analysis.metric_text import larger_is_better
 from tuner.analysis.results import ArmResult, StudyResult
+from tuner.analysis.verdict import paired_differences
 from tuner.planning.plan import Plan
 
 LEVEL = 0.05
@@ -96,9 +97,7 @@ def holm(p_values: Sequence[float], level: float = LEVEL) -> list[bool]:
 
 def _paired_test(a: ArmResult, b: ArmResult, metric: str) -> tuple[float, float]:
     """Return the mean difference and the p-value of the paired t-test; 1 with fewer than two pairs."""
-    x, y = a.values[metric], b.values[metric]
-    pairs = zip(x, y, strict=True) if len(x) == len(y) else ()
-    d = [p - q for p, q in pairs if math.isfinite(p) and math.isfinite(q)]
+    d = paired_differences(a.values[metric], b.values[metric])
     if len(d) < 2:
         return math.nan, 1.0
     mean = sum(d) / len(d)

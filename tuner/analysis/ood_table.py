@@ -3,9 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from trainables.evaluation.metrics.metric_specs import find_metric
+from trainables.evaluation.metrics.metric_specs import MEANS, find_metric
 from tuner.analysis.results import ArmResult, Interval, StudyResult
-from tuner.analysis.set_metrics import MEANS
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ def ood_rows(result: StudyResult) -> list[OodRow]:
     """
     own = result.plan.test_protocol().score
     found: dict[tuple[str, str, str], dict[str, Interval]] = {}
-    arms = {arm.name: arm for arm in measured_arms(result)}
+    arms = {arm.name: arm for arm in result.measured_arms}
     for arm in arms.values():
         for name in arm.values:
             metric = find_metric(name)
@@ -43,21 +42,10 @@ def ood_rows(result: StudyResult) -> list[OodRow]:
             score = metric.parameters.get("score", "")
             kind = kind.removeprefix(f"{score}/") if score else kind
             found.setdefault((arm.name, score or own, where), {}).setdefault(kind, interval)
-    order = {key: place for place, key in enumerate(found)}
-    scores = dict.fromkeys((own, *(score for _, score, _ in found)))
-    rank = {score: place for place, score in enumerate(scores)}
+    scores = list(dict.fromkeys((own, *(score for _, score, _ in found))))
     names = list(arms)
-    keys = sorted(found, key=lambda k: (names.index(k[0]), rank[k[1]], k[2] in MEANS, order[k]))
+    keys = sorted(found, key=lambda key: (names.index(key[0]), scores.index(key[1]), key[2] in MEANS))
     return [OodRow(arms[arm], score, where, found[arm, score, where]) for arm, score, where in keys]
-
-
-def measured_arms(result: StudyResult) -> list[ArmResult]:
-    """Return the arms of the confirm stage; without one the winner with the values of its run in the search."""
-    if result.arms:
-        return list(result.arms)
-    tests = result.tests.get(result.best.key, {}) if result.best else {}
-    values = {metric: (value,) for metric, value in tests.items()}
-    return [ArmResult("best", "search", "", {}, values)] if values else []
 
 
 def kinds_of(rows: Iterable[OodRow]) -> list[str]:

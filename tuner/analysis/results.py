@@ -29,6 +29,10 @@ class Interval:
     def high(self) -> float:
         return self.mean + self.half
 
+    def is_apart_from(self, other: "Interval") -> bool:
+        """Return whether the two do not overlap; False where one has no width."""
+        return self.low > other.high or self.high < other.low
+
 
 def interval(values: Sequence[float]) -> Interval:
     """Return mean and 95 % t-interval of independent values.
@@ -149,6 +153,15 @@ class StudyResult:
 
     def count(self, lane: str, state: State) -> int:
         return sum(record.state is state for record in self.lane(lane))
+
+    @property
+    def measured_arms(self) -> Sequence[ArmResult]:
+        """Return the arms of the confirm stage; without one the winner with the values of its run in the search."""
+        tests = self.tests.get(self.best.key, {}) if self.best else {}
+        if self.arms or self.best is None or not tests:
+            return self.arms
+        values, best = {metric: (value,) for metric, value in tests.items()}, self.best
+        return [ArmResult("best", "search", "", best.configuration, values, best.seconds, (best.seed,))]
 
     def arm(self, name: str) -> ArmResult | None:
         return next((arm for arm in self.arms if arm.name == name), None)

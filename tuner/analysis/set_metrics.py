@@ -3,11 +3,10 @@
 from collections.abc import Iterable
 
 from trainables.base.errors import InputError
-from trainables.evaluation.metrics.metric_specs import find_metric, ood_family, robust_ood_family
+from trainables.evaluation.metrics.metric_specs import MEANS, find_metric, ood_family, robust_ood_family
 from tuner.analysis.results import StudyResult
 from tuner.analysis.verdict import claim_metric
 
-MEANS = ("near", "far", "all")
 _CORRUPTION = "accuracy/corrupted/{corruption}"
 _RADII = "accuracy/robust_{epsilon}"
 

@@ -90,12 +90,15 @@ def paired_comparison(ours: ArmResult, theirs: ArmResult, metric: str) -> Compar
     a, b = ours.values.get(metric, ()), theirs.values.get(metric, ())
     if not any(map(math.isfinite, a)) or not any(map(math.isfinite, b)):
         return None
+    apart = ours.seed_interval(metric).is_apart_from(theirs.seed_interval(metric))
+    return Comparison(theirs.name, metric, interval(paired_differences(a, b)), apart)
+
+
+def paired_differences(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """Return the differences of values in the order of the same seeds, of the seeds that have both finite."""
     # lists of different length have lost the pairing: which seed is missing cannot be told
-    pairs = zip(a, b, strict=True) if len(a) == len(b) else ()
-    differences = [x - y for x, y in pairs if math.isfinite(x) and math.isfinite(y)]
-    mine, other = ours.seed_interval(metric), theirs.seed_interval(metric)
-    separated = mine.low > other.high or mine.high < other.low
-    return Comparison(theirs.name, metric, interval(differences), separated)
+    pairs = zip(ours, theirs, strict=True) if len(ours) == len(theirs) else ()
+    return [x - y for x, y in pairs if math.isfinite(x) and math.isfinite(y)]
 
 
 def outcome(comparison: Comparison | None) -> ComparisonOutcome:

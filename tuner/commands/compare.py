@@ -1,15 +1,14 @@
 """`launch.py --compare RUN RUN ...`: runs side by side, as text and as compare.html, compare.md and compare.json."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from trainables.base.storage import Folder
 from tuner.analysis.comparison import check_same_data
-from tuner.analysis.results import StudyResult
 from tuner.base.errors import UsageError
 from tuner.commands.json_file import write_json
 from tuner.commands.run_state import read_run
 from tuner.commands.stored_result import result_of
+from tuner.commands.written_files import write_files
 from tuner.console.comparison_text import comparison_lines
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.task_options import STDOUT
@@ -32,32 +31,18 @@ def compare(options: LaunchOptions) -> str:
     runs = [read_run(name, options.storage, options.study_storage) for name in names]
     results = [result_of(run) for run in runs]
     check_same_data(results)
-    files = comparison_files(results)
-    if options.json == STDOUT and not options.output:
-        return files["compare.json"]
+    made = RunComparison(results)
+    files = comparison_files(made)
     if options.json not in (None, STDOUT):
         write_json(options.json, files["compare.json"])
     folder = Path(options.output) if options.output else Path(FOLDER) / _name(names)
-    _write(folder, files)
+    if options.output or options.json != STDOUT:
+        write_files(folder, {name: text.encode() for name, text in files.items()})
     if options.json == STDOUT:
         return files["compare.json"]
-    return _text(results, folder)
+    return "\n".join([*comparison_lines(made), "", f"page: {folder / 'compare.html'}"])
 
 
 def _name(names: Sequence[str]) -> str:
     more = f"-and-{len(names) - 2}-more" if len(names) > 2 else ""
     return f"{names[0]}-vs-{names[1]}{more}"
-
-
-def _write(folder: Path, files: Mapping[str, str]) -> None:
-    try:
-        target = Folder(folder)
-        for name, text in files.items():
-            target.write(name, text.encode("utf-8"))
-    except OSError as error:
-        raise UsageError(f"--output {folder} cannot be written: {error.strerror or error}") from error
-
-
-def _text(results: Sequence[StudyResult], folder: Path) -> str:
-    lines = comparison_lines(RunComparison(results))
-    return "\n".join([*lines, "", f"page: {folder / 'compare.html'}"])

@@ -21,6 +21,7 @@ from tuner.base.records import State
 from tuner.commands.evaluate import Target, checkpoint_of_trial, find_checkpoint
 from tuner.commands.explain import find_trial
 from tuner.commands.run_state import RunSnapshot, read_run
+from tuner.commands.written_files import told_if_unwritable
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import Plan
 from tuner.planning.user_code import LIST
@@ -75,14 +76,10 @@ def write(options: LaunchOptions) -> tuple[Path, list[str]]:
 
     formats.check_installed(options.formats)
     network, facts = _predictor(chosen, options)
-    try:
+    with told_if_unwritable(folder):
         written = {**_kept(folder, facts), **formats.Export(network, facts).write(options.formats, folder)}
         text = json.dumps({**facts, "formats": written}, indent=2, ensure_ascii=False)
         Folder(folder).write(METADATA, f"{text}\n".encode())
-    except OSError as error:
-        raise UsageError(
-            f"{folder} cannot be written to: {error.strerror or error}; name another folder with --output"
-        ) from error
     return folder, _lines(chosen, folder, facts, written)
 
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from trainables.base.storage import Folder
 from tuner.base.errors import UsageError
 from tuner.commands.run_state import read_run
 from tuner.commands.stored_result import result_of
+from tuner.commands.written_files import write_files
 from tuner.planning.launch_options import LaunchOptions
 from tuner.report.workbook import sheets, workbook
 
@@ -16,7 +16,8 @@ def export_tables(options: LaunchOptions) -> str:
     """Write a run's tables, as far as it has come, and return what to print.
 
     Raises:
-        UsageError: no such run, a run without a trial, or a file name that does not end in .xlsx.
+        UsageError: no such run, a run without a trial, a file name that does not end in .xlsx, or a folder that
+            cannot be written to.
     """
     assert options.export_tables is not None
     path = Path(options.output or f"exports/{options.export_tables}{SUFFIX}")
@@ -26,5 +27,5 @@ def export_tables(options: LaunchOptions) -> str:
     made = sheets(result_of(run))
     if not made:
         raise UsageError(f"run {options.export_tables} has no trial yet, so there is no table")
-    Folder(path.parent).write(path.name, workbook(made))
+    write_files(path.parent, {path.name: workbook(made)})
     return "\n".join([f"{path}", *(f"  {sheet.name}: {len(sheet.rows)} rows" for sheet in made)])

@@ -171,8 +171,7 @@ def _log_metrics(session: Session, result: StudyResult) -> None:
     """Send what the study used, what its winner was chosen by and its arms' headline metrics to MLflow."""
     metrics = {f"used/{name}": float(value) for name, value in asdict(Usage.of(result.records)).items()}
     if result.best is not None:
-        judged = {o.metric for o in session.plan.objectives} | {f.metric for f in session.plan.floors}
-        metrics |= {f"best/{m}": v for m, v in result.best.last.items() if m in judged}
+        metrics |= {f"best/{m}": v for m, v in result.best.last.items() if m in session.plan.judged_metrics}
         ranked = ranking(result)
         found = {"rank_correlation": ranked.correlation, "regret": ranked.regret}
         metrics |= {f"selection/{name}": value for name, value in found.items() if math.isfinite(value)}

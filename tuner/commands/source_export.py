@@ -5,10 +5,10 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from trainables.base.user_code import OWN_PACKAGES
 from tuner.base import environment
 from tuner.base.errors import UsageError
 
-PACKAGES = ("robust_tuner", "search_spaces", "trainables", "tuner")
 LIMIT_MB = 50  # Ray refuses packages above 500 MiB; a project of text that reaches this holds data by mistake
 
 
@@ -70,12 +70,12 @@ def packaged(root: Path) -> list[str]:
     Raises:
         UsageError: they are not below `root`.
     """
-    missing = [name for name in PACKAGES if not (root / name / "__init__.py").is_file()]
+    missing = [name for name in OWN_PACKAGES if not (root / name / "__init__.py").is_file()]
     if missing:
         raise UsageError(f"{root} is no git checkout, and no folder that the project is installed in")
     return sorted(
         str(path.relative_to(root))
-        for name in PACKAGES
+        for name in OWN_PACKAGES
         for path in (root / name).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     )

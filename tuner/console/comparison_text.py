@@ -14,8 +14,8 @@ def comparison_lines(made: RunComparison) -> list[str]:
         rows = [("run", "configuration", metric_label(metric), f"minus {first}")]
         for entry in made.entries:
             own, one = entry.arm.seed_interval(metric), minus.get((entry.run, entry.arm.name, metric))
-            value = interval_text(metric, own) if own.n else "-"
-            rows.append((entry.run, entry.arm.label, value, difference_cell(one) if one else ""))
+            minus_first = difference_cell(one) if one else ""
+            rows.append((entry.run, entry.arm.label, interval_text(metric, own), minus_first))
         lines += ["", *aligned(rows, frozenset({0, 1}))]
     if any(not d.paired and not d.obstacle for d in minus.values()):
         lines.append("* not paired: the seeds differ; Welch's interval")

@@ -199,6 +199,11 @@ class Plan:
         return from_fields("test", self.closer if arm == "best" or untrained else self.confirm)
 
     @property
+    def judged_metrics(self) -> tuple[str, ...]:
+        """Return the validation metrics that trials are judged by: the objectives', then the floors'."""
+        return tuple(dict.fromkeys([*(o.metric for o in self.objectives), *(f.metric for f in self.floors)]))
+
+    @property
     def tested_groups(self) -> tuple[str, ...]:
         """Return the metric groups that any finished trial is measured by."""
         protocols = (

@@ -41,13 +41,13 @@ def best_so_far(results: Sequence[StudyResult]) -> tuple[Markup, Table] | None:
     lines = {i: made for i, result in enumerate(same) if (made := steps_of(result))}
     if len(lines) < 2:
         return None
-    most = max(sum(r.epochs for r in result.lane("search")) for result in same)
+    most = max(map(_epochs, same))
     x = count_axis("epochs trained in the search so far", 0, most)
     y = metric_axis(objective.metric, [value for made in lines.values() for _, value in made])
     marks, rings, rows, key = [], [], [], []
     for i, made in lines.items():
         placed = [(x.place(e) or 0.0, y.place(v) or 0.0) for e, v in made]
-        end = x.place(sum(r.epochs for r in same[i].lane("search"))) or 0.0
+        end = x.place(_epochs(same[i])) or 0.0
         marks.append(path(steps([*placed, (end, placed[-1][1])]), _class(i)))
         rings.append(ring(*placed[-1], f"{same[i].plan.run_name}: its best trial"))
         key.append((f"line {_class(i)}", same[i].plan.run_name))

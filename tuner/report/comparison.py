@@ -120,18 +120,13 @@ def difference_cell(one: Difference) -> str:
 def arms_table(made: RunComparison) -> Table:
     """Return every arm of every run in every metric."""
     rows = [
-        (entry.run, entry.arm.label, *(_value(entry, metric) for metric in made.metrics))
+        (entry.run, entry.arm.label, *(interval_text(m, entry.arm.seed_interval(m)) for m in made.metrics))
         for entry in made.entries
     ]
     strong = frozenset(i for i, entry in enumerate(made.entries) if entry.arm.name == "best")
     seeds = seeds_text(made.entries, made.metrics[0])
     header = ("run", "configuration", *map(metric_label, made.metrics))
     return Table(header, rows, strong, frozenset({0, 1}), title=f"Test metrics, {seeds}")
-
-
-def _value(entry: Entry, metric: str) -> str:
-    own = entry.arm.seed_interval(metric)
-    return interval_text(metric, own) if own.n else "-"
 
 
 def differences_table(made: RunComparison) -> Table | None:
@@ -224,15 +219,14 @@ DIFFERENCES = (
 )
 
 
-def comparison_files(results: Sequence[StudyResult], now: datetime | None = None) -> Mapping[str, str]:
+def comparison_files(made: RunComparison, now: datetime | None = None) -> Mapping[str, str]:
     """Return {file: text} of compare.html, compare.md and compare.json.
 
     Args:
-        results: of one data set (see `check_same_data`), two or more.
+        made: of runs of one data set (see `check_same_data`), two or more.
         now: when it is made; by default the present.
     """
-    made = RunComparison(results)
-    blocks = comparison_blocks(made)
+    blocks, results = comparison_blocks(made), made.results
     title = f"{counted(len(results), 'run')} of {results[0].plan.dataset} compared"
     kicker = f"{', '.join(made.names)} · {now or datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     return {

@@ -1,13 +1,12 @@
 """The report's sections on the evaluation: arms set by set, secondary metrics, other scores and detectors."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
-from trainables.evaluation.metrics.metric_specs import METRICS, Metric, find_metric, ood_family
+from trainables.evaluation.metrics.metric_specs import MEANS, METRICS, Metric, find_metric, ood_family
 from trainables.options.methods import UNTRAINED
 from tuner.analysis.metric_text import interval_text
-from tuner.analysis.ood_table import OodRow, measured_arms, ood_rows
-from tuner.analysis.results import Interval, StudyResult, interval
-from tuner.analysis.set_metrics import MEANS
+from tuner.analysis.ood_table import OodRow, ood_rows
+from tuner.analysis.results import StudyResult, interval
 from tuner.analysis.verdict import headline
 from tuner.report.blocks import Block, Figure, Heading, Table, Text
 from tuner.report.charts_arms import heat_legend, heat_maps
@@ -57,13 +56,13 @@ def scores(result: StudyResult, data: ReportData) -> list[Block]:
 
 def secondary_metrics(result: StudyResult) -> list[Block]:
     """Return the metrics beside the headline that specs call a summary (calibration, AutoAttack, ...), by arm."""
-    arms = measured_arms(result)
+    arms = result.measured_arms
     headlined = set(headline(result.plan))
     names = dict.fromkeys(name for arm in arms for name in arm.values)
     metrics = _summary([find_metric(name) for name in names if name not in headlined])
     if not metrics:
         return []
-    rows = [[m.label, *(_text(m.name, arm.seed_interval(m.name)) for arm in arms)] for m in metrics]
+    rows = [[m.label, *(interval_text(m.name, arm.seed_interval(m.name)) for arm in arms)] for m in metrics]
     header = ("test metric", *(arm.label for arm in arms))
     return [
         Table(header, rows, title="Beside the headline"),
@@ -93,8 +92,8 @@ def _shown_sets(metric: Metric) -> tuple[str, ...]:
 
 def other_scores(result: StudyResult) -> list[Block]:
     """Return how the winner's outliers are detected by every score and detector that was measured."""
-    winner = result.arm("best")
-    values = winner.values if winner else _values(result)
+    winner = next((arm for arm in result.measured_arms if arm.name == "best"), None)
+    values = winner.values if winner else {}
     measured = {
         (m.parameters["score"], m.spec.name, m.parameters["set"]): m
         for m in map(find_metric, values)
@@ -106,7 +105,9 @@ def other_scores(result: StudyResult) -> list[Block]:
     rows = []
     for score in dict.fromkeys(score for score, _, _ in measured):
         cells = [measured.get((score, *column)) for column in columns]
-        rows.append([score, *("-" if m is None else _text(m.name, interval(values[m.name])) for m in cells)])
+        rows.append(
+            [score, *("-" if m is None else interval_text(m.name, interval(values[m.name])) for m in cells)]
+        )
     header = [METRICS[family].label_of(set=where) for family, where in columns]
     return [
         Table(("score", *header), rows, title="Outlier scores and detectors on the winner"),
@@ -134,7 +135,7 @@ def _score_table(family: str, rows: Sequence[OodRow]) -> Table | None:
     lines: dict[tuple[str, str], dict[str, str]] = {}
     for row in measured:
         name = f"test/{kind}/{row.where}"
-        lines.setdefault((row.arm.label, row.score), {})[row.where] = _text(name, row.values[kind])
+        lines.setdefault((row.arm.label, row.score), {})[row.where] = interval_text(name, row.values[kind])
     if not lines:
         return None
     cells = [(*key, *(line.get(where, "-") for where in sets)) for key, line in lines.items()]
@@ -146,13 +147,3 @@ def _score_table(family: str, rows: Sequence[OodRow]) -> Table | None:
         title=title,
         words=frozenset({0, 1}),
     )
-
-
-def _values(result: StudyResult) -> Mapping[str, tuple[float, ...]]:
-    """Return the winner's test metrics of its one run in the search."""
-    tests = result.tests.get(result.best.key, {}) if result.best else {}
-    return {metric: (value,) for metric, value in tests.items()}
-
-
-def _text(metric: str, value: Interval) -> str:
-    return interval_text(metric, value) if value.n else "-"

@@ -1,4 +1,4 @@
-"""A run's tables as one spreadsheet, a sheet for each: arms, OOD sets, corruptions, radii, trials."""
+"""A run's tables as one spreadsheet, a sheet for each: arms, OOD sets, corruptions, trials."""
 
 import io
 import math
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from trainables.evaluation.metrics.metric_specs import Metric, Unit, find_metric
-from tuner.analysis.ood_table import kinds_of, measured_arms, ood_rows
+from tuner.analysis.ood_table import kinds_of, ood_rows
 from tuner.analysis.results import ArmResult, Interval, StudyResult
 from tuner.base.text import visible
 from tuner.report.csv_tables import arm_rows, trial_rows
@@ -33,7 +33,7 @@ class Sheet(NamedTuple):
 
 def sheets(result: StudyResult) -> list[Sheet]:
     """Return the tables that a run has the data for; metrics of arms are means over their seeds, with ± 95 %."""
-    arms = measured_arms(result)
+    arms = result.measured_arms
     metrics = [find_metric(name) for name in dict.fromkeys(name for arm in arms for name in arm.values)]
     of_corruptions = [m for m in metrics if "corruption" in m.parameters or m.spec.name.startswith("mce")]
     alone = [m for m in metrics if "set" not in m.parameters and m not in of_corruptions]

@@ -32,7 +32,6 @@ class TrackingListener(TrialListener):
     def __init__(self, tracker: Tracker, plan: Plan, facts: Mapping[str, str]) -> None:
         self.tracker, self.plan, self.commit = tracker, plan, facts["commit"]
         self.searched = {key for lane in plan.lanes for key in lane.space}
-        self.judged = [o.metric for o in plan.objectives] + [f.metric for f in plan.floors]
         self.datasets: Sequence[Mapping[str, str]] = ()
 
     def started(self, record: TrialRecord) -> None:
@@ -64,7 +63,7 @@ class TrackingListener(TrialListener):
 
     def epoch(self, record: TrialRecord, epoch: int) -> None:
         metrics = record.history[epoch].metrics
-        first = {name: metrics[name] for name in self.judged if name in metrics}
+        first = {name: metrics[name] for name in self.plan.judged_metrics if name in metrics}
         self.tracker.metrics(record.key, epoch, {**first, **metrics})
 
     def ended(self, record: TrialRecord) -> None:

@@ -29,10 +29,9 @@ MOST_TAG = 20_000  # characters that MLflow takes
 def search_view(plan: Plan) -> State:
     """Return the study's own trials: objective, floors, first headline metric, parameters, and why a trial ended."""
     objective = plan.objectives[0]
-    judged = [o.metric for o in plan.objectives] + [f.metric for f in plan.floors] + [claim_metric(plan)]
     params = list(plan.lanes[0].space)
     columns = [
-        *(_column("metrics", name) for name in dict.fromkeys(judged)),
+        *(_column("metrics", name) for name in (*plan.judged_metrics, claim_metric(plan))),
         *(_column("params", name) for name in params[:MOST_COLUMNS]),
         *(_column("tags", name) for name in ("state", "reason")),
         _column("attributes", "Duration"),

@@ -36,6 +36,7 @@ class Unit(StrEnum):
     SECONDS = "seconds"
 
 
+MEANS = ("near", "far", "all")  #: "sets" of a metric's name that are means over several
 EPOCH, TRAINING = "epoch", "training"  #: groups of what is recorded of an epoch, beside those of the protocol
 _SPLITS = {
     EPOCH: ("",),

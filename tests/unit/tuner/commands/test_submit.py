@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from trainables.base.user_code import OWN_PACKAGES
 from tuner.base import environment
 from tuner.base.errors import StudyFailed, UsageError
 from tuner.commands import submit as submitting
-from tuner.commands.source_export import PACKAGES, export
+from tuner.commands.source_export import export
 from tuner.commands.submit import detached, entrypoint, find_running, follow, job_server, submit
 
 
@@ -186,7 +187,7 @@ def test_export_is_the_tracked_files_as_they_are_now(tmp_path: Path, monkeypatch
 def test_an_installed_project_sends_its_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a wheel lies in site-packages, also where the environment is in a checkout of the user's own."""
     site = tmp_path / "checkout" / ".venv" / "site-packages"
-    files = [f"{name}/__init__.py" for name in PACKAGES] + ["tuner/report/report.css"]
+    files = [f"{name}/__init__.py" for name in OWN_PACKAGES] + ["tuner/report/report.css"]
     for name in (*files, "numpy/__init__.py", "tuner/__pycache__/cli.pyc", "secret.txt"):
         (site / name).parent.mkdir(parents=True, exist_ok=True)
         (site / name).write_text("1")

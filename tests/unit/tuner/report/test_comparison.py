@@ -69,7 +69,7 @@ def test_another_protocol_is_marked_once_with_its_metrics() -> None:
     assert line.startswith("`b` against `a`, not comparable: measured otherwise: steps ")
     assert "robust AUROC (ε 0.1), near OOD" in line
     assert "clean accuracy" not in line
-    page = comparison_files([run("a"), second])["compare.html"]
+    page = comparison_files(RunComparison([run("a"), second]))["compare.html"]
     assert "not comparable" in page
     assert 'class="box warning"' in page
 
@@ -84,7 +84,7 @@ def test_every_arm_stands_beside_the_one_of_its_name() -> None:
 
 def test_files() -> None:
     runs = [run("a"), shifted(run("<b>", seed=1, study="other"), 0.02)]
-    files = comparison_files(runs, NOW)
+    files = comparison_files(RunComparison(runs), NOW)
     page, words = files["compare.html"], files["compare.md"]
     assert "2 runs of digits-open compared" in page
     assert "2026-11-30 12:05 UTC" in page
@@ -111,7 +111,7 @@ def test_nothing_measured_leaves_plans_and_searches() -> None:
     assert made.sentences() == [
         "Nothing was measured on test data in two of the runs, so only searches and plans are compared."
     ]
-    page = comparison_files(bare)["compare.html"]
+    page = comparison_files(RunComparison(bare))["compare.html"]
     assert "Best so far" in page
     assert "Arms side by side" not in page
 
