@@ -185,7 +185,7 @@ def ended_of(store: TrialStore) -> list[Ended]:
     failed = [record.reason for record in store.records() if record.state is State.FAIL]
     if failed:
         raise SystemExit(f"{len(failed)} trials failed: {failed[0]}")
-    return [Ended(r.epochs, r.last[OBJECTIVE.metric], Path(r.checkpoint)) for r in store.records()]
+    return [Ended(r.epochs, r.judged[OBJECTIVE.metric], Path(r.checkpoint)) for r in store.records()]
 
 
 def packed(assets: Assets, seed: int, trials: int, pack: int) -> list[Ended]:

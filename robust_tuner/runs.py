@@ -267,7 +267,7 @@ class Run:
             method=record.method,
             params=record.params,
             configuration=record.configuration,
-            metrics=record.last,
+            metrics=record.judged,
             tests=self._snapshot.tests.get(record.key, {}),
             checkpoint=record.checkpoint,
         )

@@ -46,6 +46,7 @@ STUDY = Study(
     effects=("attack.widen", "lr", "weight_decay"),
     trials=12,
     max_epochs=18,
+    epoch="best",
     first_rung=2,
     validation={"groups": ("clean", "robust"), "robust_epsilons": (0.15,), "steps": 10},
     protocol={"groups": ("clean", "calibration", "ood", "robust"), "robust_epsilons": (0.15, 0.2)},

@@ -73,6 +73,7 @@ STUDY = Study(
     effects=("alpha", "r0", "robust_weight", "temperature"),
     trials=12,
     max_epochs=12,
+    epoch="best",
     first_rung=2,
     validation={"groups": ("clean", "robust"), "robust_epsilons": (0.15,), "steps": 10},
     protocol={"groups": ("clean", "calibration", "ood", "robust"), "robust_epsilons": (0.15, 0.2)},

@@ -57,6 +57,7 @@ STUDY = Study(
     effects=("attack.epsilon", "ft.lambda_f", "lr_g", "lr_d"),
     trials=10,
     max_epochs=20,
+    epoch="best",
     first_rung=5,
     validation={"groups": ("clean", "robust"), "robust_epsilons": (0.15,), "steps": 10, "margin": False},
     protocol={"groups": ("clean", "calibration", "ood", "robust")},

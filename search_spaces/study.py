@@ -10,6 +10,7 @@ from search_spaces.field_checks import check_fields
 
 Space = Mapping[str, Setting]
 ROLES = ("baseline", "control")
+EPOCHS = ("last", "best")
 _ARM = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,39}")  # trials are called oe-0007
 _TAKEN = ("best", "search", "confirm")
 
@@ -159,6 +160,8 @@ class Study:
         profiles: other data sets.
         defined_in: the reference to a study of the user's own, noted when it is found.
         elsewhere: settings for data sets without a profile, put over what `tuner.planning.fitted_profile` chooses.
+        epoch: that a trial is judged and evaluated by: "last", or "best" of those in the second half of its schedule
+            on validation data.
     """
 
     name: str
@@ -185,6 +188,7 @@ class Study:
     profiles: tuple[Profile, ...] = ()
     defined_in: str = ""
     elsewhere: Mapping[str, Any] = field(default_factory=dict)
+    epoch: str = "last"
 
     def __post_init__(self) -> None:
         least = dict.fromkeys(("trials", "max_epochs", "first_rung", "confirm_seeds"), 1) | {"reduction": 2}
@@ -194,6 +198,8 @@ class Study:
                 raise SpaceError(f"study {self.name}: {what} is {value!r}; name one")
         if not self.objectives:
             raise SpaceError(f"study {self.name} has no objective")
+        if self.epoch not in EPOCHS:
+            raise SpaceError(f"study {self.name}: epoch is {self.epoch!r}; it must be {' or '.join(EPOCHS)}")
         names = [arm.name for arm in self.arms]
         if len(set(names)) < len(names):
             raise SpaceError(f"study {self.name} names an arm twice")

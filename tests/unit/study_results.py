@@ -99,9 +99,9 @@ def realistic(trials: int = 20, seed: int = 0) -> StudyResult:
     study = plan(trials)
     records = [_trial(rng, lane.name, n) for lane in study.lanes for n in range(trials)]
     complete = [r for r in records if r.state is State.COMPLETE]
-    feasible = frozenset(r.key for r in complete if r.last[CLEAN] >= 0.975)
+    feasible = frozenset(r.key for r in complete if r.judged[CLEAN] >= 0.975)
     own = [r for r in complete if r.lane == "search" and r.key in feasible]
-    best = max(own, key=lambda r: r.last[OBJECTIVE])
+    best = max(own, key=lambda r: r.judged[OBJECTIVE])
     arms = tuple(
         _arm(rng, name, role, level, about)
         for name, role, level, about in (
@@ -121,7 +121,7 @@ def realistic(trials: int = 20, seed: int = 0) -> StudyResult:
         tests={r.key: _tests(r) for r in complete},
         best=best,
         feasible=feasible,
-        pareto=tuple(r.key for r in sorted(own, key=lambda r: -r.last[OBJECTIVE])[:3]),
+        pareto=tuple(r.key for r in sorted(own, key=lambda r: -r.judged[OBJECTIVE])[:3]),
         arms=arms,
         scores=scores,
         attack_examples={

@@ -216,7 +216,8 @@ class TrialRunner:
             self._folder.write(
                 result["checkpoint"], checkpoints.pack(self._name, method, self._epoch, self._data.info)
             )
-            result["undeleted"] = "; ".join(checkpoints.retain(self._folder, key, self._epoch))
+            kept = self._service.get("kept", ())
+            result["undeleted"] = "; ".join(checkpoints.retain(self._folder, key, self._epoch, kept))
             result["files"] = ",".join(self._new_files())
             result["remarks"] = "\n".join(self._remarks)
             self._remarks = []

@@ -4,7 +4,7 @@ import io
 import math
 import pickle
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -203,33 +203,38 @@ def load_latest(
     return None, problems
 
 
-def retain(folder: Folder, key: str, epoch: int) -> list[str]:
-    """Delete a running trial's checkpoints but the latest and the one before it.
+def retain(folder: Folder, key: str, epoch: int, kept: Container[int] = ()) -> list[str]:
+    """Delete a running trial's checkpoints but the latest, the one before it and those of some epochs.
 
     The one before stays: the driver may not have recorded the latest yet, and it is the fallback if that is corrupt.
+
+    Args:
+        kept: epochs that the trial may be judged by.
 
     Returns:
         One line for each file that is still there.
     """
     where = f"checkpoints/{key}"
-    return delete(folder, [f"{where}/{n}" for n in folder.names(where) if 0 <= _epoch_of(n) < epoch - 1])
+    old = [n for n in folder.names(where) if 0 <= _epoch_of(n) < epoch - 1 and _epoch_of(n) not in kept]
+    return delete(folder, [f"{where}/{name}" for name in old])
 
 
-def keep_only(folder: Folder, key: str, checkpoint: str) -> list[str]:
-    """Delete all that an ended trial has left in its checkpoint folder but one file.
+def keep_only(folder: Folder, key: str, kept: Collection[str]) -> list[str]:
+    """Delete all that an ended trial has left in its checkpoint folder but some files.
 
-    Half-written files of killed workers go too. Nothing is deleted if the file to keep is not there.
+    Half-written files of killed workers go too. Nothing is deleted if a file to keep is not there.
 
     Args:
-        checkpoint: relative to the run folder; "" keeps none.
+        kept: relative to the run folder.
 
     Returns:
         One line for each file that is still there, and for a file to keep that is missing.
     """
     names = [f"checkpoints/{key}/{name}" for name in folder.names(f"checkpoints/{key}")]
-    if checkpoint and checkpoint not in names:
-        return [f"{checkpoint} is missing, so the others of its trial were kept"] if names else []
-    return delete(folder, [name for name in names if name != checkpoint])
+    missing = sorted(set(kept) - set(names))
+    if missing:
+        return [f"{missing[0]} is missing, so the others of its trial were kept"] if names else []
+    return delete(folder, [name for name in names if name not in kept])
 
 
 def delete(folder: Folder, names: Sequence[str]) -> list[str]:

@@ -61,6 +61,8 @@ class ArmResult:
         values: {test metric: [value per seed, in the order of the seeds]}.
         seconds: of training and validation, mean over the seeds.
         seeds: of the trainings; () where they are not known.
+        epochs: that the trainings are judged by, where that is their best; else ().
+        after_last: `values` after the last epoch instead; {} where trainings are judged by it anyway.
     """
 
     name: str
@@ -70,6 +72,8 @@ class ArmResult:
     values: Mapping[str, Sequence[float]]
     seconds: float = 0.0
     seeds: Sequence[int] = ()
+    epochs: Sequence[int] = ()
+    after_last: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @property
     def label(self) -> str:

@@ -1,7 +1,7 @@
-"""Which finished trial of a search is the best: objectives, floors, ranking, the winner."""
+"""Which epoch of a trial and which finished trial of a search is the best: objectives, floors, ranking, the winner."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from search_spaces.study import Floor, Objective
 from tuner.base.records import State, TrialRecord
@@ -13,6 +13,28 @@ def point_of(objectives: Sequence[Objective], metrics: Mapping[str, float]) -> P
     return tuple(metrics[o.metric] if o.direction == "maximize" else -metrics[o.metric] for o in objectives)
 
 
+def best_epoch(
+    record: TrialRecord,
+    candidates: Container[int],
+    objective: Objective,
+    floors: Sequence[Floor],
+    reference: Mapping[str, float],
+) -> int:
+    """Return the epoch after which a trial was best, 0 if none of the candidates has been validated.
+
+    Epochs that meet the floors come before those that do not, then the objective decides; ties go to the later.
+    """
+    best, rank = 0, (False, -math.inf)
+    for epoch, entry in sorted(record.history.items()):
+        if epoch not in candidates or objective.metric not in entry.metrics:
+            continue
+        meets = all(entry.metrics[f.metric] >= f.bound(reference.get(f.metric)) - 1e-9 for f in floors)
+        own = meets, point_of((objective,), entry.metrics)[0]
+        if own >= rank:
+            best, rank = epoch, own
+    return best
+
+
 def is_feasible(record: TrialRecord, floors: Sequence[Floor], reference: Mapping[str, float]) -> bool:
     """Return whether a trial is complete and meets every floor.
 
@@ -20,7 +42,7 @@ def is_feasible(record: TrialRecord, floors: Sequence[Floor], reference: Mapping
         reference: the pretrained classifier's validation metrics.
     """
     return record.state is State.COMPLETE and all(
-        record.last[f.metric] >= f.bound(reference.get(f.metric)) - 1e-9 for f in floors
+        record.judged[f.metric] >= f.bound(reference.get(f.metric)) - 1e-9 for f in floors
     )
 
 
@@ -36,13 +58,13 @@ def best_feasible(
 
 
 def ranked(records: Sequence[TrialRecord], objective: Objective) -> list[TrialRecord]:
-    """Return trials from best to worst after their last epoch; those without a value come last, ties by number."""
+    """Return trials from best to worst; those without a value come last, ties go by number."""
     return sorted(records, key=lambda record: (cost_of(record, objective), record.number))
 
 
 def cost_of(record: TrialRecord, objective: Objective) -> float:
-    """Return an objective after the last epoch, with its sign turned so that smaller is better; without one, inf."""
-    value = record.last.get(objective.metric, math.nan)
+    """Return what a trial is judged by, with its sign turned so that smaller is better; without a value, inf."""
+    value = record.judged.get(objective.metric, math.nan)
     if math.isnan(value):
         return math.inf
     return -value if objective.direction == "maximize" else value

@@ -92,6 +92,12 @@ def _state(row: TrialRow, table: TrialTable) -> str:
     return f"{STATE_LABELS_AT_END[record.state]}{', below floor' if below else ''}"
 
 
+def _epochs(row: TrialRow, table: TrialTable) -> str:
+    record = row.record
+    best = f" (best {record.judged_epoch})" if record.judged_epoch and table is TrialTable.REPORT else ""
+    return f"{record.epochs}{best}"
+
+
 def _feasible(row: TrialRow) -> str:
     """Return "true" or "false" of a complete trial of a search, "" of any other."""
     judged = row.record.state is State.COMPLETE and not _is_confirm(row)
@@ -118,7 +124,10 @@ TRIAL_COLUMNS = (
         _state,
         words=True,
     ),
-    TrialColumn({**_csv("epochs"), _REPORT: "epochs", _LIVE: "epoch"}, lambda row: row.record.epochs),
+    TrialColumn(
+        {**_csv("epochs"), _REPORT: "epochs", _LIVE: "epoch"}, lambda row: row.record.epochs, _epochs
+    ),
+    TrialColumn(_csv("judged_epoch"), lambda row: row.record.judged_epoch or row.record.epochs),
     TrialColumn(
         {**_csv("reason"), _REPORT: "reason"},
         lambda row: " ".join(row.record.reason.split()),

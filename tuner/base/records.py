@@ -56,7 +56,7 @@ class Observation:
 
     Attributes:
         params: the searched parameters.
-        values: one per objective, with its own sign, after the last epoch.
+        values: one per objective, with its own sign, after the epoch that the trial is judged by.
         epochs: how many were trained.
         pruned: stopped early.
         violations: {metric of a constraint: how far below its floor}; a value above 0 makes the trial infeasible.
@@ -86,6 +86,8 @@ class TrialRecord:
         attempt: how often it was started.
         starts: wall-clock time of each start, UTC; to be shown, never compared.
         reason: why it failed or was stopped, one line.
+        judged_epoch: the epoch that a complete trial is judged and evaluated by, the best so far of one that runs;
+            0 is the last.
     """
 
     lane: str
@@ -102,6 +104,7 @@ class TrialRecord:
     arm: str = ""
     seed_index: int = -1
     starts: tuple[str, ...] = ()
+    judged_epoch: int = 0
 
     @property
     def key(self) -> str:
@@ -118,10 +121,15 @@ class TrialRecord:
         return max(self.history, default=0)
 
     @property
-    def last(self) -> Mapping[str, float]:
-        """Return the metrics of the last epoch, and of the last validation if that was before; empty before epoch 1."""
+    def judged(self) -> Mapping[str, float]:
+        """Return the metrics of the epoch that the trial is judged by; empty before epoch 1.
+
+        That of a trial that is judged by its last epoch: its metrics, and the last validation if that was before.
+        """
         if not self.history:
             return {}
+        if self.judged_epoch:
+            return self.history[self.judged_epoch].metrics
         newest = self.history[self.epochs].metrics
         if _is_validated(newest):
             return newest
@@ -130,8 +138,14 @@ class TrialRecord:
         return {**{name: value for name, value in validated.items() if name.startswith("val/")}, **newest}
 
     @property
-    def checkpoint(self) -> str:
+    def last_checkpoint(self) -> str:
+        """Return the file that a running trial is continued from."""
         return self.history[self.epochs].checkpoint if self.history else ""
+
+    @property
+    def checkpoint(self) -> str:
+        """Return the file that the trial is evaluated by."""
+        return self.history[self.judged_epoch].checkpoint if self.judged_epoch else self.last_checkpoint
 
     @property
     def seconds(self) -> float:

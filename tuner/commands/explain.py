@@ -54,6 +54,8 @@ def lines_of(run: RunSnapshot, record: TrialRecord) -> list[str]:
     shown = record.params or record.configuration  # a confirm trial searches nothing
     lines += [f"  {key} = {setting_text(value)}" for key, value in shown.items()]
     lines += ["", *_attempts(record)]
+    if record.judged_epoch:
+        lines.append(f"judged by epoch {record.judged_epoch}, the best on validation data")
     if record.checkpoint:
         lines.append(f"checkpoint: {record.checkpoint}")
     return lines + _log(run, record)
@@ -130,11 +132,11 @@ def _floors(run: RunSnapshot, record: TrialRecord) -> list[str]:
     reference = run.notes.get("reference", {})
     lines = []
     for floor in run.plan.floors:
-        if floor.metric not in record.last or (
+        if floor.metric not in record.judged or (
             floor.below_reference is not None and floor.metric not in reference
         ):
             continue
-        value, bound = record.last[floor.metric], floor.bound(reference.get(floor.metric))
+        value, bound = record.judged[floor.metric], floor.bound(reference.get(floor.metric))
         met = "met" if value >= bound - 1e-9 else "missed, so it cannot win"
         shown = f"{value_text(floor.metric, value)}, at least {value_text(floor.metric, bound)}"
         lines.append(f"floor: {metric_label(floor.metric)} {shown}: {met}")

@@ -18,6 +18,7 @@ from tuner.planning.command_line import resume_command
 from tuner.report.build import write_report
 from tuner.search.budget import Usage
 from tuner.tracking.mlflow_uris import ui_address, ui_command, ui_links
+from tuner.tracking.run_names import judged_name
 
 COMPARED = 5  # runs behind the printed comparison link
 
@@ -130,7 +131,7 @@ def _links(session: Session, controller: Controller, arms: bool) -> dict[str, st
         return {}
     ranked = sorted(
         (r for r in controller.stores.search.records() if r.history and r.state is not State.FAIL),
-        key=lambda r: (r.state is State.COMPLETE, controller.stores.point(r.last)),
+        key=lambda r: (r.state is State.COMPLETE, controller.stores.point(r.judged)),
         reverse=True,
     )
     ids = [tracker.child_id(r.key) for r in ranked[:COMPARED]]
@@ -141,7 +142,7 @@ def _links(session: Session, controller: Controller, arms: bool) -> dict[str, st
         parent,
         views=tracker.views,
         best=[i for i in ids if i],
-        objective=objective.metric,
+        objective=judged_name(session.plan, objective.metric),
         largest_first=objective.direction == "maximize",
     )
 
@@ -171,7 +172,7 @@ def _log_metrics(session: Session, result: StudyResult) -> None:
     """Send what the study used, what its winner was chosen by and its arms' headline metrics to MLflow."""
     metrics = {f"used/{name}": float(value) for name, value in asdict(Usage.of(result.records)).items()}
     if result.best is not None:
-        metrics |= {f"best/{m}": v for m, v in result.best.last.items() if m in session.plan.judged_metrics}
+        metrics |= {f"best/{m}": v for m, v in result.best.judged.items() if m in session.plan.judged_metrics}
         ranked = ranking(result)
         found = {"rank_correlation": ranked.correlation, "regret": ranked.regret}
         metrics |= {f"selection/{name}": value for name, value in found.items() if math.isfinite(value)}

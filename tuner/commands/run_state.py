@@ -137,6 +137,15 @@ class RunSnapshot:
         }
 
     @property
+    def last_epochs(self) -> dict[str, dict[str, float]]:
+        """Return {trial key: test metrics after the last epoch} of trials that are judged by an earlier one."""
+        return {
+            key.partition("/")[2]: found["metrics"]
+            for key, found in self.notes.items()
+            if key.startswith("last_epoch/")
+        }
+
+    @property
     def evaluated(self) -> frozenset[str]:
         """Return the keys of the trials that have been scored on the test splits."""
         return frozenset(self.tests)

@@ -114,7 +114,7 @@ def best_text(run: RunSnapshot) -> str:
     if run.best is None:
         return "-"
     metric = run.plan.objectives[0].metric
-    return f"{value_text(metric, run.best.last[metric])} (trial {run.best.number})"
+    return f"{value_text(metric, run.best.judged[metric])} (trial {run.best.number})"
 
 
 def age(since: str) -> str:
@@ -208,7 +208,7 @@ def _best(run: RunSnapshot) -> list[str]:
     if run.best is None:
         return [f"best so far: {no_winner_reason(run.plan, run.lane('search'))}"]
     values = ", ".join(
-        f"{metric_label(o.metric)} {value_text(o.metric, run.best.last[o.metric])}"
+        f"{metric_label(o.metric)} {value_text(o.metric, run.best.judged[o.metric])}"
         for o in run.plan.objectives
     )
     return [
@@ -289,7 +289,7 @@ def as_json(run: RunSnapshot) -> dict[str, Any]:
         if run.best is None
         else {
             "trial": run.best.label,
-            "objectives": {o.metric: run.best.last[o.metric] for o in run.plan.objectives},
+            "objectives": {o.metric: run.best.judged[o.metric] for o in run.plan.objectives},
             "params": dict(run.best.params),
         },
         "evaluated": len(run.evaluated),

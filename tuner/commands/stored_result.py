@@ -36,4 +36,4 @@ def _with_arms(result: StudyResult, run: RunSnapshot) -> StudyResult:
     }
     arms = confirmation.arms_of(run.plan, run.best, tuned)
     records = confirmation.records_of_arms(run.lane("confirm"), arms)
-    return replace(result, arms=confirmation.arm_results(run.plan, records, result.tests))
+    return replace(result, arms=confirmation.arm_results(run.plan, records, result.tests, run.last_epochs))

@@ -15,6 +15,7 @@ from tuner.planning.data_for_claim import lacking_for_claim
 from tuner.planning.packability import pack_text
 from tuner.planning.plan import LanePlan, Plan, expected_epochs
 from tuner.planning.space_overrides import RESERVED
+from tuner.search.schedulers import candidate_epochs
 from tuner.store import warm_start
 
 COPIES = {"adam": 3, "sgd": 2}  # weights, and the optimiser's moments
@@ -112,13 +113,14 @@ def _fitted(plan: Plan) -> list[str]:
 
 def _trials(plan: Plan) -> list[str]:
     if plan.trains_one:
-        return [f"one training of {counted(plan.max_epochs, 'epoch')}"]
+        return [f"one training of {counted(plan.max_epochs, 'epoch')}", *_judged_epochs(plan)]
     lines = [f"trials, chosen by {plan.sampler}, stopped by {plan.scheduler}"]
     for lane in plan.lanes:
         lines.append(
             f"  {lane.name}: {counted(lane.trials, 'trial')} of {lane.method}{plan.schedule.outlook(lane.trials)}"
         )
     lines += [f"  {line}" for line in warm_start.lines(plan)]
+    lines += _judged_epochs(plan)
     if plan.time_budget_s is not None:
         lines.append(f"  no new trials after {duration(plan.time_budget_s)}")
     if plan.epoch_budget is not None:
@@ -128,6 +130,13 @@ def _trials(plan: Plan) -> list[str]:
             f"  no new trials once {duration(plan.gpu_budget_s)} of GPU are used (of CPU where there is no GPU)"
         )
     return lines
+
+
+def _judged_epochs(plan: Plan) -> list[str]:
+    if plan.epoch == "last":
+        return []
+    epochs = ", ".join(map(str, candidate_epochs(plan.max_epochs)))
+    return [f"  judged by the best of epochs {epochs} on validation data (--epoch last: by the last)"]
 
 
 def _costs(plan: Plan, measured: Mapping[str, MeasuredCost]) -> list[str]:

@@ -99,7 +99,7 @@ class RunProgress:
             reference = self.reference.get(floor.metric)
             if floor.below_reference is not None and reference is None:
                 continue
-            if record.last.get(floor.metric, float("-inf")) < floor.bound(reference):
+            if record.judged.get(floor.metric, float("-inf")) < floor.bound(reference):
                 return False
         return True
 
@@ -117,7 +117,7 @@ class RunProgress:
 
     def objective_text(self, record: TrialRecord) -> str:
         metric = self.plan.objectives[0].metric
-        return f"{metric_label(metric)} {value_text(metric, record.last.get(metric))}"
+        return f"{metric_label(metric)} {value_text(metric, record.judged.get(metric))}"
 
     def count_line(self, stage: str) -> str:
         """Return how many trials of a stage have ended, how, and the best so far."""
@@ -197,7 +197,7 @@ class RunProgress:
         own.sort(key=lambda row: (not row.meets_floors, self._cost(row.record), row.record.number))
         rows = []
         for row in own[:ROWS]:
-            values = [value_text(name, row.record.last.get(name)) for name in (metric, CLEAN)]
+            values = [value_text(name, row.record.judged.get(name)) for name in (metric, CLEAN)]
             settings = [setting_text(row.record.params[p]) if p in row.record.params else "" for p in params]
             rows.append([*(column.cell(row, table) for column in columns), *values, *settings])
         header = [*(column.headings[table] for column in columns), "objective", "val. accuracy", *params]
@@ -218,7 +218,7 @@ class RunProgress:
         rows = []
         for name in ("best", *(arm.name for arm in self.plan.arms)):
             own = [r for (arm, _), r in trained.items() if arm == name]
-            ended = [r.last[metric] for r in own if r.state is State.COMPLETE and metric in r.last]
+            ended = [r.judged[metric] for r in own if r.state is State.COMPLETE and metric in r.judged]
             failed = sum(r.state is State.FAIL for r in own)
             runs = sum(r.key in self._running for r in own)
             state = "running" if runs else "failed" if failed and len(ended) + failed == seeds else ""

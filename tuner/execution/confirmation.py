@@ -1,6 +1,8 @@
 """Confirm stage: winner, baselines and controls (the arms), retrained with fresh seeds, and their results."""
 
+import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from search_spaces.study import Arm, fixed
@@ -69,13 +71,17 @@ def records_of_arms(records: Sequence[TrialRecord], arms: Arms) -> list[TrialRec
 
 
 def arm_results(
-    plan: Plan, records: Sequence[TrialRecord], tests: Mapping[str, Mapping[str, float]]
+    plan: Plan,
+    records: Sequence[TrialRecord],
+    tests: Mapping[str, Mapping[str, float]],
+    last_epochs: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
 ) -> list[ArmResult]:
     """Return test metrics by arm, "best" first, over the seeds that every arm has finished; [] without "best".
 
     Args:
         records: see `records_of_arms`.
         tests: {trial key: its test metrics}.
+        last_epochs: {trial key: its test metrics after its last epoch}, where it is judged by an earlier one.
     """
     by_arm: dict[str, dict[int, TrialRecord]] = {}
     for record in records:
@@ -93,5 +99,11 @@ def arm_results(
         role, text = about[arm]
         configuration = next(iter(by_seed.values())).configuration
         seeds = tuple(by_seed[k].seed for k in shared)
-        results.append(ArmResult(arm, role, text, configuration, values, seconds, seeds))
+        epochs: tuple[int, ...] = ()
+        after_last: dict[str, list[float]] = {}
+        if plan.epoch == "best":
+            epochs = tuple(by_seed[k].judged_epoch for k in shared)
+            last = [last_epochs.get(by_seed[k].key, row) for k, row in zip(shared, rows, strict=True)]
+            after_last = {m: [row.get(m, math.nan) for row in last] for m in values}
+        results.append(ArmResult(arm, role, text, configuration, values, seconds, seeds, epochs, after_last))
     return sorted(results, key=lambda arm: arm.name != "best")

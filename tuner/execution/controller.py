@@ -212,6 +212,7 @@ class Controller:
             deadline=deadline,
             budget=budget,
             learning_curves=self.plan.learning_curves,
+            by_best_epoch=self.plan.epoch == "best",
             usage_rates=share_of(self.resources.cpus_per_trial, self.resources.gpus_per_trial),
         )
         if not queue.finished:
@@ -256,12 +257,7 @@ class Controller:
         on a machine, whatever the run.
         """
         started = time.monotonic()
-        done = self.stores.evaluations.protocols()
-        todo = []
-        for r in records:
-            protocol = self.plan.test_protocol(r.lane, r.arm)
-            if r.state is State.COMPLETE and done.get(r.key) != protocol_id(protocol):
-                todo.append((r, protocol))
+        todo = self._unmeasured(records)
         if todo:
             if self._test_benchmark is None:
                 self._test_benchmark = self._load_tests()
@@ -272,14 +268,14 @@ class Controller:
             waiting = {
                 job.remote(
                     self.folder.uri,
-                    r.checkpoint,
+                    checkpoint,
                     self._test_benchmark,
                     protocol,
                     self.plan.cpus_per_trial,
                     self._data_version,
                     r.configuration.get("cache_dir", ""),
-                ): (r, protocol)
-                for r, protocol in todo
+                ): (r, checkpoint, protocol)
+                for r, checkpoint, protocol in todo
             }
             while waiting:
                 self.signals.check()
@@ -292,6 +288,27 @@ class Controller:
                 self.folder.update(data_version=version)
         self._clock("evaluate", started)
 
+    def _unmeasured(
+        self, records: Sequence[TrialRecord]
+    ) -> list[tuple[TrialRecord, str, EvaluationProtocol]]:
+        """Return the checkpoints of complete trials that are still to be measured, and by which protocol.
+
+        Of a confirm trial that is judged by an earlier epoch than its last, the last is measured too.
+        """
+        evaluations = self.stores.evaluations
+        judged, last = evaluations.protocols(), evaluations.last_epoch_protocols()
+        todo = []
+        for r in records:
+            if r.state is not State.COMPLETE:
+                continue
+            protocol = self.plan.test_protocol(r.lane, r.arm)
+            if judged.get(r.key) != protocol_id(protocol):
+                todo.append((r, r.checkpoint, protocol))
+            has_other = r.lane == "confirm" and r.last_checkpoint != r.checkpoint
+            if has_other and last.get(r.key) != protocol_id(protocol):
+                todo.append((r, r.last_checkpoint, protocol))
+        return todo
+
     def _load_tests(self) -> Any:
         """Return a reference to the benchmark with its test splits; what is to be said of it goes into plan.json."""
         job = self._remote(remote_tasks.load_tests, gpu=False, returns=2)
@@ -303,13 +320,18 @@ class Controller:
         self.folder.update(test_data=list(found))
         return benchmark
 
-    def _evaluated(self, record: TrialRecord, protocol: EvaluationProtocol, ref: Any) -> None:
+    def _evaluated(
+        self, record: TrialRecord, checkpoint: str, protocol: EvaluationProtocol, ref: Any
+    ) -> None:
         try:
             found = ray.get(ref)
         except Exception as error:
             reason = one_line(error, limit=None)[-300:]
             self.folder.log(record.key, f"evaluation failed: {error}")
             self._problem(f"evaluation of {record.key} failed: {reason}")
+            return
+        if checkpoint != record.checkpoint:
+            self.stores.evaluations.add_last_epoch(record.key, protocol, found.metrics)
             return
         name = self.stores.evaluations.add(
             record.key, protocol, found.metrics, found.remarks, remote_tasks.scores_to_store(found)
@@ -374,4 +396,5 @@ class Controller:
         if winner is None:
             return []
         records = confirmation.records_of_arms(self.stores.confirm.records(), self._arms(winner))
-        return confirmation.arm_results(self.plan, records, self.stores.evaluations.metrics())
+        evaluations = self.stores.evaluations
+        return confirmation.arm_results(self.plan, records, evaluations.metrics(), evaluations.last_epochs())

@@ -321,6 +321,7 @@ def configuration(
             "folder": folder,
             "checkpoint": assignment.checkpoint,
             "validated": list(assignment.validated),
+            "kept": list(assignment.kept),
         },
     }
 

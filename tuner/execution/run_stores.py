@@ -77,7 +77,7 @@ class RunStores:
         """Return the keys of the feasible trials that no other dominates in objectives and floors' metrics."""
         floors, reference = self.plan.floors, self.reference
         records = [r for r in self.search.records() if is_feasible(r, floors, reference)]
-        points = [(*self.point(r.last), *(r.last[f.metric] for f in floors)) for r in records]
+        points = [(*self.point(r.judged), *(r.judged[f.metric] for f in floors)) for r in records]
         return [r.key for r, front in zip(records, front_numbers(points), strict=True) if front == 0]
 
     def importances(self) -> dict[str, float]:

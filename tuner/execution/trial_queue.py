@@ -8,12 +8,12 @@ from typing import Any
 
 from search_spaces.study import Floor, Objective
 from trainables.base.seeds import derive_seed
-from tuner.analysis.selection import point_of
+from tuner.analysis.selection import best_epoch, point_of
 from tuner.base.records import Decision, State, TrialRecord
 from tuner.base.trial_listener import TrialListener
 from tuner.search.budget import NO_BUDGET, SearchBudget, Usage
 from tuner.search.learning_curves import LearningCurves, Point
-from tuner.search.schedulers import NoStopping, Place, Schedule, compared_epochs, decide
+from tuner.search.schedulers import NoStopping, Place, Schedule, candidate_epochs, compared_epochs, decide
 from tuner.store.trial_store import TrialStore
 
 MAX_LOST_WORKERS = 4  # a trial fails after this many lost workers without an epoch between them
@@ -31,6 +31,7 @@ class Assignment:
         checkpoint: the file to continue from, relative to the run folder; "" to start.
         epochs: that it has reported.
         validated: the epochs after which it is validated.
+        kept: the epochs that it may be judged by, whose checkpoints its worker keeps.
         attempt: how many times it has been started, this time included.
         lost_workers: since its last epoch.
     """
@@ -47,6 +48,7 @@ class Assignment:
     attempt: int
     lost_workers: int = 0
     validated: tuple[int, ...] = ()
+    kept: tuple[int, ...] = ()
 
 
 @dataclass
@@ -125,6 +127,7 @@ class TrialQueue:
         budget: SearchBudget = NO_BUDGET,
         usage_rates: Mapping[str, float] | None = None,
         learning_curves: bool = True,
+        by_best_epoch: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Continue the lanes from their stores.
@@ -133,6 +136,7 @@ class TrialQueue:
             deadline: no trial starts after this time of `clock`, in seconds.
             budget: no trial starts once it is spent.
             learning_curves: validate after every epoch, and not only where trials are compared and at their end.
+            by_best_epoch: judge a complete trial by the best of `candidate_epochs`, and not by its last.
             usage_rates: {metric: factor}; each epoch is recorded with its "seconds" times the factor as this metric.
         """
         self.lanes = {lane.store.lane: lane for lane in lanes}
@@ -143,6 +147,7 @@ class TrialQueue:
         self.listeners = tuple(listeners)
         self.deadline, self.clock = deadline, clock
         self.learning_curves = learning_curves
+        self.candidates = candidate_epochs(max_epochs) if by_best_epoch else ()
         self.budget, self.usage_rates = budget, dict(usage_rates or {})
         self.usage = Usage.of([record for lane in lanes for record in lane.store.records()])
         for lane in lanes:
@@ -157,6 +162,7 @@ class TrialQueue:
             if record.state is not State.RUNNING:
                 continue
             decision = record.history[record.epochs].decision if record.history else Decision.CONTINUE
+            self._judge(lane, record, decision)
             if decision is Decision.CONTINUE:
                 lane.waiting.append(record.number)
             else:
@@ -215,11 +221,12 @@ class TrialQueue:
             configuration=record.configuration,
             seed=record.seed,
             pretrain_seed=planned.pretrain_seed if planned else lane.pretrain_seed,
-            checkpoint=record.checkpoint,
+            checkpoint=record.last_checkpoint,
             epochs=record.epochs,
             attempt=record.attempt,
             lost_workers=lane.lost_workers.get(number, 0),
             validated=self._validated(lane),
+            kept=self.candidates,
         )
 
     def _begin(self, lane: Lane, number: int, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -257,6 +264,7 @@ class TrialQueue:
             lane.store.report(number, epoch, metrics, decision, checkpoint, place)
             if validated:
                 lane.curves.add(number, epoch, self.point(metrics))
+            self._judge(lane, lane.store.record(number), decision)
             self.usage = self.usage.plus(metrics)
             lane.lost_workers.pop(number, None)
             for listener in self.listeners:
@@ -289,7 +297,15 @@ class TrialQueue:
         """Return the epochs after which the trials of a lane are validated."""
         if self.learning_curves:
             return tuple(range(1, self.max_epochs + 1))
-        return compared_epochs(self._schedule(lane), self.max_epochs)
+        compared = compared_epochs(self._schedule(lane), self.max_epochs)
+        return tuple(sorted({*compared, *self.candidates}))
+
+    def _judge(self, lane: Lane, record: TrialRecord, decision: Decision) -> None:
+        """Judge a trial by its best epoch so far, if that is asked for; a stopped one by where it was stopped."""
+        epoch = 0
+        if decision is not Decision.PRUNE:
+            epoch = best_epoch(record, self.candidates, self.objectives[0], self.floors, self.reference)
+        lane.store.judge(record.number, epoch)
 
     def point(self, metrics: Mapping[str, float]) -> Point:
         return point_of(self.objectives, metrics)
@@ -304,8 +320,7 @@ class TrialQueue:
 
     def _end(self, lane: Lane, number: int, decision: Decision) -> None:
         state = State.PRUNED if decision is Decision.PRUNE else State.COMPLETE
-        record = lane.store.record(number)
-        lane.store.finish(number, state, violations=self.violations(record.last))
+        lane.store.finish(number, state, violations=self.violations(lane.store.record(number).judged))
         self._announce_end(lane, number)
 
     def failed(self, key: str, reason: str) -> None:

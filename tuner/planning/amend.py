@@ -69,6 +69,7 @@ def refuse_changes(plan: Plan, options: LaunchOptions) -> None:
         ("--max-epochs", options.max_epochs, plan.max_epochs),
         ("--sampler", options.sampler, plan.sampler),
         ("--scheduler", options.scheduler, plan.scheduler),
+        ("--epoch", options.epoch, plan.epoch),
         ("--cpus-per-trial", options.cpus_per_trial, plan.cpus_per_trial),
         ("--warm-start", ",".join(options.warm_start) or None, ",".join(plan.warm_start_runs) or "nothing"),
     ):

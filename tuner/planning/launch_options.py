@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cache
 
-from search_spaces.study import Floor
+from search_spaces.study import EPOCHS, Floor
 from trainables.base.storage import absolute_path
 from trainables.data.types.datasets import DATASETS
 from trainables.options.networks import NETWORKS
@@ -120,6 +120,15 @@ class LaunchOptions(TaskOptions):
         read=metrics.validation_metrics,
         default=(),
         not_with=("train",),
+    )
+    epoch: str | None = option(
+        JUDGED_BY,
+        STORED,
+        "which epoch of a trial is judged and evaluated: last, or best on validation data in the second half of the "
+        "schedule (default: the study's)",
+        metavar="|".join(EPOCHS),
+        read=values.one_of(EPOCHS),
+        suggests=suggestions.any_of(*EPOCHS),
     )
     floor: tuple[Floor | None, ...] = option(
         JUDGED_BY,

@@ -5,7 +5,7 @@ before it, as in "--trials is 'many'; it must be a whole number".
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from trainables.base.errors import unknown
 from trainables.inference.format_specs import FORMATS
@@ -33,6 +33,17 @@ def whole_number(at_least: int, hint: str = "", at_most: int = MOST) -> Callable
         if value > at_most:
             raise ValueError(f"it must be at most {at_most}")
         return value
+
+    return read
+
+
+def one_of(names: Sequence[str]) -> Callable[[str], str]:
+    """Return a reader of names from a closed list."""
+
+    def read(text: str) -> str:
+        if text not in names:
+            raise ValueError(f"it must be {' or '.join(names)}")
+        return text
 
     return read
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from search_spaces.domain import Domain, Setting, parse_setting, to_json
-from search_spaces.study import Arm, Floor, Objective
+from search_spaces.study import EPOCHS, Arm, Floor, Objective
 from trainables.base.errors import InputError, unknown
 from trainables.data.types.radii import Radii
 from trainables.evaluation.metrics.metric_specs import find_metric
@@ -82,6 +82,7 @@ class Plan:
         own: references to the user's own code behind the study, its methods, networks and so on.
         code: {path: SHA-256} of its files.
         learning_curves: trials are validated after every epoch, not only where they are compared and at their end.
+        epoch: that a complete trial is judged and evaluated by, the last or the best on validation data.
         radii: that the protocols were made with; None in a run of an earlier version, which has its data set's.
         fitted: {what was chosen for data that the study has no profile for: value and why}.
         notes: what the user should know of the data, one line each.
@@ -114,6 +115,7 @@ class Plan:
     sampler: str = "tpe"
     scheduler: str = "asha"
     learning_curves: bool = True
+    epoch: str = "last"
     warm_start: tuple[WarmStart, ...] = ()
     stages: tuple[str, ...] = STAGES
     time_budget_s: float | None = None
@@ -183,8 +185,8 @@ class Plan:
             "notes",
         ):
             del data[key]
-        for key in ("own", "code", "data"):
-            if not data[key]:  # as before there was any
+        for key, none in (("own", []), ("code", {}), ("data", {}), ("epoch", "last")):
+            if data[key] == none:  # as before there was any
                 del data[key]
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -332,6 +334,7 @@ def _check(plan: Plan) -> None:
         )
     for kind, found, known in (
         ("stage", plan.stages, STAGES),
+        ("epoch", [plan.epoch], EPOCHS),
         ("role", [lane.role for lane in plan.lanes], tuple(TrialRole)),
     ):
         for name in found:

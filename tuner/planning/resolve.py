@@ -130,6 +130,7 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
         sampler=sampler,
         scheduler=SCHEDULERS[_given(options.scheduler, scheduler)].name,
         learning_curves=options.learning_curves or options.train,
+        epoch=_epoch(study, judging, options.epoch),
         time_budget_s=options.time_budget_s,
         epoch_budget=options.epoch_budget,
         gpu_budget_s=options.gpu_budget_s,
@@ -148,6 +149,20 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
         command=command,
     )
     return with_stages(plan, options.stages)
+
+
+def _epoch(study: Study, judging: Judging, asked: str | None) -> str:
+    """Return which epoch of a trial is judged; the last where several objectives would each choose another.
+
+    Raises:
+        UsageError: the best is asked for all the same.
+    """
+    if len(judging.objectives) > 1:
+        if asked == "best":
+            metrics = ", ".join(o.metric for o in judging.objectives)
+            raise UsageError(f"--epoch best needs one objective, and there are {metrics}; use --epoch last")
+        return "last"
+    return asked or study.epoch
 
 
 def _protocols(

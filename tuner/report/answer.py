@@ -121,7 +121,7 @@ def _definitions(pairs: Sequence[tuple[str, str]], class_: str) -> Markup | None
 
 def _found(result: StudyResult, best: TrialRecord) -> str:
     own = "; ".join(
-        f"{metric_label(o.metric)} {value_text(o.metric, best.last.get(o.metric))}"
+        f"{metric_label(o.metric)} {value_text(o.metric, best.judged.get(o.metric))}"
         for o in result.plan.objectives
     )
     return f"Trial {best.number}, the best of {counted(len(result.lane('search')), 'trial')}: {own}."

@@ -71,7 +71,7 @@ def parameter_axis(name: str, domain: Domain) -> Axis:
     values = _log_ticks(axis.low, axis.high) if domain.log else nice_ticks(axis.low, axis.high, _TICKS)
     if isinstance(domain, Int):
         values = sorted({round(v) for v in values if axis.low <= round(v) <= axis.high})
-    return _with_ticks(axis, values)
+    return with_ticks(axis, values)
 
 
 def metric_axis(metric: str, values: Sequence[float], keep: Sequence[float] = ()) -> Axis:
@@ -102,13 +102,13 @@ def span_axis(metric: str, low: float, high: float, ticks: int = _TICKS) -> Axis
     percent = shown_in_percent(metric)
     axis = Axis(metric_label(metric), low, high, percent=percent)
     scale = 100 if percent else 1
-    return _with_ticks(axis, [v / scale for v in nice_ticks(scale * low, scale * high, ticks)])
+    return with_ticks(axis, [v / scale for v in nice_ticks(scale * low, scale * high, ticks)])
 
 
 def count_axis(label: str, low: float, high: float) -> Axis:
     """Return an axis of whole numbers, such as epochs."""
     values = [v for v in nice_ticks(low, high, _TICKS) if v == round(v)]
-    return _with_ticks(Axis(label, low, high if high > low else low + 1), values)
+    return with_ticks(Axis(label, low, high if high > low else low + 1), values)
 
 
 def nice_ticks(low: float, high: float, most: int) -> list[float]:
@@ -136,7 +136,8 @@ def _log_ticks(low: float, high: float) -> list[float]:
     return found[::step] if len(found) > 1 else [low, high]
 
 
-def _with_ticks(axis: Axis, values: Sequence[float]) -> Axis:
+def with_ticks(axis: Axis, values: Sequence[float]) -> Axis:
+    """Return an axis with these values for ticks."""
     placed = [(axis.place(v), f"{100 * v:.4g} %" if axis.percent else f"{v:.4g}") for v in values]
     ticks = tuple((round(place, 4), text) for place, text in placed if place is not None)
     return Axis(axis.label, axis.low, axis.high, axis.log, axis.options, axis.percent, ticks)

@@ -7,6 +7,7 @@ from trainables.base.storage import Folder
 from tuner.analysis.results import StudyResult
 from tuner.report import evaluation, search
 from tuner.report.answer import answer, cautions, controls, headline_metrics
+from tuner.report.best_epoch import best_and_last_epoch
 from tuner.report.blocks import Block
 from tuner.report.cost import cost
 from tuner.report.csv_tables import arms_csv, trials_csv
@@ -60,6 +61,7 @@ def report_blocks(result: StudyResult, data: ReportData) -> list[Block]:
         *controls(result),
         *methods_compared(result),
         *headline_metrics(result),
+        *best_and_last_epoch(result),
         *search.ranges(result, data),
         *search.explore(result, data),
         *search.trials(result, data),

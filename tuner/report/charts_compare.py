@@ -13,9 +13,7 @@ from tuner.report.axes import Axis, count_axis, metric_axis, parameter_axis
 from tuner.report.blocks import Table
 from tuner.report.charts_arms import forest_table
 from tuner.report.markup import Markup, breaking, element, join
-from tuner.report.svg import figure, legend, path, per_cent, plot, ring, steps, strip
-
-COLOURS = 6  # of runs; the next ones are the same, dashed
+from tuner.report.svg import figure, legend, line_class, path, per_cent, plot, ring, steps, strip
 
 Steps = list[tuple[int, float]]  # (epochs trained so far, best objective)
 
@@ -48,9 +46,9 @@ def best_so_far(results: Sequence[StudyResult]) -> tuple[Markup, Table] | None:
     for i, made in lines.items():
         placed = [(x.place(e) or 0.0, y.place(v) or 0.0) for e, v in made]
         end = x.place(_epochs(same[i])) or 0.0
-        marks.append(path(steps([*placed, (end, placed[-1][1])]), _class(i)))
+        marks.append(path(steps([*placed, (end, placed[-1][1])]), line_class(i)))
         rings.append(ring(*placed[-1], f"{same[i].plan.run_name}: its best trial"))
-        key.append((f"line {_class(i)}", same[i].plan.run_name))
+        key.append((f"line {line_class(i)}", same[i].plan.run_name))
         rows.append((same[i].plan.run_name, y.text(made[-1][1]), str(made[-1][0]), str(_epochs(same[i]))))
     says = f"Best {y.label} by epochs trained: " + "; ".join(f"{name} {value}" for name, value, *_ in rows)
     drawn = plot(x, y, marks, says, height=260, over=rings, x_label=x.label, class_="lines")
@@ -67,10 +65,6 @@ def _epochs(result: StudyResult) -> int:
     return sum(r.epochs for r in result.lane("search"))
 
 
-def _class(i: int) -> str:
-    return f"run{i % COLOURS}{' more' if i >= COLOURS else ''}"
-
-
 def steps_of(result: StudyResult) -> Steps:
     """Return (epochs trained by then, objective) of each trial of the search that was better than all before it."""
     objective, trained, best = result.plan.objectives[0], 0, float("inf")
@@ -80,7 +74,7 @@ def steps_of(result: StudyResult) -> Steps:
         cost = cost_of(record, objective)
         if record.state is State.COMPLETE and record.key in result.feasible and cost < best:
             best = cost
-            made.append((trained, record.last[objective.metric]))
+            made.append((trained, record.judged[objective.metric]))
     return made
 
 

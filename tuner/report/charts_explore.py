@@ -144,7 +144,7 @@ def slices(data: ReportData) -> Markup | None:
         scatter(data, key, data.objective, x_label=_with_share(data, key), trend=True)
         for key in data.parameters
     ]
-    note = f"{data.axes[data.objective].label} after a trial's last epoch. The other parameters vary too."
+    note = f"{data.axes[data.objective].label} as trials are judged by it. The other parameters vary too."
     note += f" {MEDIANS}"
     if data.importances:
         note += (

@@ -34,7 +34,7 @@ def arms_csv(result: StudyResult) -> str:
 def trial_rows(result: StudyResult) -> Rows:
     """Return one row per trial of the study's own search, in the order of their numbers.
 
-    Columns: those of `trial_columns`, the searched parameters, the last epoch's validation metrics, the test
+    Columns: those of `trial_columns`, the searched parameters, the validation metrics it is judged by, the test
     metrics but for those of other scores on single sets (`is_detail`). `feasible` is empty for a trial that is
     not complete.
     """
@@ -74,7 +74,7 @@ def _row(result: StudyResult, record: TrialRecord) -> TrialRow:
 
 
 def _validation(record: TrialRecord) -> dict[str, float]:
-    return {name: value for name, value in record.last.items() if name.startswith("val/")}
+    return {name: value for name, value in record.judged.items() if name.startswith("val/")}
 
 
 def _tests(result: StudyResult, record: TrialRecord) -> dict[str, float]:

@@ -39,7 +39,8 @@ class Trials:
     Attributes:
         state: places in `states`.
         feasible: complete and meets every floor.
-        values: {key of an axis: value of each trial, None where it has none}; metrics are those of the last epoch.
+        values: {key of an axis: value of each trial, None where it has none}; validation metrics are those of the
+            epoch that a trial is judged by.
         curves: the objective of each trial at `curve_epochs`, as far as it came, and at its last epoch.
     """
 
@@ -128,7 +129,7 @@ def report_data(result: StudyResult, now: datetime | None = None) -> ReportData:
     records = shown_trials(result)
     sets = set_metrics(result)
     validated = [objective, *(o.metric for o in plan.objectives), *(f.metric for f in plan.floors), CLEAN]
-    measures = [m for m in dict.fromkeys(validated) if m == objective or any(m in r.last for r in records)]
+    measures = [m for m in dict.fromkeys(validated) if m == objective or any(m in r.judged for r in records)]
     tests = [result.tests.get(r.key, {}) for r in records]
     measures += [m for m in dict.fromkeys((claim, *sets)) if any(m in values for values in tests)]
     trials = _trials(result, records, tuple(space), measures)
@@ -209,7 +210,7 @@ def _trials(
         if isinstance(domain, Choice):
             values[key] = [None if v is None else str(v) for v in values[key]]
     for metric in measures:
-        of = [result.tests.get(r.key, {}) if metric.startswith("test/") else r.last for r in records]
+        of = [result.tests.get(r.key, {}) if metric.startswith("test/") else r.judged for r in records]
         values[metric] = [_plain(known.get(metric)) for known in of]
     grid = _epoch_grid(result.plan.max_epochs, result.plan.rungs)
     curves = []

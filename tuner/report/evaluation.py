@@ -10,6 +10,7 @@ from tuner.analysis.results import StudyResult, interval
 from tuner.analysis.verdict import headline
 from tuner.report.blocks import Block, Figure, Heading, Table, Text
 from tuner.report.charts_arms import heat_legend, heat_maps
+from tuner.report.charts_radii import radius_curves
 from tuner.report.charts_scores import attack_images, histograms, roc
 from tuner.report.data import ReportData
 
@@ -20,7 +21,8 @@ _MEANS = ("near", "far")
 def by_set(result: StudyResult) -> list[Block]:
     """Return every arm on each OOD set, corruption or radius."""
     maps = [Figure(*made) for made in heat_maps(result)]
-    if not maps:
+    curves = [Figure(*made) for made in radius_curves(result)]
+    if not maps and not curves:
         return []
     seeds = max((len(values) for arm in result.arms for values in arm.values.values()), default=0)
     what = f"mean and 95 % interval over {seeds} fresh seeds" if seeds > 1 else "one fresh seed"
@@ -28,7 +30,7 @@ def by_set(result: StudyResult) -> list[Block]:
         f"Test data, {what}. A colour: the 95 % interval of the paired difference excludes 0.", "note"
     )
     key = heat_legend(result)
-    return [Heading("Set by set", "sets", "Sets"), words, *([Figure(key)] if key else []), *maps]
+    return [Heading("Set by set", "sets", "Sets"), words, *([Figure(key)] if key else []), *curves, *maps]
 
 
 def scores(result: StudyResult, data: ReportData) -> list[Block]:

@@ -198,7 +198,7 @@ def trial_table(
         row = TrialRow(record, record.key in result.feasible)
         tests = result.tests.get(record.key, {})
         cells = [column.cell(row, kind) for column in first]
-        cells += [value_text(m, record.last.get(m)) for m in validated] + [
+        cells += [value_text(m, record.judged.get(m)) for m in validated] + [
             value_text(m, tests.get(m)) for m in tested
         ]
         cells += [setting_text(record.params[p]) if p in record.params else "" for p in params]

@@ -160,6 +160,14 @@ def figure(title: str, note: str, *inside: Markup | None, class_: str = "") -> M
     return element("figure", caption, *inside, class_=class_ or None)
 
 
+COLOURS = 6  # of lines; the next ones are the same, dashed
+
+
+def line_class(i: int) -> str:
+    """Return the class of the i-th line of a plot of several."""
+    return f"run{i % COLOURS}{' more' if i >= COLOURS else ''}"
+
+
 def legend(*entries: tuple[str, str]) -> Markup:
     """Return the meaning of marks: (class, words)."""
     return element(

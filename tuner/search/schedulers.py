@@ -72,6 +72,24 @@ def compared_epochs(schedule: Schedule, max_epochs: int) -> tuple[int, ...]:
     return tuple(sorted({*read, max_epochs}))
 
 
+CANDIDATES = 10  #: epochs at most, of which the best can be chosen
+
+
+def candidate_epochs(max_epochs: int) -> tuple[int, ...]:
+    """Return the epochs of which the best on validation data may be chosen: evenly spaced in the second half.
+
+    Robust overfitting sets in after the learning rate has fallen; of the first half no epoch is worth a validation.
+
+    Example:
+        9 -> (5, 6, 7, 8, 9); 200 -> (101, 112, 123, ..., 200)
+    """
+    first = max_epochs // 2 + 1
+    count = min(CANDIDATES, max_epochs - first + 1)
+    if count == 1:
+        return (max_epochs,)
+    return tuple(round(first + i * (max_epochs - first) / (count - 1)) for i in range(count))
+
+
 def rungs(first: int, reduction: int, max_epochs: int) -> tuple[int, ...]:
     """Return the epochs at which trials are compared: first * reduction**k below max_epochs.
 

@@ -66,6 +66,18 @@ class EvaluationStore:
         self._store.note(f"evaluation/{key}", dict(metrics))  # last: marks the evaluation as complete
         return name
 
+    def last_epochs(self) -> dict[str, dict[str, float]]:
+        """Return {trial key: test metrics after its last epoch} of trials that are judged by an earlier one."""
+        return {key: entry["metrics"] for key, entry in self._notes("last_epoch/").items()}
+
+    def last_epoch_protocols(self) -> dict[str, str]:
+        """Return {trial key: `protocol_id` of the protocol that its last epoch was evaluated by}."""
+        return {key: entry["protocol"] for key, entry in self._notes("last_epoch/").items()}
+
+    def add_last_epoch(self, key: str, protocol: EvaluationProtocol, metrics: Mapping[str, float]) -> None:
+        """Keep what was measured after the last epoch of a trial that is judged by an earlier one."""
+        self._store.note(f"last_epoch/{key}", {"protocol": protocol_id(protocol), "metrics": dict(metrics)})
+
     def scores(self, key: str) -> dict[str, Any]:
         """Return the stored outlier scores of an evaluated trial; {} if it has none, or none that can be read."""
         return self._read(key, self._notes("evaluated/").get(key, {})) or {}

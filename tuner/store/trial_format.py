@@ -74,7 +74,15 @@ def _record_of(frozen: FrozenTrial, lane: str, role: TrialRole, with_checksums: 
         arm=about.get("arm", ""),
         seed_index=about.get("seed_index", -1),
         starts=starts,
+        judged_epoch=_judged_epoch(ended, history),
     )
+
+
+def _judged_epoch(ended: Mapping[str, Any], history: Mapping[int, Epoch]) -> int:
+    epoch: int = ended.get("judged_epoch", 0)
+    if epoch and epoch not in history:
+        raise Damaged(f"it is judged by epoch {epoch}, which is not there")
+    return epoch
 
 
 def _attributes(frozen: FrozenTrial, lane: str, with_checksums: bool) -> dict[str, Any]:
@@ -113,9 +121,15 @@ def end_of(
     epochs: int,
     values: Sequence[float] | None,
     constraints: Mapping[str, float],
+    judged_epoch: int = 0,
 ) -> dict[str, Any]:
-    """Return the attribute `END`: what the storage holds of a trial's end outside of its attributes, and the reason."""
+    """Return the attribute `END`: what the storage holds of a trial's end outside of its attributes, and the reason.
+
+    Args:
+        judged_epoch: see `TrialRecord`; left out if it is the last, as before there was a choice.
+    """
     return {
+        **({"judged_epoch": judged_epoch} if judged_epoch else {}),
         "state": state.name,
         "reason": reason,
         "epochs": epochs,

@@ -160,7 +160,7 @@ class TrialStore:
             return None
         return Observation(
             params=record.params,
-            values=tuple(record.last[o.metric] for o in self.objectives),
+            values=tuple(record.judged[o.metric] for o in self.objectives),
             epochs=record.epochs,
             pruned=record.state is State.PRUNED,
             violations=violations,
@@ -260,17 +260,23 @@ class TrialStore:
         known = Epoch({k: float(v) for k, v in metrics.items()}, decision, checkpoint, place)
         self._records[number] = replace(record, history={**record.history, epoch: known})
 
+    def judge(self, number: int, epoch: int) -> None:
+        """Judge a running trial by an epoch; stored when it ends as COMPLETE."""
+        self._records[number] = replace(self._records[number], judged_epoch=epoch)
+
     def finish(
         self, number: int, state: State, reason: str = "", violations: Mapping[str, float] | None = None
     ) -> None:
-        """End a trial: COMPLETE with the objectives of its last epoch, PRUNED, or FAIL with its reason.
+        """End a trial: COMPLETE with the objectives of the epoch it is judged by, PRUNED, or FAIL with its reason.
 
         Args:
-            violations: {floor: how far the last epoch is below it}; above 0 marks the trial infeasible.
+            violations: {floor: how far that epoch is below it}; above 0 marks the trial infeasible.
 
         Raises:
             UpdateFinishedTrialError: another driver has ended it.
         """
+        if state is State.FAIL:
+            self.judge(number, 0)
         trial_id, record, stored = self._ids[number], self._records[number], TrialState[state.value]
         constraints = dict(violations or {})
         if state is State.PRUNED and len(self.objectives) > 1:
@@ -279,8 +285,9 @@ class TrialStore:
             stored = TrialState.COMPLETE
         reason = stop_reason(record.epochs) if state is State.PRUNED else reason[:2000]
         complete = stored is TrialState.COMPLETE
-        values = [record.last[o.metric] for o in self.objectives] if complete else None
-        self._set(number, END, end_of(stored, reason, record.epochs, values, constraints))
+        values = [record.judged[o.metric] for o in self.objectives] if complete else None
+        end = end_of(stored, reason, record.epochs, values, constraints, record.judged_epoch)
+        self._set(number, END, end)
         for key, value in constraint_attributes(constraints).items():
             self._storage.set_trial_system_attr(trial_id, key, value)
         self._storage.set_trial_state_values(trial_id, stored, values)

@@ -114,8 +114,8 @@ def observations(
     skipped: Counter[str] = Counter()
     for record in records:
         params = params_in(lane, record)
-        lacking = [o.metric for o in objectives if o.metric not in record.last]
-        lacking += [f.metric for f in floors if f.metric not in record.last]
+        lacking = [o.metric for o in objectives if o.metric not in record.judged]
+        lacking += [f.metric for f in floors if f.metric not in record.judged]
         lacking += [
             f"the pretrained {f.metric}"
             for f in floors
@@ -133,11 +133,11 @@ def observations(
             taken.append(
                 Observation(
                     params=params,
-                    values=tuple(record.last[o.metric] for o in objectives),
+                    values=tuple(record.judged[o.metric] for o in objectives),
                     epochs=record.epochs,
                     pruned=record.state is State.PRUNED,
                     violations={
-                        f.metric: f.bound(reference.get(f.metric)) - record.last[f.metric] for f in floors
+                        f.metric: f.bound(reference.get(f.metric)) - record.judged[f.metric] for f in floors
                     },
                     source=f"{run}/{record.key}",
                 )

@@ -14,7 +14,7 @@ from tuner.analysis.verdict import headline
 from tuner.base.records import State, TrialRecord
 from tuner.base.trial_listener import TrialListener
 from tuner.planning.plan import Plan
-from tuner.tracking.run_names import run_name
+from tuner.tracking.run_names import judged_name, run_name
 from tuner.tracking.tracker import Tracker
 
 EVALUATION = "evaluation.json"  #: artifact of an evaluated trial's run: every test metric
@@ -63,7 +63,12 @@ class TrackingListener(TrialListener):
 
     def epoch(self, record: TrialRecord, epoch: int) -> None:
         metrics = record.history[epoch].metrics
-        first = {name: metrics[name] for name in self.plan.judged_metrics if name in metrics}
+        judged = self.plan.judged_metrics
+        first = {name: metrics[name] for name in judged if name in metrics}
+        if self.plan.epoch == "best":
+            first = {
+                judged_name(self.plan, m): record.judged[m] for m in judged if m in record.judged
+            } | first
         self.tracker.metrics(record.key, epoch, {**first, **metrics})
 
     def ended(self, record: TrialRecord) -> None:

@@ -1,4 +1,4 @@
-"""Names of MLflow runs that say what was tried: "t16 pgd sigma 3.7 eps .14", "oe t3 sigma 1.2", "gauss seed 2"."""
+"""Names of MLflow runs that say what was tried, "t16 pgd sigma 3.7 eps .14", and of the metric they are judged by."""
 
 from typing import Any
 
@@ -24,6 +24,14 @@ def run_name(record: TrialRecord, plan: Plan) -> str:
     settings = [_setting(key, record.params[key]) for key in asked] or [record.method]
     lane = [] if record.lane == "search" else [record.lane]
     return " ".join([*lane, f"t{record.number}", *settings])
+
+
+def judged_name(plan: Plan, metric: str) -> str:
+    """Return what a validation metric of the epoch that a trial is judged by is called; the curve keeps its own name.
+
+    MLflow shows the last value of a metric, so that of the best epoch needs another name.
+    """
+    return f"judged/{metric}" if plan.epoch == "best" else metric
 
 
 def _setting(key: str, value: Any) -> str:

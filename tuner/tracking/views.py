@@ -13,6 +13,7 @@ from typing import Any
 from tuner.analysis.metric_text import larger_is_better, metric_label
 from tuner.analysis.verdict import claim_metric, headline
 from tuner.planning.plan import Plan
+from tuner.tracking.run_names import judged_name
 
 State = dict[str, Any]
 TAG = "mlflow.sharedViewState."  #: of the experiment, followed by the view's key
@@ -29,21 +30,23 @@ MOST_TAG = 20_000  # characters that MLflow takes
 def search_view(plan: Plan) -> State:
     """Return the study's own trials: objective, floors, first headline metric, parameters, and why a trial ended."""
     objective = plan.objectives[0]
+    judged = judged_name(plan, objective.metric)
     params = list(plan.lanes[0].space)
     columns = [
-        *(_column("metrics", name) for name in (*plan.judged_metrics, claim_metric(plan))),
+        *(_column("metrics", judged_name(plan, name)) for name in plan.judged_metrics),
+        _column("metrics", claim_metric(plan)),
         *(_column("params", name) for name in params[:MOST_COLUMNS]),
         *(_column("tags", name) for name in ("state", "reason")),
         _column("attributes", "Duration"),
     ]
-    curves = [_chart(kind, objective.metric, "objective") for kind in ("LINE", "BAR")]
-    charts = [*([_parallel(params, objective.metric)] if params else []), *curves]
+    curves = [_chart("LINE", objective.metric, "objective"), _chart("BAR", judged, "objective")]
+    charts = [*([_parallel(params, judged)] if params else []), *curves]
     sections = {
         "settings": _section("Which settings work: the best trials", 1),
         "objective": _section(f"The objective: {metric_label(objective.metric)}", 2),
     }
     shown = {chart["metricSectionId"]: sections[chart["metricSectionId"]] for chart in charts}
-    state = _state("search", objective.metric, objective.direction == "maximize", columns, charts, shown)
+    state = _state("search", judged, objective.direction == "maximize", columns, charts, shown)
     return state | {"runsHiddenMode": "FIRST_20_RUNS"}
 
 

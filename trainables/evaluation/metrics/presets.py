@@ -59,6 +59,23 @@ def _full(radii: Radii) -> Fields:
     }
 
 
+#: radii of a curve, in radii that the data are judged by
+CURVE = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
+GREY = 0.5  #: from this radius on every image can be turned into an even grey
+
+
+def _curve(radius: float) -> tuple[float, ...]:
+    return tuple(dict.fromkeys(min(factor * radius, GREY) for factor in CURVE))
+
+
+def _curves(radii: Radii) -> Fields:
+    return {
+        "groups": ("clean", "ood", "robust", "robust_ood"),
+        "robust_epsilons": _curve(radii.accuracy[0]),
+        "ood_epsilons": _curve(radii.score[0]),
+    }
+
+
 def _auto_attack(radii: Radii) -> Fields:
     return _attacks(radii) | {
         "groups": ("clean", "calibration"),
@@ -77,6 +94,11 @@ PRESETS = Registry(
             "full",
             "also every detector, more radii, scores and restarts, and whether the attacks hold",
             _full,
+        ),
+        Preset(
+            "curves",
+            "accuracy and AUROC under attack over eight radii, up to where nothing can hold",
+            _curves,
         ),
         Preset(
             "autoattack",

@@ -113,4 +113,4 @@ def test_the_best_of_two() -> None:
     assert found(made, "trials ended as planned") == (
         "The winner is the best of 2 trials that trained to the end.",
     )
-    assert OBJECTIVE in record(0).last
+    assert OBJECTIVE in record(0).judged

@@ -37,10 +37,21 @@ def shown() -> dict[TrialTable, dict[str, str]]:
 def test_columns_golden() -> None:
     headings = {t: [c.headings[t] for c in [*columns_of(t), *columns_of(t, at_end=True)]] for t in TrialTable}
     assert headings == {
-        TrialTable.TRIALS_CSV: ["number", "state", "epochs", "reason", "feasible"],
+        TrialTable.TRIALS_CSV: ["number", "state", "epochs", "judged_epoch", "reason", "feasible"],
         TrialTable.ARMS_CSV: [
-            *("lane", "number", "role", "arm", "seed_index", "seed", "state", "epochs", "reason", "feasible"),
-            "seconds",
+            *(
+                "lane",
+                "number",
+                "role",
+                "arm",
+                "seed_index",
+                "seed",
+                "state",
+                "epochs",
+                "judged_epoch",
+                "reason",
+            ),
+            *("feasible", "seconds"),
         ],
         TrialTable.REPORT: ["trial", "state", "epochs", "reason"],
         TrialTable.LIVE: ["trial", "state", "epoch"],

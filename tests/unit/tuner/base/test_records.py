@@ -15,7 +15,7 @@ def trial(*epochs: dict[str, float]) -> TrialRecord:
 
 def test_between_two_validations_the_last_one_counts() -> None:
     first = {"val/a": 0.5, "train/loss": 2.0, "seconds": 9.0}
-    assert trial().last == {}
-    assert trial({"train/loss": 3.0}).last == {"train/loss": 3.0}
-    assert trial(first, {"train/loss": 1.0}).last == {"val/a": 0.5, "train/loss": 1.0}
-    assert trial(first, {"train/loss": 1.0}, {"val/a": 0.7}).last == {"val/a": 0.7}
+    assert trial().judged == {}
+    assert trial({"train/loss": 3.0}).judged == {"train/loss": 3.0}
+    assert trial(first, {"train/loss": 1.0}).judged == {"val/a": 0.5, "train/loss": 1.0}
+    assert trial(first, {"train/loss": 1.0}, {"val/a": 0.7}).judged == {"val/a": 0.7}

@@ -242,8 +242,8 @@ def test_a_floor_makes_a_trial_infeasible_and_the_winner_feasible(tmp_path: Path
         for epoch in range(1, 5):
             queue.report(assignment.key, epoch, {"val/score": score, "val/accuracy/clean": accuracy}, "c")
     bad, good = store.record(0), store.record(1)
-    assert queue.violations(bad.last)["val/accuracy/clean"] == pytest.approx(0.01)
-    assert queue.violations(good.last)["val/accuracy/clean"] == pytest.approx(0.0)
+    assert queue.violations(bad.judged)["val/accuracy/clean"] == pytest.approx(0.01)
+    assert queue.violations(good.judged)["val/accuracy/clean"] == pytest.approx(0.0)
 
     assert best_feasible(store.records(), queue.objectives, queue.floors, queue.reference) == good
 
@@ -325,7 +325,7 @@ def test_planned_trials_are_validated_after_their_last_epoch(tmp_path: Path) -> 
     assert second.report(trial.key, 4, last, "e4") is Decision.DONE
     record = queue().lanes["confirm"].store.record(0)
     assert record.state is State.COMPLETE
-    assert record.last == last
+    assert record.judged == last
     assert record.history[2].metrics == {"train/loss": 1.0}
 
 
@@ -348,7 +348,7 @@ def test_a_search_decides_the_same_if_validated_only_where_it_looks(name: str, t
                 decision = queue.report(trial.key, epoch, metrics, "")
         ends.append(
             [
-                (r.key, r.state, r.params, r.last, r.epochs, list(r.history.values())[-1].place)
+                (r.key, r.state, r.params, r.judged, r.epochs, list(r.history.values())[-1].place)
                 for lane in queue.lanes.values()
                 for r in lane.store.records()
             ]

@@ -335,7 +335,7 @@ def test_what_is_missing_is_left_out(made, tmp_path):
     assert "Claim not judged" in text
     assert "NaN" not in (tmp_path / "report.json").read_text()
     header = (tmp_path / "trials.csv").read_text().splitlines()[0]
-    assert header.startswith("number,state,epochs,reason,feasible,")
+    assert header.startswith("number,state,epochs,judged_epoch,reason,feasible,")
 
 
 def test_markdown_has_the_best_trials_and_the_page_has_all_of_them_best_first():
@@ -363,7 +363,7 @@ def test_trials_csv():
     )
     rows = list(csv.DictReader(io.StringIO(trials_csv(made))))
     params = ["outliers.sigma", "outliers.weight", "attack.name", "attack.epsilon", "attack.steps", "lr"]
-    first_columns = ["number", "state", "epochs", "reason", "feasible"]
+    first_columns = ["number", "state", "epochs", "judged_epoch", "reason", "feasible"]
     assert list(rows[0]) == [*first_columns, *params, CLEAN, OBJECTIVE, "test/a", "test/b"]
     assert [r["number"] for r in rows] == ["0", "1", "2"]
     assert [r["state"] for r in rows] == ["COMPLETE", "PRUNED", "FAIL"]

@@ -71,7 +71,7 @@ def test_no_trial_starts_once_the_budget_is_spent(tmp_path: Path, budget: Search
             queue.report(assignment.key, epoch, metrics_of(assignment, epoch), "c")
         ended += 1
     assert ended == trials
-    assert lanes[0].store.record(0).last["gpu_seconds"] == 0.25
+    assert lanes[0].store.record(0).judged["gpu_seconds"] == 0.25
     assert queue.usage == Usage(4 * trials, 4.0 * trials, 1.0 * trials)
 
 

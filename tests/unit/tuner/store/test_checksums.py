@@ -167,7 +167,7 @@ def test_what_was_not_changed_is_read(stored: StoredRun, tmp_path: Path) -> None
     assert [r.state for r in records] == [State.COMPLETE, State.PRUNED, State.FAIL, State.RUNNING]
     assert records == stored.lanes["search"].records()
     assert records[2].reason == "ValueError: no"
-    assert records[0].last[METRIC] == 0.66
+    assert records[0].judged[METRIC] == 0.66
     assert facts["evaluation/0000"] == {"test/accuracy/clean": 0.9}
 
 

@@ -20,6 +20,19 @@ def test_the_search_by_its_objective_with_every_parameter() -> None:
     assert parallel["selectedMetrics"] == [OBJECTIVE]
 
 
+def test_trials_that_are_judged_by_their_best_epoch_are_ordered_by_it() -> None:
+    """MLflow shows the last value of a metric; the curve is that of the objective itself."""
+    found = search_view(replace(plan(), epoch="best"))
+    assert found["orderByKey"] == f"metrics.`judged/{OBJECTIVE}`"
+    assert found["selectedColumns"][:3] == [
+        f"metrics.`{name}`" for name in (f"judged/{OBJECTIVE}", f"judged/{CLEAN}", CLAIM)
+    ]
+    assert [chart.get("metricKey") for chart in found["compareRunCharts"]][1:] == [
+        OBJECTIVE,
+        f"judged/{OBJECTIVE}",
+    ]
+
+
 def test_smaller_is_better_comes_first() -> None:
     study = plan(objectives=(Objective("val/fpr95_id_pos/far", "minimize"),))
     assert search_view(study)["orderByAsc"] is True

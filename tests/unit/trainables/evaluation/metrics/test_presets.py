@@ -36,7 +36,9 @@ def test_every_protocol_suits_every_data_set(name: str, dataset: str) -> None:
 
 
 def test_what_they_measure() -> None:
-    quick, standard, full, auto = (presets.named(name, radii_of("cifar10")) for name in presets.PRESETS.names)
+    quick, standard, full, _, auto = (
+        presets.named(name, radii_of("cifar10")) for name in presets.PRESETS.names
+    )
     assert not any("robust" in group or group == "corrupted" for group in quick.groups)
     assert (standard.groups, standard.ood_sides) == (GROUPS, SIDES)
     assert standard.robust_epsilons == standard.ood_epsilons == (8 / 255,)
