@@ -10,7 +10,6 @@ import json
 import shutil
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +28,11 @@ def evaluation_key(checkpoint: bytes, protocol: EvaluationProtocol, data: str, s
 
     Args:
         checkpoint: the file's bytes.
-        protocol: every field counts, its name too.
+        protocol: every field that it measures by counts, its name too.
         data: `trainables.data.loading.open_dataset.fingerprint` of the benchmark.
         seed: of the random starts of attacks.
     """
-    content = [FORMAT, hashlib.sha256(checkpoint).hexdigest(), asdict(protocol), data, seed]
+    content = [FORMAT, hashlib.sha256(checkpoint).hexdigest(), protocol.identity(), data, seed]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -24,6 +24,7 @@ from trainables.data.types.lazy_images import LazyImages
 from trainables.data.types.splits import Split
 from trainables.evaluation.attacks.autoattack import auto_attack
 from trainables.evaluation.attacks.image_batches import batch_size
+from trainables.evaluation.attacks.noise_robustness import noise_robustness
 from trainables.evaluation.attacks.robust_accuracy import robust_accuracy
 from trainables.evaluation.attacks.robust_ood import ScoreAttacks, robust_aurocs, robust_rates
 from trainables.evaluation.detectors.score_all import score_all
@@ -47,6 +48,7 @@ from trainables.functional.attacks import attack_mode
 from trainables.networks import Classifier
 
 Sets = dict[str, LabelledImages]
+TOP5_CLASSES = 100  # from so many on papers give the top-5 accuracy
 VALIDATION_GROUPS = {Split.VAL_OOD_NEAR: "near", Split.VAL_OOD_FAR: "far"}
 TEST_GROUPS = {Split.TEST_OOD_NEAR: "near", Split.TEST_OOD_FAR: "far", Split.TEST_OOD_OTHER: ""}
 
@@ -113,7 +115,8 @@ def validate(
                 )
                 metrics |= by_set | group_means(by_set, groups)
     if "corrupted" in protocol.groups and benchmark.has(Split.VAL_CORRUPTED):
-        metrics["accuracy/corrupted"] = mean(session.accuracies(benchmark.sets(Split.VAL_CORRUPTED)).values())
+        accuracies, _ = session.accuracies(benchmark.sets(Split.VAL_CORRUPTED))
+        metrics["accuracy/corrupted"] = mean(accuracies.values())
     return check_registered({f"val/{name}": value for name, value in metrics.items()})
 
 
@@ -159,26 +162,34 @@ def evaluate(
     if len(sets) > 1 and "robust_ood" in protocol.groups:
         _under_attack(session, sets, groups, result)
     if len(sets) > 1 and protocol.detectors:
-        if not isinstance(network, Classifier):
-            raise InputError(
-                f"detectors need a Classifier with features and a head, not {type(network).__name__}"
-            )
-        unsuited: dict[str, str] = {}
-        images = {name: data.images for name, data in sets.items()}
-        train = benchmark.labelled(Split.TRAIN)
-        scores = score_all(network, train, images, protocol.detectors, session.device, unsuited)
-        for name, by_name in scores.items():
-            result.metrics |= ood_metrics_of_score(name, by_name, groups)
-        result.remarks += [
-            f"detector {short_name(name)} left out: {reason}" for name, reason in unsuited.items()
-        ]
+        _by_detectors(session, benchmark.labelled(Split.TRAIN), sets, groups, result)
     for epsilon in protocol.auto_attack_epsilons:
         _auto_attack(session, inliers, epsilon, state, result)
     if "corrupted" in protocol.groups and benchmark.has(Split.CORRUPTED):
-        accuracies = session.accuracies(benchmark.sets(Split.CORRUPTED))
+        accuracies, top5 = session.accuracies(benchmark.sets(Split.CORRUPTED))
         result.metrics |= _corrupted(accuracies) | mce_metrics(benchmark, accuracies)
+        result.metrics |= {"accuracy/corrupted/top5": mean(top5.values())} if top5 else {}
+    if protocol.noise_rms:
+        result.metrics |= session.learned_noise(benchmark.labelled(Split.TRAIN), inliers)
     result.metrics = check_registered({f"test/{name}": value for name, value in result.metrics.items()})
     return result
+
+
+def _by_detectors(
+    session: "_Session", train: LabelledImages, sets: Sets, groups: Groups, result: Evaluation
+) -> None:
+    """Measure OOD detection by the protocol's detectors, fitted on training images."""
+    network = session.network
+    if not isinstance(network, Classifier):
+        raise InputError(
+            f"detectors need a Classifier with features and a head, not {type(network).__name__}"
+        )
+    unsuited: dict[str, str] = {}
+    images = {name: data.images for name, data in sets.items()}
+    scores = score_all(network, train, images, session.protocol.detectors, session.device, unsuited)
+    for name, by_name in scores.items():
+        result.metrics |= ood_metrics_of_score(name, by_name, groups)
+    result.remarks += [f"detector {short_name(name)} left out: {reason}" for name, reason in unsuited.items()]
 
 
 def _under_attack(session: "_Session", sets: Sets, groups: Groups, result: Evaluation) -> None:
@@ -262,6 +273,8 @@ class _Session:
             logits = self.logits({"id": inliers})["id"]
             if "clean" in self.protocol.groups:
                 metrics["accuracy/clean"] = ood.accuracy(logits.argmax(1), inliers.labels, "id")
+                if logits.shape[1] >= TOP5_CLASSES:
+                    metrics["accuracy/top5"] = top5_accuracy(logits, inliers.labels)
             if "calibration" in self.protocol.groups:
                 metrics["calibration/ece"] = calibration(logits, inliers.labels, name="id").ece
         if "robust" in self.protocol.groups:
@@ -285,10 +298,31 @@ class _Session:
             self.device,
         )
 
-    def accuracies(self, sets: Mapping[str, LabelledImages]) -> Metrics:
+    def accuracies(self, sets: Mapping[str, LabelledImages]) -> tuple[Metrics, Metrics]:
+        """Return {set: accuracy} and {set: top-5 accuracy}, the latter empty for fewer than TOP5_CLASSES classes."""
         sets = self.first(sets)
         logits = self.logits(sets)
-        return {name: ood.accuracy(logits[name].argmax(1), sets[name].labels, name) for name in sets}
+        top1 = {name: ood.accuracy(logits[name].argmax(1), sets[name].labels, name) for name in sets}
+        if any(values.shape[1] < TOP5_CLASSES for values in logits.values()):
+            return top1, {}
+        return top1, {name: top5_accuracy(logits[name], sets[name].labels) for name in sets}
+
+    def learned_noise(self, train: LabelledImages, inliers: LabelledImages) -> Metrics:
+        """Return how strong the noise of a generator trained anew must be, and the accuracy at its own strength."""
+        values = float(np.prod(inliers.images.shape[1:])) ** 0.5  # an L2 norm over its root mean square
+        found = noise_robustness(
+            self.network,
+            train,
+            inliers,
+            self.protocol.noise_rms * values,
+            iterations=self.protocol.noise_steps,
+            generator=self.stream("learned_noise"),
+            device=self.device,
+        )
+        return {
+            "learned_noise/median_rms": min(1.0, found.median_l2 / values),
+            "learned_noise/accuracy": found.accuracy,
+        }
 
     def logits(self, sets: Mapping[str, LabelledImages]) -> dict[str, Tensor]:
         """Return the float64 logits (n, classes) of each set, on the CPU."""
@@ -321,6 +355,12 @@ def _concatenate(sets: Mapping[str, LabelledImages]) -> np.ndarray:
 def _scores(logits: Mapping[str, Tensor], score: str) -> ScoresBySet:
     function = SCORES[score].load()
     return {name: function(values).numpy() for name, values in logits.items()}
+
+
+def top5_accuracy(logits: Tensor, labels: np.ndarray) -> float:
+    """Return the share of images whose class is among the five with the largest logits, (n, classes) and (n,)."""
+    five = logits.topk(5, dim=1).indices
+    return float((five == torch.as_tensor(labels, dtype=torch.long)[:, None]).any(1).double().mean())
 
 
 def _corrupted(accuracies: Metrics) -> Metrics:

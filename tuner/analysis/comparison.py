@@ -7,7 +7,8 @@ from typing import Any
 
 from search_spaces.domain import to_json
 from trainables.base.errors import InputError
-from trainables.evaluation.metrics.metric_specs import MEANS, find_metric
+from trainables.evaluation.metrics.metric_family import MEANS
+from trainables.evaluation.metrics.metric_specs import find_metric
 from trainables.evaluation.metrics.protocol import GROUPS, EvaluationProtocol
 from tuner.analysis.results import ArmResult, Comparison, Interval, StudyResult, interval
 from tuner.analysis.verdict import headline
@@ -21,6 +22,8 @@ DECIDES: Mapping[str, tuple[str, ...]] = {
     "margin": ("robust",),
     "max_images": GROUPS,
     "auto_attack_images": ("robust",),
+    "noise_rms": ("corrupted",),
+    "noise_steps": ("corrupted",),
 }
 #: fields that say which metrics there are (their names hold the rest), or what is only remarked
 NAMED = (

@@ -6,7 +6,8 @@ from typing import Any
 
 from search_spaces.study import Floor
 from trainables.base.errors import InputError
-from trainables.evaluation.metrics.metric_specs import Direction, Unit, find_metric
+from trainables.evaluation.metrics.metric_family import Direction, Unit
+from trainables.evaluation.metrics.metric_specs import find_metric
 from tuner.analysis.results import Interval
 from tuner.base.records import TrialRecord
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from trainables.evaluation.metrics.metric_specs import MEANS, find_metric
+from trainables.evaluation.metrics.metric_family import MEANS
+from trainables.evaluation.metrics.metric_specs import find_metric
 from tuner.analysis.results import ArmResult, Interval, StudyResult
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 from trainables.base.errors import InputError
-from trainables.evaluation.metrics.metric_specs import MEANS, find_metric, ood_family, robust_ood_family
+from trainables.evaluation.metrics.metric_family import MEANS, ood_family, robust_ood_family
+from trainables.evaluation.metrics.metric_specs import find_metric
 from tuner.analysis.results import StudyResult
 from tuner.analysis.verdict import claim_metric
 

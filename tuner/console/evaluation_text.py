@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from trainables.evaluation.metrics.metric_specs import Metric, find_metric, ood_family, robust_ood_family
+from trainables.evaluation.metrics.metric_family import ood_family, robust_ood_family
+from trainables.evaluation.metrics.metric_specs import Metric, find_metric
 from tuner.analysis.metric_text import duration, value_text
 
 Cell = tuple[str, str, str]  #: (row, column, text)

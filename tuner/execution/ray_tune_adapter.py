@@ -15,7 +15,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
-from trainables.evaluation.metrics.metric_specs import EPOCH, METRICS
+from trainables.evaluation.metrics.metric_family import EPOCH
+from trainables.evaluation.metrics.metric_specs import METRICS
 from trainables.ray.packed_trainable import PackedTrainable
 from trainables.ray.trainable import Assets, StudyTrainable
 from tuner.base.errors import StudyHalted

@@ -7,7 +7,8 @@ from typing import Any
 from search_spaces.study import Floor, Objective
 from trainables.base.errors import nearest
 from trainables.data.types.radii import Radii, radius_text
-from trainables.evaluation.metrics.metric_specs import MEANS, Metric, find_metric
+from trainables.evaluation.metrics.metric_family import MEANS
+from trainables.evaluation.metrics.metric_specs import Metric, find_metric
 from trainables.evaluation.metrics.protocol import EvaluationProtocol, epsilon_name
 from tuner.base.errors import UsageError
 from tuner.planning.judging import FIELDS, Judging, at_every_radius, radii_for

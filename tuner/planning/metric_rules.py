@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from search_spaces.study import Floor, Objective
 from trainables.base.errors import InputError
-from trainables.evaluation.metrics.metric_specs import Direction, find_metric, range_text
+from trainables.evaluation.metrics.metric_family import Direction, range_text
+from trainables.evaluation.metrics.metric_specs import find_metric
 from tuner.base.errors import UsageError
 from tuner.planning.plan import LanePlan
 

@@ -21,6 +21,7 @@ _ACTS_ON = {
     "auto_attack_images": ("auto_attack_epsilons", lambda p: p.auto_attack_epsilons),
     "check_restarts": ("check_steps", lambda p: p.check_steps),
     "check_images": ("check_steps", lambda p: p.check_steps),
+    "noise_steps": ("noise_rms", lambda p: p.noise_rms),
 }
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from trainables.evaluation.metrics.metric_specs import Metric, find_metric, robust_ood_family
+from trainables.evaluation.metrics.metric_family import robust_ood_family
+from trainables.evaluation.metrics.metric_specs import Metric, find_metric
 from tuner.analysis.metric_text import interval_text, metric_label, value_text
 from tuner.analysis.results import ArmResult, StudyResult
 from tuner.report.axes import Axis, nice_ticks, span_axis, with_ticks

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from search_spaces.domain import Choice
-from trainables.evaluation.metrics.metric_specs import ood_set_label
+from trainables.evaluation.metrics.metric_family import ood_set_label
 from tuner.analysis.checks import checks
 from tuner.analysis.metric_text import interval_bounds
 from tuner.analysis.results import StudyResult

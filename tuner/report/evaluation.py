@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from trainables.evaluation.metrics.metric_specs import MEANS, METRICS, Metric, find_metric, ood_family
+from trainables.evaluation.metrics.metric_family import MEANS, ood_family
+from trainables.evaluation.metrics.metric_specs import METRICS, Metric, find_metric
 from trainables.options.methods import UNTRAINED
 from tuner.analysis.metric_text import interval_text
 from tuner.analysis.ood_table import OodRow, ood_rows

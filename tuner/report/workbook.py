@@ -5,7 +5,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from trainables.evaluation.metrics.metric_specs import Metric, Unit, find_metric
+from trainables.evaluation.metrics.metric_family import Unit
+from trainables.evaluation.metrics.metric_specs import Metric, find_metric
 from tuner.analysis.ood_table import kinds_of, ood_rows
 from tuner.analysis.results import ArmResult, Interval, StudyResult
 from tuner.base.text import visible

@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -115,4 +114,4 @@ def _file_of(key: str) -> str:
 
 def protocol_id(protocol: EvaluationProtocol) -> str:
     """Return a short hash of everything that a protocol measures."""
-    return hashlib.sha256(json.dumps(asdict(protocol), sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(protocol.identity(), sort_keys=True).encode()).hexdigest()[:16]

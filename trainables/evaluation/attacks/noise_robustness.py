@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from trainables.data.loading.device_loader import DeviceLoader, to_device, to_unit
 from trainables.data.loading.stream_loader import StreamLoader, make_loader
 from trainables.data.types.benchmark import LabelledImages
-from trainables.evaluation.attacks.image_batches import batch_size
+from trainables.evaluation.attacks.image_batches import batch_size, image_blocks
 from trainables.functional.attacks import attack_mode
 from trainables.functional.noise import rescale
 from trainables.networks.noise_generator import NoiseGenerator, train_generator
@@ -101,12 +102,13 @@ def measure(
     """
     if not len(data):
         raise ValueError("noise robustness of no images; give at least one")
-    images, labels = to_device(data.images, device), to_device(data.labels, device)
+    labels, begin = to_device(data.labels, device), 0
     length = float(noise_generator.l2)
     shortest, right = [], []
     with attack_mode(network), torch.autocast(torch.device(device).type, enabled=False):
-        for rows in torch.split(torch.arange(len(images), device=images.device), batch_size(device)):
-            x, y = to_unit(images[rows]), labels[rows]
+        for images in _batches(data.images, device):
+            x, y = to_unit(images), labels[begin : begin + len(images)]
+            begin += len(images)
             noise = noise_generator(noise_generator.seeds(x, generator))
 
             def fooled(lengths: Tensor, x: Tensor = x, y: Tensor = y, noise: Tensor = noise) -> Tensor:
@@ -120,6 +122,12 @@ def measure(
     lengths = torch.cat(shortest).cpu().numpy()
     accuracy = float(torch.cat(right).double().mean())
     return NoiseRobustness(_median(lengths), accuracy, length, lengths)
+
+
+def _batches(images: Any, device: torch.device | str) -> Iterator[Tensor]:
+    """Return images in batches on the device; files are decoded block by block."""
+    for block in image_blocks(images, device):
+        yield from torch.split(block, batch_size(device))
 
 
 def shortest_lengths(fooled: Fooled, count: int, longest: float, device: torch.device | str) -> Tensor:

@@ -61,6 +61,7 @@ def _full(radii: Radii) -> Fields:
 
 #: radii of a curve, in radii that the data are judged by
 CURVE = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
+NOISE_RMS = 0.348  # an L2 norm of 135 at 3 x 224 x 224 values, Rusak et al. 2020
 GREY = 0.5  #: from this radius on every image can be turned into an even grey
 
 
@@ -74,6 +75,10 @@ def _curves(radii: Radii) -> Fields:
         "robust_epsilons": _curve(radii.accuracy[0]),
         "ood_epsilons": _curve(radii.score[0]),
     }
+
+
+def _noise(radii: Radii) -> Fields:
+    return _attacks(radii) | {"groups": ("clean", "corrupted"), "noise_rms": NOISE_RMS}
 
 
 def _auto_attack(radii: Radii) -> Fields:
@@ -99,6 +104,11 @@ PRESETS = Registry(
             "curves",
             "accuracy and AUROC under attack over eight radii, up to where nothing can hold",
             _curves,
+        ),
+        Preset(
+            "noise",
+            "corruptions, and how strong noise of a generator trained anew must be to fool",
+            _noise,
         ),
         Preset(
             "autoattack",

@@ -1,7 +1,7 @@
 """`EvaluationProtocol`: what is measured of a classifier and how; stored in plan.json, hashed for reuse. No torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from trainables.base.errors import InputError, unknown
@@ -39,6 +39,8 @@ class EvaluationProtocol:
         auto_attack_epsilons: Linf radii of AutoAttack; empty = none, because it is expensive.
         auto_attack_images: attack the first so many test images; 0 = all.
         check_steps: repeat the attack on the outlier score with so many steps, see `robust_ood`; 0 = do not.
+        noise_rms: root mean square per value of learned noise, [0, 1] pixel units, see `noise_robustness`; 0 = none.
+        noise_steps: of training its generator.
         check_restarts, check_images: of that repetition; images of each OOD set, the first ones.
     """
 
@@ -60,6 +62,18 @@ class EvaluationProtocol:
     check_steps: int = 0
     check_restarts: int = 2
     check_images: int = 16
+    noise_rms: float = 0.0
+    noise_steps: int = 1000
+
+    def identity(self) -> dict[str, Any]:
+        """Return every field that decides what is measured, as JSON values; its hash names an evaluation.
+
+        Fields that came later are left out where they add nothing, so that old evaluations keep their names.
+        """
+        values = asdict(self)
+        if not self.noise_rms:
+            del values["noise_rms"], values["noise_steps"]
+        return values
 
     def check(self) -> None:
         """Raise InputError for a name that does not exist or a number that makes no sense."""
@@ -75,8 +89,11 @@ class EvaluationProtocol:
             for epsilon in getattr(self, field):
                 if not 0 <= epsilon <= 1:
                     raise InputError(f"{field} of the protocol: {epsilon} is not in [0, 1] pixel units")
+        if not 0 <= self.noise_rms <= 1:
+            raise InputError(f"noise_rms of the protocol is {self.noise_rms}; it must be from 0 to 1")
         for field, low in (
             ("steps", 1),
+            ("noise_steps", 1),
             ("restarts", 1),
             ("max_images", 0),
             ("auto_attack_images", 0),

@@ -74,6 +74,8 @@ def test_a_key_depends_on_everything():
         "check_steps": 40,
         "check_restarts": 3,
         "check_images": 8,
+        "noise_rms": 0.1,
+        "noise_steps": 9,
     }
     assert set(others) == {field.name for field in fields(EvaluationProtocol)}
     keys = [
@@ -81,9 +83,13 @@ def test_a_key_depends_on_everything():
         evaluation_key(b"checkpoinT", protocol, "data"),
         evaluation_key(b"checkpoint", protocol, "Data"),
     ]
-    keys += [evaluation_key(b"checkpoint", replace(protocol, **{k: v}), "data") for k, v in others.items()]
+    noisy = {"noise_steps": {"noise_rms": 0.1}}  # the steps alone change nothing
+    keys += [
+        evaluation_key(b"checkpoint", replace(protocol, **{k: v}, **noisy.get(k, {})), "data")
+        for k, v in others.items()
+    ]
     keys.append(evaluation_key(b"checkpoint", protocol, "data", seed=1))
-    assert len(set(keys)) == len(keys) == 22
+    assert len(set(keys)) == len(keys) == 24
     assert evaluation_key(b"checkpoint", EvaluationProtocol("test"), "data") == KEY
 
 

@@ -15,6 +15,7 @@ from trainables.data.types.benchmark import Benchmark, LabelledImages
 from trainables.data.types.splits import SEARCH_SPLITS, Split
 from trainables.evaluation import measure as protocol_module
 from trainables.evaluation.attacks.attacked_scores import attacked_scores
+from trainables.evaluation.attacks.noise_robustness import noise_robustness
 from trainables.evaluation.detectors.score_all import score_all
 from trainables.evaluation.measure import Evaluation, evaluate, validate
 from trainables.evaluation.metrics import ood_metrics as ood
@@ -281,7 +282,7 @@ def classifier(classes: int = 6) -> nn.Module:
 
 
 def test_every_measured_metric_is_in_the_range_of_its_spec_and_every_spec_is_measured() -> None:
-    """But for AutoAttack and the mCE of ImageNet-C, which have tests of their own."""
+    """But for AutoAttack, the mCE of ImageNet-C and top-5 accuracies, which have tests of their own."""
     protocol = replace(
         FAST,
         ood_epsilons=(0.05,),
@@ -291,12 +292,15 @@ def test_every_measured_metric_is_in_the_range_of_its_spec_and_every_spec_is_mea
         detectors=("knn", "cores"),
         check_steps=3,
         check_images=4,
+        noise_rms=0.2,
+        noise_steps=2,
     )
     metrics = dict(evaluate(classifier(), benchmark(), protocol, seeded(), "cpu").metrics)
     metrics |= validate(classifier(), benchmark(), protocol, seeded(), "cpu")
     specs = {name: find_metric(name).spec for name in metrics}
     assert all(specs[name].low <= value <= specs[name].high for name, value in metrics.items())
     elsewhere = {"accuracy/autoattack_{epsilon}", "mce", "mce/off_noise"}
+    elsewhere |= {"accuracy/top5", "accuracy/corrupted/top5"}
     measured = {spec.name for spec in METRICS if spec.group in GROUPS}
     assert {spec.name for spec in specs.values()} == measured - elsewhere
 
@@ -358,3 +362,43 @@ def test_unknown_names_are_refused() -> None:
     ):
         with pytest.raises(InputError, match=message):
             validate(network(), benchmark(), protocol, seeded(), "cpu")
+
+
+def test_top5_golden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand: of six classes the one asked for has the third, fifth and sixth logit, so two of three are in."""
+    logits = torch.tensor([[5.0, 4, 3, 2, 1, 0], [5.0, 4, 3, 2, 1, 0], [5.0, 4, 3, 2, 1, 0]])
+    assert protocol_module.top5_accuracy(logits, np.array([2, 4, 5])) == pytest.approx(2 / 3)
+    quick = replace(FAST, groups=("clean", "corrupted"))
+    assert not any("top5" in name for name in evaluated().metrics)
+    monkeypatch.setattr(protocol_module, "TOP5_CLASSES", 6)
+    found = evaluate(network(), benchmark(), quick, seeded(), "cpu").metrics
+    images = benchmark().labelled(Split.TEST_ID)
+    with torch.no_grad():
+        own = network().eval()(torch.tensor(images.images[:40]))
+    worst = own.argmin(1).numpy() != images.labels[:40]  # of six classes, all but the last are among five
+    assert found["test/accuracy/top5"] == pytest.approx(worst.mean())
+    assert found["test/accuracy/clean"] <= found["test/accuracy/top5"]
+    assert found["test/accuracy/corrupted"] < found["test/accuracy/corrupted/top5"] <= 1
+
+
+def test_learned_noise_is_that_of_a_generator_trained_anew() -> None:
+    """Strengths are per value: an L2 norm over the root of 64; measured on the images that the protocol allows."""
+    noisy = replace(FAST, groups=("clean",), noise_rms=0.2, noise_steps=30)
+    found = evaluate(network(), benchmark(), noisy, seeded(), "cpu").metrics
+    again = evaluate(network(), benchmark(), replace(noisy, groups=("clean", "ood")), seeded(), "cpu").metrics
+    names = ("test/learned_noise/median_rms", "test/learned_noise/accuracy")
+    assert [found[name] for name in names] == [again[name] for name in names]  # whatever else is measured
+    session = protocol_module._Session(network(), noisy, seeded(), "cpu")
+    data = session.first(benchmark().sets(Split.TEST_ID))["id"]
+    direct = noise_robustness(
+        network(),
+        benchmark().labelled(Split.TRAIN),
+        data,
+        0.2 * 8,
+        iterations=30,
+        generator=session.stream("learned_noise"),
+    )
+    assert found[names[0]] == pytest.approx(direct.median_l2 / 8)
+    assert found[names[1]] == direct.accuracy
+    assert 0 < found[names[0]] < 1
+    assert not any("learned_noise" in name for name in evaluated().metrics)

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from tests.unit import toy
-from trainables.evaluation.metrics.metric_specs import METRICS, TRAINING, find_metric
+from trainables.evaluation.metrics.metric_family import TRAINING
+from trainables.evaluation.metrics.metric_specs import METRICS, find_metric
 from trainables.options import build, fields_of
 from trainables.options.methods import METHODS
 

@@ -13,16 +13,8 @@ from trainables.data.readers.corrupted_files import CORRUPTIONS
 from trainables.data.types.benchmark import Benchmark
 from trainables.data.types.splits import DatasetInfo, Origin
 from trainables.evaluation.metrics.corruption_error import mce_metrics
-from trainables.evaluation.metrics.metric_specs import (
-    METRICS,
-    Direction,
-    MetricSpec,
-    Unit,
-    check_registered,
-    find_metric,
-    metric_table,
-    ood_set_label,
-)
+from trainables.evaluation.metrics.metric_family import Direction, MetricSpec, Unit, ood_set_label
+from trainables.evaluation.metrics.metric_specs import METRICS, check_registered, find_metric, metric_table
 from trainables.evaluation.metrics.ood_metrics import OOD_METRICS
 from trainables.evaluation.metrics.protocol import GROUPS
 

@@ -36,7 +36,7 @@ def test_every_protocol_suits_every_data_set(name: str, dataset: str) -> None:
 
 
 def test_what_they_measure() -> None:
-    quick, standard, full, _, auto = (
+    quick, standard, full, _, _, auto = (
         presets.named(name, radii_of("cifar10")) for name in presets.PRESETS.names
     )
     assert not any("robust" in group or group == "corrupted" for group in quick.groups)
