@@ -15,8 +15,12 @@ from tuner.planning.resolve import widen
 from tuner.planning.user_code import approve_code, present_code
 
 
-def amend(plan: Plan, options: LaunchOptions, command: str) -> Plan:
+def amend(plan: Plan, options: LaunchOptions, command: str, interrupted: bool = False) -> Plan:
     """Return a stored plan with what a resume may change: its size, its machine, its stages.
+
+    Args:
+        interrupted: its last launch did not get to its end; the resume goes on with that one's stages, unless others
+            or more trials are asked for. Of a launch that did, it does all of them.
 
     Raises:
         UsageError: the options ask another question (data set, parameters, seed) or search in another way,
@@ -58,7 +62,10 @@ def amend(plan: Plan, options: LaunchOptions, command: str) -> Plan:
         confirm_seeds=max(options.confirm_seeds or 0, plan.confirm_seeds),
         command=command,
     )
-    return with_stages(amended, options.stages)
+    asked = options.stages
+    if asked is None and interrupted and lanes == plan.lanes:
+        asked = plan.stages
+    return with_stages(amended, asked)
 
 
 def refuse_changes(plan: Plan, options: LaunchOptions) -> None:

@@ -35,6 +35,12 @@ ENTRIES: dict[str, Any] = {
 NEEDED = ("created", "plan")
 
 
+def got_to_its_end(facts: Mapping[str, Any]) -> bool:
+    """Return whether the last launch of a run did what it was asked for, or found that it cannot be done."""
+    state = (facts.get("ended") or {}).get("state", "")
+    return bool(facts.get("finished")) or state in ("done", "failed")
+
+
 def begun(entries: Mapping[str, Any]) -> bool:
     """Return whether a trial of the run has been stored: what trials read is noted after that."""
     return bool(entries.get("read_by_search"))

@@ -79,8 +79,8 @@ def confirming(console: Console, clock: Clock) -> None:
     console.started(replace(made, state=State.RUNNING, history={}))
 
 
-def screen(play: Callable[[Console, Clock], None], width: int) -> list[str]:
-    """Return the lines of the screen, without empty ones at the end."""
+def emulated(play: Callable[[Console, Clock], None], width: int) -> pyte.Screen:
+    """Return a terminal's screen of so many columns and 40 lines after a scripted run."""
     out, clock = Terminal(), Clock()
     console = Console(
         small(), 20, stream=out, clock=clock, width=width, plain=False, tick_s=None, load=lambda: LOAD
@@ -88,7 +88,12 @@ def screen(play: Callable[[Console, Clock], None], width: int) -> list[str]:
     play(console, clock)
     emulator = pyte.Screen(width, 40)
     pyte.Stream(emulator).feed(out.getvalue().replace("\n", "\r\n"))
-    return "\n".join(line.rstrip() for line in emulator.display).rstrip().split("\n")
+    return emulator
+
+
+def screen(play: Callable[[Console, Clock], None], width: int) -> list[str]:
+    """Return the lines of the screen, without empty ones at the end."""
+    return "\n".join(line.rstrip() for line in emulated(play, width).display).rstrip().split("\n")
 
 
 GOLDEN = {

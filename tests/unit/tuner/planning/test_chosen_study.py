@@ -189,6 +189,18 @@ def test_a_resume_adds_fresh_seeds_only_where_it_is_asked() -> None:
     assert amend(planned("--study aoe_sigma"), parse(["--resume", "one"]), "").stages == STAGES
 
 
+def test_an_interrupted_launch_goes_on_with_its_stages() -> None:
+    """Killed in `--stages search`, it does not evaluate and confirm; once it has ended, a resume does the rest."""
+    stored = planned("--study aoe_sigma --stages search")
+    words = ["--resume", "one"]
+    assert amend(stored, parse(words), "", interrupted=True).stages == ("search",)
+    assert amend(stored, parse(words), "", interrupted=False).stages == STAGES
+    asked = parse([*words, "--stages", "search,report"])
+    assert amend(stored, asked, "", interrupted=True).stages == ("search", "report")
+    grown = parse([*words, "--trials", str(stored.trials + 1)])
+    assert amend(stored, grown, "", interrupted=True).stages == STAGES
+
+
 def test_a_resume_keeps_the_arms() -> None:
     stored = planned("--study aoe_sigma --arms oe,gauss")
     assert amend(stored, parse(["--resume", "one", "--arms", "gauss,oe"]), "").arms == stored.arms
