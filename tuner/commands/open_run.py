@@ -12,7 +12,7 @@ from tuner.planning.resolve import resolve
 from tuner.planning.task_options import NEWEST
 from tuner.store import warm_start
 from tuner.store.known_storages import storage_to_read
-from tuner.store.plan_file import begun, got_to_its_end
+from tuner.store.plan_file import begun, has_done_as_asked
 from tuner.store.run_folder import RunFolder, default_name, find_unfinished
 
 
@@ -76,7 +76,7 @@ def stored_run(options: LaunchOptions, command: str) -> tuple[RunFolder, Plan, L
     asked = study_name(options)
     if asked and asked != stored.study:
         raise UsageError(f"run {name!r} is of study {stored.study}, not {asked}")
-    plan = amend(stored, options, command, interrupted=not got_to_its_end(facts))
+    plan = amend(stored, options, command, interrupted=not has_done_as_asked(facts))
     stored_url = facts.get("study_storage")
     if options.study_storage or stored_url:
         options = replace(options, study_storage=storage_to_read(folder, options.study_storage, stored_url))

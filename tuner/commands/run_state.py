@@ -24,7 +24,7 @@ from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import Plan
 from tuner.store.known_storages import storage_to_read
 from tuner.store.lease_claims import BEAT_S, Claim, Watch, read_claims
-from tuner.store.plan_file import begun, got_to_its_end
+from tuner.store.plan_file import begun
 from tuner.store.restart import Restart, announced
 from tuner.store.run_folder import RunFolder, all_runs
 from tuner.store.trial_reader import read_trials
@@ -292,7 +292,8 @@ def _state(facts: dict[str, Any], claim: Claim | None) -> RunState:
         return RunState.DONE
     if announced(facts):
         return RunState.RESTARTING
-    return RunState(facts["ended"]["state"]) if got_to_its_end(facts) else RunState.INTERRUPTED
+    ended = (facts.get("ended") or {}).get("state", "")
+    return RunState(ended) if ended in ("done", "failed") else RunState.INTERRUPTED
 
 
 def _with_live_drivers(runs: list[RunSnapshot], sleep: Callable[[float], None]) -> list[RunSnapshot]:

@@ -19,8 +19,8 @@ def amend(plan: Plan, options: LaunchOptions, command: str, interrupted: bool = 
     """Return a stored plan with what a resume may change: its size, its machine, its stages.
 
     Args:
-        interrupted: its last launch did not get to its end; the resume goes on with that one's stages, unless others
-            or more trials are asked for. Of a launch that did, it does all of them.
+        interrupted: its last launch has not done its stages; the resume goes on with those, unless others or more
+            trials are asked for. After a launch that has, it does all of them.
 
     Raises:
         UsageError: the options ask another question (data set, parameters, seed) or search in another way,

@@ -35,10 +35,9 @@ ENTRIES: dict[str, Any] = {
 NEEDED = ("created", "plan")
 
 
-def got_to_its_end(facts: Mapping[str, Any]) -> bool:
-    """Return whether the last launch of a run did what it was asked for, or found that it cannot be done."""
-    state = (facts.get("ended") or {}).get("state", "")
-    return bool(facts.get("finished")) or state in ("done", "failed")
+def has_done_as_asked(facts: Mapping[str, Any]) -> bool:
+    """Return whether the last launch of a run has done its stages: it was not killed, stopped or failed."""
+    return bool(facts.get("finished")) or (facts.get("ended") or {}).get("state") == "done"
 
 
 def begun(entries: Mapping[str, Any]) -> bool:
