@@ -67,6 +67,7 @@ def ascend(
     generator: torch.Generator | None = None,
     momentum: float | None = None,
     random_start: bool = True,
+    clamp: bool = True,
 ) -> Tensor:
     """Maximise an objective of each image by signed gradient steps within an Linf ball and the [0, 1] box.
 
@@ -83,9 +84,10 @@ def ascend(
         momentum: None, or the share mu of the previous direction: g <- grad / mean|grad| + mu g, mean per
             image.
         random_start: start uniformly in the ball.
+        clamp: stay in the box; without, only the random start is brought into it.
 
     Returns:
-        (n, c, h, w) detached, within epsilon of the images and within [0, 1].
+        (n, c, h, w) detached, within epsilon of the images and, if clamped, within [0, 1].
 
     Source:
         Madry et al. 2018 (PGD); Goodfellow et al. 2015 (FGSM); Dong et al. 2018 (MI-FGSM), which divides by
@@ -97,12 +99,14 @@ def ascend(
     images = images.detach()
     if epsilon == 0:
         return images
-    lower, upper = (images - epsilon).clamp_(min=0.0), (images + epsilon).clamp_(max=1.0)
+    lower, upper = images - epsilon, images + epsilon
+    if clamp:
+        lower, upper = lower.clamp_(min=0.0), upper.clamp_(max=1.0)
     step = step_scale * epsilon / steps
     current = images
     if random_start:
         noise = torch.empty_like(images).uniform_(-epsilon, epsilon, generator=generator)
-        current = torch.clamp(images + noise, lower, upper)
+        current = torch.clamp(images + noise, lower, upper).clamp_(0.0, 1.0)
     previous = torch.zeros_like(images)
     for _ in range(steps):
         current = current.detach().requires_grad_(True)
@@ -171,14 +175,20 @@ def sign_noise(images: Tensor, generator: torch.Generator, shared: bool) -> Tens
 
 
 def add_noise(
-    images: Tensor, spec: AttackSpec, epsilon: float, generator: torch.Generator, shared: bool
+    images: Tensor,
+    spec: AttackSpec,
+    epsilon: float,
+    generator: torch.Generator,
+    shared: bool,
+    clamp: bool = True,
 ) -> Tensor:
-    """Return images plus epsilon times the noise of a spec, detached, clamped to [0, 1]."""
+    """Return images plus epsilon times the noise of a spec, detached and, if asked, clamped to [0, 1]."""
     images = images.detach()
     if epsilon == 0:
         return images
     noise: Tensor = spec.load_noise()(images, generator, shared)
-    return (images + epsilon * noise).clamp_(0.0, 1.0)
+    noisy = images + epsilon * noise
+    return noisy.clamp_(0.0, 1.0) if clamp else noisy
 
 
 def perturb_outliers(
@@ -193,6 +203,7 @@ def perturb_outliers(
     epsilon: float | None = None,
     shared_noise: bool = False,
     mode: str = "eval",
+    clamp: bool = True,
 ) -> Tensor:
     """Attack outliers as `options.spec` says, so that the network takes them for inliers; inliers are only read.
 
@@ -209,17 +220,18 @@ def perturb_outliers(
         epsilon: overrides the options' radius (schedules).
         shared_noise: gauss draws one noise image for the whole batch.
         mode: "eval" or "train", see `attack_mode`.
+        clamp: keep them in [0, 1], see `ascend`.
 
     Returns:
-        (m, c, h, w) detached, in [0, 1].
+        (m, c, h, w) detached and, if clamped, in [0, 1].
 
     Raises:
         InputError: an unknown attack.
 
     Source:
-        The AOE code. What differs: everything is clamped to [0, 1]; pgd and mifgsm follow the gradient at the
-        outliers (there: at the inliers); gauss noise is fresh per image (there: shared_noise); eba_pgd,
-        signnoise and the random start of eba_pgd are new.
+        The AOE code. What differs: everything is clamped to [0, 1] (there: random starts alone, clamp=False);
+        pgd and mifgsm follow the gradient at the outliers (there: at the inliers); gauss noise is fresh per image
+        (there: shared_noise); eba_pgd, signnoise and the random start of eba_pgd are new.
 
     Example:
         Linear logits f = W x: eba lowers the energy -logsumexp(W x) by stepping along
@@ -228,7 +240,7 @@ def perturb_outliers(
     spec = options.spec
     radius = options.epsilon if epsilon is None else epsilon
     if spec.noise:
-        return add_noise(outliers, spec, radius, generator, shared_noise)
+        return add_noise(outliers, spec, radius, generator, shared_noise, clamp)
     if not spec.objective or radius == 0:
         return outliers.detach()
 
@@ -249,6 +261,7 @@ def perturb_outliers(
             generator=generator,
             momentum=options.momentum if spec.momentum else None,
             random_start=spec.random_start,
+            clamp=clamp,
         )
 
 

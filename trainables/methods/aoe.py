@@ -13,14 +13,15 @@ class AOE(OE):
 
     Source:
         The AOE code (synthetic outliers, attack EBA: one step down the energy, pytorch-ood's outlier-exposure
-        loss). Its `attack_bn=train`, `outlier_norm=raw01`, `oe_reduction=joint_mean` and `shared_noise` are
-        options; the default attack iterates EBA with projection, in eval mode.
+        loss). Its `attack_bn=train`, `outlier_norm=raw01`, `outlier_clamp=false`, `oe_reduction=joint_mean`,
+        `shared_noise` and `outliers.augment=false` are options; the default attack iterates EBA with
+        projection, in eval mode.
     """
 
     options: AOEOptions
 
     def perturb(self, images: Tensor, labels: Tensor, outliers: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
-        """Return attacked inliers and outliers, both in [0, 1]."""
+        """Return attacked inliers and outliers; inliers are in [0, 1], outliers too unless `outlier_clamp` is false."""
         options = self.options
         network = self.attacked(self.network, options.attack_bn)
         images = perturb_inliers(
@@ -43,6 +44,7 @@ class AOE(OE):
             epsilon=epsilon_at(options.attack, epoch, options.epochs),
             shared_noise=options.shared_noise,
             mode=options.attack_bn,
+            clamp=options.outlier_clamp,
         )
         return images, outliers
 

@@ -85,3 +85,6 @@ class AOEOptions(OEOptions):
         choices=("eval", "train"),
     )
     shared_noise: bool = option(False, "gauss draws one noise tensor for the whole batch (AOE's code)")
+    outlier_clamp: bool = option(
+        True, "keep attacked outliers in [0, 1]; false confines random starts alone (AOE's code)"
+    )

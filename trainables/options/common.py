@@ -8,6 +8,12 @@ from trainables.options.networks import NETWORKS
 from trainables.options.outliers import OUTLIER_SOURCES, OutlierSourceSpec, path_help
 
 OPTIMIZER_MOMENTS = {"sgd": 1, "adam": 2}  #: numbers kept for each weight
+#: none; the image or its mirror image; a window of the padded image; a window of any size and shape, scaled back
+AUGMENTS = ("none", "flip", "crop", "crop_flip", "resized_crop_flip")
+AUGMENT_HELP = (
+    "crop pads by an eighth, resized_crop_flip scales 8 to 100 % of the picture to the image's size (ImageNet's usual "
+    "one), of pictures that stay files before they lose pixels; per image"
+)
 MANY_STEPS = 10  #: attacks are ordered by their cost at so many steps
 
 
@@ -66,9 +72,7 @@ class TrainingOptions(RunOptions):
     gamma: float = option(0.1, "schedule=step: factor of each drop", low=0.0, high=1.0)
     grad_clip: float = option(0.0, "largest global gradient norm; 0 = no clipping", low=0.0)
     batch_size: int = option(64, "inliers per step", low=1)
-    augment: str = option(
-        "none", "crop pads by an eighth; per image", choices=("none", "flip", "crop", "crop_flip")
-    )
+    augment: str = option("none", AUGMENT_HELP, choices=AUGMENTS)
     balance: str = option(
         "none",
         "unbalanced classes, also of the pretraining: weights multiplies an image's cross-entropy by n / (classes x "
@@ -89,6 +93,9 @@ class TrainingOptions(RunOptions):
     compile: bool = option(
         False,
         "torch.compile training and attacks: half a minute more for the first step, needs a C++ compiler",
+    )
+    warmup: float = option(
+        0.3, "schedule=one_cycle: share of the steps over which the rate rises", low=0.0, high=0.99
     )
 
 
@@ -137,8 +144,13 @@ class PretrainOptions:
     weight_decay: float = option(0.0, "L2 penalty", low=0.0)
     schedule: str = option("one_cycle", "per step", choices=("one_cycle", "cosine", "step", "constant"))
     batch_size: int = option(64, "images per step", low=1)
-    augment: str = option("none", "as in training", choices=("none", "flip", "crop", "crop_flip"))
+    augment: str = option("none", "as in training", choices=AUGMENTS)
     checkpoint: str = option("", "start from this state dict instead of training one", path=True)
+    dropout: float = option(0.0, "share of dropped units in networks that have dropout", low=0.0, high=0.9)
+    ema: float = option(
+        0.0, "decay of the weight average that training then starts from; 0 = none", low=0.0, high=0.99999
+    )
+    warmup: float = option(0.3, "schedule=one_cycle, as in training", low=0.0, high=0.99)
 
 
 @dataclass(frozen=True)
@@ -153,6 +165,7 @@ class OutlierOptions:
     count: int = option(1000, "how many outliers a trial samples", low=1)
     weight: float = option(0.5, "weight of the outlier term", low=0.0)
     ratio: float = option(1.0, "outliers per inlier in a batch", low=0.05, high=16.0, cost=float)
+    augment: bool = option(True, "augment outliers like inliers; false leaves them as they are (AOE's code)")
 
     @property
     def source(self) -> OutlierSourceSpec:

@@ -15,6 +15,7 @@ PACKED_VALUES: dict[str, tuple[Any, ...]] = {
     "energy.trainable": ("all",),
     "greg.weight": (0.0,),
     "greg.sampler": ("random",),
+    "outlier_clamp": (True,),
 }
 
 

@@ -31,6 +31,8 @@ from trainables.training.method import Context
 
 #: Hashed into every file's name: raise it when the training or a network changes.
 FORMAT = 2
+#: Of `PretrainOptions`; hashed only where they are not at their defaults, so that a hash of before stays.
+LATER_FIELDS = ("dropout", "ema", "warmup")
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +95,12 @@ def content_hash(options: TrainingOptions, pretrain: PretrainOptions, benchmark:
         "arrays": fingerprint_images(benchmark.labelled(Split.TRAIN)),
         "network": options.network,
         "seed": options.seed,
-        "pretrain": {k: v for k, v in dataclasses.asdict(pretrain).items() if k != "checkpoint"},
+        "pretrain": {
+            field.name: value
+            for field in dataclasses.fields(pretrain)
+            if field.name != "checkpoint"
+            and ((value := getattr(pretrain, field.name)) != field.default or field.name not in LATER_FIELDS)
+        },
     }
     code = sorted(NETWORKS.digests(options.network).values())
     balance = balance_of(options)
@@ -141,6 +148,9 @@ def _train(
         batch_size=pretrain.batch_size,
         augment=pretrain.augment,
         balance=balance_of(options),
+        dropout=pretrain.dropout,
+        ema=pretrain.ema,
+        warmup=pretrain.warmup,
     )
     context = Context(
         data=benchmark,
@@ -152,7 +162,7 @@ def _train(
     method = Standard(recipe, context)
     for epoch in range(pretrain.epochs):
         method.train_epoch(epoch)
-    return {key: value.detach().cpu().clone() for key, value in method.network.state_dict().items()}
+    return {key: value.detach().cpu().clone() for key, value in method.classifier().state_dict().items()}
 
 
 @contextmanager

@@ -121,7 +121,8 @@ class Method(ABC):
         """Return the auxiliary outliers of a method whose options have `outliers`, by the stream "outliers"."""
         options: Any = self.options
         images = self.context.outliers(options.outliers, derive_seed(options.seed, "outliers"))
-        return OutlierLoader(images, self.device, self.streams.get("outliers"), options.augment)
+        kind = options.augment if options.outliers.augment else "none"
+        return OutlierLoader(images, self.device, self.streams.get("outliers"), kind)
 
     @abstractmethod
     def train_epoch(self, epoch: int) -> dict[str, float]:
@@ -183,9 +184,9 @@ def make_optimizer(parameters: Any, options: Any) -> torch.optim.Optimizer:
 def schedule_factor(options: Any, step: int, steps_per_epoch: int) -> float:
     """Return the factor on the largest learning rate at a step; a pure function, so nothing to checkpoint.
 
-    one_cycle rises linearly from 1/25 over the first 30 % of the steps and then falls by a cosine to 0; cosine falls
-    from 1 to 1e-6 / lr; step multiplies by gamma every step_size epochs; constant is 1. The length is that of
-    `options.epochs`, whether or not early stopping lets the trial get there.
+    one_cycle rises linearly from 1/25 over the first `options.warmup` of the steps and then falls by a cosine to 0;
+    cosine falls from 1 to 1e-6 / lr; step multiplies by gamma every step_size epochs; constant is 1. The length is
+    that of `options.epochs`, whether or not early stopping lets the trial get there.
 
     Args:
         step: from 0, over the whole training.
@@ -196,9 +197,9 @@ def schedule_factor(options: Any, step: int, steps_per_epoch: int) -> float:
     total = max(1, options.epochs * steps_per_epoch)
     progress = min(1.0, step / total)
     if options.schedule == "one_cycle":
-        if progress < 0.3:
-            return 1 / 25 + (1 - 1 / 25) * progress / 0.3
-        return 0.5 * (1 + math.cos(math.pi * (progress - 0.3) / 0.7))
+        if progress < options.warmup:
+            return float(1 / 25 + (1 - 1 / 25) * progress / options.warmup)
+        return 0.5 * (1 + math.cos(math.pi * (progress - options.warmup) / (1 - options.warmup)))
     if options.schedule == "cosine":
         last = min(1.0, 1e-6 / options.lr) if options.lr > 0 else 0.0
         return last + (1 - last) * 0.5 * (1 + math.cos(math.pi * progress))

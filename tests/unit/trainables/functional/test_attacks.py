@@ -103,6 +103,27 @@ def test_linear_objective_is_raised_exactly_to_epsilon():
     torch.testing.assert_close(moved, images + EPSILON * weight.sign())
 
 
+def test_without_clamping_the_box_confines_the_random_start_alone():
+    """0.5 and 0.95 plus 0.2 are 0.7 and 1.15; of 1.0 the start is at most 1, and no step of length 0 moves it on."""
+    images = torch.tensor([0.5, 0.95]).view(1, 1, 1, 2)
+    rise = {"step_scale": 1.0, "clamp": False}
+    moved = ascend(lambda x: x.sum((1, 2, 3)), images, 0.2, 1, random_start=False, **rise)
+    assert moved.flatten().tolist() == pytest.approx([0.7, 1.15])
+    start = ascend(lambda x: x.sum((1, 2, 3)), torch.ones(1, 1, 4, 4), 0.2, 1, step_scale=0.0, clamp=False)
+    assert start.max() == 1.0
+    assert start.min() >= 0.8
+
+
+@pytest.mark.parametrize(("clamp", "change"), [(False, 0.5), (True, 0.375)])
+def test_eba_without_clamping_moves_every_value_by_epsilon(clamp, change):
+    """Of values uniform in [0, 1] a step of 0.5 within the box keeps 0.375 on the mean: 0.5 - 0.5 * 0.5 ** 2."""
+    outliers = torch.rand(400, 1, 8, 8, generator=generator(1))
+    moved = attack(Linear(), outliers, options("eba", epsilon=0.5), clamp=clamp)
+    assert (moved - outliers).abs().mean().item() == pytest.approx(change, abs=0.003)
+    noisy = attack(Linear(), outliers, options("signnoise", epsilon=0.5), clamp=clamp)
+    assert (noisy - outliers).abs().mean().item() == pytest.approx(change, abs=0.003)
+
+
 def test_momentum_golden():
     """MI-FGSM, mu = 1, two pixels, objective with gradient (2, 1) first and (-1, 4) after.
 

@@ -55,6 +55,7 @@ RESUMES = [
     ),
     ("aoe", {"attack.name": "pgd", "attack.steps": 2, "attack_bn": "train", "outlier_norm": "raw01"}),
     ("aoe", {"attack.name": "gauss", "shared_noise": True}),
+    ("aoe", {"attack.name": "eba", "outlier_clamp": False, "outliers.augment": False, "warmup": 0.1}),
 ]
 
 
@@ -191,3 +192,30 @@ def test_a_diverged_training_is_reported():
     method = make("standard", optimizer="sgd", lr=1e30, schedule="constant")
     with pytest.raises(TrainingFailed, match="diverged"):
         method.train_epoch(0)
+
+
+def test_outliers_are_augmented_unless_they_are_to_stay():
+    """Of images that do not look the same when flipped, those that stay are among the 50 as they are."""
+    known = {image.tobytes() for image in toy.outliers_of(50, 0)}
+    drawn = {}
+    for kept in (True, False):
+        method = make("aoe", augment="crop_flip", **{"outliers.augment": kept})
+        method.outliers.images = torch.from_numpy(toy.outliers_of(50, 0))
+        drawn[kept] = [image.numpy().tobytes() in known for image in method.outliers.next(40)]
+    assert all(drawn[False])
+    assert sum(drawn[True]) < 5
+
+
+def test_attacked_outliers_leave_the_box_only_if_they_may():
+    images, labels = torch.rand(8, *toy.SHAPE), torch.arange(8) % 4
+    ends = {}
+    for clamp in (True, False):
+        method = make(
+            "aoe", outlier_norm="raw01", outlier_clamp=clamp, **{"attack.name": "eba", "attack.epsilon": 0.5}
+        )
+        moved = method.perturb(images, labels, torch.rand(8, *toy.SHAPE), 0)[1]
+        ends[clamp] = (moved.min().item(), moved.max().item())
+    assert ends[True][0] >= 0
+    assert ends[True][1] <= 1
+    assert ends[False][0] < -0.3
+    assert ends[False][1] > 1.3

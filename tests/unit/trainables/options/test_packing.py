@@ -39,6 +39,8 @@ def test_pack_keys_golden():
         ("pgd_at", {"network": "wrn_40_2"}, ""),
         ("standard", {"dropout": 0.1}, "dropout draws from"),
         ("trades", {"attack_bn": "train"}, "attack_bn=train has no packed form"),
+        ("aoe", {"outlier_clamp": False}, "outlier_clamp=False has no packed form"),
+        ("aoe", {"outliers.augment": False}, ""),
         ("energy", {"energy.lam": 0.3}, ""),
         ("energy", {"energy.trainable": "head"}, "energy.trainable=head has no packed form"),
         ("energy", {"greg.weight": 0.1}, "greg.weight=0.1 has no packed form"),

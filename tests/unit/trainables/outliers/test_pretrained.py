@@ -51,6 +51,9 @@ def test_an_emptied_cache_gives_the_same_weights(tmp_path):
         {"options": replace(OPTIONS, network="wrn_40_2")},
         {"pretrain": replace(PRETRAIN, lr=1e-4)},
         {"pretrain": replace(PRETRAIN, epochs=2)},
+        {"pretrain": replace(PRETRAIN, dropout=0.3)},
+        {"pretrain": replace(PRETRAIN, ema=0.9)},
+        {"pretrain": replace(PRETRAIN, warmup=0.025)},
         {"benchmark": toy.benchmark(seed=1)},
     ],
 )
@@ -184,3 +187,40 @@ def test_default_cache_dir(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_cache_dir() == tmp_path / ".cache" / "robust-tuner"
+
+
+def test_a_hash_of_before_the_later_options_stays():
+    """Golden: the name of the file that earlier versions wrote for this recipe."""
+    assert content_hash(OPTIONS, PRETRAIN, toy.benchmark()) == "840ce75907e4a15aea7b7f0c92a7249f"
+
+
+def test_the_weight_average_is_what_training_starts_from(tmp_path, monkeypatch):
+    """With decay 0.9 it lags behind the weights, which are those of the training without an average."""
+    averaged = state(tmp_path, pretrain=replace(PRETRAIN, ema=0.9))
+    plain = state(tmp_path)
+    trained = []
+    train = pretrained.Standard.train_epoch
+
+    def kept(self, epoch):
+        means = train(self, epoch)
+        trained.append(self)
+        return means
+
+    monkeypatch.setattr(pretrained.Standard, "train_epoch", kept)
+    pretrained._train(OPTIONS, replace(PRETRAIN, ema=0.9), toy.benchmark(), torch.device("cpu"))
+    assert same(trained[0].network.state_dict(), plain)
+    assert same(trained[0].trainer.average.state_dict(), averaged)
+    assert not same(plain, averaged)
+
+
+def test_pretraining_has_the_dropout_of_its_own_recipe(tmp_path):
+    options = replace(OPTIONS, network="wrn_40_2")
+    with_dropout = pretrained._train(
+        options, replace(PRETRAIN, dropout=0.3), toy.benchmark(), torch.device("cpu")
+    )
+    without = pretrained._train(options, PRETRAIN, toy.benchmark(), torch.device("cpu"))
+    fine_tuning = pretrained._train(
+        replace(options, dropout=0.3), PRETRAIN, toy.benchmark(), torch.device("cpu")
+    )
+    assert not same(with_dropout, without)
+    assert same(fine_tuning, without)
