@@ -12,6 +12,10 @@ from torch.nn import functional as F
 from trainables.data.loading.class_balance import epoch_order
 from trainables.data.types.benchmark import LabelledImages
 
+RESIZED = "resized_crop_flip"  #: the augmentation by `crop_boxes`
+SMALLEST_CROP = 0.08  #: share of a picture's area
+TRIES = 10  #: windows that are drawn for an image
+
 
 def to_device(array: np.ndarray, device: torch.device | str) -> Tensor:
     """Copy an array (also a read-only or memory-mapped one) to the device in its own dtype."""
@@ -48,11 +52,14 @@ def augment(images: Tensor, kind: str, generator: torch.Generator) -> Tensor:
     Args:
         images: (n, c, h, w).
         kind: "none", "flip", "crop" or "crop_flip"; a crop pads by an eighth of the side (4 of 32) with zeros.
+            "resized_crop_flip": see `resized_crops`; float32 in [0, 1], also of uint8.
 
     Returns:
         A tensor of the same shape.
     """
     n, channels, h, w = images.shape
+    if kind == RESIZED:
+        return augment(resized_crops(images, generator), "flip", generator)
     flips = None
     if "flip" in kind:
         flips = torch.rand(n, generator=generator, device=images.device) < 0.5
@@ -68,6 +75,52 @@ def augment(images: Tensor, kind: str, generator: torch.Generator) -> Tensor:
     pixels = (rows[:, :, None] * width + columns[:, None, :]).view(n, 1, h * w)
     padded = F.pad(images, (pad, pad, pad, pad)).flatten(2)
     return padded.gather(2, pixels.expand(n, channels, h * w)).view(n, channels, h, w)
+
+
+def crop_boxes(height: int, width: int, draws: Tensor) -> Tensor:
+    """Return a window for each row of draws, (n, 4): top, left, height and width in pixels.
+
+    A window has 8 to 100 % of the area and a ratio of width to height between 3/4 and 4/3, log-uniform. The first of
+    `TRIES` that fits is taken, else the whole picture, cut to such a ratio, from its middle.
+
+    Args:
+        draws: (n, TRIES, 4) uniform in [0, 1).
+
+    Source:
+        Szegedy et al. 2015, as torchvision's RandomResizedCrop has it.
+
+    Example:
+        100 x 200 pixels, draws (0.5, 0.5, 0.5, 0): area 0.54 x 20000 and ratio 1 are 104 x 104, which does not fit;
+        with (0, 0.5, 0.5, 0) 0.08 x 20000 is 40 x 40, its top at 61 * 0.5 = 30, its left at 0.
+    """
+    area = height * width * (SMALLEST_CROP + (1 - SMALLEST_CROP) * draws[..., 0])
+    ratio = torch.exp(math.log(4 / 3) * (2 * draws[..., 1] - 1))
+    w, h = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
+    fits = (w >= 1) & (h >= 1) & (w <= width) & (h <= height)
+    first = fits.int().argmax(1, keepdim=True)  # the first of the largest values
+    w, h, down, across = (x.gather(1, first).squeeze(1) for x in (w, h, draws[..., 2], draws[..., 3]))
+    boxes = torch.stack([((height - h + 1) * down).floor(), ((width - w + 1) * across).floor(), h, w], dim=1)
+    whole_h, whole_w = min(height, round(width * 4 / 3)), min(width, round(height * 4 / 3))
+    middle = [(height - whole_h) // 2, (width - whole_w) // 2, whole_h, whole_w]
+    return torch.where(fits.any(1, keepdim=True), boxes, boxes.new_tensor(middle))
+
+
+def resized_crops(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return a window of each image, see `crop_boxes`, scaled bilinearly to the image's size.
+
+    Args:
+        images: (n, c, h, w).
+    """
+    n, _, height, width = images.shape
+    draws = torch.rand(n, TRIES, 4, generator=generator, device=images.device)
+    top, left, h, w = (
+        crop_boxes(height, width, draws) / images.new_tensor([height, width] * 2, dtype=torch.float32)
+    ).T
+    theta = torch.zeros(n, 2, 3, device=images.device)
+    theta[:, 0, 0], theta[:, 0, 2] = w, 2 * left + w - 1  # of coordinates in [-1, 1]
+    theta[:, 1, 1], theta[:, 1, 2] = h, 2 * top + h - 1
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(to_unit(images), grid, padding_mode="border", align_corners=False)
 
 
 class DeviceLoader:

@@ -10,9 +10,17 @@ import torch
 from torch import Tensor
 
 from trainables.data.loading.class_balance import epoch_order
-from trainables.data.loading.device_loader import DeviceLoader, augment, to_device, to_unit
+from trainables.data.loading.device_loader import (
+    RESIZED,
+    TRIES,
+    DeviceLoader,
+    augment,
+    crop_boxes,
+    to_device,
+    to_unit,
+)
 from trainables.data.types.benchmark import LabelledImages
-from trainables.data.types.lazy_images import LazyImages
+from trainables.data.types.lazy_images import LazyImages, cut
 
 PER_GPU = (
     8  #: decoding threads of all trials that share a GPU; a JPEG of 500 x 375 pixels takes a core about 2 ms
@@ -44,8 +52,9 @@ class StreamLoader:
 
     One epoch is a permutation drawn from the generator, as there; the pictures of a batch are decoded by
     `threads` threads (0: those of `set_decoders`) while earlier batches train, at most `ahead` batches early,
-    into pinned memory if the device is a GPU. Augmentation is on the device. Which thread decodes what changes
-    nothing in the result, and between two epochs there is no state but the generator's.
+    into pinned memory if the device is a GPU. Augmentation is on the device; resized_crop_flip alone cuts the pictures
+    in their own size, when they are decoded. Which thread decodes what changes nothing in the result, and between two
+    epochs there is no state but the generator's.
 
     Attributes:
         images: indexing gives uint8 tensors on the device, as `DeviceLoader.images` does; only what is
@@ -81,12 +90,16 @@ class StreamLoader:
         labels = self.labels.to(self.generator.device)
         order = epoch_order(labels, self.balanced, self.generator).cpu()
         rows = [order[step * self.batch_size : (step + 1) * self.batch_size] for step in range(len(self))]
+        windows, kind = None, self.augmentation
+        if kind == RESIZED:  # drawn for the whole epoch, as batches are decoded ahead
+            shape, device = (len(order), TRIES, 4), self.generator.device
+            windows, kind = torch.rand(shape, generator=self.generator, device=device).cpu(), "flip"
         batches = decoded(
-            self.images.images, [r.numpy() for r in rows], self.device, self.threads, self.ahead
+            self.images.images, [r.numpy() for r in rows], self.device, self.threads, self.ahead, windows
         )
         try:
             for chosen, pixels in zip(rows, batches, strict=True):
-                images = augment(to_unit(pixels), self.augmentation, self.generator)
+                images = augment(to_unit(pixels), kind, self.generator)
                 yield images, self.labels[chosen.to(self.labels.device)]
         finally:
             batches.close()
@@ -139,20 +152,31 @@ def in_order(images: Any, batch_size: int, device: torch.device | str, threads: 
 
 
 def decoded(
-    images: Any, batches: list[np.ndarray], device: torch.device, threads: int = 0, ahead: int = AHEAD
+    images: Any,
+    batches: list[np.ndarray],
+    device: torch.device,
+    threads: int = 0,
+    ahead: int = AHEAD,
+    windows: Tensor | None = None,
 ) -> Any:
     """Yield the rows of each batch as uint8 (k, c, h, w) on the device, decoded ahead by threads.
 
     Closing the generator, or an error in a picture, ends the threads; nothing that was queued is decoded then.
+
+    Args:
+        windows: draws of `crop_boxes` for the rows of all batches in their order; None cuts to the centre.
     """
+    starts = np.cumsum([0, *map(len, batches)])
     threads = threads or _threads
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decoder")
     waiting: deque[tuple[Tensor, list[Future[None]]]] = deque()
-    todo = iter(batches)
+    todo = iter(enumerate(batches))
     try:
         while True:
-            while len(waiting) <= ahead and (rows := next(todo, None)) is not None:
-                waiting.append(_submit(pool, images, rows, device, threads))
+            while len(waiting) <= ahead and (following := next(todo, None)) is not None:
+                place, rows = following
+                cuts = None if windows is None else windows[starts[place] : starts[place + 1]]
+                waiting.append(_submit(pool, images, rows, device, threads, cuts))
             if not waiting:
                 return
             pixels, parts = waiting.popleft()
@@ -164,7 +188,12 @@ def decoded(
 
 
 def _submit(
-    pool: ThreadPoolExecutor, images: Any, rows: np.ndarray, device: torch.device, threads: int
+    pool: ThreadPoolExecutor,
+    images: Any,
+    rows: np.ndarray,
+    device: torch.device,
+    threads: int,
+    windows: Tensor | None,
 ) -> tuple[Tensor, list["Future[None]"]]:
     """Queue the decoding of a batch, one task per thread, all writing into one tensor."""
     # the pinned allocator hands a block out again only after the copies from it are done
@@ -172,14 +201,26 @@ def _submit(
     array = pixels.numpy()
     step = max(1, -(-len(rows) // threads))
     return pixels, [
-        pool.submit(_decode, images, rows[start : start + step], array[start : start + step])
+        pool.submit(
+            _decode,
+            images,
+            rows[start : start + step],
+            array[start : start + step],
+            None if windows is None else windows[start : start + step],
+        )
         for start in range(0, len(rows), step)
     ]
 
 
-def _decode(images: Any, rows: np.ndarray, out: np.ndarray) -> None:
+def _decode(images: Any, rows: np.ndarray, out: np.ndarray, windows: Tensor | None) -> None:
     if isinstance(images, LazyImages):
         chosen = LazyImages(images.source, images.picture_shape, images.rows[rows], images.crop)
-        chosen.decode_into(out)
+        if windows is None:
+            chosen.decode_into(out)
+            return
+        for place, row, draws in zip(out, chosen.rows, windows, strict=True):
+            picture = images.source.picture(int(row))
+            box = crop_boxes(picture.height, picture.width, draws[None])[0].tolist()
+            place[:] = cut(picture, images.picture_shape, box)
     else:
         out[:] = images[rows]

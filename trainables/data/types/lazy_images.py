@@ -222,6 +222,22 @@ class LazyImages:
         return out
 
 
+def cut(picture: Image.Image, shape: Shape, box: Sequence[float]) -> Array:
+    """Return a window of a picture as uint8 (c, h, w), scaled to the shape, grey to RGB or back.
+
+    Args:
+        box: top, left, height and width in pixels.
+    """
+    channels, height, width = shape
+    mode = "L" if channels == 1 else "RGB"
+    if picture.mode != mode:
+        picture = picture.convert(mode)
+    top, left, h, w = box
+    corners = (left, top, left + w, top + h)
+    pixels = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR, box=corners))
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
 def fit(picture: Image.Image, shape: Shape, crop: float = 1.0) -> Array:
     """Return a picture as uint8 (c, h, w): scaled to cover the shape, cut to the centre, grey to RGB or back.
 

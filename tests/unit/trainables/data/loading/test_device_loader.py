@@ -8,8 +8,19 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torchvision.transforms import RandomResizedCrop
 
-from trainables.data.loading.device_loader import DeviceLoader, OutlierLoader, augment, to_device, to_unit
+from trainables.data.loading.device_loader import (
+    RESIZED,
+    TRIES,
+    DeviceLoader,
+    OutlierLoader,
+    augment,
+    crop_boxes,
+    resized_crops,
+    to_device,
+    to_unit,
+)
 from trainables.data.types.benchmark import LabelledImages
 
 
@@ -187,3 +198,59 @@ def test_outlier_loader_resumes_in_mid_round() -> None:
     for wanted in expected:
         assert torch.equal(resumed.next(4), wanted)
     assert state["order"].shape == (7,)  # the saved state did not move along
+
+
+def windows(*draws: tuple[float, float, float, float]) -> Tensor:
+    """Return draws of one image: these first, then windows of all of the picture, which fit into squares only."""
+    return torch.tensor([[*draws, *[(0.9999, 0.5, 0.0, 0.0)] * (TRIES - len(draws))]])
+
+
+def test_windows_golden() -> None:
+    """Of 100 x 200: area 0.08 x 20000 at ratio 1 is 40 x 40, its top at 61 / 2, its left at 0 of 161 places.
+
+    0.54 x 20000 at ratio 1 is 104 x 104, which does not fit: the next draw is taken. Ratio 4/3 of 1600 is 46 x 35.
+    Where none fits, the whole picture is cut to 4:3, 133 x 100 from its middle.
+    """
+    small = (0.0, 0.5, 0.5, 0.0)
+    assert crop_boxes(100, 200, windows(small))[0].tolist() == [30, 0, 40, 40]
+    assert crop_boxes(100, 200, windows((0.5, 0.5, 0.5, 0.0), small))[0].tolist() == [30, 0, 40, 40]
+    assert crop_boxes(100, 200, windows((0.0, 1.0, 0.0, 0.0)))[0].tolist() == [0, 0, 35, 46]
+    assert crop_boxes(100, 200, windows())[0].tolist() == [0, 33, 100, 133]
+
+
+def test_windows_have_the_areas_and_ratios_that_were_asked_for() -> None:
+    boxes = crop_boxes(96, 128, torch.rand(2000, TRIES, 4, generator=seeded()))
+    top, left, h, w = boxes.T
+    assert (top >= 0).all() and (left >= 0).all() and (top + h <= 96).all() and (left + w <= 128).all()  # noqa: PT018
+    assert (h * w / (96 * 128)).min() > 0.07
+    assert (w / h).log().abs().max() < np.log(4 / 3) + 0.05
+    torch.manual_seed(0)
+    picture = torch.zeros(3, 96, 128)
+    theirs = torch.tensor(
+        [RandomResizedCrop.get_params(picture, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(2000)]
+    )
+    for ours, column in zip((top, left, h, w), theirs.float().T, strict=True):
+        assert ours.mean().item() == pytest.approx(column.mean().item(), abs=2.5)
+        assert ours.std().item() == pytest.approx(column.std().item(), abs=2.5)
+
+
+def test_a_window_is_scaled_to_the_image() -> None:
+    """On a ramp across, a window of w columns from `left` is a ramp from left to left + w: its ends follow the box."""
+    ramp = (torch.arange(64) + 0.5).repeat(200, 3, 64, 1) / 64
+    cut = resized_crops(ramp, seeded(3))
+    boxes = crop_boxes(64, 64, torch.rand(200, TRIES, 4, generator=seeded(3)))
+    middle = cut[:, 0, 32, 31:33].mean(1) * 64
+    assert cut.shape == ramp.shape
+    torch.testing.assert_close(middle, boxes[:, 1] + boxes[:, 3] / 2, rtol=0, atol=1e-3)
+    torch.testing.assert_close(
+        (cut[:, 0, 32, 40] - cut[:, 0, 32, 24]) * 64, boxes[:, 3] / 4, rtol=0, atol=1e-3
+    )
+
+
+def test_resized_crops_are_flipped_too_and_need_no_floats() -> None:
+    images = torch.randint(0, 256, (64, 3, 16, 16), dtype=torch.uint8, generator=seeded())
+    expected = augment(resized_crops(images, own := seeded(5)), "flip", own)
+    found = augment(images, RESIZED, seeded(5))
+    assert torch.equal(found, expected)
+    assert found.dtype == torch.float32
+    assert 0 <= found.min() < found.max() <= 1

@@ -13,7 +13,7 @@ from PIL import Image
 from tests.unit import disk_formats as disk
 from trainables.base.errors import DataFileError
 from trainables.data.loading import stream_loader
-from trainables.data.loading.device_loader import DeviceLoader
+from trainables.data.loading.device_loader import RESIZED, TRIES, DeviceLoader, augment, crop_boxes
 from trainables.data.loading.open_dataset import fingerprint_images
 from trainables.data.loading.stream_loader import StreamLoader, decoded, in_order, make_loader
 from trainables.data.types.benchmark import LabelledImages
@@ -234,3 +234,38 @@ def test_on_a_gpu_batches_are_those_of_the_device_loader(tmp_path: Path) -> None
     for (a, la), (b, lb) in zip(stream, device, strict=True):
         assert torch.equal(a, b)
         assert torch.equal(la, lb)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_windows_are_cut_out_of_the_pictures_in_their_own_size(threads: int, tmp_path: Path) -> None:
+    """The batches are Pillow's crops of the files by the same draws, whatever the number of threads."""
+    data = lazy(tmp_path)
+    stream = StreamLoader(data, 5, "cpu", seeded(), RESIZED, threads=threads)
+    again = seeded()
+    order = torch.randperm(23, generator=again)
+    draws = torch.rand(23, TRIES, 4, generator=again)
+    for step, (images, labels) in enumerate(stream):
+        rows = order[5 * step : 5 * step + 5]
+        assert torch.equal(labels, rows)
+        cut = []
+        for place, row in enumerate(rows):
+            picture = Image.open(tmp_path / f"{row:03d}.png").convert("RGB")
+            top, left, h, w = crop_boxes(18, 20, draws[5 * step + place][None])[0].tolist()
+            box = (left, top, left + w, top + h)
+            cut.append(
+                np.asarray(picture.resize((16, 16), Image.Resampling.BILINEAR, box=box)).transpose(2, 0, 1)
+            )
+        expected = augment(torch.from_numpy(np.stack(cut)) / 255, "flip", again)
+        assert torch.equal(images, expected)
+
+
+def test_an_epoch_of_windows_resumes_from_the_generator_alone(tmp_path: Path) -> None:
+    data, generator = lazy(tmp_path), seeded()
+    stream = StreamLoader(data, 5, "cpu", generator, RESIZED)
+    list(stream)
+    state = generator.get_state()
+    second = [images for images, _ in stream]
+    resumed = torch.Generator()
+    resumed.set_state(state)
+    again = [images for images, _ in StreamLoader(data, 5, "cpu", resumed, RESIZED, threads=2)]
+    assert all(torch.equal(a, b) for a, b in zip(second, again, strict=True))
