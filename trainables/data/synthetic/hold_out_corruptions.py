@@ -10,6 +10,7 @@ Source:
 """
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from trainables.data.types.benchmark import LabelledImages
 
 Array = np.ndarray
 
+SEVERITIES = 5
 _SPECKLE = ((0.06, 0.1, 0.12, 0.16, 0.2), (0.15, 0.2, 0.25, 0.3, 0.35), (0.15, 0.2, 0.35, 0.45, 0.6))
 _BLUR = ((0.4, 0.6, 0.7, 0.8, 1.0), (0.5, 0.75, 1.0, 1.25, 1.5), (1.0, 2.0, 3.0, 4.0, 6.0))
 
@@ -59,22 +61,51 @@ def hold_out_corruptions(dataset: str, base: LabelledImages) -> dict[str, Labell
         dataset: its name decides the random numbers.
         base: validation images, uint8 (n, c, h, w).
     """
-    unit = unit_of(base.images)
+    makers = _makers(dataset, unit_of(base.images))
+    return {
+        f"{name}/{level + 1}": LabelledImages(to_bytes(make(level)), base.labels)
+        for name, make in makers.items()
+        for level in range(SEVERITIES)
+    }
+
+
+def hold_out_blocks(dataset: str, validation: LabelledImages, size: int) -> dict[str, LabelledImages]:
+    """Return the sets of `hold_out_corruptions`, each of other images: the first `size`, the next, and so on.
+
+    The mean over all sets then rests on up to 20 times as many images, in the same memory. Where there are too few
+    images, it begins again with the first.
+
+    Args:
+        validation: uint8, an array or lazy, in no order of classes.
+        size: images of a set.
+    """
+    sets: dict[str, LabelledImages] = {}
+    names = tuple(_makers(dataset, np.zeros((0, *validation.images.shape[1:]), np.float32)))
+    for place, (name, level) in enumerate((name, level) for name in names for level in range(SEVERITIES)):
+        rows = (place * size + np.arange(min(size, len(validation)))) % len(validation)
+        make = _makers(dataset, unit_of(np.asarray(validation.images[rows])))[name]
+        sets[f"{name}/{level + 1}"] = LabelledImages(to_bytes(make(level)), validation.labels[rows])
+    return sets
+
+
+def _makers(dataset: str, unit: Array) -> dict[str, Callable[[int], Array]]:
+    """Return {corruption: function of its level, from 0} of images (n, c, h, w) in [0, 1]."""
     side = unit.shape[-1]
     size = 0 if side <= 32 else 1 if side <= 64 else 2
-    noise = unit * random_of(dataset, "speckle_noise").standard_normal(unit.shape).astype(np.float32)
+
+    @cache
+    def noise() -> Array:
+        drawn: Array = random_of(dataset, "speckle_noise").standard_normal(unit.shape).astype(np.float32)
+        return unit * drawn
+
     makers: dict[str, Callable[[int], Array]] = {
-        "speckle_noise": lambda level: unit + noise * np.float32(_SPECKLE[size][level]),
+        "speckle_noise": lambda level: unit + noise() * np.float32(_SPECKLE[size][level]),
         "gaussian_blur": lambda level: _blurred(unit, _BLUR[size][level]),
         "spatter": lambda level: spatter(unit, level, size, random_of(dataset, "spatter", level + 1)),
     }
     if unit.shape[1] == 3:
         makers["saturate"] = lambda level: saturate(unit, *_SATURATE[size][level])
-    return {
-        f"{name}/{level + 1}": LabelledImages(to_bytes(make(level)), base.labels)
-        for name, make in makers.items()
-        for level in range(5)
-    }
+    return makers
 
 
 def saturate(unit: Array, factor: float, offset: float) -> Array:

@@ -129,6 +129,7 @@ def test_large_pictures_make_a_benchmark(name: str, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(
         from_files, "_first", lambda data, n: first(data, 5)
     )  # made sets of 5 images are quick
+    monkeypatch.setattr(from_files, "CORRUPTED_BLOCK", 2)
     disk.ID_SETS[name](tmp_path)
     benchmark = load(name, str(tmp_path), search_only=True)
     assert set(benchmark.parts) == SEARCH_SPLITS

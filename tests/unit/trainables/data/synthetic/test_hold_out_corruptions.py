@@ -5,7 +5,7 @@ import pytest
 
 from trainables.data.readers.corrupted_files import CORRUPTIONS
 from trainables.data.synthetic.corruptions_imagenet import HOLD_OUT
-from trainables.data.synthetic.hold_out_corruptions import hold_out_corruptions, saturate
+from trainables.data.synthetic.hold_out_corruptions import hold_out_blocks, hold_out_corruptions, saturate
 from trainables.data.types.benchmark import LabelledImages
 
 
@@ -87,3 +87,24 @@ def test_grey_images_have_no_saturation() -> None:
     found = hold_out_corruptions("toy", base(2, 32, channels=1))
     assert {name.split("/")[0] for name in found} == {"speckle_noise", "gaussian_blur", "spatter"}
     assert found["spatter/4"].images.shape == (2, 1, 32, 32)
+
+
+def test_blocks_have_other_images_each_and_the_same_corruptions() -> None:
+    """20 sets of 3 out of 100 images: speckle/1 has images 0 to 2, speckle/2 images 3 to 5, saturate/5 57 to 59."""
+    data = base(100, 96)
+    found = hold_out_blocks("toy", data, 3)
+    assert list(found) == list(hold_out_corruptions("toy", base(1, 96)))
+    for place, (name, block) in enumerate(found.items()):
+        rows = slice(3 * place, 3 * place + 3)
+        alone = hold_out_corruptions("toy", LabelledImages(data.images[rows], data.labels[rows]))[name]
+        assert np.array_equal(block.images, alone.images), name
+        assert np.array_equal(block.labels, alone.labels)
+
+
+def test_blocks_begin_again_where_there_are_few_images() -> None:
+    """Of 5 images the second set of 3 has 3, 4, 0; of 2 images every set has both."""
+    data = LabelledImages(base(5, 96).images, np.arange(5))
+    labels = [block.labels.tolist() for block in hold_out_blocks("toy", data, 3).values()]
+    assert labels[:3] == [[0, 1, 2], [3, 4, 0], [1, 2, 3]]
+    few = LabelledImages(data.images[:2], np.arange(2))
+    assert all(sorted(b.labels.tolist()) == [0, 1] for b in hold_out_blocks("toy", few, 3).values())
