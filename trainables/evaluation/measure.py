@@ -162,7 +162,7 @@ def evaluate(
     if len(sets) > 1 and "robust_ood" in protocol.groups:
         _under_attack(session, sets, groups, result)
     if len(sets) > 1 and protocol.detectors:
-        _by_detectors(session, benchmark.labelled(Split.TRAIN), sets, groups, result)
+        _by_detectors(session, benchmark, sets, groups, result)
     for epsilon in protocol.auto_attack_epsilons:
         _auto_attack(session, inliers, epsilon, state, result)
     if "corrupted" in protocol.groups and benchmark.has(Split.CORRUPTED):
@@ -176,7 +176,7 @@ def evaluate(
 
 
 def _by_detectors(
-    session: "_Session", train: LabelledImages, sets: Sets, groups: Groups, result: Evaluation
+    session: "_Session", benchmark: Benchmark, sets: Sets, groups: Groups, result: Evaluation
 ) -> None:
     """Measure OOD detection by the protocol's detectors, fitted on training images."""
     network = session.network
@@ -186,7 +186,8 @@ def _by_detectors(
         )
     unsuited: dict[str, str] = {}
     images = {name: data.images for name, data in sets.items()}
-    scores = score_all(network, train, images, session.protocol.detectors, session.device, unsuited)
+    train, names = benchmark.labelled(Split.TRAIN), session.protocol.detectors
+    scores = score_all(network, train, images, names, session.device, unsuited, benchmark.info.name)
     for name, by_name in scores.items():
         result.metrics |= ood_metrics_of_score(name, by_name, groups)
     result.remarks += [f"detector {short_name(name)} left out: {reason}" for name, reason in unsuited.items()]

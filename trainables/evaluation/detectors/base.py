@@ -14,6 +14,10 @@ from trainables.networks import Classifier
 class Detector(ABC):
     """An outlier score fitted to one network, which runs in eval mode and is left as it was."""
 
+    def for_dataset(self, dataset: str) -> Self:
+        """Return it with the settings that its paper has for a data set; itself where it has none."""
+        return self
+
     @abstractmethod
     def fit(self, network: Classifier, train: LabelledImages, device: torch.device | str) -> Self:
         """Look at the network, and at training images as far as the score needs them; return self.

@@ -29,6 +29,7 @@ def score_all(
     names: Sequence[str],
     device: torch.device | str,
     unsuited: dict[str, str] | None = None,
+    dataset: str = "",
 ) -> dict[str, ScoresBySet]:
     """Fit detectors on training images and score sets of images.
 
@@ -40,6 +41,7 @@ def score_all(
         names: of `DETECTORS`.
         unsuited: takes {detector: reason} of those that do not suit the network or the training images, which are
             then left out.
+        dataset: its name; KNN looks at more neighbours in larger ones.
 
     Returns:
         {detector: {set: (n,) float64 scores}}.
@@ -53,6 +55,8 @@ def score_all(
     seen: Tensor | None = None
     for spec in specs:
         detector = spec.load()
+        if isinstance(detector, Detector):
+            detector = detector.for_dataset(dataset)
         try:
             if isinstance(detector, FeatureDetector):
                 seen = features_of(network, train.images, device) if seen is None else seen

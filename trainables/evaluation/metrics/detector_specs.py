@@ -70,7 +70,7 @@ DETECTORS = Registry(
         ),
         DetectorSpec(
             "knn",
-            "distance to the 50th nearest training image, features of unit length",
+            "distance to the 50th nearest training image (CIFAR-100: 200th, ImageNet: 1000th), features of unit length",
             "features of training images",
             "Sun et al. 2022",
             f"{_IN}.knn:Knn",

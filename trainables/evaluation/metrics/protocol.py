@@ -73,6 +73,8 @@ class EvaluationProtocol:
         values = asdict(self)
         if not self.noise_rms:
             del values["noise_rms"], values["noise_steps"]
+        if "knn" in self.detectors:
+            values["knn"] = "neighbours by data set"  # evaluations of before had 50 everywhere
         return values
 
     def check(self) -> None:

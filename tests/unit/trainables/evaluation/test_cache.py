@@ -93,6 +93,12 @@ def test_a_key_depends_on_everything():
     assert evaluation_key(b"checkpoint", EvaluationProtocol("test"), "data") == KEY
 
 
+def test_evaluations_with_the_former_neighbours_of_knn_are_not_found():
+    vim, knn = (EvaluationProtocol("test", detectors=names) for names in (("vim",), ("vim", "knn")))
+    assert "knn" not in vim.identity()
+    assert knn.identity()["knn"] == "neighbours by data set"
+
+
 def test_a_new_format_reads_no_old_entry(tmp_path, monkeypatch):
     store = EvaluationCache(tmp_path)
     store.store(KEY, an_evaluation())

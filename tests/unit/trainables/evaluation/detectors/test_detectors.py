@@ -110,6 +110,21 @@ def test_knn_of_a_training_image_is_exactly_zero_and_needs_k_images():
         Knn().fit_features(features[:49], labels[:49], head)
 
 
+def test_knn_has_the_neighbours_of_its_paper_by_data_set():
+    ks = {name: Knn().for_dataset(name).k for name in ("cifar10", "cifar100", "imagenet", "digits")}
+    assert ks == {"cifar10": 50, "cifar100": 200, "imagenet": 1000, "digits": 50}
+    assert Ash().for_dataset("imagenet") == Ash()
+
+
+def test_knn_of_a_share_of_the_images_takes_that_share_of_the_neighbours():
+    """k = 4 of 6 images, of which 3 are there: the second nearest of them, sqrt 2 away."""
+    features = torch.tensor([[1.0, 0.0], [0.0, 3.0], [-2.0, 0.0]])
+    fitted = Knn(k=4, of=6).fit_features(features, torch.zeros(3), linear([[1.0, 0.0]], [0.0]))
+    assert fitted.score_features(torch.tensor([[5.0, 0.0]])).item() == pytest.approx(math.sqrt(2))
+    whole = Knn().for_dataset("imagenet")
+    assert round(whole.k * 50_000 / whole.of) == 39
+
+
 def test_vim_golden():
     """Head f = (x, -x) without bias: u = 0. Training (3, 1), (-3, -1), (3, -1), (-3, 1): main axis x, residual |y|.
 
