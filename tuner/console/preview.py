@@ -44,6 +44,7 @@ def plan_text(
         lines.append("floor      " + "; ".join(map(str, plan.floors)))
     lines += [
         *_fitted(plan),
+        *_preset(plan),
         "",
         "configuration; every other option has its default" if plan.trains_one else "space",
     ]
@@ -109,6 +110,18 @@ def _fitted(plan: Plan) -> list[str]:
         return []
     head = f"fitted to the data, as {plan.study} has no profile for {plan.dataset} (docs/choosing_radii.md)"
     return ["", head, *_aligned(list(plan.fitted.items()))]
+
+
+def _preset(plan: Plan) -> list[str]:
+    """Return whose setting this is, and where it is not theirs."""
+    if not plan.preset:
+        return []
+    return [
+        "",
+        f"preset     {plan.preset} (docs/papers.md)",
+        f"not as published, in {counted(len(plan.deviations), 'respect')}",
+        *(f"  {line}" for line in plan.deviations),
+    ]
 
 
 def _trials(plan: Plan) -> list[str]:

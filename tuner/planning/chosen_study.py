@@ -28,7 +28,7 @@ def chosen_study(options: LaunchOptions) -> Study:
     name_own_code(options)
     study = method_study(options.method) if options.method else find_study(options.study)
     if options.train:
-        return replace(_with_arms(study, ()), claim="")
+        return replace(with_arms(study, ()), claim="")
     if options.arms is None:
         return study
     names = [arm.name for arm in study.arms]
@@ -37,10 +37,10 @@ def chosen_study(options: LaunchOptions) -> Study:
             raise UsageError(
                 f"--arms: {unknown('arm', name, names) if names else f'{study.name} has no arms'}"
             )
-    return _with_arms(study, tuple(arm for arm in study.arms if arm.name in options.arms))
+    return with_arms(study, tuple(arm for arm in study.arms if arm.name in options.arms))
 
 
-def _with_arms(study: Study, arms: tuple[Arm, ...]) -> Study:
+def with_arms(study: Study, arms: tuple[Arm, ...]) -> Study:
     """Return a study with some of its arms, without the settings that only a method of the others has."""
     left = replace(study, arms=arms)
     unused = _keys(study) - _keys(left)

@@ -7,6 +7,7 @@ before it, as in "--trials is 'many'; it must be a whole number".
 import re
 from collections.abc import Callable, Sequence
 
+from search_spaces.paper_presets import NAMES as PAPERS
 from trainables.base.errors import unknown
 from trainables.inference.format_specs import FORMATS
 from tuner.base.errors import UsageError
@@ -18,6 +19,13 @@ STUDY_DATABASES = ("sqlite", "postgresql")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _NAME_RULE = "may hold only letters, digits, '.', '_' and '-' (100 at most)"
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def preset(text: str) -> str:
+    """Return the name of a preset of the authors' settings."""
+    if text not in PAPERS:
+        raise ValueError(unknown("preset", text, PAPERS))
+    return text
 
 
 def whole_number(at_least: int, hint: str = "", at_most: int = MOST) -> Callable[[str], int]:

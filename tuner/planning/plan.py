@@ -86,6 +86,8 @@ class Plan:
         radii: that the protocols were made with; None in a run of an earlier version, which has its data set's.
         fitted: {what was chosen for data that the study has no profile for: value and why}.
         notes: what the user should know of the data, one line each.
+        preset: the name and source of the authors' setting that the study has, "" for the study's own.
+        deviations: where it is not theirs, one line each.
         data: {set that the search reads: "288 <hash>"} of the user's own data; see `data_facts.set_digests`.
     """
 
@@ -136,6 +138,8 @@ class Plan:
     command: str = ""
     run_id: str = ""
     extras: Mapping[str, Any] = field(default_factory=dict)
+    preset: str = ""
+    deviations: tuple[str, ...] = ()
 
     @property
     def trials(self) -> int:
@@ -183,6 +187,8 @@ class Plan:
             "radii",  # the protocols hold them
             "fitted",  # a text; the values are in their places
             "notes",
+            "preset",  # a text, as are the deviations
+            "deviations",
         ):
             del data[key]
         for key, none in (("own", []), ("code", {}), ("data", {}), ("epoch", "last")):

@@ -5,6 +5,8 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from search_spaces.domain import Setting, SpaceError
+from search_spaces.paper_presets import find
+from search_spaces.paper_setting import PaperPreset
 from search_spaces.study import Profile, Study, fixed, searched
 from trainables.base.errors import InputError, unknown
 from trainables.base.registry import check_references
@@ -26,6 +28,7 @@ from tuner.planning.judging import Judging, judging_of
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.metric_rules import check_metrics, check_reference
 from tuner.planning.own_study import place_of
+from tuner.planning.paper_preset import deviations, size_and_sampler, with_preset
 from tuner.planning.plan import LanePlan, Plan, plain, with_stages
 from tuner.planning.radius_settings import methods_of, profile_at
 from tuner.planning.space_overrides import check_arm, override_space
@@ -59,9 +62,12 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
         raise UsageError(f"dataset {dataset} needs --data-dir: {info.files}")
     facts = data_facts(dataset, options.data_dir or "")
     profile, radii, fitted = _profile(study, facts, options.eval_epsilon)
-    trials = 1 if options.train else _given(options.trials, profile.trials or study.trials)
+    preset = find(options.preset, study.name, dataset) if options.preset else None
+    if preset:
+        study, profile = with_preset(study, profile, preset, options)
     max_epochs = _given(options.max_epochs, profile.max_epochs or study.max_epochs)
     space = override_space({**study.space, **profile.settings}, options.settings, methods_of(study))
+    trials, sampler, scheduler = _search(study, profile, space, preset, options)
     if options.train:
         refuse_ranges(study, space)
     elif options.method:
@@ -91,9 +97,6 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
             own = {k: v for k, v in space.items() if k not in arm.drop}
             own |= arm.overrides
             lanes.append(_lane(arm.name, arm.role, arm.method or study.method, own, common, trials))
-    sampler, scheduler = profile.sampler or study.sampler, profile.scheduler or study.scheduler
-    if options.train:
-        sampler, scheduler = "random", "none"  # nothing is drawn, nothing stopped
     sampler = SAMPLERS[_given(options.sampler, sampler)].name
     check_reference(judging.floors, lanes)
     for lane in lanes:
@@ -147,6 +150,8 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
         notes=facts.notes,
         data=facts.digests,
         command=command,
+        preset=f"{preset.name}: {preset.source}" if preset else "",
+        deviations=deviations(preset, space, max_epochs) if preset else (),
     )
     return with_stages(plan, options.stages)
 
@@ -163,6 +168,27 @@ def _epoch(study: Study, judging: Judging, asked: str | None) -> str:
             raise UsageError(f"--epoch best needs one objective, and there are {metrics}; use --epoch last")
         return "last"
     return asked or study.epoch
+
+
+def _search(
+    study: Study,
+    profile: Profile,
+    space: Mapping[str, Setting],
+    preset: PaperPreset | None,
+    options: LaunchOptions,
+) -> tuple[int, Any, str]:
+    """Return the trials of a lane, the sampler and the scheduler.
+
+    Of the authors' setting each value that they went over is trained once, to its end.
+    """
+    if options.train:
+        return 1, "random", "none"  # nothing is drawn, nothing stopped
+    trials, sampler = profile.trials or study.trials, profile.sampler or study.sampler
+    scheduler = profile.scheduler or study.scheduler
+    if preset:
+        trials, sampler = size_and_sampler(searched(space), trials, sampler)
+        scheduler = "none"
+    return _given(options.trials, trials), sampler, scheduler
 
 
 def _protocols(

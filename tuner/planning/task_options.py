@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from search_spaces.paper_presets import NAMES as PAPERS
 from trainables.evaluation.metrics.presets import DEFAULT, PRESETS
 from trainables.inference.format_specs import FORMATS
 from trainables.options.methods import METHODS
@@ -48,6 +49,16 @@ class TaskOptions:
         STORED,
         "train one configuration of a study or method and evaluate it: no search, no arms; --set gives the values",
         goes_with=("study",),
+    )
+    preset: str | None = option(
+        TASK,
+        STORED,
+        f"the setting of the method's authors in place of the study's ranges: {', '.join(PAPERS)} (docs/papers.md)",
+        metavar="NAME",
+        read=values.preset,
+        goes_with=("study",),
+        not_with=("method",),
+        suggests=suggestions.any_of(*PAPERS),
     )
     arms: tuple[str, ...] | None = option(
         TASK,
