@@ -284,7 +284,7 @@ def _corrupted_notes(info: DatasetInfo, data_dir: str, corrupted: dict[str, Labe
     folder = _published(info, data_dir)
     notes = []
     if (folder / MANIFEST).is_file():
-        notes.append(regenerated_line(info.name, len(next(iter(corrupted.values())))))
+        notes.append(regenerated_line(info.name, len(next(iter(corrupted.values()))), info.shape))
     lacking = missing_corruptions(corrupted)
     if lacking:
         notes.append(

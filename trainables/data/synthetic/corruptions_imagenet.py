@@ -1,8 +1,9 @@
 """The 15 corruptions of ImageNet-C and the four hold-out ones, made from images of 32 pixels a side or more. No torch.
 
 The code is the library `imagecorruptions` (package imagecorruptions-imaug, extra `corruptions`) and the strengths
-are ImageNet's: at 32 pixels they are harsher than the published CIFAR-10-C, whose files `corrupted_files` reads,
-so results of both are not comparable. The library's elastic_transform grows with the image, ImageNet-C's does not.
+are ImageNet-C's; up to 32 pixels they are CIFAR-10-C's, from `corruptions_cifar`. The published files, which
+`corrupted_files` reads, hold other images, so results of both are not comparable. The library's elastic_transform grows
+with the image, ImageNet-C's does not.
 Images are corrupted once and kept on disk in the layout of CIFAR-10-C.
 """
 
@@ -22,6 +23,7 @@ from trainables.base.errors import InputError, unknown
 from trainables.base.seeds import derive_seed
 from trainables.base.storage import atomic_write
 from trainables.data.readers.corrupted_files import CORRUPTIONS, SEVERITIES
+from trainables.data.synthetic.corruptions_cifar import LARGEST, STRENGTHS, corrupt_small
 from trainables.data.types.availability import EXTRA, SMALLEST
 from trainables.data.types.benchmark import LabelledImages
 from trainables.data.types.lazy_images import LazyImages, NpySource
@@ -59,6 +61,7 @@ def corrupt(images: Array, corruption: str, severity: int, seed: int, first: int
     """
     _check(images, (corruption,), (severity,))
     library = _library()
+    small = _small(images) and corruption in STRENGTHS
     out = np.empty(images.shape, np.uint8)
     before = np.random.get_state()
     try:
@@ -67,7 +70,11 @@ def corrupt(images: Array, corruption: str, severity: int, seed: int, first: int
             extra = {"seed": own} if corruption in _OWN_SEED else {}
             np.random.seed(own)
             pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
-            corrupted = library.corrupt(pixels, severity=severity, corruption_name=corruption, **extra)
+            if small:
+                colour = pixels if len(image) == 3 else pixels.repeat(3, axis=2)
+                corrupted = corrupt_small(colour, corruption, severity, own, library.corruptions)
+            else:
+                corrupted = library.corrupt(pixels, severity=severity, corruption_name=corruption, **extra)
             out[place] = corrupted.transpose(2, 0, 1)[: len(image)]
     finally:
         np.random.set_state(before)
@@ -153,6 +160,11 @@ def baked_sets(
     return sets
 
 
+def _small(images: Any) -> bool:
+    """Return whether images have CIFAR-10-C's strengths."""
+    return max(images.shape[2:]) <= LARGEST
+
+
 def _library() -> ModuleType:
     """Import the library, which pulls in OpenCV, scikit-image and numba, when it is first needed."""
     try:
@@ -233,6 +245,8 @@ def bake_key(images: Any, severities: Sequence[int] = ALL_SEVERITIES, seed: int 
     except PackageNotFoundError:  # the same module under another name of the package
         installed = "unknown"
     head = [FORMAT, list(images.shape), list(severities), seed, installed]
+    if _small(images):
+        head.append("CIFAR-10-C")
     digest = hashlib.sha256(json.dumps(head).encode())
     if isinstance(images, LazyImages):
         for piece in images.identity():

@@ -1,7 +1,8 @@
 """Regenerate corrupted test sets from the clean test images where no published files are on disk. No torch.
 
-They are ImageNet-C's corruptions at ImageNet-C's strengths, on the first test images only, and never stand beside
-published files: a data set has the one or the other, `Benchmark.corrupted` says which, and a note goes into the report.
+They are ImageNet-C's corruptions at its strengths, or at CIFAR-10-C's up to 32 pixels, on the first test images only,
+and never stand beside published files: a data set has the one or the other, `Benchmark.corrupted` says which, and a
+note goes into the report.
 """
 
 import os
@@ -51,7 +52,7 @@ def with_corruptions(benchmark: Benchmark, cache_dir: Path | None = None, worker
         benchmark,
         parts={**benchmark.parts, Split.CORRUPTED: sets},
         corrupted=Origin.REGENERATED,
-        notes=(*benchmark.notes, regenerated_line(name, count)),
+        notes=(*benchmark.notes, regenerated_line(name, count, shape)),
     )
 
 

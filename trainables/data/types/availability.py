@@ -126,11 +126,12 @@ def published_folder(name: str) -> str:
     return published.folder if published else ""
 
 
-def regenerated_line(name: str, count: int) -> str:
-    """Return the line that accompanies every result on regenerated corruptions."""
+def regenerated_line(name: str, count: int, shape: tuple[int, int, int]) -> str:
+    """Return the line that accompanies every result on regenerated corruptions of images (c, h, w)."""
+    whose = "CIFAR-10-C" if max(shape[1:]) <= SMALLEST else "ImageNet-C"
     other = f"this is not {published_folder(name)} and " if published_folder(name) else ""
     return (
-        f"{name}: corruptions are regenerated from {count} clean test images with ImageNet-C's strengths; "
+        f"{name}: corruptions are regenerated from {count} clean test images with {whose}'s strengths; "
         f"{other}not comparable with published results"
     )
 

@@ -29,12 +29,18 @@ def library(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     calls = []
 
     class Stub:
+        corruptions = None
+
         @staticmethod
         def corrupt(pixels: np.ndarray, severity: int, corruption_name: str, **_: int) -> np.ndarray:
             calls.append((corruption_name, severity))
             return (pixels // 2 + severity).astype(np.uint8)
 
+    def small(pixels: np.ndarray, corruption: str, severity: int, *_: object) -> np.ndarray:
+        return Stub.corrupt(pixels, severity, corruption)
+
     monkeypatch.setattr(corruptions_imagenet, "_library", lambda: Stub)
+    monkeypatch.setattr(corruptions_imagenet, "corrupt_small", small)
     return calls
 
 
@@ -55,7 +61,7 @@ def test_they_are_made_of_the_clean_test_images_and_say_so(
     assert found.corrupted is Origin.REGENERATED
     assert found.notes[0] == "first"
     assert found.notes[1] == (
-        "toy: corruptions are regenerated from 3 clean test images with ImageNet-C's strengths; "
+        "toy: corruptions are regenerated from 3 clean test images with CIFAR-10-C's strengths; "
         "not comparable with published results"
     )
     sets = found.sets(Split.CORRUPTED)
