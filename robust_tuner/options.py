@@ -55,6 +55,7 @@ class RunArguments(LaunchArguments, total=False):
     """What `run` takes."""
 
     train: bool
+    preset: str | None
     run_name: str | None
 
 

@@ -121,7 +121,7 @@ def test_every_option_has_a_type(types: Any, action: str) -> None:
 
 def test_each_function_takes_what_goes_with_its_action() -> None:
     study, resume, evaluate = map(keywords, ("study", "resume", "evaluate"))
-    assert set(study) - set(resume) == {"train", "run_name"}
+    assert set(study) - set(resume) == {"train", "preset", "run_name"}
     assert set(resume) - set(study) == {"allow_changed_code"}
     assert "network" in evaluate
     assert not {"trials", "json"} & set(evaluate)
