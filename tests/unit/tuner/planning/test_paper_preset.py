@@ -65,7 +65,7 @@ def test_the_setting_is_a_text_of_the_plan_and_decides_no_result(tmp_path: Path)
 def test_the_dry_run_lists_what_is_not_as_published(tmp_path: Path) -> None:
     text = plan_text(plan(tmp_path))
     assert "preset     paper: Liu & Hsieh, Rob-GAN (CVPR 2019), and its code (docs/papers.md)" in text
-    assert "not as published, in 8 respects" in text
+    assert "not as published, in 9 respects" in text
     assert "\n  batch of the fine-tuning: theirs 128; here 64, that of the joint phase: " in text
     line = ["--study", "robgan", "--dataset", "cifar10", "--data-dir", str(tmp_path)]
     assert "preset" not in plan_text(resolve(parse(line), "run"))
