@@ -117,7 +117,7 @@ def _energy(m_in: float, gap: float) -> tuple[PaperSetting, ...]:
         same("outliers.augment", True, CODE, "outliers are flipped and cropped"),
         other(
             "outliers.generator", "80 Million Tiny Images without CIFAR's", "images300k", CODE,
-            "withdrawn by its authors; 300K Random Images are what they give in its place",
+            "withdrawn by its authors; 300K Random Images are the usual substitute",
         ),
         other("outliers.count", "79,302,017", 300_000, CODE, "as many as there are"),
         same("oe: outliers.weight", 0.5, "Hendrycks et al. 2019"),

@@ -30,7 +30,7 @@ _ANT: tuple[PaperSetting, ...] = (
     same("p_current", 0.3, CODE),
     same("p_history", 0.1, CODE),
     same("gaussian: sigma", 0.5, CODE),
-    same("pretrain.augment", "resized_crop_flip", CODE, "that of the published checkpoint"),
+    same("pretrain.augment", "resized_crop_flip", "torchvision", "RandomResizedCrop and flip"),
     words(
         "start", "the published ImageNet checkpoint of ResNet-50", "trained here for 90 epochs", CODE,
         "their file need not be there; --set pretrain.checkpoint=FILE takes it",
@@ -128,7 +128,7 @@ _DYART: tuple[PaperSetting, ...] = (
     same("pretrain.lr", 0.1, CODE),
     same("pretrain.optimizer", "sgd", CODE),
     same("pretrain.augment", "crop_flip", CODE),
-    same("pretrain.ema", 0.995, CODE, "its weight average is taken"),
+    other("pretrain.ema", "its weight average, of a decay that is not known", 0.995, CODE, "that of the training"),
     other("pretrain.schedule", "steps of a schedule of twice the epochs", "constant", CODE,
           "where it drops is not known; half of it is gone through"),
     other("pretrain.weight_decay", NOT_KNOWN, 5e-4, CODE, "that of the training"),
