@@ -29,6 +29,7 @@ _ANT: tuple[PaperSetting, ...] = (
     same("p_clean", 0.5, CODE),
     same("p_current", 0.3, CODE),
     same("p_history", 0.1, CODE),
+    same("protocol.noise_rms", 135 / PIXELS**0.5, CODE, "L2 135, of a generator that is trained anew"),
     same("gaussian: sigma", 0.5, CODE),
     same("pretrain.augment", "resized_crop_flip", "torchvision", "RandomResizedCrop and flip"),
     words(
