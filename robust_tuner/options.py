@@ -31,6 +31,7 @@ class LaunchArguments(TypedDict, total=False):
     sampler: Code
     scheduler: str
     learning_curves: bool
+    epoch: Literal["last", "best"] | None
     objective: Names
     floor: Names
     eval_epsilon: str | float | Sequence[float]
