@@ -108,7 +108,11 @@ def test_the_rest_has_the_published_parameters(corruption: str) -> None:
 
 @needs_library
 @pytest.mark.parametrize(
-    "corruption", ["defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "fog", "snow", "frost"]
+    "corruption",
+    [
+        *("defocus_blur", "motion_blur", "zoom_blur", "fog", "snow", "frost"),
+        pytest.param("glass_blur", marks=pytest.mark.slow),  # its loop is compiled
+    ],
 )
 def test_they_are_milder_than_imagenets_and_grow(corruption: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data = images(8)
