@@ -52,7 +52,7 @@ STUDY = Study(
     protocol={"groups": ("clean", "calibration", "ood", "robust"), "robust_epsilons": (0.15, 0.2)},
     profiles=(
         Profile(
-            "cifar10", CIFAR10, 100,
+            "cifar10", CIFAR10, 100, first_rung=34,
             validation={"robust_epsilons": (8 / 255,), "max_images": 1024},
             protocol={"robust_epsilons": (8 / 255,)},
             objectives=(Objective("val/accuracy/robust_0.03137"),),

@@ -79,11 +79,11 @@ STUDY = Study(
     protocol={"groups": ("clean", "calibration", "ood", "robust"), "robust_epsilons": (0.15, 0.2)},
     profiles=(
         Profile(
-            "cifar10", CIFAR10, 200, validation=VALIDATION, protocol={"robust_epsilons": (8 / 255,)},
+            "cifar10", CIFAR10, 200, first_rung=67, validation=VALIDATION, protocol={"robust_epsilons": (8 / 255,)},
             objectives=(AT_8,), floors=(Floor("val/accuracy/clean", at_least=0.75),), headline=HEADLINE,
         ),
         Profile(
-            "tiny-imagenet", TINY, 100, validation=VALIDATION, protocol={"robust_epsilons": (8 / 255,)},
+            "tiny-imagenet", TINY, 100, first_rung=34, validation=VALIDATION, protocol={"robust_epsilons": (8 / 255,)},
             objectives=(AT_8,), floors=(Floor("val/accuracy/clean", at_least=0.35),), headline=HEADLINE,
         ),
     ),

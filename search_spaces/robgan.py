@@ -55,10 +55,10 @@ STUDY = Study(
     ),
     headline=("test/accuracy/robust_0.15", "test/accuracy/robust_0.2", "test/accuracy/clean"),
     effects=("attack.epsilon", "ft.lambda_f", "lr_g", "lr_d"),
-    trials=10,
+    trials=8,
     max_epochs=20,
     epoch="best",
-    first_rung=5,
+    first_rung=17,  # the second phase, whose options are searched too, begins after epoch 15
     validation={"groups": ("clean", "robust"), "robust_epsilons": (0.15,), "steps": 10, "margin": False},
     protocol={"groups": ("clean", "calibration", "ood", "robust")},
     profiles=(

@@ -8,7 +8,8 @@ import pytest
 import search_spaces
 from search_spaces.domain import Float, SpaceError
 from search_spaces.study import Arm, Floor, Objective, Profile, Study
-from trainables.options import fields_of
+from trainables.methods.robgan.schedule import joint_epochs
+from trainables.options import build, fields_of
 from trainables.options.methods import METHODS
 from tuner.base.errors import UsageError
 from tuner.planning.launch_options import LaunchOptions
@@ -151,3 +152,22 @@ def test_a_study_with_an_unknown_sampler_or_scheduler_is_refused(
     monkeypatch.undo()
     with pytest.raises(UsageError, match=message):
         resolve(LaunchOptions("aoe_sigma", **names), "run")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "dataset"), PROFILES)
+def test_no_trial_on_real_data_is_stopped_in_its_warm_up(name: str, dataset: str) -> None:
+    plan = resolve(LaunchOptions(name, dataset=dataset, data_dir="."), "one")
+    for lane in plan.lanes:
+        options = build(METHODS[lane.method].options, {**lane.fixed, "epochs": plan.max_epochs})
+        if getattr(options, "schedule", "") == "one_cycle" and plan.rungs:
+            assert min(plan.rungs) > options.warmup * plan.max_epochs
+
+
+@pytest.mark.parametrize("dataset", ["", "mnist", "cifar10"])
+def test_robgan_is_not_stopped_before_its_second_phase(dataset: str, tmp_path: Path) -> None:
+    """A trial that is stopped in the joint phase has not used the fine-tuning's options that are searched."""
+    given = {"dataset": dataset, "data_dir": str(tmp_path)} if dataset else {}
+    plan = resolve(LaunchOptions("robgan", **given), "one")
+    options = build(METHODS["robgan"].options, {**plan.lanes[0].fixed, "epochs": plan.max_epochs})
+    assert plan.rungs
+    assert min(plan.rungs) > joint_epochs(options)
