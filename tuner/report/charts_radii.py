@@ -53,7 +53,8 @@ def _curves(result: StudyResult) -> list[_Curve]:
     for family, group, clean, guess in wanted:
         measured = {radius: metric.name for radius, metric in sorted(found.get((family, group), {}).items())}
         if len(measured) >= LEAST:
-            curves.append(_Curve(metric_label(clean), {0.0: clean, **measured}, guess))
+            label = metric_label(clean) if group else "Accuracy"
+            curves.append(_Curve(label, {0.0: clean, **measured}, guess))
     return curves
 
 
@@ -89,4 +90,4 @@ def _drawn(curve: _Curve, arms: Sequence[ArmResult]) -> tuple[Markup, Table]:
 
 
 def _radius_axis(largest: float) -> Axis:
-    return with_ticks(Axis("radius ε (Linf, pixels from 0 to 1)", 0.0, largest), nice_ticks(0.0, largest, 5))
+    return with_ticks(Axis("radius ε (Linf, in [0, 1] pixel units)", 0.0, largest), nice_ticks(0.0, largest, 5))

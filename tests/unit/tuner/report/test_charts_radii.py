@@ -22,7 +22,7 @@ def arm(name: str, drop: float) -> ArmResult:
 def test_a_line_for_each_arm_from_the_value_without_attack_on() -> None:
     made = radius_curves(result(arms=(arm("best", 0.1), arm("oe", 0.2)), classes=("a", "b", "c", "d")))
     (accuracy, table), (auroc, near) = made
-    assert table.title == "clean accuracy over the radius of the attack"
+    assert table.title == "Accuracy over the radius of the attack"
     assert table.header == ("configuration", "ε 0", "ε 0.05", "ε 0.1", "ε 0.2")
     # t(.975, 1) = 12.706, standard error .01: 91 ± 12.7, cut off at 100
     assert table.rows[0][:2] == ["winner", "91.0 (78.3–100.0) %"]
