@@ -90,4 +90,6 @@ def _drawn(curve: _Curve, arms: Sequence[ArmResult]) -> tuple[Markup, Table]:
 
 
 def _radius_axis(largest: float) -> Axis:
-    return with_ticks(Axis("radius ε (Linf, in [0, 1] pixel units)", 0.0, largest), nice_ticks(0.0, largest, 5))
+    return with_ticks(
+        Axis("radius ε (Linf, in [0, 1] pixel units)", 0.0, largest), nice_ticks(0.0, largest, 5)
+    )

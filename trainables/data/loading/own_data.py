@@ -12,6 +12,7 @@ import numpy as np
 
 from trainables.base.errors import DataFileError
 from trainables.data.loading.data_facts import balance_notes
+from trainables.data.loading.data_sheet import as_saved
 from trainables.data.loading.duplicates import CORRUPTED, exact_hashes, overlaps, repeats, sets_of
 from trainables.data.loading.from_files import IN_MEMORY_BYTES, Parts, own_sets, undecoded, validation_notes
 from trainables.data.loading.leakage import leaks
@@ -100,6 +101,7 @@ def examine(
     checks: tuple[Callable[[], list[str]], ...] = (
         lambda: validation_notes(_known(found), found.parts),
         lambda: _numbers(_known(found), found.parts),
+        lambda: _enlarged(_known(found), found.parts),
         lambda: _copies(found.parts, allow_duplicates),
         lambda: _check_images(dataset, found, clock),
         lambda: _unread(dataset, data_dir),
@@ -203,6 +205,18 @@ def _numbers(info: DatasetInfo, parts: Parts) -> list[str]:
             f"{info.name}: OOD sets of under {FEW_OOD} images, of which little can be told: {', '.join(small)}"
         )
     return lines
+
+
+def _enlarged(info: DatasetInfo, parts: Parts) -> list[str]:
+    """Tell pictures all of which are smaller than what the network gets: nothing is gained, and it costs time."""
+    saved = as_saved(parts)
+    width, height = saved.get("largest", info.shape[:0:-1])
+    if min(width, height) >= min(info.shape[1:]):
+        return []
+    return [
+        f"{info.name}: the largest picture is {width} x {height}, and all are enlarged to {info.shape[2]} x "
+        f'{info.shape[1]}; "side": {min(width, height)} in dataset.json takes them as they are'
+    ]
 
 
 def _unread(dataset: str, data_dir: str) -> list[str]:

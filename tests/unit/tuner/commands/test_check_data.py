@@ -67,7 +67,7 @@ def test_the_same_as_json(pictures: Path, tmp_path: Path, capsys: pytest.Capture
     assert answer["images"]["train"] == {"class 0": 9, "class 1": 9, "class 2": 9}
     assert answer["ood"] == {"near": {"paintings": 5}, "far": {"gaussian": 500, "uniform": 500, "maps": 6}}
     assert answer["problems"] == []
-    assert len(answer["notes"]) == 3
+    assert len(answer["notes"]) == 4
     assert answer["contact_sheet"] == str(tmp_path / "contact-sheet.png")
     code, out, _ = launch(capsys, "data", "--json", "found.json")
     assert code == 0

@@ -20,9 +20,14 @@ from trainables.data.types.splits import Split
 FEW = "imagefolder: {} validation images{}, a tenth of those to train on; with so few, the best trial of a search is "
 
 
+ENLARGED = (
+    "imagefolder: the largest picture is 24 x 16, and all are enlarged to 64 x 64; "
+    '"side": 16 in dataset.json takes them as they are'
+)
 SMALL = [
     "imagefolder: 12 test images; an accuracy of 90 % is known to ± 17 points at best",
     "imagefolder: OOD sets of under 50 images, of which little can be told: paintings (5), maps (6)",
+    ENLARGED,
 ]
 
 
@@ -52,7 +57,7 @@ def test_fifty_validation_images_of_every_class_need_no_note(tmp_path: Path) -> 
     disk_formats.imagefolder(tmp_path, classes=2, train=250, test=50)
     disk_formats.tree(tmp_path / "ood" / "near", ["paintings"], 50, seed=3900, suffix=".png")
     disk_formats.tree(tmp_path / "ood" / "far", ["maps"], 50, seed=3950, suffix=".png")
-    assert check_own_data("imagefolder", str(tmp_path)) == []
+    assert check_own_data("imagefolder", str(tmp_path)) == [ENLARGED]
 
 
 def test_validation_pictures_of_its_own_are_read(tmp_path: Path) -> None:
@@ -213,7 +218,8 @@ def test_a_large_folder_is_sampled_and_says_so(tmp_path: Path, monkeypatch: pyte
     times = iter([0.0, 1.0, 21.0])
     notes = check_own_data("imagefolder", str(tmp_path), clock=lambda: next(times))
     assert notes[3:] == [
-        "imagefolder: 8 of 53 images were looked into, a random sample; all of them are whole"
+        ENLARGED,
+        "imagefolder: 8 of 53 images were looked into, a random sample; all of them are whole",
     ]
 
 
@@ -261,3 +267,13 @@ def test_an_array_that_cannot_be_used_is_one_problem(tmp_path: Path) -> None:
     (problem,) = examine(f"npz:{tmp_path}/mine.npz", "").problems
     assert problem.startswith(f"train_images of {tmp_path}/mine.npz: image ")
     assert problem.endswith("networks do that (and others cannot be used)")
+
+
+def test_pictures_of_the_size_they_are_taken_in_need_no_note(tmp_path: Path) -> None:
+    """One picture that is as large is enough: the others are enlarged to it."""
+    disk_formats.imagefolder(tmp_path, train=10)
+    (tmp_path / "dataset.json").write_text('{"side": 16}')
+    assert ENLARGED not in check_own_data("imagefolder", str(tmp_path))
+    (tmp_path / "dataset.json").unlink()
+    disk_formats.picture(tmp_path / "train" / "class 1" / "large.png", 80, 64)
+    assert not any("enlarged" in note for note in check_own_data("imagefolder", str(tmp_path)))
