@@ -152,8 +152,8 @@ def score(target: Target, protocol_name: str, options: LaunchOptions) -> dict[st
     own = presets.named(protocol_name, radii, METHODS[content["method"]].score)
     protocol = with_settings(own, options.settings, options.eval_epsilon)
     checkpoints.classifier_of(content, name=str(target))  # what cannot be scored, before the data are loaded
-    cache_dir = trained.cache_dir
-    benchmark, notes = remote_tasks.load_tests(dataset, data_dir, protocol.groups, cache_dir)
+    # the user's own caches: a checkpoint may come from anybody, and so may the evaluations in a folder that it names
+    benchmark, notes = remote_tasks.load_tests(dataset, data_dir, protocol.groups, cache_dir="")
     if DATASETS[dataset].users_own:
         notes += leakage_notes(dataset, data_dir, (), allowed=True)
     version = remote_tasks.data_version(benchmark)
@@ -164,7 +164,6 @@ def score(target: Target, protocol_name: str, options: LaunchOptions) -> dict[st
         protocol,
         min(options.cpus_per_trial or trained.threads, os.cpu_count() or 1),
         version,
-        cache_dir,
     )
     return {
         "checkpoint": str(target),

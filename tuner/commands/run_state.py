@@ -18,6 +18,7 @@ from tuner.base.checksums import Damaged
 from tuner.base.errors import UsageError
 from tuner.base.records import State, TrialRecord
 from tuner.base.urls import sqlite_file
+from tuner.commands.named_before import named_options, named_study
 from tuner.planning import plan as plans
 from tuner.planning.command_line import parse_stored, resume_command
 from tuner.planning.launch_options import LaunchOptions
@@ -199,9 +200,10 @@ class RunSnapshot:
         except (UsageError, KeyError, IndexError):  # of another version
             options = LaunchOptions()
         driven = self.original or self.folder
-        kept = replace(options, storage=driven.root, study_storage=self.facts.get("study_storage"))
+        stored = self.facts.get("study_storage")
+        kept = replace(named_options(options), storage=driven.root, study_storage=stored)
         more = None if self.best or self.plan.trains_one else trials_to_add(self.plan, self.lane("search"))
-        return resume_command(self.plan.study, driven.name, kept, more)
+        return resume_command(named_study(self.plan), driven.name, kept, more)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from tuner.base.errors import Interrupted, LeaseLost, StudyFailed, StudyHalted, 
 from tuner.base.signals import Signals
 from tuner.base.text import one_line, show
 from tuner.base.urls import without_password
+from tuner.commands.named_before import remember_address
 from tuner.commands.tracking_uri import remember, tracking_uri
 from tuner.console.progress import Console
 from tuner.execution.ray_patch import check_ray_version
@@ -210,6 +211,7 @@ def open_session(plan: Plan, folder: RunFolder, options: LaunchOptions) -> Itera
         remember(uri)
         if options.address is not None:
             _start_ray(options, signals)  # before the run folder: without a cluster, nothing is written
+            remember_address(options)
         folder.make()
         with folder.lease().held(signals, show) as lease:
             former_folder = folder.last_local(folder.entries()) if options.resume is not None else None

@@ -5,6 +5,8 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 from tuner.base.errors import StudyFailed, UsageError
 from tuner.commands.run_state import RunSnapshot, RunState, read_run
@@ -34,7 +36,7 @@ def stop(options: LaunchOptions, say: Callable[[str], None], patience_s: float =
         raise UsageError(f"run {name!r} is not running: {state_text(run)}")
     request = {"from": f"process {os.getpid()} on {os.uname().nodename}", "at": now()}
     run.folder.files.write(run.claim.stop_file, json.dumps(request).encode())
-    signalled = terminate(run.claim)
+    signalled = terminate(run.claim, run.folder.local)
     how = "has SIGTERM" if signalled else "will find the request in the run folder"
     say(f"{run.claim} {how}; waiting until it has saved and ended")
     ended = _ended(run, patience_s)
@@ -54,10 +56,11 @@ def stop(options: LaunchOptions, say: Callable[[str], None], patience_s: float =
     return 0
 
 
-def terminate(claim: Claim) -> bool:
+def terminate(claim: Claim, folder: Path) -> bool:
     """Send SIGTERM to the driver of a claim, if it is a process of this machine; return whether it was.
 
-    The process is pinned before it is checked, so that a later one with the same number is never hit.
+    The process is pinned before it is checked, so that a later one with the same number is never hit. A claim is a file
+    that whoever made the folder may have written: the process must have something in the folder open.
     """
     if not claim.is_here:
         return False
@@ -68,10 +71,24 @@ def terminate(claim: Claim) -> bool:
     try:
         if claim.machine != machine() or process_start(claim.pid) != claim.start:
             return False
+        if not _has_open(claim.pid, folder):
+            return False
         signal.pidfd_send_signal(pinned, signal.SIGTERM)
     finally:
         os.close(pinned)
     return True
+
+
+def _has_open(pid: int, folder: Path) -> bool:
+    """Return whether a process has a file below a folder open; False for one that may not be looked at."""
+    inside = folder.resolve()
+    descriptors = Path(f"/proc/{pid}/fd")
+    with suppress(OSError):
+        for descriptor in descriptors.iterdir():
+            with suppress(OSError):  # closed meanwhile
+                if Path(os.readlink(descriptor)).is_relative_to(inside):
+                    return True
+    return False
 
 
 def _ended(run: RunSnapshot, patience_s: float) -> bool | None:

@@ -186,10 +186,11 @@ def resume_command(study: str, run: str, options: LaunchOptions, trials: int | N
     """Return the command that continues a run: where it is kept and runs is repeated, the rest is in its plan.
 
     Args:
+        study: "" leaves it out; the run's name is enough.
         trials: to have so many instead of the plan's.
     """
     default = LaunchOptions()
-    words = ["--study", study, "--resume", run]
+    words = [*(["--study", study] if study else []), "--resume", run]
     for name, option in launch_options().items():
         value = getattr(options, name)
         if option.role is OptionRole.LOCATION and value not in (None, getattr(default, name)):

@@ -14,6 +14,7 @@ from trainables.data.loading.from_files import Parts
 from trainables.data.readers.array_pictures import ArrayPictures
 from trainables.data.types.benchmark import LabelledImages
 from trainables.data.types.lazy_images import FileSource, LazyImages
+from trainables.data.types.read_picture import FORMATS
 from trainables.data.types.splits import DatasetInfo, Split
 
 Array = np.ndarray
@@ -45,7 +46,7 @@ def as_saved(parts: Parts) -> dict[str, Any]:
     for row in rows:
         try:
             if isinstance(source, FileSource):
-                with Image.open(source.path(row)) as opened:  # its header alone
+                with Image.open(source.path(row), formats=FORMATS) as opened:  # its header alone
                     size, kind = opened.size, opened.mode
             elif isinstance(source, ArrayPictures):
                 size, kind = (source.shape[2], source.shape[1]), source.dtype.name

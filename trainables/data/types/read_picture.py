@@ -9,6 +9,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from trainables.base.errors import DataFileError
 
+#: what Pillow may read a picture with, whatever its name says: it would hand PostScript to Ghostscript, which runs it
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 BACKGROUND = 255  #: the grey value behind transparent pixels: white
 # Pillow warns of pictures with half as many pixels as it refuses: of the user's own these are photographs
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -28,7 +30,7 @@ def read_picture(path: Path) -> Image.Image:
             (floating point, 32-bit integers); one line that names the file.
     """
     try:
-        with Image.open(path) as opened:
+        with Image.open(path, formats=FORMATS) as opened:
             opened.load()
             return eight_bit_picture(opened)
     except FileNotFoundError:
@@ -36,7 +38,9 @@ def read_picture(path: Path) -> Image.Image:
             raise DataFileError(f"{path} is a link to {os.readlink(path)}, which is not there") from None
         raise DataFileError(f"{path} is missing; unpack the archive again") from None
     except UnidentifiedImageError:
-        what = "is empty" if not path.stat().st_size else "is a picture of no known format, or damaged"
+        what = f"is a picture of no known format, or damaged (known: {', '.join(FORMATS)})"
+        if not path.stat().st_size:
+            what = "is empty"
         raise DataFileError(f"{path} {what}") from None
     except DataFileError as error:
         raise DataFileError(f"{path} {error}") from None

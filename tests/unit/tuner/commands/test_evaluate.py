@@ -90,6 +90,15 @@ def test_a_second_request_costs_nothing(
         launch(capsys, "one.pt", "--protocol", "standard")
 
 
+def test_a_checkpoint_does_not_choose_the_cache(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever made it could send a folder of evaluations along, with numbers of their own."""
+    content = torch.load(folder / "one.pt", weights_only=True)
+    content["options"]["cache_dir"] = str(folder / "theirs")
+    torch.save(content, folder / "hostile.pt")
+    assert scored(capsys, "hostile.pt")["metrics"] == scored(capsys, "one.pt")["metrics"]
+    assert not (folder / "theirs").exists()
+
+
 @pytest.mark.parametrize(("there", "threads"), [(2, 2), (128, 64)])
 def test_no_more_threads_than_the_machine_has_cpus(
     folder: Path,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.runs import StoredRun
+from tuner.base.errors import UsageError
 from tuner.cli import run as launch
 from tuner.store import known_storages, trial_reader
 
@@ -104,6 +105,29 @@ def test_a_server_that_the_user_has_named_is_asked_and_a_silent_one_is_waited_fo
         assert f"run {name}: cannot read the study storage {server.url}: " in out
     assert "timeout expired" in out
     assert len(server.connections) == 1
+
+
+@pytest.mark.parametrize(
+    "crafted",
+    [
+        "postgresql://bob:@evil.example:6543/x@db.example/study",  # without its password it reads like the known one
+        "postgresql://bob:x@evil.example/y@db.example/study",
+        "postgresql://bob:pw@db.example/study",
+        "postgresql://bob@db.example/study?password=pw",
+        "postgresql://bob@evil.example,db.example/study",
+    ],
+)
+def test_a_storage_is_known_to_the_letter_or_not_at_all(
+    crafted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is shown without a password may be another server's URL: the password of ~/.pgpass would go there."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    folder = known_storages.RunFolder(str(tmp_path), "run")
+    known_storages.remember("postgresql://bob:secret@db.example/study")
+    named = "postgresql://bob@db.example/study"
+    assert known_storages.storage_to_read(folder, None, named) == named
+    with pytest.raises(UsageError, match="give it with --study-storage"):
+        known_storages.storage_to_read(folder, None, crafted)
 
 
 @pytest.mark.parametrize("content", ["", "{", "{}", "[1, null]"])

@@ -22,7 +22,7 @@ from tuner.commands.run_state import RunState, read_run, read_runs
 from tuner.commands.supervisor import announce_restart
 from tuner.planning.plan import to_dict
 from tuner.store.lease import Lease
-from tuner.store.lease_claims import Claim, read_claims
+from tuner.store.lease_claims import Claim, process_start, read_claims
 from tuner.store.restart import announced
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -407,11 +407,18 @@ def test_stop_ends_the_very_process_that_holds_the_lease(
 def test_stop_signals_no_other_process_of_that_number(tmp_path: Path) -> None:
     from tuner.commands.stop import terminate
 
-    innocent = subprocess.Popen(["sleep", "60"])
+    (tmp_path / "elsewhere").touch()
+    with (tmp_path / "elsewhere").open() as elsewhere:
+        innocent = subprocess.Popen(["sleep", "60"], stdin=elsewhere)
+    run = tmp_path / "run"
+    run.mkdir()
     try:
         mine = Lease(Folder(tmp_path), None)._claim
-        assert not terminate(Claim("a", pid=innocent.pid, machine=mine.machine, start="1"))
-        assert not terminate(Claim("a", pid=innocent.pid, machine="another", start="1"))
+        assert not terminate(Claim("a", pid=innocent.pid, machine=mine.machine, start="1"), run)
+        assert not terminate(Claim("a", pid=innocent.pid, machine="another", start="1"), run)
+        # all of it is right, as anybody can read it: but the process has nothing to do with the run
+        start = process_start(innocent.pid)
+        assert not terminate(Claim("a", pid=innocent.pid, machine=mine.machine, start=start), run)
         assert innocent.poll() is None
     finally:
         innocent.kill()

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import shutil
 from pathlib import Path
 
@@ -174,15 +175,21 @@ def test_tiny_imagenet_annotations_that_are_refused(tmp_path: Path) -> None:
     ("content", "said"),
     [
         (b"", "is empty"),
-        (b"\x89PNG\r\n", "is a picture of no known format, or damaged"),
-        (b"not a picture at all", "is a picture of no known format, or damaged"),
+        (
+            b"\x89PNG\r\n",
+            "is a picture of no known format, or damaged (known: BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP)",
+        ),
+        (
+            b"not a picture at all",
+            "is a picture of no known format, or damaged (known: BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP)",
+        ),
     ],
 )
 def test_pictures_that_are_refused(content: bytes, said: str, tmp_path: Path) -> None:
     disk.imagefolder(tmp_path)
     path = tmp_path / "train" / "class 1" / "class 1_4.png"
     path.write_bytes(content)
-    with pytest.raises(DataFileError, match=rf"class 1_4\.png {said}$"):
+    with pytest.raises(DataFileError, match=rf"class 1_4\.png {re.escape(said)}$"):
         load("imagefolder", str(tmp_path))
     path.unlink()
     (tmp_path / "train" / "class 1" / "broken.png").symlink_to("nowhere")

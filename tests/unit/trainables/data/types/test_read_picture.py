@@ -1,6 +1,7 @@
 """What the pixels of a picture become: by hand for every mode that Pillow opens."""
 
 import importlib
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from trainables.base.errors import DataFileError
+from trainables.data.types.picture_files import SUFFIXES
 from trainables.data.types.read_picture import read_picture
 
 WIDE = np.array([[0, 255, 256, 32767, 32768, 65535]], np.uint16)
@@ -177,3 +179,26 @@ def test_very_large_pictures_are_read_in_silence_and_larger_ones_refused(
     with pytest.raises(DataFileError) as caught:
         read_picture(tmp_path / "larger.png")
     assert str(caught.value) == f"{tmp_path}/larger.png has more than 4 million pixels; save it smaller"
+
+
+def test_postscript_is_not_handed_to_ghostscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow goes by the content: a file of any name that begins like PostScript would be run by Ghostscript."""
+    called = tmp_path / "called"
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {called}\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n")
+    with pytest.raises(
+        DataFileError, match=r"picture\.png is a picture of no known format, or damaged \(known: BMP"
+    ):
+        read_picture(picture)
+    assert not called.exists()
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "gif", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "tiff", "webp"])
+def test_every_format_that_is_listed_is_read(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"x.{suffix}"
+    Image.new("L" if suffix == "pgm" else "RGB", (4, 3), 7 if suffix == "pgm" else (7, 7, 7)).save(path)
+    assert read_picture(path).size == (4, 3)
+    assert f".{suffix}" in SUFFIXES

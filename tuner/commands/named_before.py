@@ -1,0 +1,39 @@
+"""What a run folder names and its user never has: left out of commands that are printed to be copied.
+
+A command on the command line is the user's own word, so one that repeats what a `plan.json` of somebody else says would
+make that their word: a cluster to connect to, a store to write to, a file to import.
+"""
+
+import re
+from dataclasses import replace
+
+from tuner.base import known_list
+from tuner.base.urls import without_password
+from tuner.commands import tracking_uri
+from tuner.planning.launch_options import LaunchOptions
+from tuner.planning.plan import Plan
+
+ADDRESSES = "addresses"  #: of `known_list`
+AUTO = "auto"
+
+
+def remember_address(options: LaunchOptions) -> None:
+    """Keep that this user has launched on a cluster."""
+    if options.address and options.address != AUTO:
+        known_list.remember(ADDRESSES, [without_password(options.address)])
+
+
+def named_options(options: LaunchOptions) -> LaunchOptions:
+    """Return the options of a stored command without a cluster or MLflow store that this user has never named."""
+    addresses = [AUTO, *known_list.known(ADDRESSES)]
+    stores = known_list.known(tracking_uri.LIST)
+    return replace(
+        options,
+        address=options.address if options.address in addresses else None,
+        tracking_uri=options.tracking_uri if options.tracking_uri in stores else None,
+    )
+
+
+def named_study(plan: Plan) -> str:
+    """Return the study's name, "" where a stored plan has a file or a module in its place, which would be imported."""
+    return plan.study if re.fullmatch(r"[\w.-]+", plan.study) else ""
