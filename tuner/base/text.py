@@ -2,16 +2,12 @@
 
 import re
 import sys
+import unicodedata
 from collections.abc import Sequence
 
 from tuner.base.urls import redact
 
-# control characters but the line feed; soft hyphen; marks that are not seen or turn the direction of writing;
-# separators of lines; halves of a surrogate pair, which no encoding takes
-_UNSEEN = re.compile(
-    "[\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
-)
+_NOT_PLAIN = re.compile(r"[^\n\x20-\x7e]")
 
 
 def visible(text: str) -> str:
@@ -22,7 +18,19 @@ def visible(text: str) -> str:
     Example:
         "a\\x1b[2Jb" -> "a\\\\x1b[2Jb"
     """
-    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    return _NOT_PLAIN.sub(_seen, text)
+
+
+def _seen(found: re.Match[str]) -> str:
+    """Return a character that is seen, or a space of any width, as it is.
+
+    Of the others some steer a terminal or turn the direction of writing, halves of a surrogate pair fit no encoding,
+    and what Unicode has not assigned looks different everywhere.
+    """
+    character = found[0]
+    if character.isprintable() or unicodedata.category(character) == "Zs":
+        return character
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def show(text: str) -> None:

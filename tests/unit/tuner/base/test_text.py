@@ -16,6 +16,8 @@ from tuner.base.text import aligned, counted, listed, one_line, short_reason, sh
         ("abc\u202egnp.exe\u2066\u200b\ufeff", r"abc\u202egnp.exe\u2066\u200b\ufeff"),
         ("a\u2028b\x85c", r"a\u2028b\x85c"),
         ("half \ud800", r"half \ud800"),
+        ("café\u00a0au\u202flait 猫 🐈", "café\u00a0au\u202flait 猫 🐈"),  # spaces of any width are seen
+        ("\ue000 \u0378 \U000f0000 \u0600", r"\ue000 \u0378 \U000f0000 \u0600"),  # looks different everywhere
     ],
 )
 def test_visible(text: str, shown: str) -> None:

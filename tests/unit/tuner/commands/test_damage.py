@@ -14,6 +14,7 @@ import os
 import random
 import shutil
 import sqlite3
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -277,7 +278,8 @@ def check(base: Path, tmp_path: Path, count: int, seed: int, values_may_differ: 
         code, text = asked[name][what]()
         assert code in (0, 1, 2), story
         assert "Traceback" not in text, f"{story}: {text}"
-        assert all(c.isprintable() or c == "\n" for c in text), f"{story}: {text!r}"
+        seen = (c.isprintable() or c == "\n" or unicodedata.category(c) == "Zs" for c in text)
+        assert all(seen), f"{story}: {text!r}"
         if what == "list":
             assert code == 0, f"{story}: {text}"
             assert row_of(text, "other") == row_of(clean[name, what][1], "other"), f"{story}: {text}"
