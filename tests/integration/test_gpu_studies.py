@@ -27,8 +27,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 WORKERS = {"PYTHONPATH": str(ROOT)}
 QUICK = ProbeTimeouts(window_s=0.3)
 
+ONE = ("--trials", "1")
 SMALL = [
-    *("--study", "adversarial_baselines", "--run-name", "g", "--trials", "1", "--max-epochs", "1"),
+    *("--study", "adversarial_baselines", "--run-name", "g", "--max-epochs", "1"),
     *("--stages", "search,report", "--set", "attack.steps=1", "--sampler", "random", "--scheduler", "none"),
 ]
 
@@ -88,7 +89,7 @@ def launch(
 
 
 def test_a_study_measures_records_and_resumes(launcher: Launcher) -> None:
-    said = launch(launcher, *SMALL)
+    said = launch(launcher, *SMALL, *ONE)
     assert "== probe: how many trials share a GPU" in said
     run = launcher.folder / "runs" / "g"
     recorded = json.loads((run / "plan.json").read_text())["gpu_share"]
@@ -128,7 +129,7 @@ def test_a_study_is_packed_where_that_was_measured_to_be_faster(launcher: Launch
 
 
 def test_a_study_goes_on_with_a_quarter_where_the_gpu_does_not_answer(launcher: Launcher) -> None:
-    said = launch(launcher, *SMALL, error="no driver")
+    said = launch(launcher, *SMALL, *ONE, error="no driver")
     line = "GPU share 0.25, which could not be measured: RuntimeError: no driver"
     assert [text for text in said.splitlines() if text.endswith(line)]
     assert "== search: 2 at a time" in said
