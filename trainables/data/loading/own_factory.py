@@ -278,9 +278,11 @@ def _of_benchmark(name: str, found: Benchmark) -> OwnSets:
         for pictures in sets.get(split, {}).values()
     }
     own = found.info
-    if class_count(labels, own.class_names) != own.num_classes:
+    count = class_count(labels, own.classes)
+    if count != own.num_classes:
+        whose = "names" if own.classes else "its labels have"
         raise DataFileError(
-            f"dataset {name}: its Benchmark says {own.num_classes} classes and names {len(own.classes)}"
+            f"dataset {name}: its Benchmark says {own.num_classes} classes and {whose} {count}"
         )
     shape = sets[Split.TRAIN]["id"].source.shape  # type: ignore[attr-defined]
     if shape != own.shape:

@@ -64,6 +64,8 @@ def numbered(labels: Array, count: int, place: str, names: Sequence[str]) -> Arr
         return np.array([known[name] for name in values.tolist()], np.int64)
     if values.dtype.kind not in "iu":
         raise DataFileError(f"{place} is {values.dtype}; want integers from 0, or the names of the classes")
+    if values.size and int(values.max()) >= 2**63:  # int64 would make it negative
+        raise DataFileError(f"{place} holds {values.max()}; want integers from 0, one for each class")
     return values.astype(np.int64)
 
 
@@ -92,10 +94,13 @@ def class_count(labels: Mapping[str, Array], names: Sequence[str]) -> int:
                 f"{name} runs from {values.min()} to {values.max()}; want 0 to {count - 1}"
                 + (", the numbers of the classes" if names else ", the labels to train on")
             )
-    absent = np.setdiff1d(np.arange(count), train).tolist()
-    if absent:
-        called = f" ({names[absent[0]]})" if names else ""
-        raise DataFileError(f"{place} has no image of class {absent[0]}{called}, one of {count}")
+    present = np.unique(train)  # not an array of all classes: the largest label may be any number
+    if len(present) < count:
+        gaps = np.flatnonzero(present != np.arange(len(present)))
+        absent = int(gaps[0]) if len(gaps) else len(present)
+        called = f" ({names[absent]})" if names else ""
+        cure = "" if names else f"; number the {len(present)} classes from 0 to {len(present) - 1}"
+        raise DataFileError(f"{place} has no image of class {absent}{called}, one of {count}{cure}")
     return count
 
 

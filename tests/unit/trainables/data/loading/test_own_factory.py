@@ -214,6 +214,27 @@ return Benchmark(info, parts, notes=("a word of theirs",))"""
     assert "a word of theirs" in data.notes
 
 
+@pytest.mark.parametrize(
+    ("count", "labels", "says"),
+    [
+        (2**40, "np.arange(20) % 2", "its Benchmark says 1099511627776 classes and its labels have 2"),
+        (
+            3,
+            "2**39 * (np.arange(20) % 3)",
+            "no image of class 1, one of 1099511627777; number the 3 classes ",
+        ),
+    ],
+)
+def test_a_benchmark_of_very_many_classes(tmp_path: Path, count: int, labels: str, says: str) -> None:
+    """No array is made of them."""
+    body = f"""
+info = DatasetInfo("mine", {count}, (1, 8, 8), (0.4,), (0.3,))
+data = LabelledImages(np.zeros((20, 1, 8, 8), np.uint8), {labels})
+return Benchmark(info, {{Split.TRAIN: {{"id": data}}, Split.TEST_ID: {{"id": data}}}})"""
+    with pytest.raises(DataFileError, match=says):
+        dataset_info(factory(tmp_path, body.strip()))
+
+
 def test_data_that_stay_on_disk_travel_as_the_function_that_finds_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -277,7 +277,22 @@ def objects() -> np.ndarray:
             {"train_labels": THREE / 1},
             "train_labels of {at} is float64; want integers from 0, or the names of the ",
         ),
-        ({"train_labels": THREE + 1}, "train_labels of {at} has no image of class 0, one of 4"),
+        (
+            {"train_labels": THREE + 1},
+            "train_labels of {at} has no image of class 0, one of 4; number the 3 classes from 0 to 2",
+        ),
+        (  # an array of so many classes would need 8 TB
+            {"train_labels": np.where(THREE == 2, 2**40, THREE)},
+            "train_labels of {at} has no image of class 2, one of 1099511627777; number the 3 classes from 0 to 2",
+        ),
+        (
+            {"train_labels": np.where(THREE == 2, 2**63 - 1, THREE)},
+            "train_labels of {at} has no image of class 2, one of 9223372036854775808; number the 3 classes",
+        ),
+        (
+            {"train_labels": np.where(THREE == 2, 2**64 - 1, THREE.astype(np.uint64))},
+            "train_labels of {at} holds 18446744073709551615; want integers from 0, one for each class",
+        ),
         (
             {"train_labels": THREE - 1},
             "train_labels of {at} runs from -1 to 1; want 0 to 1, the labels to train on",
