@@ -13,7 +13,7 @@ from search_spaces.study import EPOCHS, Arm, Floor, Objective
 from trainables.base.errors import InputError, unknown
 from trainables.data.types.radii import Radii
 from trainables.evaluation.metrics.metric_specs import find_metric
-from trainables.evaluation.metrics.protocol import EvaluationProtocol, from_fields
+from trainables.evaluation.metrics.protocol import EvaluationProtocol, check_fields, from_fields
 from trainables.options import fields_of
 from trainables.options.methods import METHODS, UNTRAINED
 from tuner.base.errors import UsageError
@@ -349,6 +349,13 @@ def _check(plan: Plan) -> None:
     for lane in plan.lanes:
         if not re.fullmatch(r"\w[\w.-]*", lane.name):  # it is part of file names
             raise Mismatch(f"lane {lane.name!r} is no name")
+    for name in ("validation", "protocol", "confirm", "closer"):
+        try:
+            check_fields(
+                getattr(plan, name)
+            )  # not its names: the code behind one may be gone, the results are not
+        except InputError as error:
+            raise Mismatch(f"{name}: {error}") from error
     if not plan.objectives:
         raise Mismatch("objectives is empty")
     for metric in [o.metric for o in plan.objectives] + [f.metric for f in plan.floors]:

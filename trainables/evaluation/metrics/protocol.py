@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from trainables.base.errors import InputError, unknown
 from trainables.base.own_specs import short_name
@@ -14,6 +14,13 @@ from trainables.evaluation.metrics.score_specs import SCORES
 GROUPS = ("clean", "calibration", "ood", "robust", "robust_ood", "corrupted")
 SIDES = ("ood", "id", "both")
 MOST = 10**9  #: steps, restarts or images
+#: {type of a field: what it is called in the singular, in the plural}
+_CALLED = {
+    str: ("a name", "names"),
+    float: ("a number", "numbers"),
+    int: ("a whole number", "whole numbers"),
+    bool: ("true or false", "truth values"),
+}
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,13 @@ class EvaluationProtocol:
         return values
 
     def check(self) -> None:
-        """Raise InputError for a name that does not exist or a number that makes no sense."""
+        """Raise InputError for a value of a wrong type, a name that does not exist, a number that makes no sense."""
+        self.check_values()
+        self._check_scores()
+
+    def check_values(self) -> None:
+        """Do what `check` does, but look up no scores and detectors: these may be code that is not there."""
+        self._check_types()
         for kind, names, known in (
             ("metric group", self.groups, GROUPS),
             ("side of an attack", self.ood_sides, SIDES),
@@ -86,7 +99,6 @@ class EvaluationProtocol:
             for name in names:
                 if name not in known:
                     raise InputError(unknown(kind, name, known))
-        self._check_scores()
         for field in ("robust_epsilons", "ood_epsilons", "auto_attack_epsilons"):
             for epsilon in getattr(self, field):
                 if not 0 <= epsilon <= 1:
@@ -107,6 +119,20 @@ class EvaluationProtocol:
                 raise InputError(
                     f"{field} of the protocol is {getattr(self, field)}; it must be from {low} to {MOST}"
                 )
+
+    def _check_types(self) -> None:
+        for field, hint in get_type_hints(type(self)).items():
+            value = getattr(self, field)
+            if get_origin(hint) is tuple:
+                kind = get_args(hint)[0]
+                fits = isinstance(value, tuple) and all(_is(kind, item) for item in value)
+                wanted = f"a list of {_CALLED[kind][1]}"
+            else:
+                fits, wanted = _is(hint, value), _CALLED[hint][0]
+            if not fits:
+                text = repr(list(value) if isinstance(value, tuple) else value)
+                shown = text if len(text) <= 40 else f"{text[:40]}..."
+                raise InputError(f"{field} of the protocol is {shown}; it must be {wanted}")
 
     def _check_scores(self) -> None:
         for registry, names in self._looked_up():
@@ -155,6 +181,17 @@ def from_fields(name: str, values: Mapping[str, Any]) -> EvaluationProtocol:
     Raises:
         InputError: an unknown field, or what `EvaluationProtocol.check` refuses.
     """
+    protocol = _made(name, values)
+    protocol.check()
+    return protocol
+
+
+def check_fields(values: Mapping[str, Any]) -> None:
+    """Raise InputError for an unknown field, or for what `EvaluationProtocol.check_values` refuses."""
+    _made("", values).check_values()
+
+
+def _made(name: str, values: Mapping[str, Any]) -> EvaluationProtocol:
     known = [f.name for f in fields(EvaluationProtocol)]
     for key in values:
         if key not in known:
@@ -162,9 +199,13 @@ def from_fields(name: str, values: Mapping[str, Any]) -> EvaluationProtocol:
     settled: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k != "name"
     }
-    protocol = EvaluationProtocol(name, **settled)
-    protocol.check()
-    return protocol
+    return EvaluationProtocol(name, **settled)
+
+
+def _is(kind: type, value: object) -> bool:
+    """Return whether a value is of a type; a whole number is a number, and a truth value is none."""
+    kinds = (int, float) if kind is float else kind
+    return isinstance(value, kinds) and (kind is bool or not isinstance(value, bool))
 
 
 def epsilon_name(epsilon: float) -> str:

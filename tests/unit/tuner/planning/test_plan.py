@@ -62,6 +62,28 @@ def test_a_stored_plan_is_read_as_it_was(study: str) -> None:
         (("stages",), ["serach"], "unknown stage 'serach'; did you mean search?"),
         (("scheduler",), "ahsa", "unknown scheduler 'ahsa'; did you mean asha?"),
         (("protocol",), [], "protocol is []; it must be an object"),
+        (
+            ("protocol", "ood_epsilons"),
+            {"a": 1},
+            "protocol: ood_epsilons of the protocol is {'a': 1}; it must be a list of numbers",
+        ),
+        (
+            ("closer", "detectors"),
+            [1],
+            "closer: detectors of the protocol is [1]; it must be a list of names",
+        ),
+        (("validation", "score"), {}, "validation: score of the protocol is {}; it must be a name"),
+        (
+            ("confirm", "check_steps"),
+            "x",
+            "confirm: check_steps of the protocol is 'x'; it must be a whole number",
+        ),
+        (
+            ("protocol", "ood_sides"),
+            [None],
+            "protocol: ood_sides of the protocol is [None]; it must be a list of names",
+        ),
+        (("protocol", "ood_side"), [], "protocol: unknown field of a protocol 'ood_side'; did you mean ood"),
         (("question",), 1, "question is 1; it must be a text"),
         (("maxepochs",), 1, "maxepochs is unknown; did you mean max_epochs?"),
     ],
@@ -76,6 +98,12 @@ def test_an_entry_that_cannot_be_right_is_named(path: tuple[Any, ...], value: An
         from_dict(stored)
     assert str(told.value).startswith(f"plan.json cannot be read: {says}")
     assert "\n" not in str(told.value)
+
+
+def test_a_plan_is_read_without_the_code_that_its_protocol_names() -> None:
+    stored = to_dict(plan())
+    stored["closer"] = {"detectors": ["./gone.py:mine"]}
+    assert from_dict(stored).closer == stored["closer"]
 
 
 def test_a_missing_entry_is_named() -> None:

@@ -74,6 +74,19 @@ def test_wrong_protocols_are_refused_in_one_line() -> None:
         ({"auto_attack_epsilons": [-0.1]}, "auto_attack_epsilons of the protocol: -0.1"),
         ({"steps": 0}, "steps of the protocol is 0; it must be from 1 to 1000000000"),
         ({"check_images": 0}, "check_images"),
+        (
+            {"ood_epsilons": {"a": 1}},
+            "ood_epsilons of the protocol is {'a': 1}; it must be a list of numbers",
+        ),
+        ({"ood_epsilons": "x"}, "ood_epsilons of the protocol is 'x'; it must be a list of numbers"),
+        ({"detectors": [1]}, r"detectors of the protocol is \[1\]; it must be a list of names"),
+        ({"scores": "msp"}, "scores of the protocol is 'msp'; it must be a list of names"),
+        ({"groups": [[]]}, r"groups of the protocol is \[\[\]\]; it must be a list of names"),
+        ({"score": {}}, "score of the protocol is {}; it must be a name"),
+        ({"steps": "x"}, "steps of the protocol is 'x'; it must be a whole number"),
+        ({"steps": True}, "steps of the protocol is True; it must be a whole number"),
+        ({"margin": 1}, "margin of the protocol is 1; it must be true or false"),
+        ({"noise_rms": None}, "noise_rms of the protocol is None; it must be a number"),
     ):
         with pytest.raises(InputError, match=message):
             from_fields("x", values)
