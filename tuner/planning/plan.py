@@ -349,15 +349,18 @@ def _check(plan: Plan) -> None:
     for lane in plan.lanes:
         if not re.fullmatch(r"\w[\w.-]*", lane.name):  # it is part of file names
             raise Mismatch(f"lane {lane.name!r} is no name")
-    for name in ("validation", "protocol", "confirm", "closer"):
-        try:
-            check_fields(
-                getattr(plan, name)
-            )  # not its names: the code behind one may be gone, the results are not
-        except InputError as error:
-            raise Mismatch(f"{name}: {error}") from error
+    _check_protocols(plan)
     if not plan.objectives:
         raise Mismatch("objectives is empty")
     for metric in [o.metric for o in plan.objectives] + [f.metric for f in plan.floors]:
         find_metric(metric)
     schedule(plan.scheduler, plan.first_rung, plan.reduction, plan.max_epochs)
+
+
+def _check_protocols(plan: Plan) -> None:
+    """Raise Mismatch for values that no protocol has; the code behind a name may be gone, the results are not."""
+    for name in ("validation", "protocol", "confirm", "closer"):
+        try:
+            check_fields(getattr(plan, name))
+        except InputError as error:
+            raise Mismatch(f"{name}: {error}") from error

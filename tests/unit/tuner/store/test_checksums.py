@@ -1,9 +1,12 @@
 """Values of the study storage that have changed since they were written are told, one for one, and never read back."""
 
+import copy
 import json
+import math
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +14,10 @@ from tests.unit.runs import METRIC, StoredRun
 from tuner.base.checksums import Damaged, checked, with_checksum
 from tuner.base.errors import UsageError
 from tuner.base.records import State, TrialRecord
-from tuner.store.trial_reader import read_trials
+from tuner.search.sampler_study import constraint_attributes
+from tuner.store.database import open_storage
+from tuner.store.trial_format import created_with, facts_of
+from tuner.store.trial_reader import read_trials, study_name
 
 
 def test_a_value_and_its_place_are_covered() -> None:
@@ -158,6 +164,105 @@ def test_what_was_changed_is_told(stored: StoredRun, tmp_path: Path, change: Cha
     assert says in str(told.value)
     assert str(path) in str(told.value)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "where", "value", "says"),
+    [
+        (
+            "evaluation/0000",
+            (),
+            [],
+            "a note of search cannot be read: evaluation/0000 is []; it must be an object",
+        ),
+        (
+            "evaluation/0000",
+            ("test/accuracy/clean",),
+            "x",
+            "a note of search cannot be read: evaluation/0000.test/accuracy/clean: 'x' is no number",
+        ),
+        ("evaluation/0000", ("test/accuracy/clean",), 10**400, " is no number"),
+        ("last_epoch/0000", (), None, "last_epoch/0000 is None; it must be an object"),
+        ("last_epoch/0000", (), {"protocol": "p"}, "last_epoch/0000.metrics is missing"),
+        ("last_epoch/0000", ("metrics",), 7, "last_epoch/0000.metrics is 7; it must be an object"),
+        ("last_epoch/0000", ("metrics",), {"a": {}}, "last_epoch/0000.metrics.a: {} is no number"),
+        ("evaluated/0000", ("remarks",), "x", "evaluated/0000.remarks is 'x'; it must be a list"),
+        ("evaluated/0000", ("scores_sha256",), 1, "evaluated/0000.scores_sha256 is 1; it must be a text"),
+        ("reference", (), [1], "reference is [1]; it must be an object"),
+        ("superseded", (), {"a": 1}, "superseded is {'a': 1}; it must be a list"),
+        ("trial", (), 1, "trial 0000 cannot be read: trial is 1; it must be an object"),
+        (
+            "trial",
+            ("configuration",),
+            [],
+            "trial 0000 cannot be read: configuration is []; it must be an object",
+        ),
+        ("trial", ("seed",), "x", "trial 0000 cannot be read: seed is 'x'; it must be a whole number"),
+        ("trial", ("method",), None, "trial 0000 cannot be read: method is None; it must be a text"),
+        ("trial", ("starts",), [1], "trial 0000 cannot be read: starts[0] is 1; it must be a text"),
+        ("end", ("reason",), {}, "trial 0000 cannot be read: reason is {}; it must be a text"),
+        (
+            "end",
+            ("judged_epoch",),
+            "x",
+            "trial 0000 cannot be read: judged_epoch is 'x'; it must be a whole number",
+        ),
+        ("epoch/1", (), [], "trial 0000 cannot be read: epoch/1 is []; it must be an object"),
+        ("epoch/1", ("metrics", "seconds"), True, "epoch/1.metrics.seconds: True is no number"),
+        ("epoch/1", ("metrics", "seconds"), 10**400, " is no number"),
+        ("epoch/1", ("checkpoint",), 0, "epoch/1.checkpoint is 0; it must be a text"),
+        ("epoch/1", ("place",), [1], "epoch/1.place has 1 entries; it must have 2"),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_damage_whatever_its_checksum(
+    stored: StoredRun, tmp_path: Path, key: str, where: tuple[str, ...], value: object, says: str
+) -> None:
+    attributes: dict[str, Any] = {
+        "evaluation/0000": {"test/accuracy/clean": 0.9},
+        "evaluated/0000": {"protocol": "p", "remarks": [], "scores_sha256": ""},
+        "last_epoch/0000": {"protocol": "p", "metrics": {"test/accuracy/clean": 0.9}},
+        "reference": {},
+        "superseded": [],
+    }
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    with copy_of(stored, tmp_path) as connection:
+        pass
+    connection.close()
+    storage = open_storage(url)
+    study = storage.get_study_id_from_name(study_name(stored.plan.run_id, "search"))
+    trial = storage.get_all_trials(study)[0]
+    changed: Any = attributes[key] if key in attributes else copy.deepcopy(trial.user_attrs[key]["value"])
+    if where:
+        inner = changed
+        for name in where[:-1]:
+            inner = inner[name]
+        inner[where[-1]] = value
+    else:
+        changed = value
+    if key in attributes:
+        storage.set_study_user_attr(study, key, with_checksum(changed, "search", key))
+    else:
+        inside = constraint_attributes(trial.constraints)
+        own = {k: v for k, v in trial.system_attrs.items() if k not in inside}
+        made = created_with(trial.params, trial.distributions, own) if key == "trial" else ()
+        changed = with_checksum(changed, "search", 0, key, *made)
+        with sqlite3.connect(tmp_path / "study.db") as connection:
+            connection.execute(
+                f"UPDATE {TRIALS} SET value_json = ? WHERE key = ? AND trial_id = ?",
+                (json.dumps(changed), key, trial._trial_id),
+            )
+        connection.close()
+    storage.engine.dispose()
+    with pytest.raises(Damaged) as told:
+        read(stored, tmp_path / "study.db")
+    assert says in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_metric_without_a_value_is_no_damage() -> None:
+    assert (
+        facts_of({"evaluation/0": {"a": math.nan, "b": math.inf}}, "search")["evaluation/0"]["b"] == math.inf
+    )
 
 
 def test_what_was_not_changed_is_read(stored: StoredRun, tmp_path: Path) -> None:
