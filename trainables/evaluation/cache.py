@@ -117,7 +117,7 @@ class EvaluationCache:
                 target = evaluation.attacked_scores.setdefault(epsilon, {}) if epsilon else evaluation.scores
                 target[name] = arrays[f"a{i}"]
         # whatever is wrong with a file of a cache, it is computed again
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
         return evaluation
 

@@ -15,7 +15,7 @@ def known(name: str) -> list[str]:
     """Return what is kept, oldest first; nothing if the file is damaged."""
     try:
         found = json.loads(_file(name).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return []
     return [entry for entry in found if isinstance(entry, str)] if isinstance(found, list) else []
 

@@ -170,7 +170,7 @@ def _kept(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     try:
         before = json.loads((folder / METADATA).read_text())
         written = dict(before["formats"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
     if {key: before.get(key) for key in facts} == facts:
         return written

@@ -160,7 +160,7 @@ def with_autoscaled_nodes(alive: Sequence[Node], bootstrap: Path = BOOTSTRAP) ->
         config: dict[str, Any] = json.loads(bootstrap.expanduser().read_text())
         types, head = config["available_node_types"], config["head_node_type"]
         limit, local = int(config["max_workers"]), config["provider"]["type"] == "local"
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, RecursionError):
         return list(alive)
     workers: list[Node] = []
     for name, node_type in types.items():

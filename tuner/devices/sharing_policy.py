@@ -252,7 +252,7 @@ class MeasurementCache:
             raise ValueError("not a JSON object")
         except FileNotFoundError:
             pass
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             self.problem = f"{self.path} is damaged ({error}); measured again"
         return {}
 

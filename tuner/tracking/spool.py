@@ -81,7 +81,7 @@ class Spool:
                     if not isinstance(event, dict):
                         raise ValueError("not an object")
                     events.append(event)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     broken.append(f"{self.path.name}: unreadable event at byte {offset}: {error}")
                 offset += len(line)
         return EventBatch(events, offset, broken)
@@ -139,7 +139,7 @@ class Spool:
         try:
             mark = json.loads(self._mark.read_text())
             offset, consumer = int(mark["offset"]), mark["consumer"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return 0
         if consumer != self._consumer or not 0 < offset <= os.fstat(self._file).st_size:
             return 0

@@ -138,7 +138,7 @@ def _food101_list(root: Path, part: str) -> tuple[Path, dict[str, list[str]]]:
             raise ValueError("it holds no names by class")
         by_class = {str(c): [f"{name}.jpg" for name in listed[c]] for c in sorted(listed)}
         whole = all(isinstance(name, str) for names in listed.values() for name in names)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise DataFileError(f"{path} is not a whole json file: {_line(error)}") from error
     if not whole or any(not names for names in by_class.values()):
         raise DataFileError(f"{path}: want {{class: [names of its pictures]}}")

@@ -260,7 +260,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
     """Return what was baked, {} where nothing was or the file cannot be read: then all is baked again."""
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return (
         manifest

@@ -1,6 +1,7 @@
 """Look up a data set's classes, shape, mean and std; some are read from its folder. No torch."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,14 +55,7 @@ def _counted(info: DatasetInfo, root: Path) -> DatasetInfo:
         )
     info = replace(info, num_classes=len(classes), classes=tuple(classes))
     path = root / "dataset.json"
-    if not path.is_file():
-        return info
-    try:
-        given = json.loads(path.read_bytes())  # bytes: whatever mark of byte order they begin with
-    except (OSError, ValueError) as error:
-        raise DataFileError(f"{path} cannot be read: {error}") from error
-    if not isinstance(given, dict):
-        raise DataFileError(f'{path} is no object of names and values; want {{"side": 64}}, for example')
+    given = _stated(path)
     found: dict[str, Any] = {"side": 64, "channels": 3} | given
     channels = found["channels"]
     checks = {
@@ -84,6 +78,39 @@ def _counted(info: DatasetInfo, root: Path) -> DatasetInfo:
         for key, default in (("mean", info.mean), ("std", info.std))
     )
     return replace(info, shape=(channels, found["side"], found["side"]), mean=mean, std=std)
+
+
+def _stated(path: Path) -> dict[str, Any]:
+    """Return what a `dataset.json` says, {} where there is none.
+
+    Raises:
+        DataFileError: it is no file (a folder, a pipe, a link to nothing), or no JSON object of names that differ.
+    """
+    if not os.path.lexists(path):
+        return {}
+    if not path.is_file():  # a pipe would wait for its writer
+        what = "a link to nothing" if path.is_symlink() and not path.exists() else "no regular file"
+        raise DataFileError(f'{path} is {what}; want a file with {{"side": 64}}, for example, or remove it')
+    try:
+        # bytes: whatever mark of byte order they begin with
+        given = json.loads(path.read_bytes(), object_pairs_hook=_different)
+    except RecursionError as error:
+        raise DataFileError(f"{path} cannot be read: it is nested too deeply") from error
+    except (OSError, ValueError) as error:
+        raise DataFileError(f"{path} cannot be read: {error}") from error
+    if not isinstance(given, dict):
+        raise DataFileError(f'{path} is no object of names and values; want {{"side": 64}}, for example')
+    return given
+
+
+def _different(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; ValueError if it has a name twice, of which one would be lost in silence."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"it has {name!r} twice; keep one")
+        found[name] = value
+    return found
 
 
 def _check_layout(root: Path) -> None:

@@ -1,5 +1,6 @@
 """Data sets from their own on-disk formats: what comes out, in which split, and what is said of a broken file."""
 
+import os
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -336,6 +337,8 @@ def test_imagefolder_counts_its_classes_and_may_say_its_size(tmp_path: Path) -> 
         ('{"std": [0, 0, 0]}', ": std is [0, 0, 0]; want one number above 0 per channel"),
         ('{"std": [1]}', ": std is [1]; want one number above 0 per channel"),
         ('{"mean": 5}', ": mean is 5; want one number per channel"),
+        ("[" * 100_000, " cannot be read: it is nested too deeply"),
+        ('{"side": 32, "side": 64}', " cannot be read: it has 'side' twice; keep one"),
         ('{"mean": [0.5, NaN, 0.5]}', ": mean is [0.5, NaN, 0.5]; want one number per channel"),
     ],
 )
@@ -346,6 +349,31 @@ def test_what_is_wrong_in_dataset_json_is_named(tmp_path: Path, text: str, said:
     with pytest.raises(DataFileError) as caught:
         dataset_info("imagefolder", str(tmp_path))
     assert str(caught.value) == f"{path}{said}"
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
+def test_a_dataset_json_that_is_no_file_is_refused(tmp_path: Path, kind: str) -> None:
+    disk.imagefolder(tmp_path)
+    path = tmp_path / "dataset.json"
+    if kind == "link":
+        path.symlink_to(tmp_path / "nowhere")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    with pytest.raises(DataFileError) as caught:
+        dataset_info("imagefolder", str(tmp_path))
+    what = "a link to nothing" if kind == "link" else "no regular file"
+    assert str(caught.value) == (
+        f'{path} is {what}; want a file with {{"side": 64}}, for example, or remove it'
+    )
+
+
+def test_a_dataset_json_may_be_a_link(tmp_path: Path) -> None:
+    disk.imagefolder(tmp_path)
+    (tmp_path / "other.json").write_text('{"side": 16}')
+    (tmp_path / "dataset.json").symlink_to(tmp_path / "other.json")
+    assert dataset_info("imagefolder", str(tmp_path)).shape == (3, 16, 16)
 
 
 @pytest.mark.parametrize(
@@ -366,3 +394,12 @@ def test_folders_of_other_names_are_answered_with_the_layout(
         dataset_info("imagefolder", str(tmp_path))
     layout = f"{tmp_path}/train/<class>/ and {tmp_path}/test/<class>/ (docs/own_data.md)"
     assert str(caught.value) == f"{tmp_path}{said}{layout}"
+
+
+def test_a_list_that_is_nested_without_an_end_is_told(tmp_path: Path) -> None:
+    disk.food101(tmp_path)
+    path = next(tmp_path.rglob("train.json"))
+    path.write_text("[" * 100_000)
+    with pytest.raises(DataFileError, match=r"train\.json is not a whole json file: .*recursion") as caught:
+        read("food101", str(tmp_path), "train", 101)
+    assert "\n" not in str(caught.value)
