@@ -32,8 +32,8 @@ def as_saved(parts: Parts) -> dict[str, Any]:
     """Return what images to train on are before they are read, of a sample: their sizes and kinds.
 
     Returns:
-        {"looked_at": number, "smallest", "largest": [width, height] by area, "kinds": {"RGB" or "uint8": number}}; {}
-        where they cannot be read.
+        {"looked_at": number, "smallest", "largest": [width, height] by area, "shorter_side": the largest of the
+        pictures' shorter sides, "kinds": {"RGB" or "uint8": number}}; {} where they cannot be read.
     """
     data = parts[Split.TRAIN]["id"]
     images: object = data.images
@@ -64,6 +64,7 @@ def as_saved(parts: Parts) -> dict[str, Any]:
         "looked_at": len(sizes),
         "smallest": list(ordered[0]),
         "largest": list(ordered[-1]),
+        "shorter_side": max(map(min, sizes)),
         "kinds": dict(kinds.most_common()),
     }
 

@@ -18,6 +18,7 @@ from trainables.data.loading.from_files import IN_MEMORY_BYTES, Parts, own_sets,
 from trainables.data.loading.leakage import leaks
 from trainables.data.loading.open_dataset import load
 from trainables.data.readers.array_pictures import ArrayPictures
+from trainables.data.readers.own_sets import SIDES
 from trainables.data.types.benchmark import LabelledImages
 from trainables.data.types.dataset_info import dataset_info
 from trainables.data.types.datasets import DATASETS
@@ -209,13 +210,14 @@ def _numbers(info: DatasetInfo, parts: Parts) -> list[str]:
 
 def _enlarged(info: DatasetInfo, parts: Parts) -> list[str]:
     """Tell pictures all of which are smaller than what the network gets: nothing is gained, and it costs time."""
-    saved = as_saved(parts)
-    width, height = saved.get("largest", info.shape[:0:-1])
-    if min(width, height) >= min(info.shape[1:]):
+    side = as_saved(parts).get("shorter_side", max(info.shape))
+    best = max(side, SIDES[0])  # what dataset.json may say
+    if best >= min(info.shape[1:]):
         return []
+    gain = "takes them as they are" if side == best else "enlarges them least"
     return [
-        f"{info.name}: the largest picture is {width} x {height}, and all are enlarged to {info.shape[2]} x "
-        f'{info.shape[1]}; "side": {min(width, height)} in dataset.json takes them as they are'
+        f"{info.name}: no picture is larger than {side} pixels at its shorter side, and all are enlarged to "
+        f'{info.shape[2]} x {info.shape[1]}; "side": {best} in dataset.json {gain}'
     ]
 
 

@@ -177,6 +177,7 @@ def test_arrays_and_built_in_sets_are_checked_too(
         "looked_at": 18,
         "smallest": [8, 8],
         "largest": [8, 8],
+        "shorter_side": 8,
         "kinds": {"uint8": 18},
     }
     assert found(capsys, "digits")["images"]["test"]["3"] == 51

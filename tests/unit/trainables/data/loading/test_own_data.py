@@ -21,7 +21,7 @@ FEW = "imagefolder: {} validation images{}, a tenth of those to train on; with s
 
 
 ENLARGED = (
-    "imagefolder: the largest picture is 24 x 16, and all are enlarged to 64 x 64; "
+    "imagefolder: no picture is larger than 16 pixels at its shorter side, and all are enlarged to 64 x 64; "
     '"side": 16 in dataset.json takes them as they are'
 )
 SMALL = [
@@ -277,3 +277,26 @@ def test_pictures_of_the_size_they_are_taken_in_need_no_note(tmp_path: Path) -> 
     (tmp_path / "dataset.json").unlink()
     disk_formats.picture(tmp_path / "train" / "class 1" / "large.png", 80, 64)
     assert not any("enlarged" in note for note in check_own_data("imagefolder", str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("count", "strip", "said"),
+    [
+        # the largest by area is no measure: the others are larger where it counts
+        (1, 1, '"side": 16 in dataset.json takes them as they are'),
+        # every picture a strip of 2 pixels: 4 is the least that dataset.json may say
+        (12, 2, '"side": 4 in dataset.json enlarges them least'),
+    ],
+)
+def test_the_side_that_is_advised_is_one_that_is_taken(
+    tmp_path: Path, count: int, strip: int, said: str
+) -> None:
+    for part in ("train", "test"):
+        for name in ("a", "b"):
+            for number in range(6):
+                size = (600, strip) if part == "train" and number < count else (16, 16)
+                disk_formats.picture(tmp_path / part / name / f"{number}.png", *size, seed=number)
+    (note,) = [note for note in check_own_data("imagefolder", str(tmp_path), True) if "enlarged" in note]
+    assert note.endswith(said)
+    (tmp_path / "dataset.json").write_text("{" + note.partition("; ")[2].partition(" in ")[0] + "}")
+    assert not any("enlarged" in note for note in check_own_data("imagefolder", str(tmp_path), True))
