@@ -68,11 +68,15 @@ def to_page(
 
 
 def policy_of(live: bool = False) -> str:
-    """Return what a page may do: run its own scripts, by their hashes; ask its own server if it is live; no more."""
+    """Return what a page may do: run its own scripts, by their hashes; ask its own server if it is live; no more.
+
+    Forms and the base of links do not fall back on the default, so that they are named.
+    """
     scripts = [_hash(_file(name)) for name in (("script.js", "live.js") if live else ("script.js",))]
     asks = "; connect-src 'self'" if live else ""
     return (
-        f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {' '.join(scripts)}{asks}"
+        "default-src 'none'; base-uri 'none'; form-action 'none'; style-src 'unsafe-inline'; img-src data:; "
+        f"script-src {' '.join(scripts)}{asks}"
     )
 
 

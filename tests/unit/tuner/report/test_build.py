@@ -82,7 +82,8 @@ def test_the_page_loads_nothing_and_its_policy_allows_its_own_script_alone(writt
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = html.unescape(text.partition('Policy" content="')[2].partition('"')[0])
     assert policy == (
-        f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
+        "default-src 'none'; base-uri 'none'; form-action 'none'; style-src 'unsafe-inline'; img-src data:; "
+        f"script-src 'sha256-{digest}'"
     )
 
 
