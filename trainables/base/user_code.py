@@ -93,7 +93,9 @@ class UserCode:
             found = getattr(load_module(self.module), self.attribute)
         except CodeError:
             raise
-        except (Exception, SystemExit) as error:  # foreign code may raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # foreign code may raise anything
             line = _in_a_line(error, self.files())
             raise CodeError(f"{self.module} cannot be imported: {line}") from error
         if self.is_file:

@@ -151,7 +151,9 @@ def _attempt(make: Callable[[], Any], problem: str) -> Any:
     """Return what a call of foreign code returns; an InputError of one line for whatever it raises."""
     try:
         return make()
-    except (Exception, SystemExit) as error:  # foreign code may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # foreign code may raise anything
         text = " ".join(str(error).split())[:200]
         raise InputError(f"{problem}: {type(error).__name__}: {text}") from error
 

@@ -35,7 +35,9 @@ def try_network(options: Any, info: Any) -> Classifier:
                     _attack_copy(network, info.shape)
             except InputError:
                 raise
-            except (Exception, SystemExit) as error:  # foreign code may raise anything
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # foreign code may raise anything
                 text = " ".join(str(error).split())[:200]
                 raise InputError(
                     f"network {options.network}: it cannot be trained on images of {info.shape[1]} x {info.shape[2]}: "

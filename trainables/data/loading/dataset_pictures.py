@@ -59,7 +59,9 @@ class DatasetPictures:
         try:
             with lock:
                 return self.dataset[row]
-        except (Exception, SystemExit) as error:  # foreign code may raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # foreign code may raise anything
             text = " ".join(str(error).split())[:200]
             raise DataFileError(
                 f"{self.place}: item {row} cannot be read: {type(error).__name__}: {text}"

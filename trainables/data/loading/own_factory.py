@@ -85,7 +85,9 @@ def _call(name: str, data_dir: str) -> Any:
     try:
         with _fixed_seeds():
             return function(**arguments)
-    except (Exception, SystemExit) as error:  # foreign code may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # foreign code may raise anything
         text = " ".join(str(error).split())[:300]
         raise DataFileError(f"dataset {name}: it raises {type(error).__name__}: {text}") from error
 

@@ -44,6 +44,29 @@ def test_files_are_the_named_one_and_what_it_imports_beside_it(reference: str, f
     assert code.load()() == 2
 
 
+@pytest.mark.parametrize(
+    ("raises", "says"),
+    [
+        ("raise BaseException('no')", "BaseException: no"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("class Own(BaseException): pass\nraise Own('this\\nthat')", "Own: this that"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_whatever_an_import_raises_is_one_line(folder: Path, raises: str, says: str) -> None:
+    (folder / "raising.py").write_text(f"make = 5\n{raises}\n")
+    with pytest.raises(CodeError) as caught:
+        UserCode("./raising.py:make").load()
+    line = raises.count("\n") + 2
+    assert str(caught.value) == f"{folder}/raising.py cannot be imported: {says} (raising.py, line {line})"
+
+
+def test_an_interrupt_while_importing_is_one(folder: Path) -> None:
+    (folder / "raising.py").write_text("make = 5\nraise KeyboardInterrupt\n")
+    with pytest.raises(KeyboardInterrupt):
+        UserCode("./raising.py:make").load()
+
+
 def test_a_file_never_takes_the_place_of_a_module(folder: Path) -> None:
     """`json.py` of the user beside the standard library's."""
     import json
