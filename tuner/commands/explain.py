@@ -95,7 +95,7 @@ def _rungs(run: RunSnapshot, record: TrialRecord) -> list[str]:
 
 def _uncompared(run: RunSnapshot, record: TrialRecord) -> str:
     """Return why there is no comparison to show of a trial of a search."""
-    first = next((e for e in range(1, run.plan.max_epochs) if run.plan.schedule.looks_at(e)), None)
+    first = run.plan.schedule.first
     if first is None:
         return "compared with no other trial: every trial trains to its end"
     if record.epochs >= first:

@@ -22,6 +22,10 @@ class Schedule(Protocol):
     def rungs(self) -> tuple[int, ...]:
         """Return the epochs at which all trials are compared; () for a rule without such epochs."""
 
+    @property
+    def first(self) -> int | None:
+        """Return the first epoch at which trials are compared; None if they never are."""
+
     def looks_at(self, epoch: int) -> Sequence[int]:
         """Return the epochs that a decision after `epoch` reads; empty if no decision is taken there."""
 
@@ -68,7 +72,9 @@ def compared_epochs(schedule: Schedule, max_epochs: int) -> tuple[int, ...]:
     Example:
         rungs 1 and 3 of 9 epochs -> (1, 3, 9); median stopping -> all
     """
-    read = {at for epoch in range(1, max_epochs) for at in schedule.looks_at(epoch)}
+    # without rungs it is every epoch from the first on
+    looks = schedule.rungs or range(schedule.first or max_epochs, max_epochs)
+    read = {at for epoch in looks for at in schedule.looks_at(epoch)}
     return tuple(sorted({*read, max_epochs}))
 
 
@@ -118,6 +124,10 @@ class Halving:
     rungs: tuple[int, ...]
     reduction: int
     max_epochs: int
+
+    @property
+    def first(self) -> int | None:
+        return next(iter(self.rungs), None)
 
     def looks_at(self, epoch: int) -> Sequence[int]:
         return (epoch,) if epoch in self.rungs else ()
@@ -175,6 +185,10 @@ class Median:
     max_epochs: int
     rungs: tuple[int, ...] = ()
 
+    @property
+    def first(self) -> int | None:
+        return self.grace if self.grace < self.max_epochs else None
+
     def looks_at(self, epoch: int) -> Sequence[int]:
         return range(1, epoch + 1) if self.grace <= epoch < self.max_epochs else ()
 
@@ -204,6 +218,10 @@ class NoStopping:
 
     max_epochs: int
     rungs: tuple[int, ...] = ()
+
+    @property
+    def first(self) -> int | None:
+        return None
 
     def looks_at(self, epoch: int) -> Sequence[int]:
         return ()

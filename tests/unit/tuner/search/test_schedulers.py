@@ -15,7 +15,9 @@ from tuner.search.schedulers import (
     Halving,
     Median,
     NoStopping,
+    Schedule,
     SchedulerSpec,
+    compared_epochs,
     rungs,
     schedule,
 )
@@ -119,6 +121,29 @@ def test_median_spares_the_grace_period_and_the_first_trials() -> None:
     assert decide(MEDIAN, 1, {1: (0.0,)}, curves(*[0.9] * 9), 9)[0] is Decision.CONTINUE
     assert decide(MEDIAN, 2, bad, curves(*[0.9] * 4), 9)[0] is Decision.CONTINUE
     assert decide(MEDIAN, 2, bad, curves(*[0.9] * 5), 9)[0] is Decision.PRUNE
+
+
+@pytest.mark.parametrize(
+    ("rule", "first"),
+    [
+        (ASHA, 1),
+        (schedule("asha", 4, 3, 9), 4),
+        (schedule("asha", 9, 3, 9), None),
+        (MEDIAN, 2),
+        (schedule("median", 9, 3, 9), None),
+        (schedule("none", 1, 3, 9), None),
+        (schedule("asha", 10**9, 3, 10**9), None),  # found without a walk over the epochs
+        (schedule("none", 1, 3, 10**9), None),
+    ],
+)
+def test_the_first_comparison_of_each_rule(rule: Schedule, first: int | None) -> None:
+    assert rule.first == first
+
+
+def test_the_epochs_whose_objectives_are_read() -> None:
+    assert compared_epochs(schedule("asha", 1, 3, 10**9), 10**9)[-2:] == (3**18, 10**9)
+    assert compared_epochs(schedule("none", 1, 3, 10**9), 10**9) == (10**9,)
+    assert compared_epochs(schedule("median", 2, 3, 4), 4) == (1, 2, 3, 4)
 
 
 def test_median_of_several_objectives_asks_who_stands_before() -> None:
