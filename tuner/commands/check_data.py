@@ -1,6 +1,7 @@
 """`launch.py --check-data`: what is in a data set, what is wrong with it, and a sheet of its images; starts nothing."""
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def named_data(options: LaunchOptions) -> tuple[str, str]:
             raise UsageError(
                 f"--check-data {value} and --dataset {dataset} both name the data; leave one out"
             )
-        if Path(value).is_dir() and not data_dir:
+        if os.path.isdir(value) and not data_dir:
             dataset, data_dir = "imagefolder", value
         elif value.endswith(".npz") and not value.startswith(ARRAYS):
             dataset = f"{ARRAYS}{value}"
@@ -72,7 +73,7 @@ def named_data(options: LaunchOptions) -> tuple[str, str]:
             dataset = value
     if not dataset:
         raise UsageError("name the data: --check-data DIR, or --check-data --dataset NAME and its --data-dir")
-    if data_dir and not Path(data_dir).is_dir():
+    if data_dir and not os.path.isdir(data_dir):
         raise UsageError(f"--data-dir {data_dir} is not a folder")
     name_codes([dataset])
     spec = DATASETS[dataset]

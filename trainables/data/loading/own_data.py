@@ -22,6 +22,7 @@ from trainables.data.readers.own_sets import SIDES
 from trainables.data.types.benchmark import LabelledImages
 from trainables.data.types.dataset_info import dataset_info
 from trainables.data.types.datasets import DATASETS
+from trainables.data.types.file_check import access_told
 from trainables.data.types.lazy_images import DECODERS, FileSource, LazyImages, Source
 from trainables.data.types.picture_files import class_folders, loose_pictures, other_files, picture_files
 from trainables.data.types.splits import DatasetInfo, Split
@@ -92,7 +93,8 @@ def examine(
         if built_in:
             found.parts = {split: dict(sets) for split, sets in load(dataset, data_dir).parts.items()}
         else:
-            found.parts = undecoded(dataset, data_dir)
+            with access_told():
+                found.parts = undecoded(dataset, data_dir)
     except DataFileError as error:
         found.problems.append(str(error))
         return found
@@ -109,7 +111,8 @@ def examine(
     )
     for check in checks:
         try:
-            found.notes += check()
+            with access_told():
+                found.notes += check()
         except DataFileError as error:
             found.problems.append(str(error))
     return found

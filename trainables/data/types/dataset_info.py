@@ -9,11 +9,12 @@ from typing import Any
 from trainables.base.errors import DataFileError, nearest
 from trainables.base.registry import resolve_reference
 from trainables.data.types.datasets import DATASETS
-from trainables.data.types.file_check import find_folder
+from trainables.data.types.file_check import access_told, find_folder
 from trainables.data.types.picture_files import class_folders
 from trainables.data.types.splits import DatasetInfo
 
 
+@access_told()
 def dataset_info(name: str, data_dir: str = "") -> DatasetInfo:
     """Return what is known of a data set without opening its images.
 
@@ -26,7 +27,8 @@ def dataset_info(name: str, data_dir: str = "") -> DatasetInfo:
 
     Raises:
         InputError: an unknown name; the nearest known one is suggested.
-        DataFileError: `imagefolder` without two class folders, or a `dataset.json` that says something else.
+        DataFileError: `imagefolder` without two class folders, a `dataset.json` that says something else, or a folder
+            that may not be read.
     """
     spec = DATASETS[name]
     info = spec.info

@@ -3,6 +3,8 @@
 Only presence is looked at, which takes milliseconds; content is checked when it is read.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from trainables.base.errors import DataFileError
@@ -10,6 +12,18 @@ from trainables.data.types.datasets import DATASETS
 from trainables.data.types.ood_sets import files_of
 
 
+@contextmanager
+def access_told() -> Iterator[None]:
+    """Turn what the system refuses (a folder of another user, a disk that fails) into a DataFileError of one line."""
+    try:
+        yield
+    except OSError as error:
+        raise DataFileError(
+            f"{error.filename or 'a file'} cannot be read: {error.strerror or error}"
+        ) from error
+
+
+@access_told()
 def find_folder(name: str, data_dir: str, part: str) -> Path | None:
     """Return the folder that holds everything a part needs, or None.
 
@@ -27,6 +41,7 @@ def find_folder(name: str, data_dir: str, part: str) -> Path | None:
     return None
 
 
+@access_told()
 def missing_files(name: str, data_dir: str) -> str:
     """Return what an ID set lacks and what to put where, in one line; "" if all is there."""
     files = files_of(name)

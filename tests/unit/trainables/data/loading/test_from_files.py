@@ -3,7 +3,7 @@
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from trainables.data.types.benchmark import Benchmark
 from trainables.data.types.dataset_info import dataset_info
 from trainables.data.types.dataset_spec import HoldOut
 from trainables.data.types.datasets import DATASETS
+from trainables.data.types.file_check import check_dataset_files
 from trainables.data.types.lazy_images import fit
 from trainables.data.types.splits import SEARCH_SPLITS, Split
 
@@ -403,3 +404,23 @@ def test_a_list_that_is_nested_without_an_end_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataFileError, match=r"train\.json is not a whole json file: .*recursion") as caught:
         read("food101", str(tmp_path), "train", 101)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("look", "name"),
+    [(dataset_info, "imagefolder"), (check_dataset_files, "imagefolder"), (check_dataset_files, "cifar10")],
+)
+def test_a_folder_that_may_not_be_read_is_told(
+    look: Callable[[str, str], object], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of another user: whoever may not enter it is refused whatever is in it."""
+    stat = Path.stat
+
+    def refused(path: Path, **options: bool) -> os.stat_result:
+        if path.is_relative_to(tmp_path) and path != tmp_path:
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refused)
+    with pytest.raises(DataFileError, match=rf"^{tmp_path}/.* cannot be read: Permission denied$"):
+        look(name, str(tmp_path))
