@@ -1,6 +1,7 @@
 """Read arrays of npz and npy files: headers alone, large ones mapped from disk or row by row. No torch."""
 
 import hashlib
+import math
 import shutil
 import struct
 import zipfile
@@ -75,7 +76,8 @@ def mapped_array(path: Path, key: str, cache_dir: Path | None = None) -> Array:
     """Return an array of an npz file as a read-only map of the disk, which processes of one machine share.
 
     An uncompressed member is mapped inside the file. A compressed one is unpacked once into
-    `<cache_dir>/unpacked/` and mapped there, as large as the array; its checksum is verified then.
+    `<cache_dir>/unpacked/` and mapped there, as large as the array; its checksum is verified then. Nothing is unpacked
+    of an array whose header does not fit its length, and nothing stays of one that is refused.
 
     Raises:
         DataFileError: no such array, a damaged file, pickled objects; one line that names the file.
@@ -86,10 +88,15 @@ def mapped_array(path: Path, key: str, cache_dir: Path | None = None) -> Array:
             stored = member.compress_type == zipfile.ZIP_STORED
             with archive.open(member) as file:
                 _header(file, key)
+            _whole_member(archive, member)
         if stored:
             return _mapped(path, key, _data_offset(path, member))
         place = _unpacked(path, key, cache_dir or default_cache_dir())
-        return _mapped(place, key, 0)
+        try:
+            return _mapped(place, key, 0)
+        except Exception:
+            place.unlink(missing_ok=True)
+            raise
 
 
 def rows_of(path: Path, key: str, rows: Array) -> Array:
@@ -172,7 +179,7 @@ def _whole_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header:
 
 def _bytes(header: Header) -> int:
     shape, dtype = header
-    return int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    return math.prod(shape) * dtype.itemsize  # of Python's integers, which do not overflow
 
 
 def _raw_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -17,6 +17,7 @@ from trainables.data.readers.npz_arrays import Header, array_of_file, check_whol
 from trainables.data.readers.own_sets import (
     OOD_SPLITS,
     OwnSets,
+    check_count,
     check_names,
     check_side,
     class_count,
@@ -158,6 +159,8 @@ def _check_known(arrays: _Arrays) -> list[str]:
 
 def _labels(arrays: _Arrays, counts: Mapping[str, int]) -> tuple[dict[str, Array], tuple[str, ...], int]:
     """Return {part: labels}, the names of the classes, and their number."""
+    for part, count in counts.items():  # before they are read: a wrong array may be of any size
+        check_count(arrays.headers[f"{part}_labels"][0], count, arrays.place(f"{part}_labels"))
     raw = {part: arrays.read(f"{part}_labels") for part in counts}
     names = _class_names(arrays, raw["train"])
     labels = {

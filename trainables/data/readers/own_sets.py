@@ -38,6 +38,13 @@ class OwnSets:
         return {group: list(self.sets.get(split, {})) for group, split in OOD_SPLITS.items()}
 
 
+def check_count(shape: tuple[int, ...], count: int, place: str) -> None:
+    """Raise DataFileError if labels of a shape are not one for each of so many images, (n,) or (n, 1)."""
+    if shape not in ((count,), (count, 1)):
+        have = " x ".join(map(str, shape)) or "one value"
+        raise DataFileError(f"{place} is {have}; want {count}, one label for each image")
+
+
 def numbered(labels: Array, count: int, place: str, names: Sequence[str]) -> Array:
     """Return labels as int64 (n,).
 
@@ -50,10 +57,8 @@ def numbered(labels: Array, count: int, place: str, names: Sequence[str]) -> Arr
     Raises:
         DataFileError: another shape or type, or a name that no class has.
     """
-    values = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
-    if values.shape != (count,):
-        have = " x ".join(map(str, labels.shape)) or "one value"
-        raise DataFileError(f"{place} is {have}; want {count}, one label for each image")
+    check_count(labels.shape, count, place)
+    values = labels.reshape(count)
     if values.dtype.kind == "U":
         if not names:
             raise DataFileError(f"{place} holds names, but the classes have none")

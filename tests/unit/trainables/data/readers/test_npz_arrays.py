@@ -1,5 +1,7 @@
 """Arrays inside npz files: mapped or read by rows, never whole; damaged files say so or give what was written."""
 
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -148,3 +150,35 @@ def test_mutated_arrays_load_right_or_are_refused(kind: str, compressed: bool, t
             np.testing.assert_array_equal(found, want)
     assert len(refused) > 30
     assert all(str(path) in line and "\n" not in line for line in refused)
+
+
+def claiming(path: Path, shape: tuple[int, ...], held: int) -> None:
+    """Write a compressed member `x` whose header says a shape of bytes, and which holds another number of them."""
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", head.getvalue() + bytes(held))
+
+
+@pytest.mark.parametrize("shape", [(2000,), (500,), (2**40, 2**40), (2**32, 2**32)])
+def test_an_array_of_another_length_than_its_header_says_is_not_unpacked(
+    shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    claiming(tmp_path / "x.npz", shape, 1000)
+    with pytest.raises(
+        DataFileError, match=r"x\.npz cannot be read: x\.npy has \d+ bytes, its header says other"
+    ):
+        mapped_array(tmp_path / "x.npz", "x", tmp_path / "cache")
+    assert not list(tmp_path.rglob("cache/unpacked/*.npy"))
+
+
+def test_nothing_stays_of_an_array_that_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    claiming(tmp_path / "x.npz", (1000,), 1000)
+
+    def refused(*_: object) -> np.ndarray:
+        raise OSError("no map")
+
+    monkeypatch.setattr(npz_arrays, "_mapped", refused)
+    with pytest.raises(DataFileError, match=r"x\.npz cannot be read: no map"):
+        mapped_array(tmp_path / "x.npz", "x", tmp_path / "cache")
+    assert not list(tmp_path.rglob("cache/unpacked/*.npy"))

@@ -12,6 +12,7 @@ from trainables.base.errors import DataFileError
 from trainables.data.loading import from_files
 from trainables.data.loading.open_dataset import fingerprint, load
 from trainables.data.loading.own_data import check_own_data
+from trainables.data.readers import own_arrays
 from trainables.data.readers.array_pictures import ArrayFile, ArrayPictures
 from trainables.data.types.availability import evaluation_sets, ood_sets
 from trainables.data.types.dataset_info import dataset_info
@@ -403,3 +404,15 @@ def test_a_truncated_npy_is_told(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataFileError, match=r"^npz:/nowhere/mine\.npz: No such file or directory$"):
         dataset_info("npz:/nowhere/mine.npz")
+
+
+def test_labels_of_another_number_than_the_images_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may be of any size: compressed zeros are small in the file."""
+    monkeypatch.setattr(own_arrays, "array_of_file", None)
+    name = npz(tmp_path, compressed=True, test_labels=np.zeros(10**6, int))
+    with pytest.raises(
+        DataFileError, match=r"^test_labels of .* is 1000000; want 9, one label for each image$"
+    ):
+        dataset_info(name)
