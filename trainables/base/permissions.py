@@ -28,9 +28,12 @@ def created(path: Path, *, private: bool = False) -> Path:
 
     Args:
         private: for this user alone, but in a folder that a group shares; see `make_private_folder`.
+
+    Raises:
+        OSError: it cannot be made, or is a pipe that nobody reads, which would be waited for without end.
     """
     mode = 0o600 if private and not _is_shared(path.parent) else 0o777
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, mode & _inherited(path.parent) & 0o666))
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK, mode & _inherited(path.parent) & 0o666))
     return path
 
 

@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import secrets
+import stat
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,35 @@ def atomic_write(path: Path, *, durable: bool = True, private: bool = False) -> 
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def open_file(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a file open for reading; a pipe, a device or a folder in its place is refused, never waited for.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        OSError: it may not be read, or is no regular file.
+    """
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        kind = os.fstat(number).st_mode
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(kind):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        file = os.fdopen(number, "rb")
+    except BaseException:
+        os.close(number)
+        raise
+    with file:
+        yield file
+
+
+def read_file(path: Path) -> bytes:
+    """Return a file's bytes; see `open_file` for what is refused."""
+    with open_file(path) as file:
+        return file.read()
 
 
 def absolute_path(text: str) -> str:
@@ -87,9 +117,10 @@ class Folder:
 
         Raises:
             FileNotFoundError: it is not there.
+            OSError: it may not be read, or is no regular file.
         """
         if self.is_local:
-            return self.path(name).read_bytes()
+            return read_file(self.path(name))
         with self._fs.open_input_stream(f"{self._root}/{name}") as stream:
             data: bytes = stream.read()
         return data

@@ -2,6 +2,7 @@
 
 import re
 
+from trainables.base.storage import read_file
 from tuner.analysis.metric_text import duration, metric_label, setting_text, value_text
 from tuner.analysis.selection import point_of
 from tuner.base.errors import UsageError
@@ -155,14 +156,17 @@ def _attempts(record: TrialRecord) -> list[str]:
 def _log(run: RunSnapshot, record: TrialRecord) -> list[str]:
     """Return the end of the trial's log: tracebacks, lost workers."""
     path = run.folder.local / "logs" / f"{record.key}.log"
-    if not path.exists():
+    try:
+        text = read_file(path).decode("utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
         where = (
             f"is on the driver's machine, not here ({path})"
             if run.folder.remote
             else "is empty: nothing went wrong"
         )
         return [f"its log {where}"]
-    text = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        return [f"its log {path} cannot be read: {error.strerror or error}"]
     deaths = sum("worker lost: " in line for line in text)
     lines = [f"workers lost: {deaths}"] if deaths else []
     return [*lines, f"last lines of {path}:", *(f"  {line}" for line in text[-LOG_LINES:])]

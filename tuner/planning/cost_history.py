@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from trainables.base.storage import read_file
 from tuner.base.checksums import Damaged, checked_file
 from tuner.base.records import TrialRecord
 from tuner.base.typed_json import Mismatch, read
@@ -46,15 +47,28 @@ def measured(root: str, plan: Plan) -> dict[str, MeasuredCost]:
     if "://" in root:
         return {}
     costs: dict[str, MeasuredCost] = {}
-    files = sorted(Path(root).glob(f"*/{FILE}"), key=lambda path: path.stat().st_mtime)
-    for path in files:  # oldest first: a newer one replaces it
+    for path in sorted(_files(root), key=_written_at):  # oldest first: a newer one replaces it
         try:
-            data = checked_file(path.read_bytes())
+            data = checked_file(read_file(path))
             if data["dataset"] == plan.dataset:
                 costs |= _costs(data, plan)
         except (OSError, Damaged, Mismatch, KeyError, TypeError, AttributeError):
             continue  # of another version or damaged: a preview does without
     return costs
+
+
+def _files(root: str) -> list[Path]:
+    try:
+        return list(Path(root).glob(f"*/{FILE}"))
+    except OSError:
+        return []
+
+
+def _written_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # a link to nothing
+        return 0.0
 
 
 def _costs(data: Mapping[str, Any], plan: Plan) -> dict[str, MeasuredCost]:

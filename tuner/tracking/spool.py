@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainables.base.permissions import created, make_folder
-from trainables.base.storage import atomic_write
+from trainables.base.storage import atomic_write, read_file
 
 Event = dict[str, Any]
 
@@ -137,7 +137,7 @@ class Spool:
     def _read_mark(self) -> int:
         """Return the stored offset, or 0 if it is missing or invalid: then everything is delivered again."""
         try:
-            mark = json.loads(self._mark.read_text())
+            mark = json.loads(read_file(self._mark))
             offset, consumer = int(mark["offset"]), mark["consumer"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return 0
