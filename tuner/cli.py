@@ -47,16 +47,36 @@ def _run(arguments: list[str]) -> int:
 
         return submit_launch(options, arguments, command)
     if options.action in ANSWERS:
-        return ANSWERS[options.action](options)
+        return _answered(lambda: ANSWERS[options.action](options))
+    if options.dry_run:
+        return _answered(lambda: _preview(options, command))
     return _study(options, arguments, command)
 
 
 def _study(options: LaunchOptions, arguments: list[str], command: str) -> int:
-    """Start or resume a study, or print its plan."""
-    from tuner.commands.start import planned, start
+    from tuner.commands.start import start
 
-    if not options.dry_run:
-        return start(options, arguments, command)[1]
+    return start(options, arguments, command)[1]
+
+
+def _answered(answer: Callable[[], int]) -> int:
+    """Return what a question returns.
+
+    Raises:
+        UsageError: the system refuses something that it needs; where a study runs, that is a failure of the study.
+    """
+    try:
+        return answer()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        subject = f"{error.filename}: " if error.filename else ""
+        raise UsageError(f"{subject}{error.strerror or error}") from error
+
+
+def _preview(options: LaunchOptions, command: str) -> int:
+    """Print the plan of a study that is not started."""
+    from tuner.commands.start import planned
     from tuner.console.preview import plan_text
 
     _, plan, options = planned(options, command)

@@ -5,7 +5,8 @@ Reads only, locks nothing, and works while a driver runs, after it was killed, a
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
@@ -17,6 +18,7 @@ from tuner.analysis.verdict import trials_to_add
 from tuner.base.checksums import Damaged
 from tuner.base.errors import UsageError
 from tuner.base.records import State, TrialRecord
+from tuner.base.text import one_line
 from tuner.base.urls import sqlite_file
 from tuner.commands.named_before import named_options, named_study
 from tuner.planning import plan as plans
@@ -238,9 +240,11 @@ def read_run(
         UsageError: no such run, or its storage cannot be read.
     """
     folder = RunFolder(root, name)
-    plan, facts = folder.read()
-    url = storage_to_read(folder, study_storage, facts.get("study_storage"))
-    (snapshot,) = _with_live_drivers([_read(folder, plan, facts, url, {})], sleep)
+    with _told(folder):
+        plan, facts = folder.read()
+        url = storage_to_read(folder, study_storage, facts.get("study_storage"))
+        snapshot = _read(folder, plan, facts, url, {})
+    (snapshot,) = _with_live_drivers([snapshot], sleep)
     return snapshot
 
 
@@ -259,13 +263,25 @@ def read_runs(
         try:
             if "error" in data:
                 raise data["error"]
-            url = storage_to_read(folder, study_storage, data.get("study_storage"))
-            if url in away:
-                raise away[url]
-            runs.append(_read(folder, folder.plan_in(data), data, url, away))
+            with _told(folder):
+                url = storage_to_read(folder, study_storage, data.get("study_storage"))
+                if url in away:
+                    raise away[url]
+                runs.append(_read(folder, folder.plan_in(data), data, url, away))
         except UsageError as error:
             unread.append(UnreadRun(folder.name, str(error), isinstance(error, Damaged)))
     return _with_live_drivers(runs, sleep), unread
+
+
+@contextmanager
+def _told(folder: RunFolder) -> Iterator[None]:
+    """Turn what the system refuses to do with the files of a run into a UsageError of one line."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"{error.filename or folder.uri} cannot be read: {one_line(error.strerror or error)}"
+        ) from error
 
 
 def _read(
@@ -307,10 +323,11 @@ def _with_live_drivers(runs: list[RunSnapshot], sleep: Callable[[float], None]) 
     while silent and waited <= CLAIM_WAIT_S:
         for run in runs:
             if run.folder.name in silent:
-                for claim in read_claims(run.folder.files)[:1]:
-                    if watch.is_alive(claim):
-                        alive[run.folder.name] = claim
-                        silent.discard(run.folder.name)
+                with suppress(OSError):  # it was readable a moment ago; the state stays as it was
+                    for claim in read_claims(run.folder.files)[:1]:
+                        if watch.is_alive(claim):
+                            alive[run.folder.name] = claim
+                            silent.discard(run.folder.name)
         sleep(BEAT_S / 6)
         waited += BEAT_S / 6
     return [

@@ -142,7 +142,7 @@ class WatchedRun:
             tag = tag_of(run)
             if tag != self.page.tag:
                 self.page = page_of(run, tag)
-        except (UsageError, InputError) as error:
+        except (UsageError, InputError, OSError) as error:
             self.page = Page(f"{one_line(error)}\n".encode(), "", failed=True)
 
 

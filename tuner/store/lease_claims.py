@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from trainables.base.errors import InputError
 from trainables.base.storage import Folder
 from tuner.base.checksums import Damaged, checked_file, file_with_checksum
 from tuner.base.typed_json import Mismatch, read
@@ -137,7 +138,11 @@ class Watch:
 
 
 def read_claims(files: Folder) -> list[Claim]:
-    """Return the claims on a run, the newest holder first; reads only."""
+    """Return the claims on a run, the newest holder first; reads only. One that may not be read is of nobody known.
+
+    Raises:
+        OSError: the storage does not answer, or the folder may not be listed.
+    """
     claims = []
     for name in files.names(FOLDER):
         token, dot, kind = name.partition(".")
@@ -147,9 +152,21 @@ def read_claims(files: Folder) -> list[Claim]:
             raw = files.read(f"{FOLDER}/{name}")
         except FileNotFoundError:  # withdrawn since it was listed
             continue
+        except PermissionError:
+            claims.append(Claim(token, raw=_changes(files, name)))
+            continue
         try:
             claim = read(Claim, {**checked_file(raw), "token": token}, "")
             claims.append(replace(claim, raw=raw))
         except (Damaged, Mismatch):  # of another version, or damaged: only its changes can be judged
             claims.append(Claim(token, raw=raw))
     return sorted(claims, key=lambda claim: (not claim.held, -claim.generation, claim.token))
+
+
+def _changes(files: Folder, name: str) -> bytes:
+    """Return what changes with every renewal of a claim that may not be read: each is a new file."""
+    try:
+        state = files.path(f"{FOLDER}/{name}").stat()
+    except (OSError, InputError):  # withdrawn, or in an object store
+        return b""
+    return f"{state.st_ino} {state.st_mtime_ns}".encode()

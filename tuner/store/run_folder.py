@@ -121,7 +121,7 @@ class RunFolder:
     def _no_plan(self) -> str:
         if not self.remote and not Path(self.root).is_dir():
             return f"run {self.name!r} does not exist: there is no folder {self.root}"
-        if self.name not in Folder(self.root).folders():
+        if self.name not in _folders(self.root):
             hint = nearest(self.name, (folder.name for folder, _ in all_runs(self.root)))
             return f"run {self.name!r} does not exist in {self.root}; {hint}"
         return (
@@ -192,6 +192,8 @@ class RunFolder:
             raise
         except OSError as error:
             raise UsageError(f"{self.uri}/plan.json cannot be read: {error.strerror or error}") from error
+        if not _is_text(self.uri):
+            raise UsageError(f"{self.uri}: the path is not UTF-8, and a database has no such name; rename it")
         return plan_file.parse(data, f"{self.uri}/plan.json")
 
     def update(self, **changes: Any) -> None:
@@ -234,7 +236,7 @@ def now() -> str:
 
 def default_name(study: str, root: str) -> str:
     """Return <study>-<UTC time>, with a counter if two runs start within a second."""
-    taken = Folder(root).folders()
+    taken = _folders(root)
     stem = f"{study}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
     name, count = stem, 1
     while name in taken or RunFolder(root, name).local.exists():
@@ -247,9 +249,12 @@ def all_runs(root: str) -> list[tuple[RunFolder, dict[str, Any]]]:
     """Return every run below a root with its `plan.json`, oldest first; folders without one are left out.
 
     One that cannot be read is {"created": "", "plan": {}, "error": the UsageError that says why}.
+
+    Raises:
+        UsageError: the root cannot be listed.
     """
     runs: list[tuple[RunFolder, dict[str, Any]]] = []
-    for name in Folder(root).folders():
+    for name in _folders(root):
         folder = RunFolder(root, name)
         try:
             data = folder.entries()
@@ -261,6 +266,26 @@ def all_runs(root: str) -> list[tuple[RunFolder, dict[str, Any]]]:
             data = {"created": "", "plan": {}, "error": error}
         runs.append((folder, data))
     return sorted(runs, key=lambda run: (run[1]["created"], run[0].name))
+
+
+def _folders(root: str) -> list[str]:
+    """Return the names of the folders directly below a root.
+
+    Raises:
+        UsageError: it cannot be listed.
+    """
+    try:
+        return Folder(root).folders()
+    except OSError as error:
+        raise UsageError(f"the folder of runs {root} cannot be listed: {error.strerror or error}") from error
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _store(uri: str) -> str:

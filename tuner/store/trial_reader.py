@@ -1,8 +1,10 @@
 """Reading a run's trials from the study storage, read-only: while a driver writes, or after it has ended."""
 
+import errno
 import json
 import os
 import sqlite3
+import stat
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +14,7 @@ from urllib.parse import quote
 import optuna
 from optuna.study import StudyDirection
 
+from trainables.base.storage import open_file
 from tuner.base.checksums import MARK, Damaged
 from tuner.base.errors import UsageError, root_cause
 from tuner.base.records import TrialRecord, TrialRole, trial_key
@@ -67,30 +70,72 @@ def read_with(url: str, look: Callable[[optuna.storages.BaseStorage], Result]) -
     path = sqlite_file(url)
     if path is None:
         return _told(url, lambda: _read_server(url, look))
-    if not path.exists():
-        return None
-    before = _at_rest(path)
-    if before is not None:
-        result: Result | None = None
-        error: Exception | None = None
-        try:
-            result = _told(url, lambda: _read_file(f"file:{quote(str(path))}?immutable=1", look))
-        except Exception as torn_or_broken:
-            error = torn_or_broken
-        if _at_rest(path) == before:
-            if error is not None:
-                raise error
-            return result
-    return _told(url, lambda: _read_file(f"file:{quote(str(path))}?mode=ro", look))
+    return _told(url, lambda: _read_local(path, look))
+
+
+def _read_local(path: Path, look: Callable[[optuna.storages.BaseStorage], Result]) -> Result | None:
+    """Return the result of `look` on a SQLite file as `read_with` describes it; None if it is not there any more."""
+    try:
+        before = _at_rest(path)
+        if before is not None:
+            result: Result | None = None
+            error: Exception | None = None
+            try:
+                result = _read_file(f"file:{quote(str(path))}?immutable=1", look)
+            except Exception as torn_or_broken:
+                error = torn_or_broken
+            if _at_rest(path) == before:
+                if error is not None:
+                    raise error
+                return result
+        return _read_file(f"file:{quote(str(path))}?mode=ro", look)
+    except Exception:
+        if _is_missing(path):  # from the beginning, or removed meanwhile
+            return None
+        raise
+
+
+def _is_regular(path: Path) -> bool:
+    """Return whether a file is there.
+
+    Raises:
+        OSError: something else is there.
+    """
+    try:
+        kind = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISREG(kind):
+        raise OSError(errno.EINVAL, f"{path.name} is no regular file", str(path))
+    return True
+
+
+def _is_missing(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _at_rest(path: Path) -> tuple[int, int, bytes] | None:
-    """Return values that change with every write to a SQLite file; None while a process has it open for writing."""
-    with path.open("rb") as file:
-        header, stat = file.read(100), os.fstat(file.fileno())
-    if any(path.with_name(path.name + end).exists() for end in ("-wal", "-journal")):
+    """Return values that change with every write to a SQLite file; None while a process has it open for writing.
+
+    Raises:
+        OSError: it, or a log beside it, is not there, may not be read or is no regular file: SQLite would wait for a
+            pipe without end.
+    """
+    with open_file(path) as file:
+        header, state = file.read(100), os.fstat(file.fileno())
+    beside = {end: path.with_name(path.name + end) for end in ("-wal", "-journal", "-shm")}
+    there = {
+        end for end, file in beside.items() if _is_regular(file)
+    }  # opening them would end SQLite's locks
+    if there & {"-wal", "-journal"}:
         return None
-    return stat.st_size, stat.st_mtime_ns, header  # the header counts the transactions
+    return state.st_size, state.st_mtime_ns, header  # the header counts the transactions
 
 
 def _told(url: str, read: Callable[[], Result]) -> Result:
@@ -105,7 +150,8 @@ def _told(url: str, read: Callable[[], Result]) -> Result:
         raise
     except Exception as error:  # Optuna and SQLAlchemy raise whatever the rows of a damaged file lead them to
         first = root_cause(error)  # the database's own words, without the statement
-        reason = one_line(without_secrets(first, url), limit=None)[:200] or type(first).__name__
+        words = (isinstance(first, OSError) and first.strerror) or without_secrets(first, url)
+        reason = one_line(words, limit=None)[:200] or type(first).__name__
         if type(first) is sqlite3.DatabaseError:  # a lock or a missing right is a subclass
             raise Damaged(f"{without_password(url)} is damaged: {reason}; {CURE}") from error
         raise UsageError(f"cannot read the study storage {without_password(url)}: {reason}") from error
