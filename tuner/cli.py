@@ -88,9 +88,9 @@ def _preview(options: LaunchOptions, command: str) -> int:
 def _list() -> int:
     for name in study_names():
         try:
-            print(f"{name:24}{find_study(name).question}")
+            show(f"{name:24}{find_study(name).question}")
         except InputError as error:  # of a package; the others are listed all the same
-            print(f"{name:24}{one_line(error)}")
+            show(f"{name:24}{one_line(error)}")
     return 0
 
 

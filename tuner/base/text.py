@@ -1,13 +1,32 @@
 """Messages as they are shown: on one line, without passwords, and without characters that steer a terminal."""
 
+import os
 import re
 import sys
 import unicodedata
 from collections.abc import Sequence
+from typing import TextIO
 
+from tuner.base.errors import UsageError
 from tuner.base.urls import redact
 
 _NOT_PLAIN = re.compile(r"[^\n\x20-\x7e]")
+
+
+_ASCII = str.maketrans({"±": "+/-", "ε": "eps", "−": "-", "…": "...", "·": "-", "×": "x"})
+
+
+def encodable(text: str, encoding: str) -> str:
+    """Return a text as an encoding can hold it: as it is, or else in ASCII, with the signs of reports spelled out.
+
+    Example:
+        ("0.9 ± 0.1 é", "ascii") -> "0.9 +/- 0.1 ?"
+    """
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return text.translate(_ASCII).encode("ascii", "replace").decode("ascii")
+    return text
 
 
 def visible(text: str) -> str:
@@ -34,9 +53,37 @@ def _seen(found: re.Match[str]) -> str:
 
 
 def show(text: str) -> None:
-    """Write lines to the terminal."""
-    sys.stdout.write(visible(text) + "\n")
-    sys.stdout.flush()
+    """Write lines to the terminal.
+
+    Raises:
+        BrokenPipeError: the reader has gone.
+        UsageError: they cannot be written: the disk is full, standard output is closed.
+    """
+    stream: TextIO | None = sys.stdout
+    if stream is None or stream.closed:
+        raise UsageError("standard output is closed, so that the answer cannot be shown")
+    try:
+        stream.write(encodable(visible(text), stream.encoding or "utf-8") + "\n")
+        stream.flush()
+    except OSError as error:
+        to_devnull(stream)
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise UsageError(
+            f"standard output cannot be written to: {one_line(error.strerror or error)}"
+        ) from error
+
+
+def to_devnull(stream: TextIO) -> None:
+    """Point a standard stream at /dev/null: else Python fails once more when it flushes at exit."""
+    if stream not in (sys.stdout, sys.stderr):
+        return
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+    except (OSError, ValueError):
+        return
 
 
 def one_line(message: object, limit: int | None = 400) -> str:

@@ -1,12 +1,10 @@
 """A text stream that outlives a closed pipe and replaces characters that its encoding lacks."""
 
 import errno
-import os
-import sys
 from collections.abc import Callable
 from typing import Any, TextIO
 
-_ASCII = str.maketrans({"±": "+/-", "ε": "eps", "−": "-", "…": "...", "·": "-", "×": "x"})
+from tuner.base.text import encodable, to_devnull
 
 
 class SafeStream:
@@ -35,11 +33,7 @@ class SafeStream:
 
     def write(self, text: str) -> int:
         if not self.closed_by_reader:
-            try:
-                text.encode(self.encoding)
-            except (UnicodeEncodeError, LookupError):
-                text = text.translate(_ASCII).encode("ascii", "replace").decode("ascii")
-            self._try(lambda: self.stream.write(text))
+            self._try(lambda: self.stream.write(encodable(text, self.encoding)))
         return len(text)
 
     def flush(self) -> None:
@@ -53,7 +47,7 @@ class SafeStream:
             if not self._is_gone(error):
                 raise
             self.closed_by_reader = True
-            self._redirect_to_devnull()
+            to_devnull(self.stream)
 
     def _is_gone(self, error: OSError | ValueError) -> bool:
         if isinstance(error, OSError):
@@ -61,14 +55,3 @@ class SafeStream:
                 isinstance(error, ConnectionError) or error.errno == errno.EIO
             )  # of a terminal that was closed
         return bool(getattr(self.stream, "closed", False))
-
-    def _redirect_to_devnull(self) -> None:
-        """Point a standard stream at /dev/null: else Python fails once more when it flushes at exit."""
-        if self.stream not in (sys.stdout, sys.stderr):
-            return
-        try:
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, self.stream.fileno())
-            os.close(null)
-        except (OSError, ValueError):
-            return

@@ -1,10 +1,13 @@
 """What reaches the terminal holds no character that steers it."""
 
 import itertools
+import os
+import subprocess
+import sys
 
 import pytest
 
-from tuner.base.text import aligned, counted, listed, one_line, short_reason, show, visible
+from tuner.base.text import aligned, counted, encodable, listed, one_line, short_reason, show, visible
 
 
 @pytest.mark.parametrize(
@@ -62,3 +65,49 @@ def test_columns_stand_below_each_other() -> None:
     rows = [("run", "value"), ("first", "1"), ("b", "22.5")]
     assert aligned(rows) == ["run    value", "first      1", "b       22.5"]
     assert aligned(rows, frozenset({0, 1})) == ["run    value", "first  1", "b      22.5"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("utf-8", "AUROC 0.9 ± 0.1, ε − … é"),
+        ("ascii", "AUROC 0.9 +/- 0.1, eps - ... ?"),
+        ("latin-1", "AUROC 0.9 +/- 0.1, eps - ... ?"),
+        ("none", "AUROC 0.9 +/- 0.1, eps - ... ?"),
+    ],
+)
+def test_an_encoding_gets_what_it_can_hold(encoding: str, text: str) -> None:
+    assert encodable("AUROC 0.9 ± 0.1, ε − … é", encoding) == text
+
+
+def shown_by(redirect: str, **variables: str) -> tuple[int, str, str]:
+    """Return exit status, output and errors of a command that shows ± at this place."""
+    code = (
+        "from tuner import cli; from tuner.base import text; cli._list = lambda: text.show('0.9 ± 0.1') or 0;"
+        "import sys; sys.exit(cli.run(['--list']))"
+    )
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$0" -c "$1" {redirect}', sys.executable, code],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_standard_output_without_utf_8() -> None:
+    assert shown_by("", PYTHONIOENCODING="ascii") == (0, "0.9 +/- 0.1\n", "")
+
+
+@pytest.mark.parametrize(
+    ("redirect", "reason"),
+    [
+        ("> /dev/full", "standard output cannot be written to: No space left on device"),
+        (">&-", "standard output is closed, so that the answer cannot be shown"),
+    ],
+)
+def test_a_standard_output_that_takes_nothing_is_told_in_one_line(redirect: str, reason: str) -> None:
+    status, _, errors = shown_by(redirect)
+    assert status == 2
+    assert errors.partition(": ")[2] == f"{reason}\n"
