@@ -185,8 +185,9 @@ class RunSnapshot:
             e.metrics["seconds"] for r in self.records for e in r.history.values() if "seconds" in e.metrics
         ]
         per_epoch = sum(measured) / len(measured) if measured else 0.0
-        said = self.claim.about.get("concurrency", 0) if self.claim else 0
-        concurrency = int(said or self.plan.concurrency or 1)
+        said = self.claim.about.get("concurrency") if self.claim else None
+        known = type(said) is int and said > 0  # a claim may hold anything
+        concurrency = said if known else self.plan.concurrency or 1
         seconds = epochs * per_epoch / concurrency if measured else None
         return TimeLeft(seconds, epochs, per_epoch, len(measured), concurrency)
 

@@ -22,7 +22,7 @@ from tuner.commands.run_state import RunState, read_run, read_runs
 from tuner.commands.supervisor import announce_restart
 from tuner.planning.plan import to_dict
 from tuner.store.lease import Lease
-from tuner.store.lease_claims import Claim, process_start, read_claims
+from tuner.store.lease_claims import Claim, machine, process_start, read_claims
 from tuner.store.restart import announced
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -517,3 +517,17 @@ def test_a_copy_is_read_as_what_it_is_and_nothing_is_done_to_the_original(
         assert text.startswith(f"launch.py: {tmp_path}/copy is a copy of {tmp_path}/one, ")
         (tmp_path / "copy" / "study.db-shm").unlink()
         assert contents(tmp_path / "copy") == before
+
+
+@pytest.mark.parametrize("said", ["x", [1], -5, 0, True, 1e308, None])
+def test_a_claim_whose_concurrency_is_no_number_of_trials(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], said: object
+) -> None:
+    run = finished_rung(tmp_path)
+    expected = read_run("one", str(tmp_path)).time_left
+    claim = Claim("0123456789abcdef", "here", 2**22 - 1, machine(), "1", about={"concurrency": said})
+    run.folder.files.write(claim.file, claim.to_json())
+    assert read_run("one", str(tmp_path)).time_left == expected
+    assert ask(capsys, "--status", "one", "--storage", str(tmp_path), "--json")[0] == 0
+    run.folder.files.write(claim.file, replace(claim, about={"concurrency": 3}).to_json())
+    assert read_run("one", str(tmp_path)).time_left.concurrency == 3
