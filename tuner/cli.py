@@ -21,6 +21,7 @@ from tuner.planning.task_options import STDOUT
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit status."""
     try:
+        _check_folder()
         return _run(list(arguments))
     except (UsageError, InputError, SpaceError) as error:
         print(f"{program_name()}: {one_line(error, limit=None)}", file=sys.stderr)
@@ -35,6 +36,14 @@ def run(arguments: Sequence[str]) -> int:
         return 130
     except BrokenPipeError:
         return 1
+
+
+def _check_folder() -> None:
+    """Raise UsageError if the folder that this process works in was deleted: no path can be made out."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UsageError("the working folder was deleted; change to one that exists") from None
 
 
 def _run(arguments: list[str]) -> int:
