@@ -52,6 +52,15 @@ def _seen(found: re.Match[str]) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
+def as_line(text: str) -> str:
+    """Return a text as one line, with line feeds as escapes too: names and hosts may hold them, to forge a line.
+
+    Example:
+        "a\\nb" -> "a\\\\nb"
+    """
+    return visible(text).replace("\n", "\\n")
+
+
 def show(text: str) -> None:
     """Write lines to the terminal.
 
@@ -123,11 +132,12 @@ def listed(names: Sequence[str], most: int = 10) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]], words: frozenset[int] = frozenset({0})) -> list[str]:
-    """Return rows of cells as lines whose columns stand below each other.
+    """Return rows of cells as lines whose columns stand below each other, whatever characters a cell holds.
 
     Args:
         words: columns that are set to the left; numbers are set to the right.
     """
+    rows = [[as_line(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

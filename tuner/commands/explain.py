@@ -7,6 +7,7 @@ from tuner.analysis.metric_text import duration, metric_label, setting_text, val
 from tuner.analysis.selection import point_of
 from tuner.base.errors import UsageError
 from tuner.base.records import Decision, State, TrialRecord, trial_key
+from tuner.base.text import as_line
 from tuner.commands.run_state import RunSnapshot, RunState, read_run
 from tuner.planning.launch_options import LaunchOptions
 from tuner.search.learning_curves import rank
@@ -23,7 +24,7 @@ def answer(options: LaunchOptions) -> str:
     assert options.why is not None
     name, trial = options.why
     run = read_run(name, options.storage, options.study_storage)
-    return "\n".join(lines_of(run, find_trial(run, trial)))
+    return "\n".join(map(as_line, lines_of(run, find_trial(run, trial))))
 
 
 def find_trial(run: RunSnapshot, trial: str) -> TrialRecord:

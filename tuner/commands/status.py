@@ -2,7 +2,7 @@
 
 import datetime
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from tuner.analysis.verdict import no_winner_reason
 from tuner.base.checksums import Damaged
 from tuner.base.errors import UsageError
 from tuner.base.records import State, TrialRecord
-from tuner.base.text import counted
+from tuner.base.text import aligned, as_line, counted
 from tuner.commands.run_state import RunSnapshot, RunState, UnreadRun, read_run, read_runs
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.own_study import find_study, name_of_study
@@ -41,7 +41,7 @@ def answer(options: LaunchOptions) -> str:
         return json.dumps(unread_as_json(unread), indent=2)
     if options.study and options.study != run.plan.study:
         raise UsageError(f"run {options.status!r} is of study {run.plan.study}, not {options.study}")
-    return json.dumps(as_json(run), indent=2) if options.json else "\n".join(lines_of(run))
+    return json.dumps(as_json(run), indent=2) if options.json else as_text(lines_of(run))
 
 
 def _answer_all(options: LaunchOptions) -> str:
@@ -60,7 +60,12 @@ def _answer_all(options: LaunchOptions) -> str:
         lines = [f"no runs{of_study} in {options.storage}{' that can be read:' if unread else ''}"]
     else:
         lines = [f"no runs: there is no folder {Path(options.storage).resolve()}"]
-    return "\n".join([*lines, *map(str, unread)])
+    return as_text([*lines, *map(str, unread)])
+
+
+def as_text(lines: Iterable[str]) -> str:
+    """Return lines as text: a line feed in a name, a host or a stored command begins no line of its own."""
+    return "\n".join(map(as_line, lines))
 
 
 # -- one line each -----------------------------------------------------------------------------------------
@@ -80,10 +85,7 @@ def table(runs: Sequence[RunSnapshot]) -> list[str]:
         )
         for run in runs
     ]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    return aligned(rows, words=frozenset(range(len(rows[0]))))
 
 
 def state_text(run: RunSnapshot) -> str:

@@ -15,7 +15,7 @@ from trainables.base.errors import InputError
 from tuner.base.errors import UsageError
 from tuner.base.private_files import write_private
 from tuner.base.records import State
-from tuner.base.text import counted, one_line
+from tuner.base.text import as_line, counted, one_line
 from tuner.commands import status
 from tuner.commands.run_state import RunSnapshot, RunState, read_run
 from tuner.commands.stored_result import result_of
@@ -82,7 +82,7 @@ def newest(root: str) -> str:
 def _words(name: str, server: PageServer) -> list[str]:
     port = server.server_port
     return [
-        f"watching {name}: {server.url}",
+        f"watching {as_line(name)}: {server.url}",
         "Whoever has this address sees the report; it works on this machine alone. From another one:",
         f"  ssh -N -L {port}:{HOST}:{port} USER@THIS-MACHINE",
         "It only reads: the run goes on without it. Ctrl-C ends it.",

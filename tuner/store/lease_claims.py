@@ -12,6 +12,7 @@ from typing import Any
 from trainables.base.errors import InputError
 from trainables.base.storage import Folder
 from tuner.base.checksums import Damaged, checked_file, file_with_checksum
+from tuner.base.text import as_line
 from tuner.base.typed_json import Mismatch, read
 
 BEAT_S = 3.0  #: between two renewals of a claim
@@ -73,7 +74,7 @@ class Claim:
     def __str__(self) -> str:
         if not self.pid:
             return f"an unknown driver ({self.file} cannot be read)"
-        return f"process {self.pid} on {self.host}"
+        return f"process {self.pid} on {as_line(self.host)}"
 
 
 def new_claim() -> Claim:

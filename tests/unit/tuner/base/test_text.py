@@ -4,10 +4,23 @@ import itertools
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tuner.base.text import aligned, counted, encodable, listed, one_line, short_reason, show, visible
+from tuner.base.text import (
+    aligned,
+    as_line,
+    counted,
+    encodable,
+    listed,
+    one_line,
+    short_reason,
+    show,
+    visible,
+)
+
+LAUNCHER = Path(__file__).resolve().parents[4] / "launch.py"
 
 
 @pytest.mark.parametrize(
@@ -111,3 +124,23 @@ def test_a_standard_output_that_takes_nothing_is_told_in_one_line(redirect: str,
     status, _, errors = shown_by(redirect)
     assert status == 2
     assert errors.partition(": ")[2] == f"{reason}\n"
+
+
+def test_a_line_feed_begins_no_line_in_a_table() -> None:
+    assert as_line("a\nb\x1b[2J") == r"a\nb\x1b[2J"
+    assert aligned([("run", "1"), ("a\nb", "2")]) == ["run   1", r"a\nb  2"]
+
+
+def test_a_deleted_working_folder_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    for arguments in (["--status"], ["--study", "aoe_sigma", "--dry-run"], ["--study", "aoe_sigma"]):
+        (tmp_path / "gone").mkdir(exist_ok=True)
+        done = subprocess.run(
+            ["/bin/sh", "-c", 'rmdir "$PWD"; exec "$0" "$@"', sys.executable, LAUNCHER, *arguments],
+            cwd=tmp_path / "gone",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert done.stderr == "launch.py: the working folder was deleted; change to one that exists\n"

@@ -16,7 +16,7 @@ from tuner.cli import run as launch
 from tuner.commands.run_state import RunState, read_run
 from tuner.commands.watch import WatchedRun
 from tuner.store import trial_reader
-from tuner.store.lease_claims import Claim, read_claims
+from tuner.store.lease_claims import Claim, machine, process_start, read_claims
 from tuner.store.run_folder import RunFolder
 
 
@@ -209,3 +209,20 @@ def test_a_measured_cost_that_is_a_pipe_is_left_out(root: Path, capsys: pytest.C
     os.mkfifo(root / "bad" / "usage.json")
     (root / "good" / "usage.json").symlink_to("nothing")
     assert ask(capsys, root, "--study", "aoe_sigma", "--dry-run")[0] == 0
+
+
+def test_a_line_feed_in_a_name_or_a_host_forges_no_line(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "bad").rename(root / "x\nrun evil: done")
+    claim = Claim("0123456789abcdef", "h\nevil", os.getppid(), machine(), process_start(os.getppid()))
+    RunFolder(str(root), "good").files.write(claim.file, claim.to_json())
+    code, text = ask(capsys, root, "--status")
+    assert code == 0
+    assert len(text.splitlines()) == 3
+    assert any(line.startswith(r"x\nrun evil: done  aoe_sigma ") for line in text.splitlines())
+    assert rf"driver: process {os.getppid()} on h\nevil, since" in ask(capsys, root, "--status", "good")[1]
+    (root / "x\nrun evil: done" / "plan.json").write_text("damaged")
+    code, text = ask(capsys, root, "--status")
+    assert text.splitlines()[2].startswith(r"run x\nrun evil: done: ")
+    assert len(text.splitlines()) == 3
