@@ -133,24 +133,64 @@ class RunFolder:
         """Return the run of which this one is a copy, None if it is none: new, or renamed or moved as a whole.
 
         It is a copy if the folder that its plan names still holds a plan of the same id. That is looked at on this
-        machine and in the same object store; a folder brought from anywhere else counts as moved.
+        machine and in the same object store; a folder brought from anywhere else counts as moved. If several folders
+        of a local root hold a run that was moved, one is the original: the one whose plan names it, else the one
+        that still has the old name, else the one that was written first (renaming a folder writes no file, copying
+        it does).
 
         Args:
             data: the content of `plan.json`.
         """
         place = self._last_place(data)
         root, _, name = place.rstrip("/").rpartition("/")
-        if place == self.uri or _store(place) != _store(self.uri) or not root:
+        if place == self.uri:
             return None
-        there = RunFolder(root, name)
-        try:
-            if not self.remote and os.path.samefile(there.uri, self.uri):
+        if _store(place) == _store(self.uri) and root:
+            there = RunFolder(root, name)
+            if not self.remote and _is_same_folder(there.uri, self.uri):
                 return None
-            theirs = there.entries()
+            if there._entries_if_same(data) is not None:
+                return there
+        return None if self.remote else self._first_of_several(data, name)
+
+    def _first_of_several(self, data: Mapping[str, Any], name: str) -> "RunFolder | None":
+        """Return the original among the folders of this root that hold this run, None if it is this one.
+
+        Args:
+            name: that the run had at its last launch.
+        """
+        found = [(self._age(data, name), self)]
+        for other in _folders(self.root):
+            folder = RunFolder(self.root, other)
+            if other == self.name or _is_same_folder(folder.uri, self.uri):
+                continue
+            theirs = folder._entries_if_same(data)
+            if theirs is not None:
+                found.append((folder._age(theirs, name), folder))
+        first = min(found, key=lambda each: each[0])[1]
+        return None if first is self else first
+
+    def _age(self, data: Mapping[str, Any], name: str) -> tuple[bool, bool, int, bool, str]:
+        """Return what sorts the original before its copies."""
+        try:
+            written = (self.local / "plan.json").stat().st_ctime_ns
+        except OSError:
+            written = 0
+        is_link = os.path.islink(self.uri)
+        return self._last_place(data) != self.uri, self.name != name, written, is_link, self.name
+
+    def _entries_if_same(self, data: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return this folder's `plan.json` if it is of the same run as another one, else None."""
+        try:
+            if str(data["created"]).encode() not in self.files.read(
+                "plan.json"
+            ):  # quicker than to read it all
+                return None
+            theirs = self.entries()
             same = [(plans.run_id_of(d["plan"]), d["created"]) for d in (theirs, data)]
-        except (OSError, UsageError, KeyError, TypeError):
+        except (OSError, UsageError, KeyError, TypeError, UnicodeError):
             return None
-        return there if same[0] == same[1] else None
+        return theirs if same[0] == same[1] else None
 
     def last_local(self, data: Mapping[str, Any]) -> Path:
         """Return what `local` was at the last launch: a run may be renamed or moved between two.
@@ -278,6 +318,13 @@ def _folders(root: str) -> list[str]:
         return Folder(root).folders()
     except OSError as error:
         raise UsageError(f"the folder of runs {root} cannot be listed: {error.strerror or error}") from error
+
+
+def _is_same_folder(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
 
 
 def _is_text(name: str) -> bool:

@@ -1,8 +1,11 @@
 """Which run a folder holds: renamed, moved, copied, of an earlier version, or without a plan."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +113,43 @@ def test_a_folder_reached_by_two_paths_is_no_copy(tmp_path: Path) -> None:
     (tmp_path / "runs" / "alias").symlink_to(tmp_path / "runs" / "one")
     assert resume(str(tmp_path / "link"), "one") == run_id
     assert resume(str(tmp_path / "runs"), "alias") == run_id
+
+
+def plan_of(folder: Path) -> tuple[RunFolder, dict[str, Any]]:
+    run = RunFolder(str(folder.parent), folder.name)
+    return run, run.entries()
+
+
+def original_of(folder: Path) -> str:
+    run, data = plan_of(folder)
+    found = run.original(data)
+    return "" if found is None else found.uri
+
+
+def test_a_run_that_is_renamed_and_then_copied_is_one_run(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    run_id = begin(str(runs))
+    (runs / "one").rename(runs / "z")
+    time.sleep(0.02)  # the clock of a file system is coarse
+    subprocess.run(["cp", "-a", runs / "z", runs / "y"], check=True)
+    (runs / "alias").symlink_to("z")
+    assert original_of(runs / "z") == original_of(runs / "alias") == ""
+    assert original_of(runs / "y") == f"{runs}/z"
+    with pytest.raises(UsageError, match=r"/y is a copy of .*/z, .* continue that one with --resume z "):
+        resume(str(runs), "y")
+    assert find_unfinished("aoe_sigma", str(runs)) in ("z", "alias")
+    runs.rename(tmp_path / "moved")
+    runs = tmp_path / "moved"
+    assert (original_of(runs / "z"), original_of(runs / "y")) == ("", f"{runs}/z")
+    os.utime(runs / "z" / "plan.json")  # as if it had been written later than the copy
+    assert (original_of(runs / "z"), original_of(runs / "y")) == (f"{runs}/y", "")
+    shutil.copytree(runs / "z", runs / "one")  # the name at the last launch comes first
+    assert [original_of(runs / name) for name in "yz"] == [f"{runs}/one"] * 2
+    shutil.rmtree(runs / "one")
+    assert resume(str(runs), "y") == run_id  # from now on its plan names it
+    assert (original_of(runs / "y"), original_of(runs / "z")) == ("", f"{runs}/y")
+    shutil.rmtree(runs / "y")
+    assert resume(str(runs), "z") == run_id
 
 
 def of_an_earlier_version(folder: Path) -> None:
