@@ -186,8 +186,9 @@ class RunSnapshot:
         ]
         per_epoch = sum(measured) / len(measured) if measured else 0.0
         said = self.claim.about.get("concurrency") if self.claim else None
-        known = type(said) is int and said > 0  # a claim may hold anything
-        concurrency = said if known else self.plan.concurrency or 1
+        if type(said) is not int or said < 1:  # a claim may hold anything
+            said = self.plan.concurrency
+        concurrency = int(said or 1)
         seconds = epochs * per_epoch / concurrency if measured else None
         return TimeLeft(seconds, epochs, per_epoch, len(measured), concurrency)
 
