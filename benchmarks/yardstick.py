@@ -117,7 +117,7 @@ def measured(
     import torch
 
     from trainables.evaluation.measure import evaluate
-    from trainables.evaluation.metrics.protocol import EvaluationProtocol
+    from trainables.evaluation.metrics.protocol import from_fields
     from trainables.ray.trainable import Assets, TrialRunner
 
     torch.set_num_threads(1)
@@ -130,7 +130,7 @@ def measured(
     found = evaluate(
         trial._method.classifier().eval(),
         benchmark,
-        EvaluationProtocol("test", **protocol),
+        from_fields("test", protocol),
         torch.Generator().manual_seed(7),
         "cpu",
     )

@@ -23,7 +23,7 @@ from trainables.data.types.benchmark import Benchmark
 from trainables.data.types.radii import radii_of
 from trainables.data.types.splits import Split
 from trainables.evaluation.measure import validate
-from trainables.evaluation.metrics.protocol import EvaluationProtocol
+from trainables.evaluation.metrics.protocol import from_fields
 from trainables.options import build, flatten
 from trainables.options.methods import METHODS
 from trainables.options.networks import refuse_unapproved
@@ -97,7 +97,7 @@ class TrialRunner:
         ):  # no plan names the radii, and the protocol's own suit the digits alone
             radii = radii_of(options.dataset, self._data.info.shape)
             protocol = {"robust_epsilons": radii.accuracy, "ood_epsilons": radii.score, **protocol}
-        self._protocol = EvaluationProtocol("validation", **protocol)
+        self._protocol = from_fields("validation", protocol)
         pretrain_seed = service.get("pretrain_seed", options.seed)
         given = assets.pretrained.get(pretrain_seed) if assets is not None else None
         cache = cache_dir_of(options.cache_dir)
