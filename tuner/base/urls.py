@@ -78,7 +78,8 @@ def has_bare_at(url: str) -> bool:
         return is_database(url) and url.count("@") > 1
     if parsed.password is None:
         return False
-    return any("@" in part for part in (parsed.host or "", parsed.database or "", *parsed.query))
+    query = (str(part) for item in parsed.query.items() for part in item)
+    return any("@" in part for part in (parsed.host or "", parsed.database or "", *query))
 
 
 def without_secrets(message: object, url: str) -> str:

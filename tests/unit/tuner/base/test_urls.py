@@ -102,6 +102,13 @@ def test_an_at_sign_that_is_not_escaped_is_refused_and_hides_all_that_it_may_bel
         assert not [part for part in (*before[1], *after[1]) if part in shown]
 
 
+def test_an_at_sign_in_what_is_read_as_an_option_is_one_too() -> None:
+    """The password is "a:b@c?d=e": SQLAlchemy reads an option d of the value "e@db.example:5432/studies"."""
+    assert urls.has_bare_at("postgresql://me:a:b@c?d=e@db.example:5432/studies")
+    assert not urls.has_bare_at("postgresql://me:a@db.example/studies?sslmode=require")
+    assert not urls.has_bare_at("postgresql://me@db.example/studies?application_name=me@home")
+
+
 @pytest.mark.parametrize(
     "folder", ["feature%2Fx", "a#b", "a?b", "a b", "ünï-文", "a%b", "a&b=c;d", "file:x", "'q'"]
 )
