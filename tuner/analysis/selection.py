@@ -28,8 +28,7 @@ def best_epoch(
     for epoch, entry in sorted(record.history.items()):
         if epoch not in candidates or objective.metric not in entry.metrics:
             continue
-        meets = all(entry.metrics[f.metric] >= f.bound(reference.get(f.metric)) - 1e-9 for f in floors)
-        own = meets, point_of((objective,), entry.metrics)[0]
+        own = meets(floors, entry.metrics, reference), point_of((objective,), entry.metrics)[0]
         if own >= rank:
             best, rank = epoch, own
     return best
@@ -41,9 +40,17 @@ def is_feasible(record: TrialRecord, floors: Sequence[Floor], reference: Mapping
     Args:
         reference: the pretrained classifier's validation metrics.
     """
-    return record.state is State.COMPLETE and all(
-        record.judged[f.metric] >= f.bound(reference.get(f.metric)) - 1e-9 for f in floors
-    )
+    return record.state is State.COMPLETE and meets(floors, record.judged, reference)
+
+
+def meets(floors: Sequence[Floor], metrics: Mapping[str, float], reference: Mapping[str, float]) -> bool:
+    """Return whether metrics reach every floor."""
+    return all(reaches(metrics[f.metric], f.bound(reference.get(f.metric))) for f in floors)
+
+
+def reaches(value: float, bound: float) -> bool:
+    """Return whether a value is at least a bound, but for rounding."""
+    return value >= bound - 1e-9
 
 
 def best_feasible(

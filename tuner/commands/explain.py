@@ -4,7 +4,7 @@ import re
 
 from trainables.base.storage import read_file
 from tuner.analysis.metric_text import duration, metric_label, setting_text, value_text
-from tuner.analysis.selection import point_of
+from tuner.analysis.selection import point_of, reaches
 from tuner.base.errors import UsageError
 from tuner.base.records import Decision, State, TrialRecord, trial_key
 from tuner.base.text import as_line
@@ -139,7 +139,7 @@ def _floors(run: RunSnapshot, record: TrialRecord) -> list[str]:
         ):
             continue
         value, bound = record.judged[floor.metric], floor.bound(reference.get(floor.metric))
-        met = "met" if value >= bound - 1e-9 else "missed, so it cannot win"
+        met = "met" if reaches(value, bound) else "missed, so it cannot win"
         shown = f"{value_text(floor.metric, value)}, at least {value_text(floor.metric, bound)}"
         lines.append(f"floor: {metric_label(floor.metric)} {shown}: {met}")
     return lines

@@ -30,6 +30,7 @@ from tuner.store.lease_claims import BEAT_S, Claim, Watch, read_claims
 from tuner.store.plan_file import begun
 from tuner.store.restart import Restart, announced
 from tuner.store.run_folder import RunFolder, all_runs
+from tuner.store.stored_facts import EVALUATION, by_trial, last_epochs
 from tuner.store.trial_reader import read_trials
 
 CLAIM_WAIT_S = 2.5 * BEAT_S  # how long a claim of another machine is watched for a renewal
@@ -135,18 +136,12 @@ class RunSnapshot:
     @property
     def tests(self) -> dict[str, dict[str, float]]:
         """Return {trial key: test metrics} of the trials that have been scored on the test splits."""
-        return {
-            key.partition("/")[2]: found for key, found in self.notes.items() if key.startswith("evaluation/")
-        }
+        return by_trial(self.notes, EVALUATION)
 
     @property
     def last_epochs(self) -> dict[str, dict[str, float]]:
         """Return {trial key: test metrics after the last epoch} of trials that are judged by an earlier one."""
-        return {
-            key.partition("/")[2]: found["metrics"]
-            for key, found in self.notes.items()
-            if key.startswith("last_epoch/")
-        }
+        return last_epochs(self.notes)
 
     @property
     def evaluated(self) -> frozenset[str]:

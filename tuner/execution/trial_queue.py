@@ -302,6 +302,8 @@ class TrialQueue:
 
     def _judge(self, lane: Lane, record: TrialRecord, decision: Decision) -> None:
         """Judge a trial by its best epoch so far, if that is asked for; a stopped one by where it was stopped."""
+        if not self.candidates:
+            return
         epoch = 0
         if decision is not Decision.PRUNE:
             epoch = best_epoch(record, self.candidates, self.objectives[0], self.floors, self.reference)

@@ -1,11 +1,11 @@
 """The report's table of trainings that are judged by their best epoch: the claim's metric there and after the last."""
 
-import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tuner.analysis.metric_text import difference_text, interval_text, metric_label
 from tuner.analysis.results import ArmResult, StudyResult, interval
-from tuner.analysis.verdict import claim_metric
+from tuner.analysis.verdict import claim_metric, paired_differences
 from tuner.report.blocks import Block, Table, Text
 
 _NOTE = (
@@ -27,12 +27,11 @@ def best_and_last_epoch(result: StudyResult) -> list[Block]:
 
 def _row(arm: ArmResult, metric: str) -> Sequence[str]:
     best, last = arm.values[metric], arm.after_last[metric]
-    pairs = [b - a for b, a in zip(best, last, strict=True) if math.isfinite(b) and math.isfinite(a)]
-    after_last = interval([value for value in last if math.isfinite(value)])
+    after_last = replace(arm, values=arm.after_last)
     return (
         arm.label,
         ", ".join(map(str, arm.epochs)),
         interval_text(metric, arm.seed_interval(metric)),
-        interval_text(metric, after_last),
-        difference_text(metric, interval(pairs)),
+        interval_text(metric, after_last.seed_interval(metric)),
+        difference_text(metric, interval(paired_differences(best, last))),
     )

@@ -12,6 +12,7 @@ from trainables.base.errors import DataFileError
 from trainables.base.storage import read_npz
 from trainables.evaluation.metrics.protocol import EvaluationProtocol
 from tuner.store.run_folder import RunFolder
+from tuner.store.stored_facts import EVALUATED, EVALUATION, LAST_EPOCH, by_trial, last_epochs
 from tuner.store.trial_store import TrialStore
 
 Scores = Mapping[str, "np.ndarray[Any, Any]"]
@@ -25,11 +26,11 @@ class EvaluationStore:
 
     def metrics(self) -> dict[str, dict[str, float]]:
         """Return {trial key: test metrics} of the trials that were evaluated."""
-        return self._notes("evaluation/")
+        return self._notes(EVALUATION)
 
     def remarks(self) -> dict[str, list[str]]:
         """Return {trial key: remarks} of the evaluations that have any."""
-        entries = self._notes("evaluated/")
+        entries = self._notes(EVALUATED)
         return {key: entry["remarks"] for key, entry in entries.items() if entry["remarks"]}
 
     def protocols(self) -> dict[str, str]:
@@ -37,10 +38,10 @@ class EvaluationStore:
 
         Trials whose file of scores is damaged or lost are left out: they are to be evaluated again.
         """
-        done = self._notes("evaluation/")
+        done = self._notes(EVALUATION)
         return {
             key: entry["protocol"]
-            for key, entry in self._notes("evaluated/").items()
+            for key, entry in self._notes(EVALUATED).items()
             if key in done and self._read(key, entry) is not None
         }
 
@@ -61,29 +62,29 @@ class EvaluationStore:
             name, checksum = _file_of(key), hashlib.sha256(buffer.getvalue()).hexdigest()
             self._folder.files.write(name, buffer.getvalue())
         entry = {"protocol": protocol_id(protocol), "remarks": remarks, "scores_sha256": checksum}
-        self._store.note(f"evaluated/{key}", entry)
-        self._store.note(f"evaluation/{key}", dict(metrics))  # last: marks the evaluation as complete
+        self._store.note(f"{EVALUATED}{key}", entry)
+        self._store.note(f"{EVALUATION}{key}", dict(metrics))  # last: marks the evaluation as complete
         return name
 
     def last_epochs(self) -> dict[str, dict[str, float]]:
         """Return {trial key: test metrics after its last epoch} of trials that are judged by an earlier one."""
-        return {key: entry["metrics"] for key, entry in self._notes("last_epoch/").items()}
+        return last_epochs(self._store.notes())
 
     def last_epoch_protocols(self) -> dict[str, str]:
         """Return {trial key: `protocol_id` of the protocol that its last epoch was evaluated by}."""
-        return {key: entry["protocol"] for key, entry in self._notes("last_epoch/").items()}
+        return {key: entry["protocol"] for key, entry in self._notes(LAST_EPOCH).items()}
 
     def add_last_epoch(self, key: str, protocol: EvaluationProtocol, metrics: Mapping[str, float]) -> None:
         """Keep what was measured after the last epoch of a trial that is judged by an earlier one."""
-        self._store.note(f"last_epoch/{key}", {"protocol": protocol_id(protocol), "metrics": dict(metrics)})
+        self._store.note(f"{LAST_EPOCH}{key}", {"protocol": protocol_id(protocol), "metrics": dict(metrics)})
 
     def scores(self, key: str) -> dict[str, Any]:
         """Return the stored outlier scores of an evaluated trial; {} if it has none, or none that can be read."""
-        return self._read(key, self._notes("evaluated/").get(key, {})) or {}
+        return self._read(key, self._notes(EVALUATED).get(key, {})) or {}
 
     def unreadable(self, key: str) -> str:
         """Return one line if the scores of an evaluated trial are damaged or lost, else ""."""
-        entry = self._notes("evaluated/").get(key)
+        entry = self._notes(EVALUATED).get(key)
         if entry is None or self._read(key, entry) is not None:
             return ""
         return f"{_file_of(key)} is damaged or lost; a resume with the stage evaluate makes it again"
@@ -103,9 +104,8 @@ class EvaluationStore:
         except (OSError, DataFileError):
             return None
 
-    def _notes(self, prefix: str) -> dict[str, Any]:
-        notes = self._store.notes()
-        return {key.removeprefix(prefix): value for key, value in notes.items() if key.startswith(prefix)}
+    def _notes(self, kind: str) -> dict[str, Any]:
+        return by_trial(self._store.notes(), kind)
 
 
 def _file_of(key: str) -> str:

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from trainables.data.types.availability import CIFAR_LARGEST
+
 Array = np.ndarray
 Random = np.random.RandomState
-
-LARGEST = 32  #: pixels a side
 
 #: {corruption: its parameters at severities 1 to 5}
 STRENGTHS: dict[str, tuple[Any, ...]] = {
@@ -252,7 +252,7 @@ def _frost(name: str, library: Any) -> Array:
 def _fogged(unit: Array, strength: tuple[float, float], rng: Random, library: Any) -> Array:
     amount, decay = strength
     height, width, _ = unit.shape
-    plasma = library.plasma_fractal(mapsize=LARGEST, wibbledecay=decay)[:height, :width, None]
+    plasma = library.plasma_fractal(mapsize=CIFAR_LARGEST, wibbledecay=decay)[:height, :width, None]
     brightest = unit.max()
     fogged: Array = (unit + amount * plasma) * brightest / (brightest + amount)
     return fogged

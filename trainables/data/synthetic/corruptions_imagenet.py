@@ -23,8 +23,8 @@ from trainables.base.errors import InputError, unknown
 from trainables.base.seeds import derive_seed
 from trainables.base.storage import atomic_write
 from trainables.data.readers.corrupted_files import CORRUPTIONS, SEVERITIES
-from trainables.data.synthetic.corruptions_cifar import LARGEST, STRENGTHS, corrupt_small
-from trainables.data.types.availability import EXTRA, SMALLEST
+from trainables.data.synthetic.corruptions_cifar import STRENGTHS, corrupt_small
+from trainables.data.types.availability import EXTRA, SMALLEST, has_cifar_strengths
 from trainables.data.types.benchmark import LabelledImages
 from trainables.data.types.lazy_images import LazyImages, NpySource
 
@@ -61,7 +61,7 @@ def corrupt(images: Array, corruption: str, severity: int, seed: int, first: int
     """
     _check(images, (corruption,), (severity,))
     library = _library()
-    small = _small(images) and corruption in STRENGTHS
+    small = has_cifar_strengths(images.shape[1:]) and corruption in STRENGTHS
     out = np.empty(images.shape, np.uint8)
     before = np.random.get_state()
     try:
@@ -160,11 +160,6 @@ def baked_sets(
     return sets
 
 
-def _small(images: Any) -> bool:
-    """Return whether images have CIFAR-10-C's strengths."""
-    return max(images.shape[2:]) <= LARGEST
-
-
 def _library() -> ModuleType:
     """Import the library, which pulls in OpenCV, scikit-image and numba, when it is first needed."""
     try:
@@ -245,7 +240,7 @@ def bake_key(images: Any, severities: Sequence[int] = ALL_SEVERITIES, seed: int 
     except PackageNotFoundError:  # the same module under another name of the package
         installed = "unknown"
     head = [FORMAT, list(images.shape), list(severities), seed, installed]
-    if _small(images):
+    if has_cifar_strengths(images.shape[1:]):
         head.append("CIFAR-10-C")
     digest = hashlib.sha256(json.dumps(head).encode())
     if isinstance(images, LazyImages):

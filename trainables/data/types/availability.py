@@ -16,6 +16,7 @@ from trainables.data.types.own_datasets import how_to_give
 from trainables.data.types.own_ood import own_ood_sets
 
 SMALLEST = 32  #: pixels a side from which the corruptions of ImageNet-C exist
+CIFAR_LARGEST = 32  #: pixels a side up to which they have CIFAR-10-C's strengths
 EXTRA = "pip install 'robust-tuner[corruptions]'"
 
 
@@ -126,9 +127,14 @@ def published_folder(name: str) -> str:
     return published.folder if published else ""
 
 
+def has_cifar_strengths(shape: tuple[int, int, int]) -> bool:
+    """Return whether images (c, h, w) are corrupted at CIFAR-10-C's strengths: ImageNet's would be far too strong."""
+    return max(shape[1:]) <= CIFAR_LARGEST
+
+
 def regenerated_line(name: str, count: int, shape: tuple[int, int, int]) -> str:
     """Return the line that accompanies every result on regenerated corruptions of images (c, h, w)."""
-    whose = "CIFAR-10-C" if max(shape[1:]) <= SMALLEST else "ImageNet-C"
+    whose = "CIFAR-10-C" if has_cifar_strengths(shape) else "ImageNet-C"
     other = f"this is not {published_folder(name)} and " if published_folder(name) else ""
     return (
         f"{name}: corruptions are regenerated from {count} clean test images with {whose}'s strengths; "

@@ -38,10 +38,8 @@ def read_picture(path: Path) -> Image.Image:
             raise DataFileError(f"{path} is a link to {os.readlink(path)}, which is not there") from None
         raise DataFileError(f"{path} is missing; unpack the archive again") from None
     except UnidentifiedImageError:
-        what = f"is a picture of no known format, or damaged (known: {', '.join(FORMATS)})"
-        if not path.stat().st_size:
-            what = "is empty"
-        raise DataFileError(f"{path} {what}") from None
+        unknown = f"is a picture of no known format, or damaged (known: {', '.join(FORMATS)})"
+        raise DataFileError(f"{path} {unknown if path.stat().st_size else 'is empty'}") from None
     except DataFileError as error:
         raise DataFileError(f"{path} {error}") from None
     except Image.DecompressionBombError:

@@ -44,7 +44,8 @@ class Knn(FeatureDetector):
         self._neighbour = max(1, round(self.k * min(1.0, len(features) / self.of))) if self.of else self.k
         if len(features) < self._neighbour:
             raise InputError(
-                f"the KNN detector looks for neighbour {self.k}, but there are only {len(features)} training images"
+                f"the KNN detector looks for neighbour {self._neighbour}, "
+                f"but there are only {len(features)} training images"
             )
         self._bank = F.normalize(features.double(), dim=1)
         return self

@@ -121,7 +121,7 @@ def test_they_are_milder_than_imagenets_and_grow(corruption: str, monkeypatch: p
         return float(np.abs(corrupt(data, corruption, severity, seed=0).astype(float) - data).mean())
 
     small = [distance(severity) for severity in (1, 5)]
-    monkeypatch.setattr(corruptions_imagenet, "_small", lambda images: False)
+    monkeypatch.setattr(corruptions_imagenet, "has_cifar_strengths", lambda shape: False)
     assert small[0] < small[1] < distance(5)
     assert small[0] < distance(1)
 
@@ -150,6 +150,6 @@ def test_only_images_of_32_pixels_have_them() -> None:
 def test_files_that_were_baked_at_the_former_strengths_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     data, large = images(2), images(2, side=64)
     keys = bake_key(data), bake_key(large)
-    monkeypatch.setattr(corruptions_imagenet, "_small", lambda images: False)
+    monkeypatch.setattr(corruptions_imagenet, "has_cifar_strengths", lambda shape: False)
     assert bake_key(data) != keys[0]
     assert bake_key(large) == keys[1]
