@@ -23,8 +23,9 @@ import torch
 from alternate import machine, table
 
 from trainables.data.loading.open_dataset import load
+from trainables.ray.assets import Assets
+from trainables.ray.device import CUDA_CONTEXT_BYTES
 from trainables.ray.throughput_probe import CudaDevice, ProbeDevice
-from trainables.ray.trainable import CUDA_CONTEXT_BYTES, Assets
 from tuner.base import environment
 from tuner.devices.ray_probe import RayProbeBackend
 from tuner.devices.sharing_policy import Measurement, MeasurementCache, SharingLayout, context_bytes, fits

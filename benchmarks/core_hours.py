@@ -49,7 +49,8 @@ from core_hours_arms import ARMS, EPOCHS, FOLDER, WORKERS, use_narrow
 from trainables.data.loading.open_dataset import load
 from trainables.evaluation.measure import evaluate
 from trainables.evaluation.metrics.protocol import EvaluationProtocol
-from trainables.ray.trainable import VALIDATION_SEED, Assets
+from trainables.ray.assets import Assets
+from trainables.ray.trial_runner import VALIDATION_SEED
 from trainables.training import checkpoints
 from tuner.analysis.results import interval
 from tuner.base import environment

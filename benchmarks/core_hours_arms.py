@@ -25,8 +25,9 @@ from trainables.networks.small_cnn import SmallCNN
 from trainables.options import build
 from trainables.options.adversarial import PGDATOptions
 from trainables.options.networks import NETWORKS
-from trainables.ray.packed_trainable import PackedTrainable
-from trainables.ray.trainable import VALIDATION_SEED, Assets, StudyTrainable, TrialRunner
+from trainables.ray.assets import Assets
+from trainables.ray.study_trainable import PackedTrainable, StudyTrainable
+from trainables.ray.trial_runner import VALIDATION_SEED, TrialRunner
 from trainables.training import checkpoints
 from trainables.training.method import Context
 from tuner.base.records import Decision, State, TrialRole

@@ -154,7 +154,7 @@ def prepare_ours(trials: int, epochs: int, tracked: bool) -> Callable[[], None]:
     import search_spaces
     from search_spaces.domain import Float
     from search_spaces.study import Objective
-    from trainables.ray.trainable import Assets
+    from trainables.ray.assets import Assets
     from tuner.base import environment
     from tuner.base.records import TrialRole
     from tuner.execution import ray_tune_adapter

@@ -25,7 +25,7 @@ from ray.cluster_utils import Cluster  # noqa: E402
 
 from search_spaces.domain import Float  # noqa: E402
 from search_spaces.study import Objective  # noqa: E402
-from trainables.ray.trainable import Assets  # noqa: E402
+from trainables.ray.assets import Assets  # noqa: E402
 from tuner.base.records import State, TrialRole  # noqa: E402
 from tuner.execution import ray_tune_adapter  # noqa: E402
 from tuner.execution.trial_queue import Lane, TrialQueue  # noqa: E402

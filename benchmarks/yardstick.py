@@ -118,7 +118,8 @@ def measured(
 
     from trainables.evaluation.measure import evaluate
     from trainables.evaluation.metrics.protocol import from_fields
-    from trainables.ray.trainable import Assets, TrialRunner
+    from trainables.ray.assets import Assets
+    from trainables.ray.trial_runner import TrialRunner
 
     torch.set_num_threads(1)
     benchmark = opened(str(settings["dataset"]), train_images)

@@ -21,7 +21,8 @@ from trainables.base.user_code import name_codes
 from trainables.evaluation.metrics.metric_specs import find_metric
 from trainables.options import fields_of
 from trainables.options.methods import METHODS
-from trainables.ray.trainable import StudyTrainable, trainable_class
+from trainables.ray.study_trainable import StudyTrainable
+from trainables.ray.trainable import trainable_class
 from trainables.training import checkpoints
 
 EPOCHS = 3

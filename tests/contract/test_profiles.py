@@ -30,7 +30,8 @@ from trainables.methods.robgan import robgan, samples
 from trainables.options import build, fields_of
 from trainables.options.common import OutlierOptions
 from trainables.options.methods import METHODS
-from trainables.ray.trainable import Assets, StudyTrainable
+from trainables.ray.assets import Assets
+from trainables.ray.study_trainable import StudyTrainable
 from tuner import cli
 from tuner.execution import remote_tasks
 from tuner.planning.launch_options import LaunchOptions
@@ -258,7 +259,7 @@ def test_a_trial_of_a_profile_trains_and_is_evaluated(
 
     protocol = plan.test_protocol()
     found = remote_tasks.evaluate_checkpoint(str(tmp_path), result["checkpoint"], ready.tests, protocol, 1)
-    metrics, scores = found.metrics, remote_tasks.scores_to_store(found)
+    metrics, scores = found.metrics, found.scores_to_store()
     assert all(math.isfinite(v) for v in metrics.values())
     # only the digits have classes that were never trained on
     headline = {metric for metric in plan.headline if not metric.endswith("/unknown")}

@@ -15,7 +15,7 @@ from search_spaces.domain import Float
 from search_spaces.study import Objective
 from tests.faults.conftest import Faults
 from trainables.data.loading.open_dataset import load
-from trainables.ray.trainable import Assets
+from trainables.ray.assets import Assets
 from tuner.base import environment
 from tuner.base.records import TrialRecord, TrialRole
 from tuner.execution.ray_tune_adapter import run_queue

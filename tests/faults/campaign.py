@@ -30,7 +30,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "trainables.training.method:Trainer.step": ("kill", "kill-all", "kill-driver"),
     "trainables.base.storage:os.fsync": ("kill", "kill-all"),
     "trainables.base.storage:Folder.write": ("kill", "kill-all"),
-    "trainables.ray.trainable:validate": ("kill", "kill-driver"),
+    "trainables.ray.trial_runner:validate": ("kill", "kill-driver"),
     "tuner.execution.remote_tasks:pretrained_state": ("kill", "kill-all"),
     "tuner.execution.remote_tasks:evaluate_checkpoint": ("kill", "kill-all"),
     "tuner.store.trial_store:TrialStore.ask": ("kill", "kill-workers"),

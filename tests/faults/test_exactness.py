@@ -47,7 +47,7 @@ OTHERS = (
     at("trainables.training.method:Trainer.step", "kill-all", call=20),
     at("trainables.base.storage:os.fsync", "kill-all", call=3, of="workers"),
     at(
-        "trainables.ray.trainable:validate", "kill-launch", call=3
+        "trainables.ray.trial_runner:validate", "kill-launch", call=3
     ),  # the worker outlives the driver and its supervisor, and writes
     at(REPORT, "kill", call=2),
     at(REPORT, "kill", after=True),  # the decision stands and is not carried out

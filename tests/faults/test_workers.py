@@ -20,11 +20,11 @@ from tuner.execution.watchdog import Watchdog
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 METRIC = "val/accuracy/clean"
 BUILD, STEP, BATCH = (
-    "trainables.ray.trainable:TrialRunner._build",
-    "trainables.ray.trainable:TrialRunner._step",
+    "trainables.ray.trial_runner:TrialRunner._build",
+    "trainables.ray.trial_runner:TrialRunner._step",
     "trainables.training.method:Trainer.step",
 )
-VALIDATE, WRITE = "trainables.ray.trainable:validate", "trainables.base.storage:Folder.write"
+VALIDATE, WRITE = "trainables.ray.trial_runner:validate", "trainables.base.storage:Folder.write"
 
 
 @pytest.fixture(scope="module")

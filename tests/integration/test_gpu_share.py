@@ -15,7 +15,8 @@ from tests.faults.bench import ray_here
 from tests.integration.conftest import ROOT
 from tests.unit.pretend_gpu import GIB, Pretend
 from trainables.data.loading.open_dataset import load
-from trainables.ray.trainable import CUDA_CONTEXT_BYTES, Assets
+from trainables.ray.assets import Assets
+from trainables.ray.device import CUDA_CONTEXT_BYTES
 from tuner.base.errors import Interrupted
 from tuner.devices.ray_probe import RayProbeBackend
 from tuner.devices.sharing_policy import Measurement, MeasurementCache, SharingLayout, choose

@@ -16,7 +16,7 @@ from tests.faults.bench import ray_here
 from tests.integration.conftest import ROOT, Launcher
 from tests.unit.pretend_gpu import Pretend
 from trainables.data.loading.open_dataset import load
-from trainables.ray.trainable import Assets
+from trainables.ray.assets import Assets
 from tuner.devices.ray_probe import RayProbeBackend
 from tuner.devices.sharing_policy import MeasurementCache, SharingLayout
 from tuner.devices.sharing_probe import Probe, ProbeTimeouts, costliest_options

@@ -14,7 +14,7 @@ from tuner.base.records import State
 from tuner.execution.trial_queue import MAX_LOST_WORKERS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-VALIDATE, WRITE = "trainables.ray.trainable:validate", "trainables.base.storage:Folder.write"
+VALIDATE, WRITE = "trainables.ray.trial_runner:validate", "trainables.base.storage:Folder.write"
 STUDY = [
     *("--study", "adversarial_baselines", "--trials", "2", "--max-epochs", "3", "--stages", "search,report"),
     *("--sampler", "random", "--scheduler", "none", "--concurrency", "1", "--set", "attack.steps=3"),

@@ -18,7 +18,8 @@ import torch
 from tests.tracking.servers import environment, free_port, mlflow_server
 from tests.tracking.stores import runs_of, tracker_for
 from tests.unit.trainables.inference.networks import INFO, network, validation
-from trainables.inference.model_file import facts_of, model_bytes, predictor
+from trainables.inference.model_file import facts_of, model_bytes, predictor, registrable
+from trainables.inference.registrable import Registrable
 from tuner.tracking.champion import Standing
 from tuner.tracking.model_registry import log_winner
 from tuner.tracking.moved_store import follow_move
@@ -30,14 +31,19 @@ PICTURES = np.random.default_rng(0).integers(0, 256, (3, 20, 30, 3), dtype=np.ui
 NAME = "aoe.shapes"
 
 
-@cache
-def model(bias: float = 0.0) -> tuple[bytes, dict[str, Any]]:
+def program(bias: float = 0.0) -> tuple[bytes, dict[str, Any]]:
     """Return the content of a model.pt2 and its facts; another bias is another model."""
     net = network()
     with torch.no_grad():
         net.head.bias[0] += bias
     facts = facts_of(net, INFO, "msp", validation(), {"run": "aoe-1", "trial": "0007"})
     return model_bytes(net, facts), facts
+
+
+@cache
+def model(bias: float = 0.0) -> Registrable:
+    """Return what a registry keeps of it."""
+    return registrable(*program(bias))
 
 
 def standing(
@@ -62,7 +68,7 @@ def test_winner_loads_back_in_both_flavours_without_this_program(uri: str, tmp_p
     run_id = tracker.parent_id() or ""
     before = os.environ.get("MLFLOW_TRACKING_URI")
     for _ in range(2):
-        made = log_winner(uri, run_id, *model(), NAME, standing(0.9), {"trial": "7"})
+        made = log_winner(uri, run_id, model(), NAME, standing(0.9), {"trial": "7"})
         assert (made.version, made.note) == ("1", "")
     assert os.environ.get("MLFLOW_TRACKING_URI") == before
     client = mlflow.MlflowClient(uri)
@@ -81,7 +87,7 @@ def test_winner_loads_back_in_both_flavours_without_this_program(uri: str, tmp_p
         input=json.dumps(PICTURES.tolist()),
     )
     assert done.returncode == 0, done.stderr
-    expected = predictor(model()[0]).predict(PICTURES)
+    expected = predictor(program()[0]).predict(PICTURES)
     for rows in json.loads(done.stdout):
         for row, own in zip(rows, expected, strict=True):
             assert row == pytest.approx(own, abs=1e-6)
@@ -119,7 +125,7 @@ def test_a_model_is_served_over_http(uri: str, tmp_path: Path) -> None:
     import mlflow
 
     tracker = parent_of(uri, tmp_path)
-    assert log_winner(uri, tracker.parent_id() or "", *model(), NAME, standing()).version == "1"
+    assert log_winner(uri, tracker.parent_id() or "", model(), NAME, standing()).version == "1"
     assert tracker.close("FINISHED") == 0
     mlflow.set_tracking_uri(uri)
     try:
@@ -139,7 +145,7 @@ def test_a_model_is_served_over_http(uri: str, tmp_path: Path) -> None:
             )
             with urllib.request.urlopen(request, timeout=60) as response:
                 found = json.load(response)["predictions"]
-            expected = predictor(model()[0]).predict(images)
+            expected = predictor(program()[0]).predict(images)
             for row, own in zip(found, expected, strict=True):
                 assert row == pytest.approx(own, abs=1e-6)
 
@@ -153,18 +159,18 @@ def test_the_version_has_the_answer_and_the_studys_run_shows_the_model(uri: str,
     parent, child = tracker.parent_id() or "", tracker.child_id("0007") or ""
     client = mlflow.MlflowClient(uri)
     for note in (signed("first"), signed("second")):
-        made = log_winner(uri, child, *model(), NAME, standing(), parent_id=parent, note=note)
+        made = log_winner(uri, child, model(), NAME, standing(), parent_id=parent, note=note)
         assert (made.version, made.note) == ("1", "")
         version = client.get_model_version(NAME, "1")
         assert version.description == note
         (output,) = client.get_run(parent).outputs.model_outputs
         assert version.source == f"models:/{output.model_id}"
         assert version.run_id == child
-    made = log_winner(uri, child, *model(), NAME, standing(), parent_id="no such run")
+    made = log_winner(uri, child, model(), NAME, standing(), parent_id="no such run")
     assert made.version == "1"
     assert "version 1 is registered, but not described: " in made.note
     client.update_model_version(NAME, "1", "my own words")
-    log_winner(uri, child, *model(), NAME, standing(), parent_id=parent, note=signed("third"))
+    log_winner(uri, child, model(), NAME, standing(), parent_id=parent, note=signed("third"))
     assert client.get_model_version(NAME, "1").description == "my own words"
     assert client.get_run(parent).info.status == "RUNNING"
     assert tracker.close("FINISHED") == 0
@@ -179,7 +185,7 @@ def test_artifacts_and_model_are_found_after_the_store_was_moved(tmp_path: Path,
     tracker = parent_of(f"sqlite:///{old}/mlflow.db", old)
     run_id = tracker.parent_id() or ""
     tracker.text("", "the plan", "plan.json")
-    assert log_winner(f"sqlite:///{old}/mlflow.db", run_id, *model(), NAME, standing()).version == "1"
+    assert log_winner(f"sqlite:///{old}/mlflow.db", run_id, model(), NAME, standing()).version == "1"
     assert tracker.close("FINISHED") == 0
     if copied:
         shutil.copytree(old, new)
@@ -212,7 +218,7 @@ def test_who_is_champion(uri: str, tmp_path: Path) -> None:
     client = mlflow.MlflowClient(uri)
 
     def log(bias: float, result: Standing, move: bool = False) -> tuple[str, str]:
-        made = log_winner(uri, run_id, *model(bias), NAME, result, {"trial": "8"}, move=move)
+        made = log_winner(uri, run_id, model(bias), NAME, result, {"trial": "8"}, move=move)
         holder = client.get_model_version_by_alias(NAME, "champion").version
         return str(holder), made.note
 
@@ -246,14 +252,14 @@ def test_models_under_their_old_names_stay(uri: str, tmp_path: Path) -> None:
     client.create_registered_model("aoe")
     client.create_model_version("aoe", str(tmp_path), run_id=tracker.parent_id())
     client.set_registered_model_alias("aoe", "champion", "1")
-    assert log_winner(uri, tracker.parent_id() or "", *model(), NAME, standing()).version == "1"
+    assert log_winner(uri, tracker.parent_id() or "", model(), NAME, standing()).version == "1"
     assert client.get_model_version_by_alias("aoe", "champion").version in (1, "1")
     assert len(client.search_model_versions("name = 'aoe'")) == 1
     tracker.close("FINISHED")
 
 
 def test_a_store_that_refuses_is_one_line_without_passwords(uri: str, tmp_path: Path) -> None:
-    made = log_winner("http://me:secret@127.0.0.1:9", "0" * 32, *model(), NAME, standing())
+    made = log_winner("http://me:secret@127.0.0.1:9", "0" * 32, model(), NAME, standing())
     assert made.version == ""
     assert made.note.startswith(f"model {NAME} not logged: ")
     assert "secret" not in made.note
@@ -267,7 +273,7 @@ def test_the_run_keeps_its_end(uri: str, tmp_path: Path) -> None:
     run_id = tracker.parent_id() or ""
     client = mlflow.MlflowClient(uri)
     client.set_terminated(run_id, "KILLED", 12_345)
-    assert log_winner(uri, run_id, *model(), NAME, standing()).version == "1"
+    assert log_winner(uri, run_id, model(), NAME, standing()).version == "1"
     info = client.get_run(run_id).info
     assert (info.status, info.end_time) == ("KILLED", 12_345)
     tracker.close("KILLED")
@@ -278,6 +284,7 @@ import os, signal, sys
 import mlflow
 from pathlib import Path
 from tests.tracking.test_model_registry import NAME, standing
+from trainables.inference.registrable import Registrable
 from tuner.tracking.model_registry import log_winner
 from tuner.tracking.moved_store import follow_move
 from tuner.tracking.notes import signed
@@ -286,8 +293,8 @@ def die(*arguments, **options):
     os.kill(os.getpid(), signal.SIGKILL)
 
 setattr(mlflow.MlflowClient, sys.argv[3], die)
-program = Path(sys.argv[4]).read_bytes()
-print(log_winner(sys.argv[1], sys.argv[2], program, {"classes": ["a"]}, NAME, standing(), {"trial": "0"}))
+model = Registrable(Path(sys.argv[4]).read_bytes(), sys.argv[5], "2.14.1", {"classes": ["a"]})
+print(log_winner(sys.argv[1], sys.argv[2], model, NAME, standing(), {"trial": "0"}))
 """
 
 
@@ -304,10 +311,10 @@ def test_killed_while_the_winner_is_logged_and_while_it_is_registered(uri: str, 
     run_id = tracker.child_id("0000") or ""
     client = mlflow.MlflowClient(uri)
     before = client.get_run(run_id).info
-    (tmp_path / "model.pt2").write_bytes(model()[0])
+    (tmp_path / "model.pth").write_bytes(model().pickled)
     for where in ("log_model_artifacts", "_create_model_version"):
         died = subprocess.run(
-            [sys.executable, "-c", KILLED, uri, run_id, where, str(tmp_path / "model.pt2")],
+            [sys.executable, "-c", KILLED, uri, run_id, where, str(tmp_path / "model.pth"), model().digest],
             env=environment(),
             capture_output=True,
             text=True,
@@ -315,7 +322,7 @@ def test_killed_while_the_winner_is_logged_and_while_it_is_registered(uri: str, 
         assert died.returncode == -signal.SIGKILL, died.stdout + died.stderr
         info = client.get_run(run_id).info
         assert (info.status, info.end_time) == ("FINISHED", before.end_time)
-    assert log_winner(uri, run_id, *model(), NAME, standing(), {"trial": "0"}).note == ""
+    assert log_winner(uri, run_id, model(), NAME, standing(), {"trial": "0"}).note == ""
     (logged,) = client.search_logged_models([before.experiment_id])
     assert (str(logged.status), logged.source_run_id) == ("READY", run_id)
     (version,) = client.search_model_versions(f"name = '{NAME}'")

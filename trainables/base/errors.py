@@ -39,3 +39,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
     more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
     listed = f"known: {', '.join(shown) or 'none'}{more}"
     return f"did you mean {close[0]}? {listed}" if close else listed
+
+
+def describe_error(error: BaseException) -> str:
+    """Return one line for an exception: the message of a TrainingFailed, of any other with its type."""
+    text = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    if isinstance(error, TrainingFailed):
+        return text
+    # torch's own error of a full GPU, without importing torch
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return f"out of memory: {text}" if text else "out of memory"
+    return f"{type(error).__name__}: {text}"[:500]

@@ -16,8 +16,8 @@ import numpy as np
 
 from trainables.base.cache import default_cache_dir, locked, make_cache_folder
 from trainables.base.storage import atomic_write, read_npz
-from trainables.evaluation.measure import Evaluation
 from trainables.evaluation.metrics.protocol import EvaluationProtocol
+from trainables.evaluation.result import Evaluation
 
 #: Part of every key: raise it whenever an evaluation of the same content may give other numbers or names.
 FORMAT = 2

@@ -5,7 +5,6 @@ for each part, so that a number does not depend on which other groups were asked
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +43,7 @@ from trainables.evaluation.metrics.metrics_per_set import (
 )
 from trainables.evaluation.metrics.protocol import EvaluationProtocol, epsilon_name
 from trainables.evaluation.metrics.score_specs import SCORES
+from trainables.evaluation.result import Evaluation
 from trainables.functional.attacks import attack_mode
 from trainables.networks import Classifier
 
@@ -51,25 +51,6 @@ Sets = dict[str, LabelledImages]
 TOP5_CLASSES = 100  # from so many on papers give the top-5 accuracy
 VALIDATION_GROUPS = {Split.VAL_OOD_NEAR: "near", Split.VAL_OOD_FAR: "far"}
 TEST_GROUPS = {Split.TEST_OOD_NEAR: "near", Split.TEST_OOD_FAR: "far", Split.TEST_OOD_OTHER: ""}
-
-
-@dataclass
-class Evaluation:
-    """The results of the final evaluation of one classifier.
-
-    Attributes:
-        metrics: {"test/<metric>": value}; percentages as fractions.
-        scores: {OOD set name, or "id" for the test images: (n,) float64 primary outlier scores}.
-        attacked_scores: {epsilon as metric names write it: {OOD set name: (n,) primary scores under attack,
-            "id": clean scores of the test images, "id attacked": those under attack}}, as far as measured.
-        remarks: notes that belong to the metrics, one line each: attacks that are not reliable, detectors that do
-            not suit the network.
-    """
-
-    metrics: Metrics
-    scores: ScoresBySet = field(default_factory=dict)
-    attacked_scores: dict[str, ScoresBySet] = field(default_factory=dict)
-    remarks: list[str] = field(default_factory=list)
 
 
 def validate(

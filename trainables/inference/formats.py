@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from trainables.base.errors import InputError
 from trainables.base.permissions import make_folder
 from trainables.inference.format_specs import FORMATS
-from trainables.inference.model_file import SHIPPED, TOLERANCE, Scored, model_bytes, predictor
+from trainables.inference.model_file import TOLERANCE, Scored, model_bytes, predictor
+from trainables.inference.registrable import SHIPPED
 from trainables.inference.robust_predictor import FACTS, PictureClassifier, fit, to_unit
 
 Answer = dict[str, np.ndarray]

@@ -1,13 +1,13 @@
 """Makes the file of a predictor, model.pt2: a traced classifier with what was fitted on validation images."""
 
 import copy
+import hashlib
 import importlib.util
 import io
 import json
 import sys
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -27,9 +27,9 @@ from trainables.evaluation.metrics.calibration import fit_temperature
 from trainables.evaluation.metrics.ood_metrics import threshold95
 from trainables.evaluation.metrics.score_specs import SCORES
 from trainables.inference import robust_predictor
+from trainables.inference.registrable import SHIPPED, Registrable
 from trainables.inference.robust_predictor import FACTS, FORMAT, Predictor
 
-SHIPPED = Path(robust_predictor.__file__)  #: the file that goes with every model
 ACCEPTED = 0.95  #: share of the validation images that the threshold accepts
 #: what a traced node remembers of this machine's files
 TRACES = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node")
@@ -157,6 +157,17 @@ def pickled(content: bytes) -> bytes:
     buffer = io.BytesIO()
     torch.save(shipped().Predictor(_as_tensor(content)), buffer)
     return buffer.getvalue()
+
+
+def registrable(content: bytes, facts: Mapping[str, Any]) -> Registrable:
+    """Return what a registry keeps of a model.pt2 and its predictor's facts."""
+    model = predictor(content)
+    # not what was fitted: the same weights give thresholds that differ by rounding
+    known = [model.facts[key] for key in ("format", "classes", "score")]
+    digest = hashlib.sha256(json.dumps(known).encode())
+    for tensor in model.state_dict().values():
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return Registrable(pickled(content), digest.hexdigest(), str(torch.__version__), facts)
 
 
 def shipped() -> ModuleType:

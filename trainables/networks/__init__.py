@@ -6,7 +6,7 @@ from typing import Any
 from trainables.base.errors import InputError
 from trainables.base.registry import resolve_reference
 from trainables.networks.body import Body, Classifier, Normalize
-from trainables.options.networks import NETWORKS
+from trainables.options.networks import NETWORKS, check_suits
 
 __all__ = ["Body", "Classifier", "Normalize", "build", "build_for"]
 
@@ -70,26 +70,12 @@ def build(
             does not suit, or one without published weights.
     """
     spec = NETWORKS[name]
-    channels, height, width = shape
-    if not spec.takes(height, width):
-        others = ", ".join(other.name for other in NETWORKS if other.takes(height, width))
-        raise InputError(
-            f"network {name} takes images of {spec.smallest} to {spec.largest} pixels a side, "
-            f"not {height} x {width}; {f'these take them: {others}' if others else 'no network takes them'}"
-        )
-    if num_classes < 2 or channels < 1:
-        raise InputError(
-            f"network {name} needs 2 classes and 1 channel at least, not {num_classes}, {channels}"
-        )
+    check_suits(spec, num_classes, shape, pretrained)
+    channels = shape[0]
     if len(mean) != channels or len(std) != channels:
         raise InputError(f"images have {channels} channels, but mean has {len(mean)} and std {len(std)}")
     arguments = dict(spec.arguments)
     if pretrained:
-        if not spec.published:
-            raise InputError(
-                f"pretrained is true, but network {name} has no published weights; those of torchvision:NAME and "
-                "timm:NAME have, and pretrain.checkpoint reads a file"
-            )
         arguments["pretrained"] = True
     body: Body = resolve_reference(spec.build)(num_classes, shape, dropout, **arguments)
     if not normalize or getattr(body, "normalizes", False):

@@ -179,3 +179,31 @@ NETWORKS = Registry(
     ],
     others=OutsideNetworks(),
 )
+
+
+def check_suits(spec: NetworkSpec, num_classes: int, shape: tuple[int, int, int], pretrained: bool) -> None:
+    """Check what can be known of a network without building it.
+
+    Args:
+        shape: (channels, height, width) of one image.
+        pretrained: it is to start from published weights.
+
+    Raises:
+        InputError: it does not take such images, or has no such weights.
+    """
+    channels, height, width = shape
+    if not spec.takes(height, width):
+        others = ", ".join(other.name for other in NETWORKS if other.takes(height, width))
+        raise InputError(
+            f"network {spec.name} takes images of {spec.smallest} to {spec.largest} pixels a side, "
+            f"not {height} x {width}; {f'these take them: {others}' if others else 'no network takes them'}"
+        )
+    if num_classes < 2 or channels < 1:
+        raise InputError(
+            f"network {spec.name} needs 2 classes and 1 channel at least, not {num_classes}, {channels}"
+        )
+    if pretrained and not spec.published:
+        raise InputError(
+            f"pretrained is true, but network {spec.name} has no published weights; those of torchvision:NAME and "
+            "timm:NAME have, and pretrain.checkpoint reads a file"
+        )

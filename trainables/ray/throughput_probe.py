@@ -16,8 +16,9 @@ from trainables.evaluation.attacks.image_batches import batch_size
 from trainables.evaluation.measure import validate
 from trainables.options.packing import unpackable
 from trainables.packed import groups_of, stacked_epoch
-from trainables.ray.packed_trainable import PackedTrialRunner
-from trainables.ray.trainable import VALIDATION_SEED, Assets
+from trainables.ray.assets import Assets
+from trainables.ray.pack_runner import PackedTrialRunner
+from trainables.ray.trial_runner import VALIDATION_SEED
 
 WARM_UP_STEPS = 3  # the first chooses kernels and makes the optimiser's moments
 MEMORY_STEP = (

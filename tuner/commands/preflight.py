@@ -12,6 +12,7 @@ from trainables.data.types.datasets import DATASETS
 from trainables.data.types.file_check import check_dataset_files
 from trainables.options import build
 from trainables.options.methods import METHODS
+from trainables.options.networks import NETWORKS, check_suits
 from tuner.base.errors import UsageError
 from tuner.base.text import listed
 from tuner.commands.tracking_uri import tracking_uri
@@ -92,10 +93,10 @@ def _refuse_a_claim_without_data(plan: Plan) -> None:
 
 
 def _check_networks(plan: Plan) -> None:
-    """Build each network that a trial may have, run those from elsewhere, and read the weights it may start from."""
-    from trainables.networks.trial_run import try_network
-    from trainables.networks.weights import load_weights
+    """Check each network that a trial may have: run those from elsewhere, read the weights that it may start from.
 
+    Of this project's own the limits are known. So the driver imports torch only where a foreign network asks for it.
+    """
     info = dataset_info(plan.dataset, plan.data_dir)
     keys = ("network", "pretrained", "normalize", "precision", "compile", "pretrain.checkpoint")
     combinations: dict[tuple[Any, ...], str] = {}
@@ -107,10 +108,15 @@ def _check_networks(plan: Plan) -> None:
     for combination, method in combinations.items():
         given = {key: value for key, value in zip(keys, combination, strict=True) if value is not None}
         options = build(METHODS[method].options, given)
-        network = try_network(options, info)
-        path = str(given.get("pretrain.checkpoint", ""))
-        if path:
-            load_weights(Path(path), network, f"pretrain.checkpoint {path}")
+        spec, path = NETWORKS[options.network], str(given.get("pretrain.checkpoint", ""))
+        check_suits(spec, info.num_classes, info.shape, options.pretrained)
+        if spec.outside or path:
+            from trainables.networks.trial_run import try_network
+            from trainables.networks.weights import load_weights
+
+            network = try_network(options, info)
+            if path:
+                load_weights(Path(path), network, f"pretrain.checkpoint {path}")
 
 
 def _say_what_is_left_out(plan: Plan, say: Callable[[str], None]) -> None:

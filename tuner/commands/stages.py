@@ -3,7 +3,7 @@
 import ray
 
 from trainables.data.types.own_datasets import array_path
-from trainables.ray.trainable import Assets
+from trainables.ray.assets import Assets
 from tuner.base.errors import StudyFailed, StudyHalted
 from tuner.base.text import counted
 from tuner.commands.session import Session

@@ -58,7 +58,7 @@ def _registered(session: Session, controller: Controller, result: StudyResult, n
     if run_id is None or not complete:
         return Registered()
     try:
-        program, facts = controller.winner_predictor(best, source_of(plan, best.key))
+        model = controller.winner_predictor(best, source_of(plan, best.key))
     except (
         InputError,
         RayError,
@@ -72,8 +72,7 @@ def _registered(session: Session, controller: Controller, result: StudyResult, n
         return log_winner(
             session.uri,
             run_id,
-            program,
-            facts,
+            model,
             name,
             standing,
             tags,

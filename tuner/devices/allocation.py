@@ -5,8 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from trainables.base.cache import cache_dir_of
-from trainables.ray.trainable import Assets
-from tuner.devices.ray_probe import RayProbeBackend
+from trainables.ray.assets import Assets
 from tuner.devices.resources import Node, Resources, allocate, fitted, gpu_types, with_autoscaled_nodes
 from tuner.devices.sharing_policy import CACHE_FILE, MeasurementCache
 from tuner.devices.sharing_probe import Probe
@@ -56,6 +55,8 @@ class GpuAllocation:
         Raises:
             Exception: what `check` raises while the probe waits.
         """
+        from tuner.devices.ray_probe import RayProbeBackend  # torch, which the driver lacks without a GPU
+
         cache_dir = cache_dir_of(self.plan.lanes[0].fixed.get("cache_dir", ""))
         initial = self.initial()
         backend = RayProbeBackend(assets, initial.cpus_per_trial, check)

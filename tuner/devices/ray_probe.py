@@ -14,8 +14,9 @@ from ray.exceptions import OutOfMemoryError, RayError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
+from trainables.base.errors import describe_error
+from trainables.ray.assets import Assets
 from trainables.ray.throughput_probe import CudaDevice, ProbeActor, ProbeDevice, gpu_facts
-from trainables.ray.trainable import Assets, describe_error
 from tuner.devices.resources import gpu_nodes, gpu_types, max_processes_per_gpu
 from tuner.devices.sharing_policy import Gpu, Measurement, SharingLayout
 from tuner.devices.sharing_probe import GpuGroup, ProbeFailed, ProbeTimeouts

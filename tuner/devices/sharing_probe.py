@@ -13,7 +13,7 @@ from trainables.base.errors import InputError
 from trainables.base.schema import to_flat
 from trainables.options import build
 from trainables.options.methods import METHODS
-from trainables.ray.trainable import CUDA_CONTEXT_BYTES
+from trainables.ray.device import CUDA_CONTEXT_BYTES
 from tuner.devices import sharing_policy
 from tuner.devices.costliest_config import costliest_configuration
 from tuner.devices.resources import AUTO_GPU_FRACTION

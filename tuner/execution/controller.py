@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import ray
@@ -10,11 +11,11 @@ from ray.exceptions import RayTaskError
 
 from trainables.base.errors import InputError
 from trainables.base.storage import Folder
-from trainables.data.loading.leakage import leakage_notes
 from trainables.evaluation.metrics.protocol import EvaluationProtocol
+from trainables.inference.registrable import Registrable
 from trainables.options import fields_of
 from trainables.options.methods import METHODS
-from trainables.ray.trainable import Assets
+from trainables.ray.assets import Assets
 from tuner.analysis.results import ArmResult
 from tuner.analysis.verdict import no_winner_reason
 from tuner.base.errors import StudyFailed
@@ -23,8 +24,9 @@ from tuner.base.signals import Signals
 from tuner.base.text import one_line
 from tuner.base.trial_listener import TrialListener
 from tuner.devices.resources import Resources
-from tuner.execution import confirmation, remote_tasks
+from tuner.execution import confirmation
 from tuner.execution.ray_tune_adapter import run_queue
+from tuner.execution.remote_call import call
 from tuner.execution.run_stores import RunStores
 from tuner.execution.trial_queue import Lane, TrialQueue
 from tuner.planning.outlier_files import outlier_files
@@ -33,6 +35,8 @@ from tuner.search.budget import NO_BUDGET, SearchBudget, share_of
 from tuner.store.database import connection_lost
 from tuner.store.evaluation_store import protocol_id
 from tuner.store.run_folder import RunFolder
+
+TASKS = "tuner.execution.remote_tasks"
 
 
 class Controller:
@@ -75,11 +79,17 @@ class Controller:
 
     # -- preparing -------------------------------------------------------------------------------------
 
-    def _remote(self, function: Callable[..., Any], gpu: bool = True, returns: int = 1) -> Any:
+    def _remote(self, reference: str, gpu: bool = True, returns: int = 1) -> Callable[..., Any]:
+        """Return what starts the function "module:name" on a worker and returns references to its results."""
         gpus = self.resources.gpus_per_job if gpu else 0
-        return ray.remote(function).options(
-            num_cpus=self.resources.cpus_per_trial, num_gpus=gpus, max_retries=3, num_returns=returns
+        task: Any = ray.remote(call).options(
+            name=reference.partition(":")[2],
+            num_cpus=self.resources.cpus_per_trial,
+            num_gpus=gpus,
+            max_retries=3,
+            num_returns=returns,
         )
+        return partial(task.remote, reference)
 
     def _wait(self, refs: Sequence[Any]) -> list[Any]:
         """Return the results of jobs in their order, looking out for signals."""
@@ -99,8 +109,8 @@ class Controller:
         """Load the sealed benchmark once and see that the pretrained classifiers of these seeds exist."""
         started = time.monotonic()
         if self._assets is None:
-            job = self._remote(remote_tasks.load_benchmark, gpu=False)
-            (benchmark,) = self._wait([job.remote(self.plan.dataset, self.plan.data_dir, "search")])
+            job = self._remote(f"{TASKS}:load_benchmark", gpu=False)
+            (benchmark,) = self._wait([job(self.plan.dataset, self.plan.data_dir, "search")])
             self._look_for_leaks()
             if "classes" not in self.folder.entries():
                 self.folder.update(classes=list(benchmark.info.class_names))
@@ -109,9 +119,9 @@ class Controller:
         if source is not None:
             missing = [seed for seed in seeds if seed not in self._assets.pretrained]
             shared = ray.put(self._assets.benchmark)
-            job = self._remote(remote_tasks.pretrain)
+            job = self._remote(f"{TASKS}:pretrain")
             protocol = self.plan.validation_protocol()
-            found = self._wait([job.remote(*source, seed, shared, protocol) for seed in missing])
+            found = self._wait([job(*source, seed, shared, protocol) for seed in missing])
             for seed, (state, metrics) in zip(missing, found, strict=True):
                 self._assets.pretrained[seed] = state
                 if seed == self.plan.seed and not self.stores.reference:
@@ -129,9 +139,9 @@ class Controller:
             return
         plan = self.plan
         files = [options for lane in plan.lanes for options in outlier_files(lane)]
-        job = self._remote(leakage_notes, gpu=False)
+        job = self._remote("trainables.data.loading.leakage:leakage_notes", gpu=False)
         (lines,) = self._wait(
-            [job.remote(plan.dataset, plan.data_dir, list(dict.fromkeys(files)), plan.allow_duplicates)]
+            [job(plan.dataset, plan.data_dir, list(dict.fromkeys(files)), plan.allow_duplicates)]
         )
         self.folder.update(duplicates=list(lines))
 
@@ -261,12 +271,10 @@ class Controller:
         if todo:
             if self._test_benchmark is None:
                 self._test_benchmark = self._load_tests()
-                self._data_version = self._remote(remote_tasks.data_version, gpu=False).remote(
-                    self._test_benchmark
-                )
-            job = self._remote(remote_tasks.evaluate_checkpoint)
+                self._data_version = self._remote(f"{TASKS}:data_version", gpu=False)(self._test_benchmark)
+            job = self._remote(f"{TASKS}:evaluate_checkpoint")
             waiting = {
-                job.remote(
+                job(
                     self.folder.uri,
                     checkpoint,
                     self._test_benchmark,
@@ -311,11 +319,9 @@ class Controller:
 
     def _load_tests(self) -> Any:
         """Return a reference to the benchmark with its test splits; what is to be said of it goes into plan.json."""
-        job = self._remote(remote_tasks.load_tests, gpu=False, returns=2)
+        job = self._remote(f"{TASKS}:load_tests", gpu=False, returns=2)
         cache_dir = self.plan.lanes[0].fixed.get("cache_dir", "")
-        benchmark, notes = job.remote(
-            self.plan.dataset, self.plan.data_dir, self.plan.tested_groups, cache_dir
-        )
+        benchmark, notes = job(self.plan.dataset, self.plan.data_dir, self.plan.tested_groups, cache_dir)
         (found,) = self._wait([notes])
         self.folder.update(test_data=list(found))
         return benchmark
@@ -334,7 +340,7 @@ class Controller:
             self.stores.evaluations.add_last_epoch(record.key, protocol, found.metrics)
             return
         name = self.stores.evaluations.add(
-            record.key, protocol, found.metrics, found.remarks, remote_tasks.scores_to_store(found)
+            record.key, protocol, found.metrics, found.remarks, found.scores_to_store()
         )
         if name:
             self._keep(record.key, name)
@@ -344,26 +350,26 @@ class Controller:
     def attack_examples(self, winner: TrialRecord) -> dict[str, Any] | None:
         """Return some of the winner's outliers before and after its attack, or None if it has none."""
         assets = self.prepare([])
-        job = self._remote(remote_tasks.attack_examples)
-        (found,) = self._wait([job.remote(self.folder.uri, winner.checkpoint, assets.benchmark)])
+        job = self._remote(f"{TASKS}:attack_examples")
+        (found,) = self._wait([job(self.folder.uri, winner.checkpoint, assets.benchmark)])
         strip: dict[str, Any] | None = found
         return strip
 
-    def winner_predictor(self, winner: TrialRecord, source: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
-        """Return the winner as the content of a model.pt2 and its facts, for the model registry.
+    def winner_predictor(self, winner: TrialRecord, source: dict[str, Any]) -> Registrable:
+        """Return the winner's predictor for the model registry.
 
         Raises:
             InputError: the network cannot be traced.
         """
         assets = self.prepare([])
-        job = self._remote(remote_tasks.predictor_program)
+        job = self._remote(f"{TASKS}:registrable_predictor")
         score = self.plan.test_protocol().score
         threads = self.plan.cpus_per_trial
         (found,) = self._wait(
-            [job.remote(self.folder.uri, winner.checkpoint, assets.benchmark, score, source, threads)]
+            [job(self.folder.uri, winner.checkpoint, assets.benchmark, score, source, threads)]
         )
-        program, facts = found
-        return program, facts
+        predictor: Registrable = found
+        return predictor
 
     def run_confirm(self) -> None:
         """Retrain the winner and every arm with fresh seeds, and score them on the test splits."""

@@ -17,8 +17,8 @@ from ray.tune.stopper import Stopper
 
 from trainables.evaluation.metrics.metric_family import EPOCH
 from trainables.evaluation.metrics.metric_specs import METRICS
-from trainables.ray.packed_trainable import PackedTrainable
-from trainables.ray.trainable import Assets, StudyTrainable
+from trainables.ray.assets import Assets
+from trainables.ray.study_trainable import PackedTrainable, StudyTrainable
 from tuner.base.errors import StudyHalted
 from tuner.base.records import Decision
 from tuner.base.text import one_line

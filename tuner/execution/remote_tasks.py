@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -20,16 +19,19 @@ from trainables.data.synthetic.regenerated import with_corruptions
 from trainables.data.types.benchmark import Benchmark
 from trainables.data.types.splits import Split
 from trainables.evaluation.cache import EvaluationCache, evaluation_key
-from trainables.evaluation.measure import Evaluation, evaluate, validate
+from trainables.evaluation.measure import evaluate, validate
 from trainables.evaluation.metrics.protocol import EvaluationProtocol
+from trainables.evaluation.result import Evaluation
 from trainables.functional.attacks import perturb_outliers
-from trainables.inference.model_file import facts_of, model_bytes
+from trainables.inference.model_file import facts_of, model_bytes, registrable
+from trainables.inference.registrable import Registrable
 from trainables.options import build
 from trainables.options.methods import METHODS
 from trainables.options.networks import NETWORKS
 from trainables.outliers.pretrained import pretrained_state
 from trainables.outliers.sampling import sample_outliers
-from trainables.ray.trainable import VALIDATION_SEED, choose_device, gpu_share
+from trainables.ray.device import choose_device, gpu_share
+from trainables.ray.trial_runner import VALIDATION_SEED
 from trainables.training import checkpoints
 
 TEST_SEED = 7_700_417  # every checkpoint is attacked with the same random numbers
@@ -114,18 +116,6 @@ def evaluate_checkpoint(
     return cache.reuse(evaluation_key(data, protocol, known, TEST_SEED), compute)
 
 
-def scores_to_store(evaluation: Evaluation) -> dict[str, np.ndarray]:
-    """Return the outlier scores that a run stores: {set: scores}, attacked ones as "<set> attacked"."""
-    scores = dict(evaluation.scores)
-    for by_set in list(evaluation.attacked_scores.values())[:1]:  # the first epsilon is the main one
-        scores |= {
-            name if name == "id attacked" else f"{name} attacked": values
-            for name, values in by_set.items()
-            if name != "id"
-        }
-    return scores
-
-
 def attack_examples(
     folder: str, checkpoint: str, benchmark: Benchmark, count: int = 12
 ) -> dict[str, Any] | None:
@@ -189,9 +179,9 @@ def predictor_of(
     return network, facts
 
 
-def predictor_program(
+def registrable_predictor(
     folder: str, checkpoint: str, benchmark: Benchmark, score: str, source: dict[str, Any], threads: int
-) -> tuple[bytes, dict[str, Any]]:
-    """Return the content of a model.pt2 of a checkpoint, and the predictor's facts; see `predictor_of`."""
+) -> Registrable:
+    """Return the predictor of a checkpoint as a model registry keeps it; see `predictor_of`."""
     network, facts = predictor_of(folder, checkpoint, benchmark, score, source, threads)
-    return model_bytes(network, facts), facts
+    return registrable(model_bytes(network, facts), facts)

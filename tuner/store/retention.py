@@ -3,7 +3,7 @@
 from collections.abc import Collection, Container, Sequence
 
 from trainables.base.storage import Folder
-from trainables.training.checkpoints import delete, keep_only, retain
+from trainables.training.checkpoint_files import delete, keep_only, retain
 from tuner.base.records import State, TrialRecord
 from tuner.base.trial_listener import TrialListener
 

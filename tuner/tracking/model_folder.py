@@ -4,9 +4,10 @@ Both read one file, `data/predictor/model.pth`, and `code/robust_predictor.py`, 
 """
 
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from trainables.inference.registrable import SHIPPED, Registrable
 
 
 class PredictorFlavor:
@@ -15,20 +16,16 @@ class PredictorFlavor:
     __name__ = "robust_predictor"
 
     @staticmethod
-    def save_model(path: str, mlflow_model: Any, program: bytes, facts: Mapping[str, Any]) -> None:
+    def save_model(path: str, mlflow_model: Any, predictor: Registrable) -> None:
         """Write the model's folder.
 
         Args:
             path: of the folder; it is made.
-            program: content of a model.pt2.
-            facts: of the predictor.
+            predictor: what the model holds.
         """
         import mlflow.pyfunc
-        import torch
         from mlflow.models import ModelSignature
         from mlflow.types import ColSpec, Schema
-
-        from trainables.inference.model_file import SHIPPED, pickled
 
         columns = {
             "class_index": "long",
@@ -37,11 +34,11 @@ class PredictorFlavor:
             "outlier_score": "double",
             "is_ood": "boolean",
         }
-        mlflow_model.metadata = {**(mlflow_model.metadata or {}), "predictor": dict(facts)}
+        mlflow_model.metadata = {**(mlflow_model.metadata or {}), "predictor": dict(predictor.facts)}
         with tempfile.TemporaryDirectory(prefix="robust-tune-") as folder:
             data = Path(folder) / "predictor"
             data.mkdir()
-            (data / "model.pth").write_bytes(pickled(program))
+            (data / "model.pth").write_bytes(predictor.pickled)
             (data / "pickle_module_info.txt").write_text("pickle")
             mlflow.pyfunc.save_model(
                 path,
@@ -56,14 +53,14 @@ class PredictorFlavor:
                 # named, because MLflow would find them out by loading the model in a new process
                 pip_requirements=[
                     f"mlflow=={mlflow.__version__}",
-                    f"torch=={torch.__version__.partition('+')[0]}",
+                    f"torch=={predictor.torch.partition('+')[0]}",
                 ],
             )
         function = mlflow_model.flavors["python_function"]
         mlflow_model.add_flavor(
             "pytorch",
             model_data=function["data"],
-            pytorch_version=str(torch.__version__),
+            pytorch_version=predictor.torch,
             code=function["code"],
         )
         mlflow_model.save(str(Path(path) / "MLmodel"))

@@ -3,8 +3,6 @@
 mlflow and torch are imported inside functions: importing this module is cheap.
 """
 
-import hashlib
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -13,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainables.inference.registrable import Registrable
 from tuner.base.text import one_line
 from tuner.base.urls import redact, resolved
 from tuner.tracking.champion import ALIAS, Standing, reason_to_stay, standing_of
@@ -65,8 +64,7 @@ def loading_lines(uri: str, name: str, version: str) -> tuple[str, str]:
 def log_winner(
     uri: str,
     run_id: str,
-    program: bytes,
-    facts: Mapping[str, Any],
+    model: Registrable,
     name: str,
     standing: Standing,
     tags: Mapping[str, str] | None = None,
@@ -84,8 +82,7 @@ def log_winner(
     Args:
         uri: tracking URI.
         run_id: the run that the model belongs to; its status is never touched.
-        program: content of a model.pt2, `trainables.inference.model_file.model_bytes`.
-        facts: of the predictor.
+        model: the predictor.
         name: of the registered model.
         standing: how the model's configuration was confirmed.
         tags: of this version, besides `weights`, a hash of facts and weights, and the standing.
@@ -97,30 +94,27 @@ def log_winner(
         client, _ = open_store(resolved(uri))
         with _default_store(resolved(uri)):
             about = {**(tags or {}), **standing.as_tags()}
-            version = _register(client, run_id, program, facts, name, about)
+            version = _register(client, run_id, model, name, about)
             stays = _promote(client, name, version, standing, move)
             return Registered(version, stays or _show(client, name, version, parent_id, note))
     except Exception as error:  # a finished study must not fail over its last upload
         return Registered(note=f"model {name} not logged: {one_line(error)}")
 
 
-def _register(
-    client: Any, run_id: str, program: bytes, facts: Mapping[str, Any], name: str, about: dict[str, str]
-) -> str:
+def _register(client: Any, run_id: str, model: Registrable, name: str, about: dict[str, str]) -> str:
     """Return the version of a registered model with this content, which is made if need be."""
     import mlflow
 
-    digest = _digest(program)
     with suppress(mlflow.MlflowException):  # no such model yet
         for version in client.search_model_versions(f"name = '{name}'"):
-            if version.run_id == run_id and version.tags.get("weights") == digest:
+            if version.run_id == run_id and version.tags.get("weights") == model.digest:
                 for key, value in about.items():  # a run that was confirmed since
                     if version.tags.get(key) != value:
                         client.set_model_version_tag(name, version.version, key, value)
                 return str(version.version)
-    model_id = _logged_model(client, run_id, program, facts, digest)
+    model_id = _logged_model(client, run_id, model)
     # The tags come with the version: a process killed in between would otherwise register it again.
-    tags = about | {"weights": digest}
+    tags = about | {"weights": model.digest}
     version = mlflow.register_model(f"models:/{model_id}", name, await_registration_for=60, tags=tags)
     return str(version.version)
 
@@ -159,20 +153,7 @@ def _promote(client: Any, name: str, version: str, standing: Standing, move: boo
     return ""
 
 
-def _digest(program: bytes) -> str:
-    """Return a hash of what a model.pt2 holds: the archive's own bytes may differ from one writing to the next."""
-    from trainables.inference.model_file import predictor
-
-    model = predictor(program)
-    # not what was fitted: the same weights give thresholds that differ by rounding
-    known = [model.facts[key] for key in ("format", "classes", "score")]
-    digest = hashlib.sha256(json.dumps(known).encode())
-    for tensor in model.state_dict().values():
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _logged_model(client: Any, run_id: str, program: bytes, facts: Mapping[str, Any], digest: str) -> str:
+def _logged_model(client: Any, run_id: str, model: Registrable) -> str:
     """Return the id of the run's logged model with this content, which is made if need be.
 
     The run is not started for it (`mlflow.start_run`): a kill would leave it RUNNING for ever.
@@ -184,15 +165,15 @@ def _logged_model(client: Any, run_id: str, program: bytes, facts: Mapping[str, 
 
     run = client.get_run(run_id)
     experiment = run.info.experiment_id
-    query = f"source_run_id = '{run_id}' AND tags.weights = '{digest}'"
-    for model in client.search_logged_models([experiment], query):
-        if model.status == LoggedModelStatus.READY:
-            return str(model.model_id)
-        client.delete_logged_model(model.model_id)  # half logged
-    tags = {"weights": digest}
-    model = client.create_logged_model(experiment, "winner", run_id, tags, dict(run.data.params))
-    Model.log(None, PredictorFlavor(), run_id=run_id, model_id=model.model_id, program=program, facts=facts)
-    return str(model.model_id)
+    query = f"source_run_id = '{run_id}' AND tags.weights = '{model.digest}'"
+    for logged in client.search_logged_models([experiment], query):
+        if logged.status == LoggedModelStatus.READY:
+            return str(logged.model_id)
+        client.delete_logged_model(logged.model_id)  # half logged
+    tags = {"weights": model.digest}
+    made = client.create_logged_model(experiment, "winner", run_id, tags, dict(run.data.params))
+    Model.log(None, PredictorFlavor(), run_id=run_id, model_id=made.model_id, predictor=model)
+    return str(made.model_id)
 
 
 @contextmanager

@@ -30,9 +30,9 @@ EVENTS = (
     "trainables.base.storage:Folder.write",
     "trainables.base.storage:Folder.read",
     "trainables.base.storage:os.fsync",
-    "trainables.ray.trainable:TrialRunner._build",
-    "trainables.ray.trainable:TrialRunner._step",
-    "trainables.ray.trainable:validate",
+    "trainables.ray.trial_runner:TrialRunner._build",
+    "trainables.ray.trial_runner:TrialRunner._step",
+    "trainables.ray.trial_runner:validate",
     "trainables.training.checkpoints:pack",
     "trainables.training.method:Trainer.step",
     "tuner.execution.remote_tasks:load_benchmark",
@@ -78,7 +78,7 @@ class Patcher(MetaPathFinder):
             if name == "tuner.commands.stages":  # of a launch alone
                 sign(FOLDER / "supervisor", os.getppid())
                 sign(FOLDER / "driver")
-            if name == "trainables.ray.trainable" and WORKER:
+            if name == "trainables.ray.trial_runner" and WORKER:
                 sign(FOLDER / f"worker-{os.getpid()}")
             for path_in_module in wanted:
                 wrap(module, name, path_in_module)

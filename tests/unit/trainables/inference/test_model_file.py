@@ -24,7 +24,8 @@ from trainables.evaluation.metrics.calibration import fit_temperature
 from trainables.evaluation.metrics.ood_metrics import threshold95
 from trainables.evaluation.metrics.protocol import EvaluationProtocol
 from trainables.evaluation.metrics.scores import energy, msp
-from trainables.inference.model_file import SHIPPED, facts_of, model_bytes, pickled, predictor
+from trainables.inference.model_file import facts_of, model_bytes, pickled, predictor
+from trainables.inference.registrable import SHIPPED
 
 
 class Mean(nn.Module):

@@ -19,7 +19,7 @@ from trainables.methods.energy import energy_loss
 from trainables.methods.standard import Standard
 from trainables.options import build
 from trainables.options.methods import METHODS
-from trainables.ray.trainable import TrialRunner
+from trainables.ray.trial_runner import TrialRunner
 
 BALANCED = [spec.name for spec in METHODS if "balance" in build(spec.options, {}).__dict__]
 FEW: dict[str, dict[str, Any]] = {

@@ -8,14 +8,14 @@ import pytest
 
 from tests.unit.own_files import METHOD, NETWORK
 from trainables.base.user_code import APPROVED, UserCode, name_code
-from trainables.ray.trainable import StudyTrainable
+from trainables.ray.trial_runner import TrialRunner
 
 
 def first_report(folder: Path, method: str) -> dict[str, Any]:
     """Return what a trial of a study reports first, in a process that has imported nothing of the user's yet."""
     service = {"key": "0000", "method": method, "folder": str(folder), "checkpoint": ""}
     small = {"dataset": "digits-open", "epochs": 1, "batch_size": 256, "validation": {"groups": ("clean",)}}
-    trial = StudyTrainable.__new__(StudyTrainable)
+    trial = TrialRunner()
     trial.setup({**small, "network": f"{folder}/net.py:network", "_service": service})
     return trial.step()
 

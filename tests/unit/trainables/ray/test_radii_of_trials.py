@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.unit import disk_formats
-from trainables.ray.trainable import TrialRunner
+from trainables.ray.trial_runner import TrialRunner
 
 
 class StandardRunner(TrialRunner):

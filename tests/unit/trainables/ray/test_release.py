@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from trainables.ray.trainable import TrialRunner
+from trainables.ray.trial_runner import TrialRunner
 
 ROOT = Path(__file__).parents[4]
 
@@ -34,7 +34,7 @@ def test_what_a_trial_held_in_a_cycle_is_freed() -> None:
 def test_the_modules_are_set_aside_once() -> None:
     code = """
 import gc
-from trainables.ray.trainable import TrialRunner
+from trainables.ray.trial_runner import TrialRunner
 trial = TrialRunner()
 assert gc.get_freeze_count() == 0
 trial._release()

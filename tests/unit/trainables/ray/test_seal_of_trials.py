@@ -7,7 +7,8 @@ import pytest
 from tests.unit.trainables.evaluation.test_measure import benchmark
 from trainables.data.types.splits import Split
 from trainables.methods.standard import Standard
-from trainables.ray.trainable import Assets, StudyTrainable
+from trainables.ray.assets import Assets
+from trainables.ray.trial_runner import TrialRunner
 
 
 class Peeking(Standard):
@@ -26,7 +27,7 @@ def test_a_trial_that_opens_a_test_split_fails_with_that_reason(
     monkeypatch.setattr("trainables.methods.standard.Standard", Peeking)
     service = {"key": "0000", "method": "standard", "folder": str(tmp_path), "checkpoint": ""}
     config = {"dataset": "digits-open", "epochs": 1, "_service": service}
-    trial = StudyTrainable.__new__(StudyTrainable)
+    trial = TrialRunner()
     trial.setup(config, Assets(benchmark().for_search()) if sealed == "shared" else None)
     found = trial.step()
     assert found["failed"] == (
@@ -40,6 +41,6 @@ def test_a_trial_reports_which_splits_it_opened(tmp_path: Path) -> None:
     service = {"key": "0000", "method": "standard", "folder": str(tmp_path), "checkpoint": ""}
     protocol = {"groups": ("clean", "ood")}
     config = {"dataset": "digits-open", "epochs": 1, "validation": protocol, "_service": service}
-    trial = StudyTrainable.__new__(StudyTrainable)
+    trial = TrialRunner()
     trial.setup(config, Assets(benchmark().for_search()))
     assert trial.step()["opened"] == "train,val_id,val_ood_far,val_ood_near"

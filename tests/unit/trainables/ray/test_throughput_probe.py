@@ -10,8 +10,8 @@ from tests.unit import toy
 from trainables.base.errors import TrainingFailed
 from trainables.packed.trainer import StackedTrainer
 from trainables.ray import throughput_probe
+from trainables.ray.assets import Assets
 from trainables.ray.throughput_probe import ProbeActor
-from trainables.ray.trainable import Assets
 from trainables.training.method import Trainer
 
 STEP_S, VALIDATION_S = 0.25, 2.0

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from tests.unit.trainables.evaluation.test_measure import benchmark
-from trainables.ray.trainable import Assets, StudyTrainable
+from trainables.ray.assets import Assets
+from trainables.ray.trial_runner import TrialRunner
 
 EPOCHS = 3
 TIMES = ("seconds", "seconds_validation")
@@ -23,7 +24,7 @@ def trained(folder: Path, method: str, validated: list[int]) -> tuple[list[dict[
     """Return the reports of a trial and its last checkpoint."""
     service = {"key": "0000", "method": method, "folder": str(folder), "checkpoint": ""}
     config = {"dataset": "digits-open", "epochs": EPOCHS, "validation": VALIDATION, **OPTIONS[method]}
-    trial = StudyTrainable.__new__(StudyTrainable)
+    trial = TrialRunner()
     trial.setup({**config, "_service": service | {"validated": validated}}, Assets(benchmark().for_search()))
     reports = [trial.step() for _ in range(EPOCHS)]
     return reports, (folder / reports[-1]["checkpoint"]).read_bytes()

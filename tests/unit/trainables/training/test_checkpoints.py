@@ -12,7 +12,8 @@ from trainables.base.errors import DataFileError
 from trainables.base.storage import Folder, is_full
 from trainables.data.types.splits import DatasetInfo
 from trainables.options.classifiers import StandardOptions
-from trainables.training.checkpoints import checkpoint_name, info_of, load_latest, to_bytes, unpack
+from trainables.training.checkpoint_files import checkpoint_name
+from trainables.training.checkpoints import info_of, load_latest, to_bytes, unpack
 
 
 def content(epoch: int, **dataset: Any) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 import ray
 import torch
 
-from trainables.ray import trainable
+from trainables.ray import device
 from tuner.console.preview import plan_text
 from tuner.devices.resources import Node, Resources, allocate, fitted, slots, with_autoscaled_nodes
 from tuner.execution.controller import Controller
@@ -131,7 +131,7 @@ def test_a_trial_is_held_to_its_share_of_the_memory(
 ) -> None:
     """On a device of 20 CUDA contexts: a quarter leaves 5 of them, one is the context itself."""
     held: list[float] = []
-    total = SimpleNamespace(total_memory=20 * trainable.CUDA_CONTEXT_BYTES)
+    total = SimpleNamespace(total_memory=20 * device.CUDA_CONTEXT_BYTES)
     context = SimpleNamespace(get_assigned_resources=lambda: {"CPU": 1.0, "GPU": share})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
@@ -140,7 +140,7 @@ def test_a_trial_is_held_to_its_share_of_the_memory(
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
     monkeypatch.setattr(ray, "get_gpu_ids", lambda: [0])
     monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
-    assert trainable.choose_device("auto") == torch.device("cuda")
+    assert device.choose_device("auto") == torch.device("cuda")
     assert held == pytest.approx([fraction])
 
 
@@ -159,13 +159,14 @@ def test_what_a_job_beside_the_trials_gets(
     asked = {}
 
     class Remote:
-        def options(self, **given: object) -> None:
+        def options(self, **given: object) -> SimpleNamespace:
             asked.update(given)
+            return SimpleNamespace(remote=print)
 
     monkeypatch.setattr("tuner.execution.controller.ray.remote", lambda function: Remote())
     controller = Controller.__new__(Controller)
     controller.resources = resources
-    controller._remote(print)
+    controller._remote("a:job")
     assert asked["num_gpus"] == job
-    controller._remote(print, gpu=False)
+    controller._remote("a:job", gpu=False)
     assert asked["num_gpus"] == 0

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tuner.execution import controller
+from trainables.base.registry import resolve_reference
+from trainables.data.loading.leakage import leakage_notes
 from tuner.execution.controller import Controller
 from tuner.planning.command_line import parse
 from tuner.planning.resolve import resolve
@@ -17,9 +18,9 @@ def look(stored: dict[str, Any], *arguments: str) -> list[tuple[Any, ...]]:
     folder = SimpleNamespace(entries=lambda: stored, update=lambda **values: stored.update(values))
     asked: list[tuple[Any, ...]] = []
 
-    def remote(function: Any, gpu: bool) -> Any:
-        assert function is controller.leakage_notes
-        return SimpleNamespace(remote=lambda *given: asked.append(given) or ("a note",))
+    def remote(reference: str, gpu: bool) -> Any:
+        assert resolve_reference(reference) is leakage_notes
+        return lambda *given: asked.append(given) or ("a note",)
 
     fake = SimpleNamespace(plan=plan, folder=folder, _remote=remote, _wait=lambda jobs: jobs)
     Controller._look_for_leaks(fake)  # type: ignore[arg-type]

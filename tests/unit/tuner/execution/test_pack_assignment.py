@@ -8,8 +8,8 @@ import torch
 
 from tests.unit import toy
 from trainables.base.storage import Folder
-from trainables.ray.packed_trainable import PackedTrainable
-from trainables.ray.trainable import Assets, StudyTrainable
+from trainables.ray.assets import Assets
+from trainables.ray.study_trainable import PackedTrainable, StudyTrainable
 from trainables.training import checkpoints
 from tuner.execution.pack_assignment import PackAssignment
 from tuner.execution.trial_queue import Assignment
@@ -248,7 +248,7 @@ def test_trials_with_dropout_keep_their_own_generators_in_a_shared_process(tmp_p
 
 def test_one_copy_of_the_images_serves_all(tmp_path: Path) -> None:
     actor = pack(config("0", tmp_path), config("1", tmp_path), config("2", tmp_path, batch_size=8))
-    trials = list(actor._trials.values())
+    trials = list(actor._runner._trials.values())
     for trial in trials:
         trial.begin()
         trial._method.loader.images = trial._method.loader.images.clone()  # as on a GPU

@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.runs import StoredRun
 from trainables.base.storage import Folder
-from trainables.training.checkpoints import retain
+from trainables.training.checkpoint_files import retain
 from tuner.base.records import Decision, Epoch, State, TrialRecord, TrialRole
 from tuner.store.retention import Retention
 

@@ -1,15 +1,14 @@
-"""Ray Trainable that trains a pack of trials in one process, stacked where they can be; see `trainables.packed`."""
+"""Trains a pack of trials in one process, stacked where they can be; see `trainables.packed`."""
 
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from ray import tune
-
 from trainables.data.loading.device_loader import DeviceLoader
 from trainables.data.types.splits import Split
 from trainables.packed import EpochOutcome, Replica, train_together
-from trainables.ray.trainable import Assets, TrialRunner
+from trainables.ray.assets import Assets
+from trainables.ray.trial_runner import TrialRunner
 
 
 class PackedTrialRunner(TrialRunner):
@@ -58,15 +57,19 @@ class PackedTrialRunner(TrialRunner):
             return self._failed(error)
 
 
-class PackedTrainable(tune.Trainable):
+class PackRunner:
     """Trains the trials of `config["pack"]` together, an epoch of each per step; `change` replaces members.
 
     A step's result is {"pack": [report, ...]}; each is what `TrialRunner.step` returns for that trial plus its
     "key". The driver decides which trials leave and join, and calls `change` between two steps.
     """
 
-    def setup(self, config: dict[str, Any], assets: Assets | None = None) -> None:
+    def __init__(self) -> None:
         self._trials: dict[str, PackedTrialRunner] = {}
+
+    def setup(self, config: dict[str, Any], assets: Assets | None = None) -> None:
+        """Begin a pack of trials, instead of the one before."""
+        self.cleanup()
         self._assets = assets
         self.change([], config["pack"])
 
@@ -93,18 +96,6 @@ class PackedTrainable(tune.Trainable):
         for trial, outcome in zip(ready, outcomes, strict=True):
             reports[trial.key] = trial.end(outcome, seconds)
         return {"pack": [{"key": key, **(report or {})} for key, report in reports.items()]}
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Do nothing: each trial has written its own."""
-
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        """Do nothing: each trial reads its own."""
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Become another pack in the same process."""
-        self.cleanup()
-        self.setup(new_config)
-        return True
 
     def cleanup(self) -> None:
         self.change(list(self._trials), [])
