@@ -9,10 +9,10 @@ from typing import Any
 from trainables.base.errors import DataFileError
 from trainables.base.storage import atomic_write
 from trainables.base.user_code import name_codes
-from trainables.data.loading.data_facts import class_counts
 from trainables.data.loading.data_sheet import as_saved, contact_sheet
 from trainables.data.loading.leakage import leakage_notes
 from trainables.data.loading.own_data import examine
+from trainables.data.loading.own_facts import class_counts
 from trainables.data.types.datasets import DATASETS
 from trainables.data.types.own_datasets import ARRAYS
 from trainables.data.types.splits import Split

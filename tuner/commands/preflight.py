@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trainables.data.readers.outlier_files import check_outlier_files
 from trainables.data.types.availability import evaluation_sets
 from trainables.data.types.dataset_info import dataset_info
 from trainables.data.types.datasets import DATASETS
@@ -48,9 +47,7 @@ def preflight(plan: Plan, folder: RunFolder, options: LaunchOptions, say: Callab
     _check_own_data(plan, say)
     _refuse_a_claim_without_data(plan)
     _say_what_is_left_out(plan, say)
-    for lane in plan.lanes:
-        for outliers in outlier_files(lane):
-            check_outlier_files(outliers, dataset_info(plan.dataset, plan.data_dir).shape)
+    _check_outliers(plan)
     _check_networks(plan)
     if downloads:
         say(downloads)
@@ -90,6 +87,16 @@ def _refuse_a_claim_without_data(plan: Plan) -> None:
     """Refuse a study that is judged by what its data cannot give."""
     if lack := lacking_for_claim(plan):
         raise UsageError(lack)
+
+
+def _check_outliers(plan: Plan) -> None:
+    """Check the files of outliers that a trial may read."""
+    files = [options for lane in plan.lanes for options in outlier_files(lane)]
+    if files:
+        from trainables.data.readers.outlier_files import check_outlier_files  # numpy
+
+        for options in files:
+            check_outlier_files(options, dataset_info(plan.dataset, plan.data_dir).shape)
 
 
 def _check_networks(plan: Plan) -> None:

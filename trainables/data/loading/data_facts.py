@@ -1,23 +1,13 @@
 """What a plan needs to know of a data set: sizes, counts, what is odd about them. Files are listed, none is opened.
 
-No torch.
+Neither torch nor, for the data sets of this project, numpy: every plan asks.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from trainables.data.loading.duplicates import CORRUPTED, in_words, sets_of
-from trainables.data.loading.from_files import Parts, undecoded, validation_notes
-from trainables.data.types.benchmark import LabelledImages
 from trainables.data.types.dataset_info import dataset_info
 from trainables.data.types.datasets import DATASETS
-from trainables.data.types.lazy_images import LazyImages
-from trainables.data.types.splits import DatasetInfo, Split
-
-UNBALANCED = 5.0  #: a class has so many times the images of another
 
 
 @dataclass(frozen=True)
@@ -29,7 +19,7 @@ class DataFacts:
         train_images: to train on; 0 where nobody knows before they are loaded.
         mirrors: whether training may flip them.
         notes: what the user should know, one line each.
-        digests: {set that a search reads: "288 <hash>"} of the user's own data, see `set_digests`.
+        digests: {set that a search reads: "288 <hash>"} of the user's own data, see `own_facts.set_digests`.
     """
 
     name: str
@@ -56,42 +46,8 @@ def data_facts(dataset: str, data_dir: str = "") -> DataFacts:
     info = dataset_info(dataset, data_dir)
     if not spec.users_own:
         return DataFacts(dataset, info.shape, spec.train_images, spec.mirrors)
-    parts = undecoded(dataset, data_dir, search_only=True)
-    notes = [*validation_notes(info, parts), *balance_notes(info, parts)]
+    from trainables.data.loading.own_facts import own_facts
+
+    count, notes, digests = own_facts(dataset, data_dir, info)
     mirrors = spec.mirrors and info.shape[0] == 3  # grey ones may be characters
-    count = len(parts[Split.TRAIN]["id"])
-    return DataFacts(dataset, info.shape, count, mirrors, tuple(notes), set_digests(parts))
-
-
-def set_digests(parts: Parts) -> dict[str, str]:
-    """Return {set: how many images, and a hash of them} of sets that are not decoded.
-
-    Files count by their names below the data folder and their sizes, arrays by some of their rows.
-    """
-    found = {}
-    for name, data in sets_of(parts, CORRUPTED).items():
-        images: object = data.images
-        if isinstance(images, LazyImages):
-            digest = hashlib.sha256(np.ascontiguousarray(data.labels).tobytes())
-            for part in images.identity():
-                digest.update(part)
-            found[in_words(name)] = f"{len(data)} {digest.hexdigest()[:32]}"
-    return found
-
-
-def balance_notes(info: DatasetInfo, parts: Parts) -> list[str]:
-    """Return a line if a class has many times the training images of another."""
-    counts = class_counts(parts[Split.TRAIN]["id"], info.num_classes)
-    most, fewest = int(np.argmax(counts)), int(np.argmin(counts))
-    if counts[most] < UNBALANCED * counts[fewest]:
-        return []
-    return [
-        f"{info.name}: unbalanced: {counts[most]} images of class {info.class_names[most]!r} to train on, "
-        f"{counts[fewest]} of {info.class_names[fewest]!r}; accuracy counts each image alike; "
-        "--set balance=weights or balance=sampling trains on all classes alike"
-    ]
-
-
-def class_counts(data: LabelledImages, classes: int) -> list[int]:
-    """Return how many images each class has."""
-    return [int(count) for count in np.bincount(data.labels, minlength=classes)]
+    return DataFacts(dataset, info.shape, count, mirrors, notes, digests)

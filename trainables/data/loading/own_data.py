@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from trainables.base.errors import DataFileError
-from trainables.data.loading.data_facts import balance_notes
 from trainables.data.loading.data_sheet import as_saved
 from trainables.data.loading.duplicates import CORRUPTED, exact_hashes, overlaps, repeats, sets_of
 from trainables.data.loading.from_files import IN_MEMORY_BYTES, Parts, own_sets, undecoded, validation_notes
 from trainables.data.loading.leakage import leaks
 from trainables.data.loading.open_dataset import load
+from trainables.data.loading.own_facts import balance_notes
 from trainables.data.readers.array_pictures import ArrayPictures
 from trainables.data.readers.own_sets import SIDES
 from trainables.data.types.benchmark import LabelledImages
