@@ -12,7 +12,7 @@ from tuner.base import environment
 from tuner.base.errors import Interrupted, StudyHalted
 from tuner.base.text import one_line
 from tuner.execution.cluster_address import check_answers, no_cluster
-from tuner.execution.ray_patch import listen_on_loopback_only
+from tuner.execution.ray_patch import listen_on_loopback_only, needed_processes_only
 from tuner.execution.ray_session import make_session_folder, remove_at_exit
 
 
@@ -46,7 +46,8 @@ def _start_here() -> None:
         raise StudyHalted(f"Ray does not start here ({_reason(error)}); mend that") from error
     listen_on_loopback_only()
     try:
-        _init("local", folder)
+        with needed_processes_only():
+            _init("local", folder)
     except (OSError, ValueError, RuntimeError) as error:
         raise StudyHalted(
             f"Ray does not start here ({_reason(error)}; its logs are in {folder}); mend that"
