@@ -1,33 +1,85 @@
-"""How the wall time of a default study divides. Runs one study and prints shares of that one run.
+"""How the wall time of a default study divides, and which processes take its CPU time; beside another checkout.
 
-    python benchmarks/time_shares.py [--study aoe_sigma] [launch.py options]
+    python benchmarks/time_shares.py [--against FOLDER [--rounds 3]] [--study aoe_sigma] [launch.py options]
 
 Training and validation are the trials' own seconds divided by the number of trials at a time; what is left of the
-search and confirm stages is actor start and scheduling.
+search and confirm stages is the start of workers and scheduling. CPU seconds and memory are read four times a second
+from every process below the launch, so that a process's last quarter of a second is missing. `--against` runs the
+launch.py of another checkout (a worktree of an earlier commit, say) by turns with this one; medians are printed.
 """
 
+import argparse
 import json
+import os
 import platform
 import sqlite3
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
+import psutil
+
 ROOT = Path(__file__).resolve().parents[1]
+#: {part of a command line: what the process is}, in this order
+KINDS = {
+    "ray::": "workers (preparation, trials, evaluation)",
+    "DashboardAgent": "Ray's agents",
+    "RuntimeEnvAgent": "Ray's agents",
+    "runtime_env/agent": "Ray's agents",
+    "default_worker.py": "workers (preparation, trials, evaluation)",
+    "gcs_server": "Ray's GCS and raylet",
+    "raylet/raylet": "Ray's GCS and raylet",
+    "dashboard/dashboard": "Ray's dashboard, monitor, log monitor",
+    "monitor": "Ray's dashboard, monitor, log monitor",
+    "launch.py": "driver and supervisor",
+}
+AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 
 
 def main() -> None:
-    arguments = sys.argv[1:] or ["--study", "aoe_sigma"]
-    if "--study" not in arguments:
-        arguments = ["--study", "aoe_sigma", *arguments]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--against", type=Path, help="folder of another checkout")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--study", default="aoe_sigma")
+    options, more = parser.parse_known_args()
+    sides = {"here": ROOT, **({"there": options.against.resolve()} if options.against else {})}
+    rounds: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
+    versions = {}
+    for number in range(options.rounds):
+        for side in list(sides)[:: -1 if number % 2 else 1]:
+            rows, versions = measured(sides[side], ["--study", options.study, *more])
+            rounds[side].append(rows)
+            print(f"round {number + 1}, {side}: {rows['total']:.0f} s", file=sys.stderr, flush=True)
+    against = " --against FOLDER" if options.against else ""
+    print(
+        f"python benchmarks/time_shares.py{against} --rounds {options.rounds} --study {options.study}", *more
+    )
+    print(f"{versions['machine']}; Python {platform.python_version()}, torch {versions['torch']}", end="")
+    print(f", ray {versions['ray']}; medians of {options.rounds}\n")
+    print(f"| | {' | '.join(sides)} |\n|---|{'---|' * len(sides)}")
+    for name in dict.fromkeys(name for side in rounds.values() for name in side[0]):
+        values = [statistics.median(rows.get(name, 0.0) for rows in side) for side in rounds.values()]
+        print(f"| {name} | {' | '.join(f'{value:.1f}' for value in values)} |")
+
+
+def measured(root: Path, arguments: list[str]) -> tuple[dict[str, float], dict[str, str]]:
+    """Run a study with an empty cache, and return {what: seconds, MB for memory} and the versions it ran with."""
     with tempfile.TemporaryDirectory() as work:
-        command = [sys.executable, str(ROOT / "launch.py"), *arguments, "--run-name", "timed"]
-        subprocess.run(command, cwd=work, check=True, stdout=subprocess.DEVNULL)
+        environment = {**os.environ, "XDG_CACHE_HOME": f"{work}/cache"}
+        paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment["PYTHONPATH"] = os.pathsep.join(paths)
+        command = [sys.executable, str(root / "launch.py"), *arguments, "--run-name", "timed"]
+        launch = subprocess.Popen(command, cwd=work, env=environment, stdout=subprocess.DEVNULL)
         run = Path(work) / "runs" / "timed"
+        processes, memory = watched(launch, run / "console.log")
+        if launch.returncode:
+            raise SystemExit(f"{' '.join(command)} ended with exit status {launch.returncode}")
         timings = json.loads((run / "timings.json").read_text())
         trained, validated = trial_seconds(run / "study.db")
-        versions = json.loads((run / "plan.json").read_text())["versions"]
+        versions: dict[str, str] = json.loads((run / "plan.json").read_text())["versions"]
     rows = {
         "imports, start of the process": timings["imports"],
         "Ray start": timings["ray"],
@@ -38,14 +90,50 @@ def main() -> None:
         "report": timings.get("report", 0.0),
         "logging (waiting for MLflow)": timings.get("logging", 0.0),
     }
-    rows["actor start, scheduling, model registry"] = timings["total"] - sum(rows.values())
-    print(f"python benchmarks/time_shares.py {' '.join(arguments)}")
-    print(
-        f"{versions['machine']}; Python {platform.python_version()}, torch {versions['torch']}, ray {versions['ray']}"
-    )
-    print(f"\ntotal {timings['total']:.0f} s, one run\n\n| part | seconds | share |\n|---|---|---|")
-    for name, seconds in rows.items():
-        print(f"| {name} | {seconds:.1f} | {100 * seconds / timings['total']:.0f} % |")
+    rows["start of workers, scheduling, model registry"] = timings["total"] - sum(rows.values())
+    return {"total": timings["total"], **rows, **processes, "memory of the driver, MB": memory}, versions
+
+
+def watched(launch: subprocess.Popen[bytes], log: Path) -> tuple[dict[str, float], float]:
+    """Wait for a launch; return {"CPU, kind of process": seconds} and the most memory of its driver in MB."""
+    used: dict[int, tuple[str, float]] = {}
+    memory, first_epoch = 0.0, 0.0
+    top = psutil.Process(launch.pid)
+    while launch.poll() is None:
+        for process in [top, *_below(top)]:
+            try:
+                kind, times = kind_of(" ".join(process.cmdline())), process.cpu_times()
+                used[process.pid] = kind, times.user + times.system
+                if kind == "driver and supervisor":
+                    memory = max(memory, process.memory_info().rss / 2**20)
+            except psutil.Error:
+                continue  # it has ended
+        if not first_epoch and log.exists() and " epoch 1" in log.read_text():
+            first_epoch = sum(seconds for _, seconds in used.values())
+        time.sleep(0.25)
+    by_kind: dict[str, float] = {}
+    for kind, seconds in used.values():
+        by_kind[f"CPU, {kind}"] = by_kind.get(f"CPU, {kind}", 0.0) + seconds
+    everything = sum(by_kind.values())
+    return {
+        "CPU before the first epoch": first_epoch,
+        **dict(sorted(by_kind.items())),
+        "CPU, all": everything,
+    }, memory
+
+
+def _below(top: psutil.Process) -> list[psutil.Process]:
+    try:
+        return top.children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def kind_of(command: str) -> str:
+    """Return what a process is, by its command line."""
+    if command.startswith(AGENTS):
+        return "Ray's agents"
+    return next((kind for part, kind in KINDS.items() if part in command), "others")
 
 
 def trial_seconds(database: Path) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,24 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 UNIT = Path(__file__).parent / "unit"
 QUICK_S = 2.0  # longest time of a test without the mark `slow` in tests/unit, on an idle machine
+
+
+#: files whose tests share what a session makes once, at a cost of minutes
+TOGETHER = {"tests/faults/test_supervisor.py": "tests/faults/test_exactness.py"}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `-n`, let one process run all tests of a file: what they share, whole studies some, is made once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return TOGETHER.get(file, file)
+
+    config.option.loadscopereorder = False  # our order: quick files first, small ones last
+    return ByFile(config, log)
 
 
 def is_quick(item: pytest.Item) -> bool:

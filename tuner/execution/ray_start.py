@@ -45,6 +45,8 @@ def _start_here() -> None:
     except OSError as error:
         raise StudyHalted(f"Ray does not start here ({_reason(error)}); mend that") from error
     listen_on_loopback_only()
+    # workers import torch while the driver goes on, and not once they have something to do
+    os.environ.setdefault("RAY_preload_python_modules", "tuner.execution.remote_tasks")
     try:
         with needed_processes_only():
             _init("local", folder)
