@@ -1,7 +1,8 @@
 """The errors that training code raises on purpose; each message is one line with cause and cure."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 SHOWN = 6  #: names that an error message lists at most
 
@@ -50,3 +51,23 @@ def describe_error(error: BaseException) -> str:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return f"out of memory: {text}" if text else "out of memory"
     return f"{type(error).__name__}: {text}"[:500]
+
+
+@contextmanager
+def foreign_code(
+    kind: type[InputError], what: str, passed: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
+    """Within this, whatever the user's own or a library's code raises becomes an error of one line.
+
+    Args:
+        kind: of error.
+        what: its beginning, before the exception's type and text.
+        passed: errors that are raised as they are; Ctrl-C is, too.
+    """
+    try:
+        yield
+    except BaseException as error:  # foreign code may raise anything
+        if isinstance(error, (KeyboardInterrupt, *passed)):
+            raise
+        text = " ".join(str(error).split())[:300]
+        raise kind(f"{what}{type(error).__name__}: {text}") from error

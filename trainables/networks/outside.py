@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables.base.errors import InputError, unknown
+from trainables.base.errors import InputError, foreign_code, unknown
 from trainables.base.user_code import UserCode
 from trainables.networks.body import Body
 from trainables.networks.torchvision_nets import with_channels
@@ -149,13 +149,8 @@ def _download(make: Callable[[], nn.Module]) -> nn.Module:
 
 def _attempt(make: Callable[[], Any], problem: str) -> Any:
     """Return what a call of foreign code returns; an InputError of one line for whatever it raises."""
-    try:
+    with foreign_code(InputError, f"{problem}: "):
         return make()
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # foreign code may raise anything
-        text = " ".join(str(error).split())[:200]
-        raise InputError(f"{problem}: {type(error).__name__}: {text}") from error
 
 
 def _with_classes(module: nn.Module, num_classes: int) -> nn.Module:

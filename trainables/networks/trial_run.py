@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainables.base.errors import InputError
+from trainables.base.errors import InputError, foreign_code
 from trainables.networks import build_for
 from trainables.networks.attack_copy import AttackCopy
 from trainables.networks.body import Classifier
@@ -29,20 +29,12 @@ def try_network(options: Any, info: Any) -> Classifier:
     with torch.random.fork_rng(devices=[]), torch.device("cpu" if outside else "meta"):
         network = build_for(options, info, dropout=0.0, published=True)
         if outside:
-            try:
+            size = f"{info.shape[1]} x {info.shape[2]}"
+            problem = f"network {options.network}: it cannot be trained on images of {size}: "
+            with foreign_code(InputError, problem, passed=(InputError,)):
                 _train_once(network, info.shape)
                 if getattr(options, "precision", "") == "bf16" or getattr(options, "compile", False):
                     _attack_copy(network, info.shape)
-            except InputError:
-                raise
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # foreign code may raise anything
-                text = " ".join(str(error).split())[:200]
-                raise InputError(
-                    f"network {options.network}: it cannot be trained on images of {info.shape[1]} x {info.shape[2]}: "
-                    f"{type(error).__name__}: {text}"
-                ) from error
     return network
 
 

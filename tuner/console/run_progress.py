@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from tuner.analysis.metric_text import duration, metric_label, setting_text, value_text
-from tuner.analysis.selection import cost_of
+from tuner.analysis.selection import cost_of, reaches
 from tuner.analysis.trial_columns import STATE_LABELS, TrialRow, TrialTable, columns_of
 from tuner.base.records import State, TrialRecord
 from tuner.planning.plan import Plan
@@ -99,7 +99,7 @@ class RunProgress:
             reference = self.reference.get(floor.metric)
             if floor.below_reference is not None and reference is None:
                 continue
-            if record.judged.get(floor.metric, float("-inf")) < floor.bound(reference):
+            if not reaches(record.judged.get(floor.metric, float("-inf")), floor.bound(reference)):
                 return False
         return True
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch.utils import data as torch_data
 
-from trainables.base.errors import DataFileError
+from trainables.base.errors import DataFileError, foreign_code
 from trainables.data.readers.array_pictures import ArrayPictures
 from trainables.data.types.lazy_images import Shape, Source
 from trainables.data.types.read_picture import eight_bit_picture
@@ -56,16 +56,8 @@ class DatasetPictures:
         lock: AbstractContextManager[Any] = self._lock
         if getattr(self.dataset, "thread_safe", False):
             lock = nullcontext()
-        try:
-            with lock:
-                return self.dataset[row]
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # foreign code may raise anything
-            text = " ".join(str(error).split())[:200]
-            raise DataFileError(
-                f"{self.place}: item {row} cannot be read: {type(error).__name__}: {text}"
-            ) from error
+        with foreign_code(DataFileError, f"{self.place}: item {row} cannot be read: "), lock:
+            return self.dataset[row]
 
     def picture(self, row: int) -> Image.Image:
         item = self.item(row)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainables.base.errors import DataFileError, nearest
+from trainables.base.errors import DataFileError, foreign_code, nearest
 from trainables.data.loading.dataset_pictures import DatasetPictures, is_map_style, labels_of, names_of
 from trainables.data.readers.array_pictures import ArrayPictures
 from trainables.data.readers.image_readers import Pictures
@@ -82,14 +82,8 @@ def _call(name: str, data_dir: str) -> Any:
             f"dataset {name}: its parameter {missing[0]} has no default; what is given: {', '.join(GIVEN)}"
         )
     arguments = {p.name: data_dir for p in wanted if p.name in GIVEN}
-    try:
-        with _fixed_seeds():
-            return function(**arguments)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # foreign code may raise anything
-        text = " ".join(str(error).split())[:300]
-        raise DataFileError(f"dataset {name}: it raises {type(error).__name__}: {text}") from error
+    with foreign_code(DataFileError, f"dataset {name}: it raises "), _fixed_seeds():
+        return function(**arguments)
 
 
 @contextmanager
