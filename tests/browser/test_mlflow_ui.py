@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.browser.conftest import keep, needs_browser
-from tests.integration.conftest import Launcher, _launcher
+from tests.integration.conftest import Launcher, launcher_in
 from tests.integration.test_main_job import small
 from tests.tracking.servers import free_port
 
@@ -35,7 +35,7 @@ MORE_LINKS = ("charts of the best trials", "charts of the arms", "this run and i
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Launcher, str]]:
     """A finished study of six trials and five arms, and what it printed."""
-    for launcher in _launcher(tmp_path_factory.mktemp("ui")):
+    for launcher in launcher_in(tmp_path_factory.mktemp("ui")):
         done = launcher.run(*small("ui", TRIALS, "--confirm-seeds", "2"), timeout=800)
         assert done.code == 0, done.out + done.err
         yield launcher, done.out

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.faults.truth import differences, truth_of
-from tests.integration.conftest import ROOT, Done, Launcher, _launcher
+from tests.integration.conftest import ROOT, Done, Launcher, launcher_in
+from tests.tracking.stores import copy_empty_store
 
 HOOK = Path(__file__).parent / "hook"
 
@@ -127,7 +128,8 @@ def in_folder(folder: Path) -> Iterator[Study]:
     """Set a folder up for runs of `tiny`."""
     faults = Faults(folder / "faults")
     faults.folder.mkdir()
-    for launcher in _launcher(folder):
+    copy_empty_store(folder)
+    for launcher in launcher_in(folder):
         launcher.environment |= faults.environment
         yield Study(launcher, faults)
 

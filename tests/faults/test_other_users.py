@@ -18,7 +18,7 @@ import grpc._channel  # grpc would load it later, as a user who may not read the
 import psutil
 import pytest
 
-from tests.integration.conftest import Launcher, _launcher
+from tests.integration.conftest import Launcher, launcher_in
 
 pytestmark = [
     pytest.mark.slow,
@@ -56,7 +56,7 @@ def public() -> Iterator[Launcher]:
     (folder / "home" / ".ray" / "auth_token").write_text(
         "left behind by Ray's own tool, readable for everybody"
     )
-    for launcher in _launcher(folder):
+    for launcher in launcher_in(folder):
         del launcher.environment["RAY_TMPDIR"]
         launcher.environment |= {
             "TMPDIR": str(folder / "t"),

@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.tracking.stores import copy_empty_store
+
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--max-epochs", "3", "--set", "pretrain.epochs=5", "--set", "outliers.count=200"]
 
@@ -94,15 +96,19 @@ def driver_of(process: subprocess.Popen[str]) -> psutil.Process:
 
 @pytest.fixture
 def launcher(tmp_path: Path) -> Iterator[Launcher]:
-    yield from _launcher(tmp_path)
+    copy_empty_store(tmp_path)
+    yield from launcher_in(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def module_launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
-    yield from _launcher(tmp_path_factory.mktemp("work"))
+    folder = tmp_path_factory.mktemp("work")
+    copy_empty_store(folder)
+    yield from launcher_in(folder)
 
 
-def _launcher(folder: Path) -> Iterator[Launcher]:
+def launcher_in(folder: Path) -> Iterator[Launcher]:
+    """Set a folder up for launches, with Ray's files elsewhere."""
     session = tempfile.mkdtemp(prefix="rt", dir="/tmp")  # Ray's sockets need a short path
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "RAY_", "TUNE_"))}
     environment |= {"RAY_TMPDIR": session, "PYTHONPATH": str(ROOT)}

@@ -1,14 +1,21 @@
 """Bad input: exit status 2, one line that says what would be right, no traceback, nothing written."""
 
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.integration.conftest import Launcher
+from tests.integration.conftest import Launcher, launcher_in
 
 STUDY = ["--study", "aoe_sigma"]
+
+
+@pytest.fixture
+def launcher(tmp_path: Path) -> Iterator[Launcher]:
+    """In an empty folder: nothing may be written."""
+    yield from launcher_in(tmp_path)
 
 
 @pytest.mark.parametrize(

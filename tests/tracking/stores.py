@@ -1,6 +1,10 @@
 """What the tests of tracking write into a store, and what they read back."""
 
+import atexit
 import json
+import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +12,24 @@ from tuner.base.urls import resolved
 from tuner.tracking.tracker import Tracker
 
 EXPERIMENT = "aoe"
+
+
+@cache
+def empty_store() -> Path:
+    """Return an initialised database to copy: making its tables takes seconds."""
+    from mlflow import MlflowClient
+
+    folder = tempfile.mkdtemp(prefix="store-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = Path(folder) / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    path.chmod(0o600)
+    return path
+
+
+def copy_empty_store(folder: Path) -> Path:
+    """Put an empty store into a folder, where launches that are started in it find it; return its file."""
+    return Path(shutil.copy(empty_store(), folder / "mlflow.db"))
 
 
 def tracker_for(

@@ -1,6 +1,5 @@
 """One MLflow run per trial for life, in a real SQLite store: states, resume, refusals, kills."""
 
-import shutil
 import subprocess
 import sys
 import time
@@ -10,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.tracking.servers import environment
-from tests.tracking.stores import feed, history, runs_of, steps, tracker_for
+from tests.tracking.stores import copy_empty_store, feed, history, runs_of, steps, tracker_for
 from tuner.tracking.notes import NOTE, signed
 from tuner.tracking.tracker import Tracker
 
@@ -121,9 +120,7 @@ def test_what_mlflow_refuses_does_not_hold_up_the_rest(uri: str, tmp_path: Path)
     assert all("\n" not in line for line in tracker.problems)
 
 
-def test_run_deleted_by_hand_goes_on_and_lost_store_is_rebuilt(
-    uri: str, tmp_path: Path, empty_store: Path
-) -> None:
+def test_run_deleted_by_hand_goes_on_and_lost_store_is_rebuilt(uri: str, tmp_path: Path) -> None:
     tracker = tracker_for(uri, tmp_path / "spool")
     tracker.start()
     feed(tracker, "t0", 1, 3)
@@ -137,7 +134,7 @@ def test_run_deleted_by_hand_goes_on_and_lost_store_is_rebuilt(
 
     other = tmp_path / "other"
     other.mkdir()
-    shutil.copy(empty_store, other / "mlflow.db")
+    copy_empty_store(other)
     moved = tracker_for(f"sqlite:///{other}/mlflow.db", tmp_path / "spool")
     moved.start()
     assert moved.close("FINISHED") == 0

@@ -1,7 +1,6 @@
 """A real `mlflow server` that is away, comes back, is restarted, slow or broken: nothing lost, nothing doubled."""
 
 import itertools
-import shutil
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.tracking.servers import Proxy, free_port, mlflow_server
-from tests.tracking.stores import feed, runs_of, steps, tracker_for
+from tests.tracking.stores import copy_empty_store, feed, runs_of, steps, tracker_for
 from tuner.tracking.tracker import Tracker
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -27,9 +26,9 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
-    shutil.copy(empty_store, folder / "mlflow.db")
+    copy_empty_store(folder)
     found = Server(free_port(), f"sqlite:///{folder}/mlflow.db")
     with mlflow_server(folder, found.port, "server", "--workers", "1", "--backend-store-uri", found.uri):
         yield found
