@@ -4,7 +4,7 @@ Both return the metrics under the names that reports, MLflow and objectives use.
 for each part, so that a number does not depend on which other groups were asked for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ from trainables.evaluation.metrics.metrics_per_set import (
     named_by_score,
     ood_metrics_of_score,
 )
+from trainables.evaluation.metrics.needed import HALVES, narrowed, needed_halves
 from trainables.evaluation.metrics.protocol import EvaluationProtocol, epsilon_name
 from trainables.evaluation.metrics.score_specs import SCORES
 from trainables.evaluation.result import Evaluation
@@ -59,6 +60,7 @@ def validate(
     protocol: EvaluationProtocol,
     generator: torch.Generator,
     device: torch.device | str,
+    only: Collection[str] = (),
 ) -> Metrics:
     """Measure on validation images only and return {"val/<metric>": value}.
 
@@ -68,16 +70,21 @@ def validate(
     Args:
         network: (n, c, h, w) in [0, 1] -> logits (n, classes); run in eval mode, left as it was.
         generator: on the same device; advanced by one draw.
+        only: the metrics that are wanted; the others are not measured. Empty: all. But for rounding, no value depends
+            on it.
 
     Raises:
         InputError: the protocol names an unknown group or score.
         MetricInputError: a score is NaN, or a set is empty.
     """
+    protocol, halves = (narrowed(protocol, only), needed_halves(only)) if only else (protocol, HALVES)
     session = _Session(network, protocol, generator, device)
     inliers = session.first(benchmark.sets(Split.VAL_ID))["id"]
     metrics = session.on_inliers(inliers)
     found = {
-        group: benchmark.sets(split) for split, group in VALIDATION_GROUPS.items() if benchmark.has(split)
+        group: benchmark.sets(split)
+        for split, group in VALIDATION_GROUPS.items()
+        if group in halves and benchmark.has(split)
     }
     if found:
         sets, groups = {"id": inliers}, {group: list(named) for group, named in found.items()}
@@ -98,7 +105,8 @@ def validate(
     if "corrupted" in protocol.groups and benchmark.has(Split.VAL_CORRUPTED):
         accuracies, _ = session.accuracies(benchmark.sets(Split.VAL_CORRUPTED))
         metrics["accuracy/corrupted"] = mean(accuracies.values())
-    return check_registered({f"val/{name}": value for name, value in metrics.items()})
+    measured = check_registered({f"val/{name}": value for name, value in metrics.items()})
+    return {name: value for name, value in measured.items() if not only or name in only}
 
 
 def evaluate(

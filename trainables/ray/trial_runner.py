@@ -5,6 +5,7 @@ import gc
 import tempfile
 import time
 import traceback
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -186,9 +187,10 @@ class TrialRunner:
             )
         trained = time.perf_counter()
         self._epoch += 1
-        metrics = (
-            self._validate(method) if self._epoch in self._service.get("validated", [self._epoch]) else {}
-        )
+        metrics = {}
+        if self._epoch in self._service.get("validated", [self._epoch]):
+            compared = self._epoch in self._service.get("compared", ())
+            metrics = self._validate(method, self._service["deciding"] if compared else ())
         validated = time.perf_counter()
         result: dict[str, Any] = {
             **metrics,
@@ -214,9 +216,9 @@ class TrialRunner:
             result["done"] = self._epoch >= method.options.epochs
         return result
 
-    def _validate(self, method: Method) -> dict[str, float]:
+    def _validate(self, method: Method, only: Collection[str]) -> dict[str, float]:
         generator = torch.Generator(method.device).manual_seed(VALIDATION_SEED)
-        return validate(method.classifier(), self._data, self._protocol, generator, method.device)
+        return validate(method.classifier(), self._data, self._protocol, generator, method.device, only)
 
     def cleanup(self) -> None:
         self._release()

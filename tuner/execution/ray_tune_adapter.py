@@ -322,6 +322,8 @@ def configuration(
             "folder": folder,
             "checkpoint": assignment.checkpoint,
             "validated": list(assignment.validated),
+            "compared": list(assignment.compared),
+            "deciding": list(assignment.deciding),
             "kept": list(assignment.kept),
         },
     }

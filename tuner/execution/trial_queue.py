@@ -31,6 +31,8 @@ class Assignment:
         checkpoint: the file to continue from, relative to the run folder; "" to start.
         epochs: that it has reported.
         validated: the epochs after which it is validated.
+        compared: those of them that serve a comparison with other trials alone: only `deciding` is measured there.
+        deciding: the metrics of objectives and floors, and the clean accuracy.
         kept: the epochs that it may be judged by, whose checkpoints its worker keeps.
         attempt: how many times it has been started, this time included.
         lost_workers: since its last epoch.
@@ -48,6 +50,8 @@ class Assignment:
     attempt: int
     lost_workers: int = 0
     validated: tuple[int, ...] = ()
+    compared: tuple[int, ...] = ()
+    deciding: tuple[str, ...] = ()
     kept: tuple[int, ...] = ()
 
 
@@ -226,6 +230,8 @@ class TrialQueue:
             attempt=record.attempt,
             lost_workers=lane.lost_workers.get(number, 0),
             validated=self._validated(lane),
+            compared=self._compared(lane),
+            deciding=self.deciding,
             kept=self.candidates,
         )
 
@@ -299,6 +305,18 @@ class TrialQueue:
             return tuple(range(1, self.max_epochs + 1))
         compared = compared_epochs(self._schedule(lane), self.max_epochs)
         return tuple(sorted({*compared, *self.candidates}))
+
+    def _compared(self, lane: Lane) -> tuple[int, ...]:
+        """Return the epochs at which a trial is measured only as far as it takes to compare it with others."""
+        if self.learning_curves:
+            return ()
+        return tuple(e for e in self._validated(lane) if e not in (self.max_epochs, *self.candidates))
+
+    @property
+    def deciding(self) -> tuple[str, ...]:
+        """Return the validation metrics that decide, and the clean accuracy, which people look at first."""
+        names = [o.metric for o in self.objectives] + [f.metric for f in self.floors]
+        return tuple(dict.fromkeys([*names, "val/accuracy/clean"]))
 
     def _judge(self, lane: Lane, record: TrialRecord, decision: Decision) -> None:
         """Judge a trial by its best epoch so far, if that is asked for; a stopped one by where it was stopped."""

@@ -20,9 +20,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def trained(folder: Path, method: str, validated: list[int]) -> tuple[list[dict[str, Any]], bytes]:
+def trained(
+    folder: Path, method: str, validated: list[int], compared: tuple[int, ...] = ()
+) -> tuple[list[dict[str, Any]], bytes]:
     """Return the reports of a trial and its last checkpoint."""
     service = {"key": "0000", "method": method, "folder": str(folder), "checkpoint": ""}
+    service |= {"compared": compared, "deciding": ["val/accuracy/clean"]}
     config = {"dataset": "digits-open", "epochs": EPOCHS, "validation": VALIDATION, **OPTIONS[method]}
     trial = TrialRunner()
     trial.setup({**config, "_service": service | {"validated": validated}}, Assets(benchmark().for_search()))
@@ -45,3 +48,15 @@ def test_a_trial_ends_the_same_however_often_it_was_validated(method: str, tmp_p
             del report[name]
         report["opened"] = sorted(report["opened"])
     assert always[-1] == at_end[-1]
+
+
+def test_where_trials_are_compared_only_what_decides_is_measured(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    whole, state = trained(tmp_path / "whole", "standard", [1, 3])
+    compared, same_state = trained(tmp_path / "compared", "standard", [1, 3], compared=(1,))
+    torch.set_num_threads(threads)
+    assert state == same_state
+    validations = [{k: v for k, v in report.items() if k.startswith("val/")} for report in compared]
+    assert validations[0] == {"val/accuracy/clean": whole[0]["val/accuracy/clean"]}
+    assert validations[1] == {}
+    assert validations[2] == {k: v for k, v in whole[2].items() if k.startswith("val/")}

@@ -291,6 +291,25 @@ def test_several_objectives_store_pruned_trials_as_infeasible(tmp_path: Path) ->
     assert again.ask(lambda number, params: {"configuration": {}, "seed": 6}) is not None
 
 
+def test_what_is_measured_where_trials_are_compared(tmp_path: Path) -> None:
+    """Rungs at 1 and 2 of 4 epochs: there what decides, after the last epoch everything; with curves always all."""
+    storage = open_storage(f"sqlite:///{tmp_path / 'study.db'}")
+
+    def first_trial(name: str, **options: bool) -> Assignment:
+        store = TrialStore(storage, name, "search", TrialRole.SEARCH, SPACE, [OBJECTIVE], 3)
+        trial = queue_of([Lane(store, "aoe", {}, 1, 0)], **options).next()
+        assert trial is not None
+        assert trial.deciding == (OBJECTIVE.metric, "val/accuracy/clean")
+        return trial
+
+    plain = first_trial("plain", learning_curves=False)
+    assert (plain.validated, plain.compared) == ((1, 2, 4), (1, 2))
+    curves = first_trial("curves", learning_curves=True)
+    assert (curves.validated, curves.compared) == ((1, 2, 3, 4), ())
+    best = first_trial("best", learning_curves=False, by_best_epoch=True)
+    assert (best.validated, best.compared) == ((1, 2, 3, 4), (1, 2)), "the candidates are 3 and 4"
+
+
 def test_planned_trials_are_validated_after_their_last_epoch(tmp_path: Path) -> None:
     """Nothing stops or ranks them before; what they report in between holds no objective, and a kill loses nothing."""
 
@@ -313,7 +332,7 @@ def test_planned_trials_are_validated_after_their_last_epoch(tmp_path: Path) -> 
     first = queue()
     trial = first.next()
     assert trial is not None
-    assert trial.validated == (4,)
+    assert (trial.validated, trial.compared) == ((4,), ())
     for epoch in (1, 2):
         assert first.report(trial.key, epoch, {"train/loss": 1.0}, f"e{epoch}") is Decision.CONTINUE
     second = queue()  # after a kill
