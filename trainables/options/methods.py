@@ -1,11 +1,13 @@
 """The training methods by name: options, PyTorch class, outlier score, and how several trials train side by side."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, is_dataclass, replace
 from typing import Any, Literal, get_type_hints
 
 from trainables.base.errors import InputError
 from trainables.base.own_specs import OwnSpecs, described_type
 from trainables.base.registry import Registry, resolve_reference
+from trainables.base.schema import fields_of
 from trainables.options.adversarial import MARTOptions, PGDATOptions, TRADESOptions
 from trainables.options.ant import ANTOptions, NoiseAugmentOptions
 from trainables.options.classifiers import AOEOptions, OEOptions, PretrainedOptions, StandardOptions
@@ -79,6 +81,14 @@ _ATTACK = ("attack.epsilon", "attack.steps", "attack.step_scale")
 _ADVERSARIAL = (*_TRAINING, *_ATTACK, "attack.widen", "from_pretrained", "speed_images", "speed_radius")
 _OUTLIERS = tuple(f"outliers.{name}" for name in ("generator", "sigma", "path", "count", "weight"))
 _ENERGY = tuple(f"energy.{name}" for name in ("margins", "m_in_offset", "gap_factor", "m_in", "gap", "lam"))
+
+
+def known_options(methods: Iterable[str]) -> dict[str, Any]:
+    """Return the fields of the options that any of the methods has, as `fields_of` does of one."""
+    known: dict[str, Any] = {}
+    for method in methods:
+        known |= fields_of(METHODS[method].options)
+    return known
 
 
 def own_method(name: str, thing: Any) -> MethodSpec:

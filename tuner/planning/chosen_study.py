@@ -12,7 +12,7 @@ from trainables.data.types.dataset_spec import DatasetSpec
 from trainables.data.types.datasets import DATASETS
 from trainables.evaluation.metrics.protocol import epsilon_name
 from trainables.options import fields_of
-from trainables.options.methods import METHODS, MethodSpec
+from trainables.options.methods import METHODS, MethodSpec, known_options
 from tuner.base.errors import UsageError
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.own_study import find_study, name_of_study
@@ -53,8 +53,7 @@ def with_arms(study: Study, arms: tuple[Arm, ...]) -> Study:
 
 
 def _keys(study: Study) -> set[str]:
-    methods = [study.method, *(arm.method for arm in study.arms if arm.method)]
-    return {key for method in methods for key in fields_of(METHODS[method].options)}
+    return set(known_options([study.method, *(arm.method for arm in study.arms if arm.method)]))
 
 
 def study_name(options: LaunchOptions) -> str:

@@ -17,7 +17,7 @@ from trainables.data.types.datasets import DATASETS
 from trainables.data.types.radii import Radii, radii_of, radius_text
 from trainables.evaluation.metrics.metric_specs import find_metric
 from trainables.options import fields_of
-from trainables.options.methods import METHODS
+from trainables.options.methods import METHODS, known_options
 from tuner.planning.radius_settings import methods_of, profile_at, radius_options, scaled
 
 ACCURACY_LOSS = 0.2  #: a floor with a value of its own becomes the pretrained classifier's minus this
@@ -81,7 +81,7 @@ def suits(study: Study, dataset: str) -> bool:
 def fitted_profile(study: Study, facts: DataFacts, radii: Radii) -> tuple[Profile, dict[str, str]]:
     """Return the profile of a study for some data, and {what was chosen: its value and why}."""
     methods = methods_of(study)
-    known = {key for method in methods for key in fields_of(METHODS[method].options)}
+    known = known_options(methods)
     training = [choice for choice in _training(study, facts, methods) if choice.what in known]
     epochs, trials = _epochs(study, facts, methods), _trials(study, facts)
     settings = {choice.what: choice.value for choice in training}

@@ -8,8 +8,7 @@ from typing import Any
 from search_spaces.domain import Choice, Domain, Setting
 from search_spaces.paper_setting import EPOCHS, PaperPreset, PaperSetting, shown
 from search_spaces.study import Arm, Profile, Study, searched
-from trainables.options import fields_of
-from trainables.options.methods import METHODS
+from trainables.options.methods import known_options
 from tuner.base.errors import UsageError
 from tuner.planning.chosen_study import with_arms
 from tuner.planning.launch_options import LaunchOptions
@@ -33,7 +32,7 @@ def with_preset(
     settings = preset.space(searched=not options.train)
     arms = tuple(_arm(arm, settings, preset) for arm in study.arms if arm.name in preset.arms)
     left = with_arms(replace(study, profiles=(profile,)), arms)
-    known = {key for method in methods_of(left) for key in fields_of(METHODS[method].options)}
+    known = known_options(methods_of(left))
     (profile,) = left.profiles
     claim = preset.claim if study.claim else ""  # one training has none
     return replace(left, claim=claim), replace(

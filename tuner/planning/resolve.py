@@ -19,7 +19,7 @@ from trainables.evaluation.metrics import presets
 from trainables.evaluation.metrics.metric_specs import find_metric
 from trainables.evaluation.metrics.protocol import from_fields
 from trainables.options import fields_of
-from trainables.options.methods import METHODS
+from trainables.options.methods import METHODS, known_options
 from tuner.base.errors import UsageError
 from tuner.planning.asked_judging import judged_by
 from tuner.planning.chosen_study import chosen_study, refuse_nothing_to_search, refuse_ranges
@@ -85,7 +85,7 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
         "threads": _given(options.cpus_per_trial, 1),
     }
     arms = profile.arms or study.arms
-    options_known = {key for method in methods_of(study) for key in fields_of(METHODS[method].options)}
+    options_known = known_options(methods_of(study))
     for effect in study.effects:
         if effect not in options_known:
             raise InputError(unknown("effect", effect, searched(space)))

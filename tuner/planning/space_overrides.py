@@ -11,7 +11,7 @@ from trainables.base.registry import Registry, check_references
 from trainables.base.schema import check
 from trainables.base.storage import absolute_path
 from trainables.options import fields_of
-from trainables.options.methods import METHODS
+from trainables.options.methods import METHODS, known_options
 from tuner.base.errors import UsageError
 
 #: {setting that --set cannot change: the option that does}
@@ -42,9 +42,7 @@ def override_space(
         if key in RESERVED:
             raise UsageError(f"--set {key}=... is not possible; use {RESERVED[key]}")
         settled[key] = parse_setting(value)
-    known: dict[str, Any] = {}
-    for method in methods:
-        known |= fields_of(METHODS[method].options)
+    known = known_options(methods)
     return {key: check_setting(key, value, known) for key, value in settled.items()}
 
 
