@@ -310,6 +310,8 @@ def test_resuming_a_finished_run_runs_nothing_again(finished: tuple[Launcher, Do
     done = launcher.run("--resume", "one")
     assert done.code == 0, done.out + done.err
     assert log.read_text().count(" started") == started
+    assert "== resume: nothing is left to train or to measure" in done.out
+    assert "== start: Ray" not in done.out, "a report needs no Ray"
     assert {c.info.run_id for c in runs_of(launcher, "one")[1]} == before
 
 

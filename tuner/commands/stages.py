@@ -1,5 +1,7 @@
 """Calls the controller's stages in order (prepare, probe, search, evaluate, confirm), with tracking around them."""
 
+from collections.abc import Sequence
+
 import ray
 
 from trainables.data.types.own_datasets import array_path
@@ -11,6 +13,8 @@ from tuner.devices.allocation import GpuAllocation
 from tuner.devices.bf16 import slow_bf16
 from tuner.devices.resources import Resources, fitted
 from tuner.execution.controller import Controller
+from tuner.execution.remaining_work import nothing_is_left
+from tuner.planning.plan import Plan
 from tuner.store import warm_start
 from tuner.tracking.listener import TrackingListener, describe_datasets
 
@@ -25,6 +29,12 @@ def run_stages(session: Session) -> tuple[Controller, str]:
         Interrupted, LeaseLost: it must stop.
     """
     plan = session.plan
+    if session.resumed and not ray.is_initialized():
+        controller, tracking = _controller(session, plan, Resources(plan.cpus_per_trial, 0.0, 1))
+        if nothing_is_left(plan, controller.stores):
+            session.stage("resume", "nothing is left to train or to measure")
+            _load_data(session, controller, tracking, seeds=())
+            return controller, ""
     session.stage("start", "Ray")
     with session.timed("ray"):
         session.start_ray()
@@ -34,17 +44,7 @@ def run_stages(session: Session) -> tuple[Controller, str]:
     slow = slow_bf16(plan, resources) if session.options.address is None else ""
     for line in filter(None, [session.access_note, slow, *warm_start.lines(plan)]):
         session.console.note(line)
-    tracking = TrackingListener(session.tracker, plan, session.facts)
-    controller = Controller(
-        fitted(plan, resources.cpus_per_trial),
-        session.folder,
-        session.storage_url,
-        resources,
-        (tracking, session.console, session.retention),
-        session.signals,
-        session.console.progress,
-    )
-    session.console.load_earlier(controller.stores.records())
+    controller, tracking = _controller(session, fitted(plan, resources.cpus_per_trial), resources)
     try:
         _prepare(session, controller, allocation, tracking)
         _search_evaluate_confirm(session, controller)
@@ -55,24 +55,48 @@ def run_stages(session: Session) -> tuple[Controller, str]:
     return controller, ""
 
 
+def _controller(session: Session, plan: Plan, resources: Resources) -> tuple[Controller, TrackingListener]:
+    """Return the controller of the launch, and its listener that sends what happens to MLflow."""
+    tracking = TrackingListener(session.tracker, session.plan, session.facts)
+    controller = Controller(
+        plan,
+        session.folder,
+        session.storage_url,
+        resources,
+        (tracking, session.console, session.retention),
+        session.signals,
+        session.console.progress,
+    )
+    session.console.load_earlier(controller.stores.records())
+    return controller, tracking
+
+
 def _prepare(
     session: Session, controller: Controller, allocation: GpuAllocation, tracking: TrackingListener
 ) -> None:
     """Load the data, pretrain, measure how many trials share a GPU, send MLflow what an earlier launch left unsent."""
     session.stage("prepare", "data, pretrained classifier")
-    assets = controller.prepare([session.plan.seed])
+    assets = _load_data(session, controller, tracking, [session.plan.seed])
+    if allocation.unmeasured:
+        session.stage("probe", "how many trials share a GPU")
+        controller.resources = _announced(session, _measured(session, allocation, assets))
+
+
+def _load_data(
+    session: Session, controller: Controller, tracking: TrackingListener, seeds: Sequence[int]
+) -> Assets:
+    """Load the data and the pretrained classifiers of some seeds; send MLflow what an earlier launch left unsent."""
+    assets = controller.prepare(seeds)
     for line in session.folder.entries().get("duplicates", []):
         session.console.note(line)
     tracking.datasets = describe_datasets(
         assets.benchmark, session.plan.data_dir or array_path(session.plan.dataset)
     )
     session.tracker.inputs("", tracking.datasets)
-    if allocation.unmeasured:
-        session.stage("probe", "how many trials share a GPU")
-        controller.resources = _announced(session, _measured(session, allocation, assets))
     if session.resumed:
         tracking.add_missing(controller.stores.records(), controller.stores.evaluations.metrics())
     session.console.reference = controller.stores.reference
+    return assets
 
 
 def _measured(session: Session, allocation: GpuAllocation, assets: Assets) -> Resources:

@@ -26,6 +26,7 @@ from tuner.base.trial_listener import TrialListener
 from tuner.devices.resources import Resources
 from tuner.execution import confirmation
 from tuner.execution.ray_tune_adapter import run_queue
+from tuner.execution.remaining_work import unmeasured
 from tuner.execution.remote_call import call
 from tuner.execution.run_stores import RunStores
 from tuner.execution.trial_queue import Lane, TrialQueue
@@ -33,7 +34,6 @@ from tuner.planning.outlier_files import outlier_files
 from tuner.planning.plan import Plan
 from tuner.search.budget import NO_BUDGET, SearchBudget, share_of
 from tuner.store.database import connection_lost
-from tuner.store.evaluation_store import protocol_id
 from tuner.store.run_folder import RunFolder
 
 TASKS = "tuner.execution.remote_tasks"
@@ -80,7 +80,12 @@ class Controller:
     # -- preparing -------------------------------------------------------------------------------------
 
     def _remote(self, reference: str, gpu: bool = True, returns: int = 1) -> Callable[..., Any]:
-        """Return what starts the function "module:name" on a worker and returns references to its results."""
+        """Return what starts the function "module:name" on a worker and returns references to its results.
+
+        Without Ray it is called in this process, and returns its results.
+        """
+        if not ray.is_initialized():
+            return partial(call, reference)
         gpus = self.resources.gpus_per_job if gpu else 0
         task: Any = ray.remote(call).options(
             name=reference.partition(":")[2],
@@ -93,6 +98,8 @@ class Controller:
 
     def _wait(self, refs: Sequence[Any]) -> list[Any]:
         """Return the results of jobs in their order, looking out for signals."""
+        if not ray.is_initialized():
+            return list(refs)
         left = list(refs)
         while left:
             self.signals.check()
@@ -116,8 +123,8 @@ class Controller:
                 self.folder.update(classes=list(benchmark.info.class_names))
             self._assets = Assets(benchmark)
         source = self._pretrain_source()
-        if source is not None:
-            missing = [seed for seed in seeds if seed not in self._assets.pretrained]
+        missing = [seed for seed in seeds if seed not in self._assets.pretrained]
+        if source is not None and missing:
             shared = ray.put(self._assets.benchmark)
             job = self._remote(f"{TASKS}:pretrain")
             protocol = self.plan.validation_protocol()
@@ -267,7 +274,7 @@ class Controller:
         on a machine, whatever the run.
         """
         started = time.monotonic()
-        todo = self._unmeasured(records)
+        todo = unmeasured(self.plan, records, self.stores.evaluations)
         if todo:
             if self._test_benchmark is None:
                 self._test_benchmark = self._load_tests()
@@ -295,27 +302,6 @@ class Controller:
             if self.folder.entries().get("data_version") != version:
                 self.folder.update(data_version=version)
         self._clock("evaluate", started)
-
-    def _unmeasured(
-        self, records: Sequence[TrialRecord]
-    ) -> list[tuple[TrialRecord, str, EvaluationProtocol]]:
-        """Return the checkpoints of complete trials that are still to be measured, and by which protocol.
-
-        Of a confirm trial that is judged by an earlier epoch than its last, the last is measured too.
-        """
-        evaluations = self.stores.evaluations
-        judged, last = evaluations.protocols(), evaluations.last_epoch_protocols()
-        todo = []
-        for r in records:
-            if r.state is not State.COMPLETE:
-                continue
-            protocol = self.plan.test_protocol(r.lane, r.arm)
-            if judged.get(r.key) != protocol_id(protocol):
-                todo.append((r, r.checkpoint, protocol))
-            has_other = r.lane == "confirm" and r.last_checkpoint != r.checkpoint
-            if has_other and last.get(r.key) != protocol_id(protocol):
-                todo.append((r, r.last_checkpoint, protocol))
-        return todo
 
     def _load_tests(self) -> Any:
         """Return a reference to the benchmark with its test splits; what is to be said of it goes into plan.json."""
@@ -391,7 +377,7 @@ class Controller:
         self.run_evaluate(confirmation.records_of_arms(self.stores.confirm.records(), arms))
 
     def _arms(self, winner: TrialRecord) -> confirmation.Arms:
-        tuned = {arm.name: self.stores.best(arm.name) for arm in self.plan.arms if arm.search}
+        tuned = self.stores.tuned()
         for name in [name for name, own in tuned.items() if own is None]:
             self._remark(f"arm {name} has no feasible trial and is not confirmed")
         return confirmation.arms_of(self.plan, winner, tuned)

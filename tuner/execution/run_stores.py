@@ -73,6 +73,10 @@ class RunStores:
         plan = self.plan
         return best_feasible(self.lanes[lane].records(), plan.objectives, plan.floors, self.reference)
 
+    def tuned(self) -> dict[str, TrialRecord | None]:
+        """Return {arm with a search of its own: its winner, or None}."""
+        return {arm.name: self.best(arm.name) for arm in self.plan.arms if arm.search}
+
     def pareto(self) -> list[str]:
         """Return the keys of the feasible trials that no other dominates in objectives and floors' metrics."""
         floors, reference = self.plan.floors, self.reference

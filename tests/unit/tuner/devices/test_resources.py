@@ -164,6 +164,7 @@ def test_what_a_job_beside_the_trials_gets(
             return SimpleNamespace(remote=print)
 
     monkeypatch.setattr("tuner.execution.controller.ray.remote", lambda function: Remote())
+    monkeypatch.setattr("tuner.execution.controller.ray.is_initialized", lambda: True)
     controller = Controller.__new__(Controller)
     controller.resources = resources
     controller._remote("a:job")
