@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tuner.analysis.control_shares import control_shares
 from tuner.analysis.metric_text import (
@@ -19,10 +20,12 @@ from tuner.report.axes import Axis, span_axis
 from tuner.report.blocks import Table, Text
 from tuner.report.markup import Markup, element, join
 from tuner.report.page import titled_table
-from tuner.report.svg import apart, figure, legend, per_cent, strip
+from tuner.report.svg import anchor, apart, figure, legend, per_cent, strip
 
 _SIGNS = {True: "▲", False: "▼", None: ""}
 _ROLES = {"baseline": "baseline", "control": "control"}
+_FOOT = (60, 100)  # pixels of the column of marks at its narrowest, on a phone or paper and on a wide screen
+_EDGE = 0.08  # the share of that column at its ends where the text of a tick stays inside of it
 
 
 def forest(result: StudyResult, metric: str) -> Markup:
@@ -63,7 +66,7 @@ def forest_table(named: Sequence[tuple[Markup, ArmResult, str]], metric: str, ba
             element("td", interval_text(metric, interval)),
         )
         rows.append(element("tr", *cells, class_=kind))
-    foot = element("tr", element("td"), element("td", _ticks(axis, 130), class_="strip"), element("td"))
+    foot = element("tr", element("td"), element("td", _ticks(axis), class_="strip"), element("td"))
     better = "larger is better" if larger_is_better(metric) else "smaller is better"
     head = element(
         "tr",
@@ -104,13 +107,15 @@ def _at(axis: Axis, value: float) -> str:
     return per_cent(axis.place(value) or 0.0)
 
 
-def _ticks(axis: Axis, width: int) -> Markup:
-    texts = [element("text", text, x=per_cent(p), y=12, class_=_anchor(p)) for p, text in apart(axis, width)]
+def _ticks(axis: Axis) -> Markup:
+    """Return the texts of the ticks; those that only a wide screen has room for have a class of their own."""
+    shown = apart(axis, _FOOT[1], _EDGE)
+    few = apart(replace(axis, ticks=tuple(shown)), _FOOT[0], _EDGE)
+    texts = []
+    for place, text in shown:
+        kinds = [kind for kind in (anchor(place, _EDGE), None if (place, text) in few else "more") if kind]
+        texts.append(element("text", text, x=per_cent(place), y=12, class_=" ".join(kinds) or None))
     return strip(*texts, height=16)
-
-
-def _anchor(place: float) -> str | None:
-    return "first" if place < 0.08 else "last" if place > 0.92 else None
 
 
 def _upright(
@@ -171,7 +176,7 @@ def decomposition(result: StudyResult) -> tuple[Markup, Table] | None:
         element("tbody", *rows),
         element(
             "tfoot",
-            element("tr", element("td"), element("td", _ticks(axis, 130), class_="strip")),
+            element("tr", element("td"), element("td", _ticks(axis), class_="strip")),
             aria_hidden="true",
         ),
         class_="forest parts",

@@ -9,7 +9,7 @@ from tuner.report.axes import Axis
 from tuner.report.charts_search import CLASSES, MANY, MEDIANS, place_of, points_of, scatter, winner_says
 from tuner.report.data import STATES, ReportData
 from tuner.report.markup import Markup, element
-from tuner.report.svg import BOX, figure, inner_box, legend, line, path, per_cent, plot
+from tuner.report.svg import BOX, WIDE, figure, inner_box, legend, line, path, per_cent, plot
 
 BEST = 5  # shades of lines, by fifths of the trials
 SHADES = 7  # of fields
@@ -174,7 +174,7 @@ def contour(data: ReportData) -> Markup | None:
         f"Colour: {axis.label}, averaged over the trials nearby; blank where there are none. The other parameters "
         "vary too."
     )
-    made = scatter(data, x, y, height=300, below=below, name="contour")
+    made = scatter(data, x, y, height=300, width=WIDE, below=below, name="contour")
     return figure("Two parameters", note, _scale(axis), made)
 
 
@@ -222,5 +222,5 @@ def trade_off(data: ReportData) -> Markup | None:
         return None
     front = path(line(sorted(points[i] for i in data.pareto if i in points)), "front")
     note = f"Upright: {data.axes[data.objective].label}. Line: trials that none of the others beats in both."
-    made = scatter(data, others[0], data.objective, height=260, below=(front,))
+    made = scatter(data, others[0], data.objective, height=260, width=WIDE, below=(front,))
     return figure(f"Trade-off with {data.axes[others[0]].label}", note, made)

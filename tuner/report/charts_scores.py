@@ -10,7 +10,7 @@ import numpy as np
 from tuner.report.axes import Axis
 from tuner.report.markup import Markup, element
 from tuner.report.outlier_scores import ScorePlot
-from tuner.report.svg import BOX, figure, legend, line, path, per_cent, plot
+from tuner.report.svg import BOX, NARROW, figure, legend, line, path, per_cent, plot
 
 MOST_IMAGES = 12
 _UNIT = Axis("", 0, 1, ticks=((0.0, "0"), (0.5, "50 %"), (1.0, "100 %")))
@@ -32,7 +32,9 @@ def histograms(scores: Sequence[ScorePlot]) -> Markup:
         panels.append(
             _panel(
                 one,
-                plot(x, _BLANK, marks, f"Outlier scores on {one.label}: {_says(one)}", height=84, width=110),
+                plot(
+                    x, _BLANK, marks, f"Outlier scores on {one.label}: {_says(one)}", height=84, width=NARROW
+                ),
             )
         )
     keys = legend(
@@ -56,7 +58,7 @@ def roc(scores: Sequence[ScorePlot]) -> Markup:
             for (x, y), name in zip(one.operating, ("ood", "attacked"), strict=False)
         ]
         says = f"ROC curve on {one.label}: {_says(one)}"
-        panels.append(_panel(one, plot(_ENDS, _UNIT, marks, says, height=120, over=over, width=110)))
+        panels.append(_panel(one, plot(_ENDS, _UNIT, marks, says, height=120, over=over, width=NARROW)))
     keys = legend(("line ood", "OOD images"), ("line attacked", "OOD images attacked"))
     note = (
         "Share of OOD images detected (upright) against share of ID images flagged. Dot: where 95 % of the ID images "

@@ -9,7 +9,7 @@ from tuner.base.text import counted
 from tuner.report.axes import Axis
 from tuner.report.data import STATES, TESTED, ReportData
 from tuner.report.markup import Markup, element
-from tuner.report.svg import BOX, dots, figure, line, path, per_cent, plot, ring, steps
+from tuner.report.svg import BOX, MIDDLE, NARROW, WIDE, dots, figure, line, path, per_cent, plot, ring, steps
 
 FEWEST_OF_AN_OPTION, FEWEST_FOR_A_LINE = 3, 10  # complete trials for a median
 MEDIANS = "Lines: medians of complete trials, where there are enough."
@@ -48,7 +48,7 @@ def scatter(
     y: str,
     *,
     height: int = 170,
-    width: int = 165,
+    width: int = MIDDLE,
     x_label: str | None = None,
     trend: bool = False,
     below: tuple[Markup | None, ...] = (),
@@ -143,7 +143,9 @@ def progress(data: ReportData) -> Markup | None:
     best_so_far = path(steps([*corners, (1.0, corners[-1][1])]), "best")
     words = "trial, in the order of their start"
     meaning = "Line: the best trial so far that trained to the end and meets every floor."
-    made = scatter(data, "number", data.objective, height=200, below=(best_so_far,), x_label=words)
+    made = scatter(
+        data, "number", data.objective, height=200, width=WIDE, below=(best_so_far,), x_label=words
+    )
     return figure("Best so far", f"{data.axes[data.objective].label}. {meaning}", made)
 
 
@@ -157,7 +159,7 @@ def agreement(data: ReportData, note: str) -> Markup | None:
         low, high = (data.axes[data.claim].place(end) or 0.0 for end in data.repeated)
         ends = {"x1": per_cent(at), "x2": per_cent(at), "y1": per_cent(1 - low), "y2": per_cent(1 - high)}
         bar = element("line", **ends, class_="again")
-    made = scatter(data, x, data.claim, height=260, over=bar)
+    made = scatter(data, x, data.claim, height=260, width=WIDE, over=bar)
     return figure(metric_label(data.claim), note, made)
 
 
@@ -170,7 +172,7 @@ def effect(data: ReportData, parameter: str) -> Markup | None:
         element(
             "div",
             element("p", set_label(m), class_="name"),
-            scatter(data, parameter, m, height=120, width=110, trend=True, x_label=""),
+            scatter(data, parameter, m, height=120, width=NARROW, trend=True, x_label=""),
         )
         for m in measured
     ]

@@ -283,18 +283,41 @@ if (box && count) {
   document.querySelector("main").append(tip);
 }
 
+// Below the level axis, as svg.py has it: the ticks whose texts do not collide, the options of a choice in rows.
+const LETTER = 7.5, GAP = 4, ROWS = 3, OVER = 24;
+
+function levelTexts(axis, width) {
+  const n = axis.ticks.length;
+  if (axis.options.length) {
+    const long = Math.max(...axis.ticks.map(([, words]) => words.length)) * LETTER + GAP;
+    const rows = [1, 2].find((k) => long <= (k * width) / n) || ROWS;
+    return axis.ticks.map(([at, words], k) => {
+      const most = Math.max(1, Math.floor(Math.min((rows * width) / n - GAP, 2 * (Math.min(at, 1 - at) * width + OVER)) / LETTER));
+      return [at, words.length <= most ? words : words.slice(0, most - 1) + "…", k % rows, null];
+    });
+  }
+  for (let step = 1; step < n; step++) {
+    let free = -Infinity;
+    const shown = axis.ticks.filter((_, k) => k % step === 0).map(([at, words]) => [at, words, 0, at < 0.03 ? "first" : at > 0.97 ? "last" : null]);
+    if (shown.every(([at, words, , held]) => {
+      const long = LETTER * words.length, left = at * width - (held === "first" ? 0 : held ? long : long / 2), apart = left >= free;
+      free = left + long + GAP;
+      return apart;
+    })) return shown;
+  }
+  return axis.ticks.slice(0, 1).map(([at, words]) => [at, words, 0, null]);
+}
+
 function relabel(svg, which) {
   const axis = data.axes[svg.dataset[which]], height = +svg.getAttribute("height"), group = svg.querySelector("." + which + "t");
-  let free = -Infinity;
-  group.replaceChildren(...axis.ticks.flatMap(([at, words], k) => {
-    if (which === "y") return [make("line", { x2: "100%", y1: (1 - at) * height, y2: (1 - at) * height }), make("text", { x: -7, y: (1 - at) * height, dy: ".32em" }, words)];
-    const half = 3.5 * words.length, middle = at * svg.clientWidth, low = axis.options.length && k % 2 ? 27 : 15;
-    if (!axis.options.length && middle - half < free) return [];
-    free = middle + half + 7;
-    return [make("text", { x: 100 * at + "%", y: height + low }, words)];
-  }));
+  if (which === "y") group.replaceChildren(...axis.ticks.flatMap(([at, words]) => [make("line", { x2: "100%", y1: (1 - at) * height, y2: (1 - at) * height }), make("text", { x: -7, y: (1 - at) * height, dy: ".32em" }, words)]));
+  else {
+    const texts = levelTexts(axis, +svg.dataset.width), name = svg.querySelector(".xl"), rows = Math.max(name ? 2 : 1, ...texts.map(([, , row]) => row + 1));
+    group.replaceChildren(...texts.map(([at, words, row, held]) => make("text", { x: 100 * at + "%", y: height + 15 + 12 * row, class: held }, words)));
+    if (name) { name.textContent = axis.label; name.setAttribute("y", height + 15 + 12 * rows); }
+    svg.parentElement.style.setProperty("--rows", rows);
+  }
   svg.setAttribute("aria-label", `${data.axes[svg.dataset.y].label} of ${count} trials by ${data.axes[svg.dataset.x].label}`);
-  if (which === "x" && svg.querySelector(".xl")) svg.querySelector(".xl").textContent = axis.label;
 }
 
 function axisPicker(figure, words, which, svgs, keys) {

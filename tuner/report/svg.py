@@ -4,14 +4,19 @@ A plot is as wide as its place. Texts stand at per cents of the width; curves an
 1000 by 1000 units that is stretched, drawn with strokes that are not (a dot is a line without length and round ends).
 """
 
-import math
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from tuner.report.axes import Axis
 from tuner.report.markup import Markup, element
 
 BOX = 1000
-LETTER = 6.5  # width of a digit of the tick texts, in pixels
+LETTER = 7.5  # width of a character of the tick texts in a wide font, in pixels
+GAP = 4.0  # between two texts, in pixels
+#: pixels of the level axis where the page is at its narrowest: of small panels, of panels, of other plots
+NARROW, MIDDLE, WIDE = 96, 157, 232
+ROWS = 3  # of the options of a choice below the level axis, at most
+OVER = 24  # pixels that the text of an option may reach over either end of the level axis
 Points = Sequence[tuple[float, float]]  # places in [0, 1], from the lower left
 
 
@@ -53,7 +58,7 @@ def plot(
     height: int,
     over: Sequence[Markup | None] = (),
     x_label: str = "",
-    width: int = 260,
+    width: int = WIDE,
     class_: str = "",
     **data: object,
 ) -> Markup:
@@ -66,21 +71,23 @@ def plot(
         width: in pixels where the page is at its narrowest; ticks whose texts would collide there are left out.
         data: attributes of the SVG, for the script.
     """
+    rows = max(rows_of(x, width), 2 if x_label else 1)
     svg = element(
         "svg",
         element("g", *y_ticks(y, height), class_="yt"),
         element("g", *x_ticks(x, height, width), class_="xt"),
-        element("text", x_label, x="50%", y=height + 39, class_="xl") if x_label else None,
+        element("text", x_label, x="50%", y=height + 15 + 12 * rows, class_="xl") if x_label else None,
         inner_box(marks),
         *over,
         height=height,
         class_=f"plot {class_}".strip(),
         role="img",
         aria_label=says,
+        data_width=width,
         **data,
     )
     kind = "frame named" if x_label else "frame"
-    return element("div", svg, class_=kind if y.ticks else f"{kind} bare")
+    return element("div", svg, class_=kind if y.ticks else f"{kind} bare", style=f"--rows:{rows}")
 
 
 def inner_box(marks: Sequence[Markup | None]) -> Markup:
@@ -108,40 +115,61 @@ def y_ticks(axis: Axis, height: int) -> list[Markup]:
 
 
 def x_ticks(axis: Axis, height: int, width: int) -> list[Markup]:
-    """Return a text below each tick of the level axis; the options of a choice stand in two rows if need be."""
-    crowded = len(apart(axis, width)) < len(axis.ticks)
-    shown = axis.ticks if axis.options else apart(axis, width)
+    """Return a text below each tick of the level axis; the options of a choice stand in rows if need be."""
+    if axis.options:
+        return [
+            element("text", text, x=per_cent(place), y=height + 15 + 12 * row)
+            for place, text, row in option_texts(axis, width)
+        ]
     return [
-        element(
-            "text",
-            text,
-            x=per_cent(place),
-            y=height + (27 if axis.options and crowded and i % 2 else 15),
-            class_=_anchor(place, axis),
-        )
-        for i, (place, text) in enumerate(shown)
+        element("text", text, x=per_cent(place), y=height + 15, class_=anchor(place))
+        for place, text in apart(axis, width)
     ]
 
 
-def apart(axis: Axis, width: int) -> list[tuple[float, str]]:
-    """Return the ticks whose texts do not collide on an axis of so many pixels."""
-    shown: list[tuple[float, str]] = []
-    free = -math.inf
-    for place, text in axis.ticks:
-        half = LETTER * len(text) / 2
-        shift = {"first": half, "last": -half}.get(_anchor(place, axis) or "", 0.0)
-        middle = place * width + shift
-        if middle - half >= free:
-            shown.append((place, text))
-            free = middle + half + LETTER
-    return shown
+def apart(axis: Axis, width: int, edge: float = 0.03) -> list[tuple[float, str]]:
+    """Return every tick, or every second, third...: the most whose texts do not collide on so many pixels.
+
+    Args:
+        edge: the share of the axis at its ends where a text stays inside of it.
+    """
+    for step in range(1, len(axis.ticks)):
+        shown = axis.ticks[::step]
+        ends = [text_ends(place, text, width, anchor(place, edge)) for place, text in shown]
+        if all(right + GAP <= left for (_, right), (left, _) in pairwise(ends)):
+            return list(shown)
+    return list(axis.ticks[:1])
 
 
-def _anchor(place: float, axis: Axis) -> str | None:
+def text_ends(place: float, text: str, width: int, held: str | None = None) -> tuple[float, float]:
+    """Return where the text of a tick begins and ends, in pixels from the low end of an axis of `width` pixels."""
+    long = LETTER * len(text)
+    left = place * width - {"first": 0.0, "last": long}.get(held or "", long / 2)
+    return left, left + long
+
+
+def rows_of(axis: Axis, width: int) -> int:
+    """Return in how many rows the texts of the ticks stand on so many pixels."""
+    if not axis.options:
+        return 1
+    long = max(len(text) for _, text in axis.ticks) * LETTER + GAP
+    return next((rows for rows in range(1, ROWS) if long <= rows * width / len(axis.ticks)), ROWS)
+
+
+def option_texts(axis: Axis, width: int) -> list[tuple[float, str, int]]:
+    """Return (place, text, row) of the options of a choice; a text that would reach into the next one is cut off."""
+    rows = rows_of(axis, width)
+    made = []
+    for i, (place, text) in enumerate(axis.ticks):
+        room = min(rows * width / len(axis.ticks) - GAP, 2 * (min(place, 1 - place) * width + OVER))
+        most = max(1, int(room / LETTER))
+        made.append((place, text if len(text) <= most else f"{text[: most - 1]}…", i % rows))
+    return made
+
+
+def anchor(place: float, edge: float = 0.03) -> str | None:
     """Return where a tick's text is held; those at the ends of the axis stay inside of it."""
-    if axis.options:
-        return None
-    return "first" if place < 0.03 else "last" if place > 0.97 else None
+    return "first" if place < edge else "last" if place > 1 - edge else None
 
 
 def ring(x: float, y: float, title: str) -> Markup:

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from search_spaces.domain import Choice, Float, Int
-from tuner.report.axes import Axis, count_axis, metric_axis, nice_ticks, parameter_axis, span_axis
-from tuner.report.svg import apart, dots, line, steps
+from tuner.report.axes import count_axis, metric_axis, nice_ticks, parameter_axis, span_axis
+from tuner.report.svg import dots, line, steps
 
 
 def test_places() -> None:
@@ -75,9 +75,3 @@ def test_paths() -> None:
     assert line([(0.5, 0.5)]) == "M500 500h14"
     assert line([]) == steps([]) == ""
     assert steps([(0, 0), (0.5, 1)]) == "M0 1000H500V0"
-
-
-def test_ticks_that_would_collide_are_left_out() -> None:
-    axis = Axis("", 0, 1, ticks=((0.0, "0 %"), (0.5, "50 %"), (1.0, "100 %")))
-    assert [text for _, text in apart(axis, 200)] == ["0 %", "50 %", "100 %"]
-    assert [text for _, text in apart(axis, 60)] == ["0 %", "100 %"]
