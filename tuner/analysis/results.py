@@ -126,6 +126,7 @@ class StudyResult:
             images that stand in two sets.
         classes: names in the order of the labels.
         data_version: a hash of the data set's content, "" before the first evaluation.
+        underway: the run has not come to its end, so that what is missing may still come.
     """
 
     plan: Plan
@@ -151,6 +152,7 @@ class StudyResult:
     test_data: Sequence[str] = ()
     classes: Sequence[str] = ()
     data_version: str = ""
+    underway: bool = False
 
     def lane(self, name: str) -> list[TrialRecord]:
         return [record for record in self.records if record.lane == name]

@@ -194,6 +194,11 @@ def _unconfirmed(result: StudyResult, metric: str) -> str:
             f"One training with one seed, so there is no interval.{seen} "
             f"For one: --resume {result.plan.run_name} --stages confirm,report."
         )
+    if result.underway and "confirm" in result.plan.stages:
+        return (
+            "The confirm stage has not run yet, so there is no interval and no comparison: the winner so far is the "
+            f"best of many, with one seed each.{seen}"
+        )
     return (
         "The confirm stage was not run, so there is no interval and no comparison: the winner is the best of "
         f"many, with one seed each.{seen} Run it with --resume {result.plan.run_name} --stages confirm,report."

@@ -21,6 +21,7 @@ def result_of(run: RunSnapshot) -> StudyResult:
         reference=reference,
         environment=dict(run.facts.get("versions", {})),
         data_version=str(run.facts.get("data_version", "")),
+        underway=not run.facts.get("finished"),
         test_data=(*run.facts.get("test_data", []), *run.facts.get("duplicates", [])),
     )
     return result if run.best is None else _with_arms(result, run)

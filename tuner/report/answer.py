@@ -102,7 +102,7 @@ def _settings(result: StudyResult) -> Markup:
     others = [pair for pair in named if pair not in asked]
     return join(
         [
-            element("p", "Best configuration found", class_="kicker"),
+            element("p", f"Best configuration {'so far' if result.underway else 'found'}", class_="kicker"),
             _definitions(asked, "settings asked"),
             _definitions(others, "settings"),
             element("p", _found(result, best), class_="note"),

@@ -150,6 +150,19 @@ def test_without_confirm_nothing_is_claimed():
     assert found.level is Level.OPEN
     assert "confirm stage was not run" in found.text
     assert "93.0 %" in found.text
+    assert "--stages confirm,report" in found.text
+
+
+@pytest.mark.parametrize(
+    ("stages", "says"), [("search,confirm,report", "has not run yet"), ("search,report", "was not run")]
+)
+def test_what_is_still_to_come_is_not_asked_for(stages: str, says: str):
+    """A run that goes on runs its confirm stage by itself; one that was started without it does not."""
+    best = record()
+    study = plan(stages=tuple(stages.split(",")))
+    found = verdict(result(plan=study, best=best, records=(best,), underway=True))
+    assert f"The confirm stage {says}" in found.text
+    assert ("--resume" in found.text) == (says == "was not run")
 
 
 def test_without_a_winner():
