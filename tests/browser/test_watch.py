@@ -58,8 +58,8 @@ def watched(tmp_path: Path, browser: Any) -> Iterator[Watched]:
         made.end()
 
 
-def wait_for(condition: Callable[[], Any]) -> Any:
-    ends = time.monotonic() + PATIENCE_S
+def wait_for(condition: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
+    ends = time.monotonic() + patience_s
     while time.monotonic() < ends:
         found = condition()
         if found:
