@@ -26,7 +26,7 @@ TRIALS = 6
 NAME = re.compile(r"\bt\d+ \S+ sigma \S+ eps \S+")
 #: what the pages say of the winner, in the line that MLflow shows folded
 ANSWER = re.compile(
-    r"Winner: (t\d+ \S+ sigma \S+ eps \S+), [+-][\d.]+ ± [\d.]+ points against oe; claim [a-z ]+\."
+    r"Winner: (t\d+ \S+ sigma \S+ eps \S+), [+-][\d.]+ ± [\d.]+ points vs oe, 2 seeds; claim [a-z ]+\."
 )
 LINKS = ("trials", "arms", "report", "winner", "model")
 MORE_LINKS = ("charts of the best trials", "charts of the arms", "this run and its files")

@@ -29,10 +29,12 @@ class Check:
     Attributes:
         name: what is in order if nothing was found, "enough seeds".
         findings: a sentence for each thing that was found.
+        trouble: what the findings come to in a few words, "few fresh seeds".
     """
 
     name: str
     findings: tuple[str, ...] = ()
+    trouble: str = ""
 
 
 def checks(result: StudyResult) -> list[Check]:
@@ -56,7 +58,7 @@ def _seeds(result: StudyResult) -> Check | None:
         found.append(f"Only {counted(n, 'fresh seed')}: {wide}; use --confirm-seeds {ENOUGH_SEEDS} or more.")
     if n < planned:
         found.append(f"{planned} fresh seeds were asked for; every arm has finished {n} of them.")
-    return Check("enough fresh seeds", tuple(found))
+    return Check("enough fresh seeds", tuple(found), "few fresh seeds")
 
 
 def _factor(n: int) -> float:
@@ -70,7 +72,9 @@ def _controls(result: StudyResult) -> Check | None:
         return None
     explaining = verdict(result).explained_by
     found = f"A control shows the same gain as the winner: {', '.join(explaining)}."
-    return Check("no control that shows the same gain", (found,) if explaining else ())
+    return Check(
+        "no control that shows the same gain", (found,) if explaining else (), "a control gains as much"
+    )
 
 
 def _ranges(result: StudyResult) -> Check | None:
@@ -90,7 +94,8 @@ def _ranges(result: StudyResult) -> Check | None:
                     f"{whose} {key} = {setting_text(winner.params[key])} lies at the {end} end of its range "
                     f"({span}): values beyond were not tried{more}."
                 )
-    return Check("winners inside their ranges", tuple(found)) if looked_at else None
+    made = Check("winners inside their ranges", tuple(found), "values at the end of their range")
+    return made if looked_at else None
 
 
 def winner_of(result: StudyResult, lane: str) -> TrialRecord | None:
@@ -117,7 +122,9 @@ def _repeats(result: StudyResult) -> Check | None:
         f"configuration with fresh seeds {interval_text(metric, again)}: the search's own number is too good."
     )
     lucky = sign * (own - again.mean) > one_more
-    return Check("the winner repeated with fresh seeds", (found,) if lucky else ())
+    return Check(
+        "the winner repeated with fresh seeds", (found,) if lucky else (), "a lucky run in the search"
+    )
 
 
 def _agreement(result: StudyResult) -> Check | None:
@@ -128,7 +135,11 @@ def _agreement(result: StudyResult) -> Check | None:
         f"Validation and test order the {found.n} evaluated trials differently (rank correlation {found.text}): the "
         "trial that is best on validation need not be the best on test. " + regret_text(result, found)
     ).strip()
-    return Check("validation and test agree", (poor,) if found.correlation < AGREEMENT else ())
+    return Check(
+        "validation and test agree",
+        (poor,) if found.correlation < AGREEMENT else (),
+        "validation and test disagree",
+    )
 
 
 def _trials(result: StudyResult) -> Check | None:
@@ -140,7 +151,7 @@ def _trials(result: StudyResult) -> Check | None:
     failed = [r for r in ended if r.state is State.FAIL]
     complete = result.count("search", State.COMPLETE)
     if result.plan.trains_one:
-        return Check("the training ended", tuple(f"It failed: {r.reason}." for r in failed))
+        return Check("the training ended", tuple(f"It failed: {r.reason}." for r in failed), "it failed")
     if len(ended) < result.plan.trials:
         found.append(f"{len(ended)} of {counted(result.plan.trials, 'planned trial')} have ended.")
     if len(failed) > MOST_FAILED * len(records):
@@ -148,4 +159,4 @@ def _trials(result: StudyResult) -> Check | None:
         found.append(f"{len(failed)} of {counted(len(records), 'trial')} failed: {reason}.")
     if result.best is not None and complete < 3:
         found.append(f"The winner is the best of {counted(complete, 'trial')} that trained to the end.")
-    return Check("trials ended as planned", tuple(found))
+    return Check("trials ended as planned", tuple(found), "few or failed trials")

@@ -231,12 +231,13 @@ def _baseline_sentence(winner: ArmResult, arm: ArmResult, metric: str, judgement
     ours = winner.seed_interval(metric)
     both = f"{interval_text(metric, ours)} against {interval_text(metric, arm.seed_interval(metric))}"
     n = comparison.difference.n
-    paired = f"paired difference {difference_text(metric, comparison.difference)}"
+    lead = difference_text(metric, comparison.difference)
+    ahead, paired = lead.lstrip("+-"), f"paired difference {lead}"
     where = f"in {metric_label(metric)}"
     if judgement is ComparisonOutcome.SEPARATED:
         return (
-            f"The winner beats the baseline {arm.name} {where}: {both} over {n} fresh seeds, "
-            f"95 % intervals that do not overlap ({paired})."
+            f"The winner beats the baseline {arm.name} by {ahead} {where}: {both} over {n} fresh seeds, "
+            "95 % intervals that do not overlap."
         )
     if judgement is ComparisonOutcome.PAIRED:
         return (

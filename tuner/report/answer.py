@@ -12,7 +12,7 @@ from tuner.planning.command_line import training_command
 from tuner.planning.plan import Plan
 from tuner.report.blocks import Block, Code, Figure, Heading, Table, Text, Words
 from tuner.report.charts_arms import DIFFERENCES, arms_in_words, decomposition, differences, forest
-from tuner.report.markup import Markup, element, join
+from tuner.report.markup import Markup, element, join, unbroken
 from tuner.report.page import block_markup, inline
 
 _KINDS = {
@@ -28,12 +28,12 @@ def answer(result: StudyResult) -> list[Block]:
     """Return the winning configuration, the verdict on the claim, the arms in the claim's metric, and a command."""
     plan, judged = result.plan, verdict(result)
     metric, measured = claim_metric(plan), measured_headline(result)
-    found = len(findings(result))
-    more = element("a", counted(found, "caution"), href="#cautions") if found else None
+    found = findings(result)
+    more = element("a", _cautions_in_short(result, len(found)), href="#cautions") if found else None
     badge = _badge(judged.level, plan.claim) if plan.claim else ()
     left = [
         element("div", *badge, more, class_="verdict"),
-        element("p", judged.sentences[0], class_="lead"),
+        element("p", unbroken(judged.sentences[0]), class_="lead"),
     ]
     if plan.trains_one or result.best is not None:
         left.insert(0, _settings(result))
@@ -45,7 +45,7 @@ def answer(result: StudyResult) -> list[Block]:
             "div", element("p", "Train this configuration again:", class_="note"), again, class_="across"
         )
     card = element("div", element("div", *left), right, command, class_="card" if right else "card single")
-    others = [element("li", inline(sentence)) for sentence in judged.sentences[1:]]
+    others = [element("li", inline(unbroken(sentence))) for sentence in judged.sentences[1:]]
     blocks: list[Block] = [
         Heading("Answer", "answer"),
         Figure(card),
@@ -87,7 +87,7 @@ def _again(result: StudyResult, best: TrialRecord) -> str:
 def _badge(level: Level, claim: str) -> tuple[Markup, Markup]:
     return (
         element("strong", f"Claim {level.value}", class_=f"badge {_KINDS[level]}"),
-        element("span", f"{claim}."),
+        element("span", f"“{claim}.”"),
     )
 
 
@@ -102,7 +102,11 @@ def _settings(result: StudyResult) -> Markup:
     others = [pair for pair in named if pair not in asked]
     return join(
         [
-            element("p", f"Best configuration {'so far' if result.underway else 'found'}", class_="kicker"),
+            element(
+                "p",
+                f"Best configuration of the search{' so far' if result.underway else ''}",
+                class_="kicker",
+            ),
             _definitions(asked, "settings asked"),
             _definitions(others, "settings"),
             element("p", _found(result, best), class_="note"),
@@ -121,10 +125,10 @@ def _definitions(pairs: Sequence[tuple[str, str]], class_: str) -> Markup | None
 
 def _found(result: StudyResult, best: TrialRecord) -> str:
     own = "; ".join(
-        f"{metric_label(o.metric)} {value_text(o.metric, best.judged.get(o.metric))}"
+        f"{metric_label(o.metric)}: {value_text(o.metric, best.judged.get(o.metric))}"
         for o in result.plan.objectives
     )
-    return f"Trial {best.number}, the best of {counted(len(result.lane('search')), 'trial')}: {own}."
+    return f"Trial {best.number}, chosen among {counted(len(result.lane('search')), 'trial')} by {own}."
 
 
 def _forest_box(result: StudyResult, measured: Sequence[str]) -> Markup:
@@ -214,6 +218,16 @@ def findings(result: StudyResult) -> list[str]:
         *(f"{line} (trial {', '.join(keys)})" for line, keys in trials.items()),
         *(finding for check in checks(result) for finding in check.findings),
     ]
+
+
+def _cautions_in_short(result: StudyResult, number: int) -> str:
+    """Return how many cautions there are and what they are about, for the first screen."""
+    about = [check.trouble for check in checks(result) if check.findings]
+    if result.remarks:
+        about.insert(0, "remarks of the evaluation")
+    if result.problems:
+        about.insert(0, "problems of the run")
+    return f"{counted(number, 'caution')}: {', '.join(about)}"
 
 
 def controls(result: StudyResult) -> list[Block]:

@@ -24,7 +24,7 @@ from tuner.report.svg import anchor, apart, figure, legend, per_cent, strip
 
 _SIGNS = {True: "▲", False: "▼", None: ""}
 _ROLES = {"baseline": "baseline", "control": "control"}
-_FOOT = (60, 100)  # pixels of the column of marks at its narrowest, on a phone or paper and on a wide screen
+_FOOT = (60, 110)  # pixels of the column of marks at its narrowest, on a phone or paper and on a wide screen
 _EDGE = 0.08  # the share of that column at its ends where the text of a tick stays inside of it
 
 

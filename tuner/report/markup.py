@@ -54,6 +54,11 @@ def breaking(name: str) -> Markup:
     return Markup(re.sub(r"([._])(?=\w)", r"\1<wbr>", html.escape(name)))
 
 
+def unbroken(text: str) -> str:
+    """Return a text whose values no line break tears from their interval and unit: "89.8 ± 0.8 %"."""
+    return re.sub(r"(?<=\d) (?=±|%|points\b)|(?<=±) |(?<=ε) ", "\u00a0", text)
+
+
 def join(children: Iterable[object]) -> Markup:
     """Return children one after the other, escaped unless they are `Markup`."""
     return Markup(

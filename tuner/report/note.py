@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from tuner.analysis.metric_text import difference_text
 from tuner.analysis.results import StudyResult
 from tuner.analysis.verdict import claim_metric, paired_comparison, strongest, verdict
-from tuner.base.text import visible
+from tuner.base.text import counted, visible
 from tuner.planning.plan import Plan
 from tuner.report.answer import answer, findings, headline_metrics
 from tuner.report.blocks import Block, Heading, Text, web_address
@@ -68,7 +68,8 @@ def _head(result: StudyResult, winner: str) -> str:
         theirs = strongest(baselines, metric)
         compared = paired_comparison(ours, theirs, metric)
         if compared is not None and math.isfinite(compared.difference.mean):
-            lead = f", {difference_text(metric, compared.difference)} against {theirs.label}"
+            lead = f", {difference_text(metric, compared.difference)} vs {theirs.label}"
+            lead += f", {counted(compared.difference.n, 'seed')}"
     claim = f"; claim {verdict(result).level}" if result.plan.claim else ""
     return f"Winner: {winner}{lead}{claim}."
 

@@ -45,7 +45,9 @@ def test_separated():
     found = judged(arm("best", (0.90, 0.91, 0.92)), arm("oe", (0.80, 0.81, 0.82)))
     assert found.level is Level.SUPPORTED
     assert "do not overlap" in found.sentences[0]
-    assert "+10.0 ± 0.0 points" in found.sentences[0]
+    assert found.sentences[0].startswith(
+        "The winner beats the baseline oe by 10.0 ± 0.0 points in robust AUROC"
+    )
     assert "No control was run" in found.text
 
 
@@ -184,7 +186,7 @@ def test_lower_is_better_turns_the_reading():
         )
     )
     assert found.level is Level.SUPPORTED
-    assert "-10.0 ± 0.0 points" in found.text
+    assert "beats the baseline oe by 10.0 ± 0.0 points in FPR95" in found.text
 
 
 def test_what_the_winner_pays_is_said():

@@ -72,7 +72,7 @@ def test_the_answer_with_links_to_everything_there_is() -> None:
     for on, text in texts.items():
         line = text.splitlines()[0]
         assert line.startswith(
-            f"Winner: {told.tags['winner']}, +11.0 ± 0.9 points against oe; claim supported. ["
+            f"Winner: {told.tags['winner']}, +11.0 ± 0.9 points vs oe, 5 seeds; claim supported. ["
         )
         assert f"<#/experiments/$(experiment)/runs/$(run:{best.key})?workflowType=machine_learning>" in line
         assert "[model](<#/models/aoe_sigma.digits-open/versions/3>)" in line

@@ -57,7 +57,7 @@ def test_a_run_that_is_driven_shows_its_stage_and_what_runs(stored: StoredRun) -
     assert "Trials that have begun and not ended: 1" in page
     assert f"trial {assignment.key} runs: 0 of 9 epochs done" in page
     assert "--resume" not in page
-    assert "Best configuration so far" in page
+    assert "Best configuration of the search so far" in page
     assert "The confirm stage has not run yet" in page
 
 

@@ -126,11 +126,11 @@ def test_answer_comes_first(written):
     page = (folder / "report.html").read_text("utf-8")
     first = page[page.index("<main") : page.index('id="cautions"')]
     for words in (
-        "Best configuration found",
+        "Best configuration of the search<",
         "outliers.sigma",
         "Claim supported",
         'class="forest"',
-        "caution",
+        "2 cautions: values at the end of their range",
     ):
         assert words in first, words
 
@@ -262,7 +262,7 @@ def test_markdown_of_a_tiny_study_golden():
     text = to_markdown("t", report_blocks(made, report_data(made)))
     assert text.startswith(
         "# t\n\n## Answer\n\n"
-        "Winner: Trial 0, the best of 1 trial: validation robust AUROC (ε 0.1), near OOD 90.0 %.\n\n"
+        "Winner: Trial 0, chosen among 1 trial by validation robust AUROC (ε 0.1), near OOD: 90.0 %.\n\n"
         "| searched parameter | value |\n| --- | ---: |\n| `outliers.sigma` | 1 |\n| `lr` | 0.001 |\n\n"
         "> Claim not judged on digits-open: C.\n\n"
         "The confirm stage was not run, so there is no interval and "

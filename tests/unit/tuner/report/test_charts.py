@@ -16,6 +16,7 @@ from tuner.report.charts_explore import CELLS, curves, field, parallel, shades_o
 from tuner.report.charts_scores import attack_images
 from tuner.report.charts_search import agreement, points_of, progress, trend_path
 from tuner.report.data import report_data
+from tuner.report.markup import unbroken
 from tuner.report.search import explore, ranges
 from tuner.report.svg import BOX
 
@@ -232,3 +233,10 @@ def test_parallel_leaves_out_trials_without_an_objective() -> None:
     made: StudyResult = realistic(20)
     assert parallel(report_data(made)) is not None
     assert parallel(report_data(result(records=(record(0, (), State.FAIL),)))) is None
+
+
+def test_a_value_stays_together_with_its_interval_and_unit() -> None:
+    made = unbroken("by 10.9 ± 0.8 points in robust AUROC (ε 0.1): 5 seeds, 98 %, 3 %x, a % b")
+    assert made.replace("\N{NO-BREAK SPACE}", "_") == (
+        "by 10.9_±_0.8_points in robust AUROC (ε_0.1): 5 seeds, 98_%, 3_%x, a % b"
+    )

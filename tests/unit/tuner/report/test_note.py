@@ -24,7 +24,7 @@ def test_question_links_winner_verdict_metrics_and_cautions() -> None:
         ],
     )
     assert first == (
-        "Winner: t16 pgd eps .14, +11.0 ± 0.9 points against oe; claim supported. "
+        "Winner: t16 pgd eps .14, +11.0 ± 0.9 points vs oe, 5 seeds; claim supported. "
         "[trials](<#/experiments/7/runs?a=1&b=$(parent)>)"
         " · [winner](<#/experiments/7/runs/$(run:0016)>)"
     )
@@ -47,7 +47,7 @@ def test_what_is_too_long_gives_way_from_its_end() -> None:
 def test_a_name_cannot_make_a_link_of_its_own() -> None:
     first = note(realistic(), "t16 [x](<http://evil>) <b>", LINKS, 8000).partition("\n\n")[0]
     assert first.startswith(
-        "Winner: t16 \\[x\\](&lt;http://evil>) &lt;b>, +11.0 ± 0.9 points against oe; claim supported. [trials](<#/"
+        "Winner: t16 \\[x\\](&lt;http://evil>) &lt;b>, +11.0 ± 0.9 points vs oe, 5 seeds; claim supported. [trials](<#/"
     )
 
 

@@ -106,7 +106,7 @@ def test_no_text_reaches_into_the_next_in_a_whole_report() -> None:
     assert len(feet) > 4
     assert any('"more"' in foot for foot in feet)
     for foot in feet:
-        assert collisions(boxes(foot, 100)) == []
+        assert collisions(boxes(foot, 110)) == []
         assert (
             collisions(boxes(re.sub(r'<text [^>]*class="[^"]*more"[^>]*>[^<]*</text>', "", foot), 60)) == []
         )
