@@ -44,6 +44,23 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     driver.quit()
 
 
+COLLIDING = """const found = [], box = (x) => x.getBoundingClientRect();
+  const texts = [...document.querySelectorAll('svg text')].filter((x) => x.textContent.trim() && box(x).width)
+    .map((x) => [x.textContent, box(x)]).sort((a, b) => a[1].left - b[1].left);
+  texts.forEach(([one, a], i) => {
+    for (let k = i + 1; k < texts.length && texts[k][1].left < a.right; k++) {
+      const [other, b] = texts[k];  // lines of type are 14 pixels high and stand 12 apart
+      if (a.top + 2 < b.bottom - 2 && b.top + 2 < a.bottom - 2) found.push(`${one} | ${other}`);
+    }
+  });
+  return found"""
+
+
+def colliding_texts(browser: Any) -> list[str]:
+    """Return the pairs of texts of plots, of one or of two, of which one lies on the other."""
+    return list(browser.execute_script(COLLIDING))
+
+
 def keep(browser: Any, name: str) -> None:
     """Keep a screenshot of what is in the window."""
     _write(f"{name}.png", browser.get_screenshot_as_png())

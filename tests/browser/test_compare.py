@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import keep_page, needs_browser
+from tests.browser.conftest import colliding_texts, keep_page, needs_browser
 from tests.browser.test_report import A4, media, script
 from tests.unit.study_results import realistic
 from tests.unit.tuner.report.test_methods import study
@@ -52,7 +52,14 @@ def test_it_fits_its_window_and_asks_for_nothing(browser: Any, pages: Path, widt
     asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
     assert asked == [f"file://{pages / 'compare.html'}"]
     assert browser.get_log("browser") == []
+    assert colliding_texts(browser) == []
     keep_page(browser, f"compare-{width}")
+
+
+@pytest.mark.parametrize("width", [1280, 801, 390])
+def test_no_text_of_a_plot_of_methods_lies_on_another(browser: Any, pages: Path, width: int) -> None:
+    show(browser, pages, "methods.html", width)
+    assert colliding_texts(browser) == []
 
 
 def test_on_paper_nothing_is_cut(browser: Any, pages: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import keep, keep_page, keep_pdf, needs_browser
+from tests.browser.conftest import colliding_texts, keep, keep_page, keep_pdf, needs_browser
 from tests.unit.study_results import realistic
 from tuner.report.build import write_report
 from tuner.report.charts_explore import CELLS, SHADES
@@ -227,16 +227,51 @@ def test_a_phone_never_scrolls_sideways(page: Any, folder: Path, width: int) -> 
     keep_page(page, f"report-{width}")
 
 
-def test_what_a_person_sees_first(page: Any) -> None:
+@pytest.mark.parametrize(
+    "width", [1440, 1280, 1111, 894, 801, 768, 390, 320]
+)  # some where plots are narrowest
+def test_no_text_of_a_plot_lies_on_another(page: Any, folder: Path, width: int) -> None:
+    show(page, folder, width)
+    assert colliding_texts(page) == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nor_on_axes_that_were_chosen(page: Any, folder: Path, width: int) -> None:
+    from selenium.webdriver.support.select import Select
+
+    show(page, folder, width)
+    before = script(
+        page, "return [...document.querySelectorAll('#contour .xt text')].map((x) => x.textContent)"
+    )
+    for key in ("attack.name", "lr", "attack.steps"):
+        Select(find(page, "figure:has(#contour) select")).select_by_value(key)
+        assert script(page, "return document.querySelector('#contour .xl').textContent") == key
+        assert colliding_texts(page) == []
+    Select(find(page, "figure:has(#contour) select")).select_by_value("outliers.sigma")
+    after = script(
+        page, "return [...document.querySelectorAll('#contour .xt text')].map((x) => x.textContent)"
+    )
+    assert after == before  # the script leaves out the same ticks
+
+
+def test_texts_on_each_other_are_seen(page: Any) -> None:
+    script(page, "document.querySelector('#contour .xt text').setAttribute('x', '50%')")
+    assert len(colliding_texts(page)) == 1
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_what_a_person_sees_first(page: Any, folder: Path, width: int) -> None:
     """Which configuration won, by how much, and whether to believe it, without scrolling."""
+    show(page, folder, width)
     seen = script(
         page,
-        """return [...document.querySelectorAll('.settings dd, .badge, .forest .winner td, .verdict a')]
+        """return [...document.querySelectorAll('.settings dd, .badge, .lead, .forest .winner td, .verdict a')]
       .filter((x) => x.getBoundingClientRect().bottom < innerHeight).map((x) => x.textContent).join(' | ')""",
     )
-    for words in ("Claim supported", "caution", "±"):
-        assert words in seen, seen
-    keep_page(page, "report-1280")
+    for words in ("mifgsm", "Claim supported", "cautions: values at the end", "by 10.9 ± 0.8 points"):
+        assert words in seen.replace("\N{NO-BREAK SPACE}", " "), seen
+    keep(page, f"report-first-screen-{width}")
+    keep_page(page, f"report-{width}")
 
 
 def test_dark(page: Any, folder: Path) -> None:
