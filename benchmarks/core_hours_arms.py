@@ -212,7 +212,7 @@ def sequential(assets: Assets, seed: int, trials: int, pack: int) -> list[Ended]
     store, queue = queue_of(seed, trials)
     trial = TrialRunner()
     while (assignment := queue.next()) is not None:
-        trial.setup(ray_tune_adapter.configuration(assignment, os.getcwd(), VALIDATION), assets)
+        trial.setup(ray_tune_adapter.configuration(assignment, os.getcwd(), VALIDATION, 1), assets)
         decision = Decision.CONTINUE
         while decision is Decision.CONTINUE:
             result = trial.step()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tuner.base.errors import UsageError
+from tuner.commands.named_before import refuse_unknown_cache
 from tuner.planning.amend import amend
 from tuner.planning.chosen_study import chosen_study, study_name
 from tuner.planning.launch_options import LaunchOptions
@@ -77,6 +78,7 @@ def stored_run(options: LaunchOptions, command: str) -> tuple[RunFolder, Plan, L
     if asked and asked != stored.study:
         raise UsageError(f"run {name!r} is of study {stored.study}, not {asked}")
     plan = amend(stored, options, command, interrupted=not has_done_as_asked(facts))
+    refuse_unknown_cache(plan, options)
     stored_url = facts.get("study_storage")
     if options.study_storage or stored_url:
         options = replace(options, study_storage=storage_to_read(folder, options.study_storage, stored_url))

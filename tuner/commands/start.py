@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from tuner.base import driver_report, environment
 from tuner.base.text import show
+from tuner.commands.named_before import remember_cache
 from tuner.commands.open_run import new_run, stored_run
 from tuner.commands.preflight import preflight
 from tuner.planning.command_line import resume_arguments, resume_command
@@ -46,6 +47,7 @@ def start(options: LaunchOptions, arguments: Sequence[str], command: str) -> tup
     )
     preflight(plan, folder, options, show)
     remember_code(plan)
+    remember_cache(plan)
     environment.apply_defaults()
     from tuner.commands.run import run_study  # here: it imports Ray and torch
 

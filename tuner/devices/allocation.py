@@ -57,7 +57,7 @@ class GpuAllocation:
         """
         from tuner.devices.ray_probe import RayProbeBackend  # torch, which the driver lacks without a GPU
 
-        cache_dir = cache_dir_of(self.plan.lanes[0].fixed.get("cache_dir", ""))
+        cache_dir = cache_dir_of(self.plan.cache_dir)
         initial = self.initial()
         backend = RayProbeBackend(assets, initial.cpus_per_trial, check)
         cache = MeasurementCache(cache_dir / CACHE_FILE)

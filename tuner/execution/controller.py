@@ -247,6 +247,7 @@ class Controller:
                 epoch_timeout_s=self.plan.epoch_timeout_s,
                 longest_epoch_s=max((r.longest_epoch_s for r in self.stores.records()), default=0.0),
                 pack=self.resources.pack,
+                cache_dir=self.plan.cache_dir,
             )
         missing = sum(max(0, lane.target - lane.asked) for lane in lanes if not lane.exhausted)
         if missing and budget.is_spent(queue.usage):
@@ -288,7 +289,7 @@ class Controller:
                     protocol,
                     self.plan.cpus_per_trial,
                     self._data_version,
-                    r.configuration.get("cache_dir", ""),
+                    self.plan.cache_dir,
                 ): (r, checkpoint, protocol)
                 for r, checkpoint, protocol in todo
             }
@@ -306,8 +307,8 @@ class Controller:
     def _load_tests(self) -> Any:
         """Return a reference to the benchmark with its test splits; what is to be said of it goes into plan.json."""
         job = self._remote(f"{TASKS}:load_tests", gpu=False, returns=2)
-        cache_dir = self.plan.lanes[0].fixed.get("cache_dir", "")
-        benchmark, notes = job(self.plan.dataset, self.plan.data_dir, self.plan.tested_groups, cache_dir)
+        plan = self.plan
+        benchmark, notes = job(plan.dataset, plan.data_dir, plan.tested_groups, plan.cache_dir)
         (found,) = self._wait([notes])
         self.folder.update(test_data=list(found))
         return benchmark

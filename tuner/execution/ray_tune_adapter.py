@@ -247,6 +247,7 @@ def run_queue(
     epoch_timeout_s: float | None = None,
     longest_epoch_s: float = 0.0,
     pack: int = 1,
+    cache_dir: str = "",
 ) -> None:
     """Run a queue's trials on Ray Tune until none is left or a stop is requested.
 
@@ -259,6 +260,7 @@ def run_queue(
         epoch_timeout_s, longest_epoch_s: see `Watchdog`.
         concurrency: workers at a time.
         pack: most trials that share a worker.
+        cache_dir: of the trials, whatever their stored configurations say; "" is the user's own.
 
     Raises:
         StudyHalted: the disk that takes the checkpoints is full; the trials in flight stay RUNNING.
@@ -270,7 +272,7 @@ def run_queue(
     watchdog = Watchdog(epoch_timeout_s, longest_epoch_s * pack)
 
     def configure(assignment: Assignment) -> dict[str, Any]:
-        return configuration(assignment, run_uri, validation, int(resources["cpu"]))
+        return configuration(assignment, run_uri, validation, int(resources["cpu"]), cache_dir)
 
     trainable = tune.with_parameters(StudyTrainable if pack == 1 else PackedTrainable, assets=assets)
     while not queue.finished and not asked_to_stop():
@@ -308,12 +310,13 @@ def run_queue(
 
 
 def configuration(
-    assignment: Assignment, folder: str, validation: Mapping[str, Any], cpus: int
+    assignment: Assignment, folder: str, validation: Mapping[str, Any], cpus: int, cache_dir: str = ""
 ) -> dict[str, Any]:
     """Return the `config` of a trainable for a trial that gets so many CPUs; it may have begun where there are more."""
     return {
         **with_threads(assignment.configuration, cpus),
         "seed": assignment.seed,
+        "cache_dir": cache_dir,
         "validation": dict(validation),
         "_service": {
             "key": assignment.key,

@@ -12,7 +12,10 @@ from tuner.base.errors import UsageError
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import Plan, plain, with_stages
 from tuner.planning.resolve import widen
+from tuner.planning.space_overrides import key_values
 from tuner.planning.user_code import approve_code, present_code
+
+CACHE = "cache_dir"  #: the one setting that decides nothing
 
 
 def amend(plan: Plan, options: LaunchOptions, command: str, interrupted: bool = False) -> Plan:
@@ -27,10 +30,13 @@ def amend(plan: Plan, options: LaunchOptions, command: str, interrupted: bool = 
             or the user's own code has changed, or was never launched with.
     """
     refuse_changes(plan, options)
+    settings = key_values(options.settings, f"{CACHE}=FOLDER")
     code = present_code(plan, changed_allowed=options.allow_changed_code)
     approve_code(plan.run_name, code, named=options.allow_changed_code)
     data = _present_data(plan, options)
     lanes, radii = plan.lanes, plan.radii or radii_of(plan.dataset)
+    if CACHE in settings:
+        lanes = tuple(replace(lane, fixed={**lane.fixed, CACHE: settings[CACHE]}) for lane in lanes)
     if options.trials is not None:
         if plan.trains_one and options.trials > 1:
             raise UsageError(
@@ -63,7 +69,7 @@ def amend(plan: Plan, options: LaunchOptions, command: str, interrupted: bool = 
         command=command,
     )
     asked = options.stages
-    if asked is None and interrupted and lanes == plan.lanes:
+    if asked is None and interrupted and options.trials in (None, plan.trials):
         asked = plan.stages
     return with_stages(amended, asked)
 
@@ -98,8 +104,8 @@ def refuse_changes(plan: Plan, options: LaunchOptions) -> None:
     if options.eval_epsilon and not options.eval_epsilon == radii.accuracy == radii.score:
         asked, stored = (",".join(map(radius_text, each)) for each in (options.eval_epsilon, radii.accuracy))
         raise UsageError(f"--eval-epsilon {asked} differs from the run's {stored}; a resume cannot change it")
-    if options.settings:
-        raise UsageError("--set cannot change a run that exists; start a new one")
+    if key_values(options.settings, f"{CACHE}=FOLDER").keys() - {CACHE}:
+        raise UsageError(f"--set cannot change a run that exists, but for {CACHE}; start a new one")
 
 
 def _present_data(plan: Plan, options: LaunchOptions) -> Mapping[str, str]:

@@ -207,6 +207,11 @@ class Plan:
         return from_fields("test", self.closer if arm == "best" or untrained else self.confirm)
 
     @property
+    def cache_dir(self) -> str:
+        """Return the cache folder that the study's settings name, "" for the user's own."""
+        return str(self.lanes[0].fixed.get("cache_dir", ""))
+
+    @property
     def judged_metrics(self) -> tuple[str, ...]:
         """Return the validation metrics that trials are judged by: the objectives', then the floors'."""
         return tuple(dict.fromkeys([*(o.metric for o in self.objectives), *(f.metric for f in self.floors)]))
