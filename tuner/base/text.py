@@ -61,7 +61,7 @@ def as_line(text: str) -> str:
     return visible(text).replace("\n", "\\n")
 
 
-def show(text: str) -> None:
+def show(text: str, end: str = "\n") -> None:
     """Write lines to the terminal.
 
     Raises:
@@ -72,7 +72,7 @@ def show(text: str) -> None:
     if stream is None or stream.closed:
         raise UsageError("standard output is closed, so that the answer cannot be shown")
     try:
-        stream.write(encodable(visible(text), stream.encoding or "utf-8") + "\n")
+        stream.write(encodable(visible(text), stream.encoding or "utf-8") + end)
         stream.flush()
     except OSError as error:
         to_devnull(stream)

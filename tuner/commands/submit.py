@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from tuner.base import environment
 from tuner.base.errors import Interrupted, StudyFailed, UsageError
 from tuner.base.program import program
-from tuner.base.text import one_line
+from tuner.base.text import one_line, show
 from tuner.commands.source_export import export
 from tuner.planning.chosen_study import study_name
 from tuner.planning.command_line import forwarded, parse
@@ -116,7 +116,7 @@ def submit(
     jobs = connect(address)
     job = "" if new or not run else find_running(jobs, run)
     if job:
-        print(f"run {run} is being driven by job {job}; following that", flush=True)
+        show(f"run {run} is being driven by job {job}; following that")
     else:
         resources = {f"node:{driver_on}": 0.001} if driver_on else None
         with tempfile.TemporaryDirectory(prefix="robust-tune-") as folder:
@@ -134,7 +134,7 @@ def submit(
                 raise StudyFailed(
                     f"the cluster at {address} did not take the job ({reason}); try again"
                 ) from error
-        print(f"job {job} at {address}", flush=True)
+        show(f"job {job} at {address}")
     try:
         return follow(jobs, job)
     except KeyboardInterrupt:
@@ -214,7 +214,7 @@ def entrypoint(arguments: Sequence[str], run_name: str, code: Mapping[str, Path]
 def follow(
     jobs: Jobs,
     job: str,
-    show: Callable[[str], object] = lambda text: print(text, end="", flush=True),
+    write: Callable[[str], object] = lambda text: show(text, end=""),
     *,
     poll_s: float = POLL_S,
     patience_s: float = PATIENCE_S,
@@ -237,13 +237,13 @@ def follow(
                 ) from error
             if not away_since:
                 away_since = time.monotonic()
-                show("the cluster is out of reach; the study goes on there; trying again\n")
+                write("the cluster is out of reach; the study goes on there; trying again\n")
             elif time.monotonic() - away_since > patience_s:
                 raise StudyFailed(f"the cluster was out of reach for {patience_s:.0f} s") from error
         else:
             away_since = 0.0
             if len(text) > shown:
-                show(text[shown:])
+                write(text[shown:])
                 shown = len(text)
             if str(info.status) in ENDED:
                 return exit_status(info)

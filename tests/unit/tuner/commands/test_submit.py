@@ -235,3 +235,8 @@ def test_the_users_own_code_is_sent_along(monkeypatch: pytest.MonkeyPatch, tmp_p
         UsageError, match=r"^launch.py is a file of this project too; give yours another name$"
     ):
         export(tmp_path / "out", tmp_path / "checkout", {"launch.py": tmp_path / "nets" / "own.py"})
+
+
+def test_what_a_job_prints_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert follow(Server([(Info("SUCCEEDED", 0), "one\x1b[2Jtwo\nthree")]), "job", poll_s=0) == 0
+    assert capsys.readouterr().out == "one\\x1b[2Jtwo\nthree"
