@@ -15,6 +15,9 @@ from tuner.execution.cluster_address import check_answers, no_cluster
 from tuner.execution.ray_patch import listen_on_loopback_only, needed_processes_only
 from tuner.execution.ray_session import make_session_folder, remove_at_exit
 
+#: Ray starts a worker for each CPU at once; on larger machines most would hold torch in memory for nothing
+PRELOADING_CPUS = 8
+
 
 def start_ray(address: str | None) -> None:
     """Connect to the cluster at an address ("auto" or HOST:PORT), or start Ray here for this launch.
@@ -45,8 +48,9 @@ def _start_here() -> None:
     except OSError as error:
         raise StudyHalted(f"Ray does not start here ({_reason(error)}); mend that") from error
     listen_on_loopback_only()
-    # workers import torch while the driver goes on, and not once they have something to do
-    os.environ.setdefault("RAY_preload_python_modules", "tuner.execution.remote_tasks")
+    if (os.cpu_count() or 1) <= PRELOADING_CPUS:
+        # workers import torch while the driver goes on, and not once they have something to do
+        os.environ.setdefault("RAY_preload_python_modules", "tuner.execution.remote_tasks")
     try:
         with needed_processes_only():
             _init("local", folder)
