@@ -40,7 +40,9 @@ def truth_of(run: Path, url: str = "") -> dict[str, Any]:
     return {
         "plan": {k: plan[k] for k in ("content_hash", "seed", "finished", "read_by_search")},
         "studies": found,
-        "checkpoints": {name: checkpoint(run / name) for name in last_checkpoints(found)},
+        "checkpoints": {
+            str(path.relative_to(run)): checkpoint(path) for path in sorted(run.glob("checkpoints/*/*"))
+        },
         "evaluations": {p.name: arrays(p) for p in sorted(run.glob("evaluations/*.npz"))},
         "trials.csv": rows(run / "trials.csv"),
         "arms.csv": rows(run / "arms.csv"),
@@ -80,19 +82,6 @@ def trial(frozen: optuna.trial.FrozenTrial) -> dict[str, Any]:
         "constraints": dict(frozen.constraints),
         **{k: timeless(v) for k, v in frozen.user_attrs.items() if k not in IGNORED},
     }
-
-
-def last_checkpoints(lanes: dict[str, Any]) -> list[str]:
-    """Return the file that each trial recorded last."""
-    found = []
-    for lane in lanes.values():
-        for one in lane["trials"]:
-            epochs = sorted(
-                (k for k in one if k.startswith("epoch/")), key=lambda k: int(k.partition("/")[2])
-            )
-            if epochs:
-                found.append(one[epochs[-1]]["checkpoint"])
-    return found
 
 
 def checkpoint(path: Path) -> Any:
