@@ -102,7 +102,9 @@ def watched(launch: subprocess.Popen[bytes], log: Path) -> tuple[dict[str, float
     while launch.poll() is None:
         for process in [top, *_below(top)]:
             try:
-                kind, times = kind_of(" ".join(process.cmdline())), process.cpu_times()
+                command, times = " ".join(process.cmdline()), process.cpu_times()
+                # one that is ending has no command line any more
+                kind = kind_of(command) if command else used.get(process.pid, ("others", 0.0))[0]
                 used[process.pid] = kind, times.user + times.system
                 if kind == "driver and supervisor":
                     memory = max(memory, process.memory_info().rss / 2**20)
@@ -142,7 +144,10 @@ def trial_seconds(database: Path) -> tuple[float, float]:
         values = connection.execute(
             "SELECT value_json FROM trial_user_attributes WHERE key LIKE 'epoch/%'"
         ).fetchall()
-    metrics = [json.loads(value)["value"]["metrics"] for (value,) in values]
+    found = [json.loads(value) for (value,) in values]
+    metrics = [
+        entry.get("value", entry)["metrics"] for entry in found
+    ]  # earlier checkouts kept no checksum beside it
     validated = sum(m["seconds_validation"] for m in metrics)
     return sum(m["seconds"] for m in metrics) - validated, validated
 
