@@ -13,7 +13,8 @@ import pytest
 from tests.browser.conftest import keep, needs_browser
 from tests.browser.test_report import find, script, settle
 from tests.browser.test_watch import rows, wait_for
-from tests.integration.conftest import ROOT, SMALL, Launcher, _launcher
+from tests.integration.conftest import ROOT, SMALL, Launcher, launcher_in
+from tests.tracking.stores import copy_empty_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(900), needs_browser]
 NAME = "live"
@@ -24,7 +25,8 @@ PATIENCE_S = 300.0
 
 @pytest.fixture
 def launcher(tmp_path: Path) -> Iterator[Launcher]:
-    yield from _launcher(tmp_path)
+    copy_empty_store(tmp_path)
+    yield from launcher_in(tmp_path)
 
 
 class Watching:
