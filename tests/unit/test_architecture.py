@@ -173,6 +173,29 @@ def test_references_of_specs_lead_somewhere() -> None:
                     assert resolve_reference(node.value)
 
 
+def imported_at_once(path: Path) -> set[str]:
+    """Return the modules that a file imports when it is imported itself, with the packages above them."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found | {name.rpartition(".")[0] for name in found}
+
+
+def test_the_service_names_what_workers_run_and_imports_none_of_it() -> None:
+    """So that its driver has no torch; the tasks of workers are named, and the probe is imported where a GPU is."""
+    graph = {dotted(path): imported_at_once(path) for top in ("tuner", "trainables") for path in modules(top)}
+    heavy = {name for name, imported in graph.items() if any(i.split(".")[0] == "torch" for i in imported)}
+    while more := {name for name, imported in graph.items() if imported & heavy} - heavy:
+        heavy |= more
+    assert {name for name in heavy if name.startswith("tuner.")} == {
+        "tuner.devices.ray_probe",
+        "tuner.execution.remote_tasks",
+    }
+
+
 @pytest.mark.parametrize("arguments", [["--status"], ["--why", "r", "1"], ["--stop", "r"]])
 def test_asking_how_a_run_stands_starts_no_training_library(arguments: list[str], tmp_path: Path) -> None:
     code = (
