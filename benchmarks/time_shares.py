@@ -25,10 +25,10 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 #: {part of a command line: what the process is}, in this order
 KINDS = {
-    "ray::": "workers (preparation, trials, evaluation)",
     "DashboardAgent": "Ray's agents",
     "RuntimeEnvAgent": "Ray's agents",
     "runtime_env/agent": "Ray's agents",
+    "ray::": "workers (preparation, trials, evaluation)",
     "default_worker.py": "workers (preparation, trials, evaluation)",
     "gcs_server": "Ray's GCS and raylet",
     "raylet/raylet": "Ray's GCS and raylet",
@@ -36,7 +36,6 @@ KINDS = {
     "monitor": "Ray's dashboard, monitor, log monitor",
     "launch.py": "driver and supervisor",
 }
-AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 
 
 def main() -> None:
@@ -133,8 +132,6 @@ def _below(top: psutil.Process) -> list[psutil.Process]:
 
 def kind_of(command: str) -> str:
     """Return what a process is, by its command line."""
-    if command.startswith(AGENTS):
-        return "Ray's agents"
     return next((kind for part, kind in KINDS.items() if part in command), "others")
 
 

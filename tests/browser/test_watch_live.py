@@ -14,7 +14,6 @@ from tests.browser.conftest import keep, needs_browser
 from tests.browser.test_report import find, script, settle
 from tests.browser.test_watch import rows, wait_for
 from tests.integration.conftest import ROOT, SMALL, Launcher, launcher_in
-from tests.tracking.stores import copy_empty_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(900), needs_browser]
 NAME = "live"
@@ -25,7 +24,6 @@ PATIENCE_S = 300.0
 
 @pytest.fixture
 def launcher(tmp_path: Path) -> Iterator[Launcher]:
-    copy_empty_store(tmp_path)
     yield from launcher_in(tmp_path)
 
 

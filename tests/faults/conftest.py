@@ -13,7 +13,6 @@ import pytest
 
 from tests.faults.truth import differences, truth_of
 from tests.integration.conftest import ROOT, Done, Launcher, launcher_in
-from tests.tracking.stores import copy_empty_store
 
 HOOK = Path(__file__).parent / "hook"
 
@@ -79,7 +78,9 @@ class Study:
         known = (self.folder(name) / "plan.json").exists()
         which = ["--resume", name] if known else ["--study", "tiny", "--run-name", name]
         workers = [] if "--concurrency" in more else ["--concurrency", "1"]
-        return self.launcher.run(*which, *workers, *more, timeout=800)
+        done = self.launcher.run(*which, *workers, *more, timeout=800)
+        assert done.out.count(" had ended before") <= 1 + done.err.count("; resuming in "), "counted twice"
+        return done
 
     def killed(self, name: str, *faults: dict[str, Any], more: Sequence[str] = ()) -> None:
         """Let the faults kill the driver, or its supervisor with it; the supervisor has the last word."""
@@ -128,7 +129,6 @@ def in_folder(folder: Path) -> Iterator[Study]:
     """Set a folder up for runs of `tiny`."""
     faults = Faults(folder / "faults")
     faults.folder.mkdir()
-    copy_empty_store(folder)
     for launcher in launcher_in(folder):
         launcher.environment |= faults.environment
         yield Study(launcher, faults)

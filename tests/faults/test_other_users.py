@@ -56,7 +56,7 @@ def public() -> Iterator[Launcher]:
     (folder / "home" / ".ray" / "auth_token").write_text(
         "left behind by Ray's own tool, readable for everybody"
     )
-    for launcher in launcher_in(folder):
+    for launcher in launcher_in(folder, store=False):
         del launcher.environment["RAY_TMPDIR"]
         launcher.environment |= {
             "TMPDIR": str(folder / "t"),

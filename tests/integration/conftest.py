@@ -96,19 +96,22 @@ def driver_of(process: subprocess.Popen[str]) -> psutil.Process:
 
 @pytest.fixture
 def launcher(tmp_path: Path) -> Iterator[Launcher]:
-    copy_empty_store(tmp_path)
     yield from launcher_in(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def module_launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
-    folder = tmp_path_factory.mktemp("work")
-    copy_empty_store(folder)
-    yield from launcher_in(folder)
+    yield from launcher_in(tmp_path_factory.mktemp("work"))
 
 
-def launcher_in(folder: Path) -> Iterator[Launcher]:
-    """Set a folder up for launches, with Ray's files elsewhere."""
+def launcher_in(folder: Path, store: bool = True) -> Iterator[Launcher]:
+    """Set a folder up for launches, with Ray's files elsewhere.
+
+    Args:
+        store: put an initialised MLflow store there; without, the launch makes its own.
+    """
+    if store:
+        copy_empty_store(folder)
     session = tempfile.mkdtemp(prefix="rt", dir="/tmp")  # Ray's sockets need a short path
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "RAY_", "TUNE_"))}
     environment |= {"RAY_TMPDIR": session, "PYTHONPATH": str(ROOT)}

@@ -15,7 +15,7 @@ STUDY = ["--study", "aoe_sigma"]
 @pytest.fixture
 def launcher(tmp_path: Path) -> Iterator[Launcher]:
     """In an empty folder: nothing may be written."""
-    yield from launcher_in(tmp_path)
+    yield from launcher_in(tmp_path, store=False)
 
 
 @pytest.mark.parametrize(

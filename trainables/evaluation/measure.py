@@ -41,7 +41,7 @@ from trainables.evaluation.metrics.metrics_per_set import (
     named_by_score,
     ood_metrics_of_score,
 )
-from trainables.evaluation.metrics.needed import HALVES, narrowed, needed_halves
+from trainables.evaluation.metrics.needed import OOD_GROUPS, narrowed, needed_ood_groups
 from trainables.evaluation.metrics.protocol import EvaluationProtocol, epsilon_name
 from trainables.evaluation.metrics.score_specs import SCORES
 from trainables.evaluation.result import Evaluation
@@ -77,14 +77,14 @@ def validate(
         InputError: the protocol names an unknown group or score.
         MetricInputError: a score is NaN, or a set is empty.
     """
-    protocol, halves = (narrowed(protocol, only), needed_halves(only)) if only else (protocol, HALVES)
+    protocol, wanted = (narrowed(protocol, only), needed_ood_groups(only)) if only else (protocol, OOD_GROUPS)
     session = _Session(network, protocol, generator, device)
     inliers = session.first(benchmark.sets(Split.VAL_ID))["id"]
     metrics = session.on_inliers(inliers)
     found = {
         group: benchmark.sets(split)
         for split, group in VALIDATION_GROUPS.items()
-        if group in halves and benchmark.has(split)
+        if group in wanted and benchmark.has(split)
     }
     if found:
         sets, groups = {"id": inliers}, {group: list(named) for group, named in found.items()}

@@ -116,8 +116,9 @@ def _check_networks(plan: Plan) -> None:
         given = {key: value for key, value in zip(keys, combination, strict=True) if value is not None}
         options = build(METHODS[method].options, given)
         spec, path = NETWORKS[options.network], str(given.get("pretrain.checkpoint", ""))
-        check_suits(spec, info.num_classes, info.shape, options.pretrained)
-        if spec.outside or path:
+        if not (spec.outside or path):
+            check_suits(spec, info.num_classes, info.shape, options.pretrained)
+        else:
             from trainables.networks.trial_run import try_network
             from trainables.networks.weights import load_weights
 

@@ -14,6 +14,7 @@ from tuner.devices.bf16 import slow_bf16
 from tuner.devices.resources import Resources, fitted
 from tuner.execution.controller import Controller
 from tuner.execution.remaining_work import nothing_is_left
+from tuner.execution.run_stores import RunStores
 from tuner.planning.plan import Plan
 from tuner.store import warm_start
 from tuner.tracking.listener import TrackingListener, describe_datasets
@@ -29,12 +30,12 @@ def run_stages(session: Session) -> tuple[Controller, str]:
         Interrupted, LeaseLost: it must stop.
     """
     plan = session.plan
-    if session.resumed and not ray.is_initialized():
-        controller, tracking = _controller(session, plan, Resources(plan.cpus_per_trial, 0.0, 1))
-        if nothing_is_left(plan, controller.stores):
-            session.stage("resume", "nothing is left to train or to measure")
-            _load_data(session, controller, tracking, seeds=())
-            return controller, ""
+    stores = RunStores(plan, session.folder, session.storage_url) if session.resumed else None
+    if stores is not None and not ray.is_initialized() and nothing_is_left(plan, stores):
+        controller, tracking = _controller(session, plan, Resources(plan.cpus_per_trial, 0.0, 1), stores)
+        session.stage("resume", "nothing is left to train or to measure")
+        _load_data(session, controller, tracking, seeds=())
+        return controller, ""
     session.stage("start", "Ray")
     with session.timed("ray"):
         session.start_ray()
@@ -44,7 +45,7 @@ def run_stages(session: Session) -> tuple[Controller, str]:
     slow = slow_bf16(plan, resources) if session.options.address is None else ""
     for line in filter(None, [session.access_note, slow, *warm_start.lines(plan)]):
         session.console.note(line)
-    controller, tracking = _controller(session, fitted(plan, resources.cpus_per_trial), resources)
+    controller, tracking = _controller(session, fitted(plan, resources.cpus_per_trial), resources, stores)
     try:
         _prepare(session, controller, allocation, tracking)
         _search_evaluate_confirm(session, controller)
@@ -55,7 +56,9 @@ def run_stages(session: Session) -> tuple[Controller, str]:
     return controller, ""
 
 
-def _controller(session: Session, plan: Plan, resources: Resources) -> tuple[Controller, TrackingListener]:
+def _controller(
+    session: Session, plan: Plan, resources: Resources, stores: RunStores | None
+) -> tuple[Controller, TrackingListener]:
     """Return the controller of the launch, and its listener that sends what happens to MLflow."""
     tracking = TrackingListener(session.tracker, session.plan, session.facts)
     controller = Controller(
@@ -66,6 +69,7 @@ def _controller(session: Session, plan: Plan, resources: Resources) -> tuple[Con
         (tracking, session.console, session.retention),
         session.signals,
         session.console.progress,
+        stores,
     )
     session.console.load_earlier(controller.stores.records())
     return controller, tracking

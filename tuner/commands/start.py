@@ -49,6 +49,6 @@ def start(options: LaunchOptions, arguments: Sequence[str], command: str) -> tup
     remember_code(plan)
     remember_cache(plan)
     environment.apply_defaults()
-    from tuner.commands.run import run_study  # here: it imports Ray and torch
+    from tuner.commands.run import run_study  # here: it imports Ray
 
     return folder, run_study(plan, folder, options)

@@ -57,11 +57,17 @@ class Controller:
         listeners: Sequence[TrialListener],
         signals: Signals,
         progress: Callable[[int, int, str], None],
+        stores: RunStores | None = None,
     ) -> None:
+        """Drive a run.
+
+        Args:
+            stores: of the run, if they are open.
+        """
         self.plan, self.folder, self.resources = plan, folder, resources
         self.listeners, self.signals, self.progress = listeners, signals, progress
         self.storage_url = storage_url
-        self.stores = RunStores(plan, folder, storage_url)
+        self.stores = stores or RunStores(plan, folder, storage_url)
         self.timings: dict[str, float] = {}
         self.problems: list[str] = []
         self.remarks: list[str] = []

@@ -148,6 +148,7 @@ class TrialQueue:
         self.seed, self.max_epochs = seed, max_epochs
         self.schedule = schedule
         self.floors, self.reference = tuple(floors), dict(reference or {})
+        self.judged_metrics = [o.metric for o in self.objectives] + [f.metric for f in self.floors]
         self.listeners = tuple(listeners)
         self.deadline, self.clock = deadline, clock
         self.learning_curves = learning_curves
@@ -281,7 +282,7 @@ class TrialQueue:
         return decision
 
     def _problem(self, epoch: int, metrics: Mapping[str, float]) -> str:
-        for name in [o.metric for o in self.objectives] + [f.metric for f in self.floors]:
+        for name in self.judged_metrics:
             if name not in metrics:
                 return f"the report of epoch {epoch} lacks {name}"
             if not math.isfinite(metrics[name]):
@@ -315,8 +316,7 @@ class TrialQueue:
     @property
     def deciding(self) -> tuple[str, ...]:
         """Return the validation metrics that decide, and the clean accuracy, which people look at first."""
-        names = [o.metric for o in self.objectives] + [f.metric for f in self.floors]
-        return tuple(dict.fromkeys([*names, "val/accuracy/clean"]))
+        return tuple(dict.fromkeys([*self.judged_metrics, "val/accuracy/clean"]))
 
     def _judge(self, lane: Lane, record: TrialRecord, decision: Decision) -> None:
         """Judge a trial by its best epoch so far, if that is asked for; a stopped one by where it was stopped."""

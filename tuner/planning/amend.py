@@ -12,7 +12,7 @@ from tuner.base.errors import UsageError
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.plan import Plan, plain, with_stages
 from tuner.planning.resolve import widen
-from tuner.planning.space_overrides import key_values
+from tuner.planning.space_overrides import key_values, override_space
 from tuner.planning.user_code import approve_code, present_code
 
 CACHE = "cache_dir"  #: the one setting that decides nothing
@@ -30,13 +30,13 @@ def amend(plan: Plan, options: LaunchOptions, command: str, interrupted: bool = 
             or the user's own code has changed, or was never launched with.
     """
     refuse_changes(plan, options)
-    settings = key_values(options.settings, f"{CACHE}=FOLDER")
     code = present_code(plan, changed_allowed=options.allow_changed_code)
     approve_code(plan.run_name, code, named=options.allow_changed_code)
     data = _present_data(plan, options)
     lanes, radii = plan.lanes, plan.radii or radii_of(plan.dataset)
-    if CACHE in settings:
-        lanes = tuple(replace(lane, fixed={**lane.fixed, CACHE: settings[CACHE]}) for lane in lanes)
+    if options.settings:
+        cache = override_space({}, options.settings, [plan.method])
+        lanes = tuple(replace(lane, fixed={**lane.fixed, **cache}) for lane in lanes)
     if options.trials is not None:
         if plan.trains_one and options.trials > 1:
             raise UsageError(

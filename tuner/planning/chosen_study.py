@@ -16,6 +16,7 @@ from trainables.options.methods import METHODS, MethodSpec, known_options
 from tuner.base.errors import UsageError
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.own_study import find_study, name_of_study
+from tuner.planning.radius_settings import methods_of
 from tuner.planning.user_code import name_own_code
 
 
@@ -53,7 +54,7 @@ def with_arms(study: Study, arms: tuple[Arm, ...]) -> Study:
 
 
 def _keys(study: Study) -> set[str]:
-    return set(known_options([study.method, *(arm.method for arm in study.arms if arm.method)]))
+    return set(known_options(methods_of(study)))
 
 
 def study_name(options: LaunchOptions) -> str:

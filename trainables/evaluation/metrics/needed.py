@@ -6,7 +6,7 @@ from dataclasses import replace
 from trainables.evaluation.metrics.metric_specs import find_metric
 from trainables.evaluation.metrics.protocol import EvaluationProtocol, epsilon_name
 
-HALVES = ("near", "far")  #: the groups of validation OOD sets that can be measured one without the other
+OOD_GROUPS = ("near", "far")  #: the groups of validation OOD sets that can be measured one without the other
 
 
 def narrowed(protocol: EvaluationProtocol, metrics: Collection[str]) -> EvaluationProtocol:
@@ -28,7 +28,7 @@ def narrowed(protocol: EvaluationProtocol, metrics: Collection[str]) -> Evaluati
     )
 
 
-def needed_halves(metrics: Iterable[str]) -> tuple[str, ...]:
+def needed_ood_groups(metrics: Iterable[str]) -> tuple[str, ...]:
     """Return the groups of OOD sets that the metrics are means over; both for single sets and means over all."""
     sets = {find_metric(name).parameters.get("set", "") for name in metrics} - {""}
-    return tuple(half for half in HALVES if half in sets) if sets <= set(HALVES) else HALVES
+    return tuple(group for group in OOD_GROUPS if group in sets) if sets <= set(OOD_GROUPS) else OOD_GROUPS

@@ -8,7 +8,7 @@ import torch
 from tests.unit.trainables.evaluation.test_measure import benchmark
 from trainables.base.errors import InputError
 from trainables.evaluation.measure import validate
-from trainables.evaluation.metrics.needed import narrowed, needed_halves
+from trainables.evaluation.metrics.needed import narrowed, needed_ood_groups
 from trainables.evaluation.metrics.protocol import EvaluationProtocol
 from trainables.networks import build
 
@@ -16,7 +16,7 @@ ALL = EvaluationProtocol("val", steps=3, max_images=24, robust_epsilons=(0.05, 0
 
 
 @pytest.mark.parametrize(
-    ("metrics", "groups", "radii", "halves"),
+    ("metrics", "groups", "radii", "ood_groups"),
     [
         (["val/accuracy/clean"], ("clean",), (), ()),
         (["val/accuracy/clean", "val/robust_auroc_0.1/near"], ("clean", "robust_ood"), (), ("near",)),
@@ -28,10 +28,10 @@ ALL = EvaluationProtocol("val", steps=3, max_images=24, robust_epsilons=(0.05, 0
     ],
 )
 def test_what_is_measured(
-    metrics: list[str], groups: tuple[str, ...], radii: tuple[float, ...], halves: tuple[str, ...]
+    metrics: list[str], groups: tuple[str, ...], radii: tuple[float, ...], ood_groups: tuple[str, ...]
 ) -> None:
     found = narrowed(ALL, metrics)
-    assert (found.groups, found.robust_epsilons, needed_halves(metrics)) == (groups, radii, halves)
+    assert (found.groups, found.robust_epsilons, needed_ood_groups(metrics)) == (groups, radii, ood_groups)
     assert found == replace(ALL, groups=groups, robust_epsilons=radii)
 
 
