@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 
 from tuner.analysis.results import StudyResult
 from tuner.commands.session import Session
-from tuner.report.note import first_note, note
+from tuner.report.note import claim_in_short, first_note, note
 from tuner.tracking.mlflow_uris import in_charts, run_link, ui_links
 from tuner.tracking.notes import MOST, signed
 from tuner.tracking.run_names import run_name
@@ -39,6 +39,8 @@ def show_answer(session: Session, result: StudyResult) -> None:
     views = {SEARCH, ARMS} if result.arms else {SEARCH}
     links = _links(views, run_of_best=run_of_best, model=result.model)
     tracker.note(_note(result, links), on="experiment")
+    # MLflow's home page shows 20 characters of the note, and the tags beside them
+    tracker.experiment_tags({"claim": claim_in_short(result)})
     del links["run"]
     tracker.note(_note(result, links), on="run")
 

@@ -17,6 +17,7 @@ from tuner.planning import cost_history
 from tuner.planning.command_line import resume_command
 from tuner.report.build import write_report
 from tuner.search.budget import Usage
+from tuner.store.plan_file import data_notes
 from tuner.tracking.mlflow_uris import ui_address, ui_command, ui_links
 from tuner.tracking.run_names import judged_name
 
@@ -109,9 +110,7 @@ def study_result(session: Session, controller: Controller) -> StudyResult:
             *controller.problems,
             *filter(None, [stores.evaluations.unreadable(best.key) if best else ""]),
         ),
-        test_data=tuple(
-            dict.fromkeys([*session.plan.notes, *stored.get("test_data", []), *stored.get("duplicates", [])])
-        ),
+        test_data=tuple(dict.fromkeys([*session.plan.notes, *data_notes(stored)])),
         classes=stored.get("classes", ()),
     )
 

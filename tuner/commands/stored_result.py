@@ -6,6 +6,7 @@ from tuner.analysis.results import StudyResult
 from tuner.analysis.selection import best_feasible, is_feasible
 from tuner.commands.run_state import RunSnapshot
 from tuner.execution import confirmation
+from tuner.store.plan_file import data_notes
 
 
 def result_of(run: RunSnapshot) -> StudyResult:
@@ -22,7 +23,7 @@ def result_of(run: RunSnapshot) -> StudyResult:
         environment=dict(run.facts.get("versions", {})),
         data_version=str(run.facts.get("data_version", "")),
         underway=not run.facts.get("finished"),
-        test_data=(*run.facts.get("test_data", []), *run.facts.get("duplicates", [])),
+        test_data=data_notes(run.facts),
     )
     return result if run.best is None else _with_arms(result, run)
 

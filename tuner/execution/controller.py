@@ -37,6 +37,7 @@ from tuner.store.database import connection_lost
 from tuner.store.run_folder import RunFolder
 
 TASKS = "tuner.execution.remote_tasks"
+CHANGED = "the test data are not those that an earlier launch of this run had: its figures are of both"
 
 
 class Controller:
@@ -306,8 +307,7 @@ class Controller:
                     self._evaluated(*waiting.pop(ref), ref)
                     self.progress(len(todo) - len(waiting), len(todo), "evaluated")
             (version,) = self._wait([self._data_version])
-            if self.folder.entries().get("data_version") != version:
-                self.folder.update(data_version=version)
+            self._compare_test_data(version)
         self._clock("evaluate", started)
 
     def _load_tests(self) -> Any:
@@ -318,6 +318,16 @@ class Controller:
         (found,) = self._wait([notes])
         self.folder.update(test_data=list(found))
         return benchmark
+
+    def _compare_test_data(self, version: str) -> None:
+        """Store a hash of the test data, and say so for good if an earlier launch of the run had others."""
+        entries = self.folder.entries()
+        known = entries.get("data_version")
+        if known == version:
+            return
+        self.folder.update(data_version=version)
+        if known is not None:
+            self.folder.update(changed_data=[CHANGED])
 
     def _evaluated(
         self, record: TrialRecord, checkpoint: str, protocol: EvaluationProtocol, ref: Any

@@ -5,7 +5,15 @@ from collections.abc import Sequence
 from tuner.analysis.checks import checks, winner_of
 from tuner.analysis.metric_text import interval_text, metric_label, setting_text, value_text
 from tuner.analysis.results import ArmResult, StudyResult
-from tuner.analysis.verdict import Level, Verdict, claim_metric, headline, measured_headline, verdict
+from tuner.analysis.verdict import (
+    Level,
+    Verdict,
+    claim_metric,
+    headline,
+    measured_headline,
+    strongest,
+    verdict,
+)
 from tuner.base.records import TrialRecord
 from tuner.base.text import counted
 from tuner.planning.command_line import training_command
@@ -15,6 +23,7 @@ from tuner.report.charts_arms import DIFFERENCES, arms_in_words, decomposition, 
 from tuner.report.markup import Markup, element, join, unbroken
 from tuner.report.page import block_markup, inline
 
+CLEAN = "test/accuracy/clean"
 _KINDS = {
     Level.SUPPORTED: "good",
     Level.PARTLY: "partly",
@@ -35,6 +44,8 @@ def answer(result: StudyResult) -> list[Block]:
         element("div", *badge, more, class_="verdict"),
         element("p", unbroken(judged.sentences[0]), class_="lead"),
     ]
+    if accuracy := _accuracy(result):
+        left.append(element("p", unbroken(accuracy), class_="lead"))
     if plan.trains_one or result.best is not None:
         left.insert(0, _settings(result))
     right = _forest_box(result, measured) if metric in measured else None
@@ -54,6 +65,21 @@ def answer(result: StudyResult) -> list[Block]:
     if others:
         blocks.append(Figure(element("ul", *others)))
     return blocks if result.arms else blocks + _single_runs(result)
+
+
+def _accuracy(result: StudyResult) -> str:
+    """Return the clean accuracies of winner and strongest baseline, "" if the claim has them or they are unmeasured."""
+    metric, ours = claim_metric(result.plan), result.arm("best")
+    baselines = [arm for arm in result.arms if arm.role == "baseline"]
+    if metric == CLEAN or ours is None or not baselines:
+        return ""
+    theirs = strongest(baselines, metric)
+    measured = [arm.seed_interval(CLEAN) for arm in (ours, theirs)]
+    if not all(interval.n for interval in measured):
+        return ""
+    texts = [interval_text(CLEAN, interval) for interval in measured]
+    label = metric_label(CLEAN)
+    return f"{label[0].upper()}{label[1:]}: {texts[0]} against {texts[1]}."
 
 
 def _in_words(result: StudyResult, judged: Verdict) -> list[Text | Code | Table]:

@@ -55,23 +55,36 @@ def first_note(plan: Plan, links: Mapping[str, str]) -> str:
     return visible(begun + _linked(_question(plan), links, MORE_LABELS))
 
 
+def claim_in_short(result: StudyResult) -> str:
+    """Return "supported, +9.1 ± 1.5 points vs oe", "not judged" before there are arms, "none" for one training."""
+    if not result.plan.claim or result.plan.trains_one:
+        return "none"
+    return ", ".join([verdict(result).level, *_lead(result)[:1]])
+
+
 def _head(result: StudyResult, winner: str) -> str:
     """Return which configuration won, by how much, and whether the claim holds."""
     if not winner:
         return "No winner."
     if result.plan.trains_one:
         return f"Trained: {winner}."
-    metric, ours = claim_metric(result.plan), result.arm("best")
-    baselines = [arm for arm in result.arms if arm.role == "baseline"]
-    lead = ""
-    if ours is not None and baselines:
-        theirs = strongest(baselines, metric)
-        compared = paired_comparison(ours, theirs, metric)
-        if compared is not None and math.isfinite(compared.difference.mean):
-            lead = f", {difference_text(metric, compared.difference)} vs {theirs.label}"
-            lead += f", {counted(compared.difference.n, 'seed')}"
+    lead = "".join(f", {part}" for part in _lead(result))
     claim = f"; claim {verdict(result).level}" if result.plan.claim else ""
     return f"Winner: {winner}{lead}{claim}."
+
+
+def _lead(result: StudyResult) -> tuple[str, ...]:
+    """Return ("+9.1 ± 1.5 points vs oe", "5 seeds") of winner and strongest baseline, () if they were not compared."""
+    metric, ours = claim_metric(result.plan), result.arm("best")
+    baselines = [arm for arm in result.arms if arm.role == "baseline"]
+    if ours is None or not baselines:
+        return ()
+    theirs = strongest(baselines, metric)
+    compared = paired_comparison(ours, theirs, metric)
+    if compared is None or not math.isfinite(compared.difference.mean):
+        return ()
+    points = difference_text(metric, compared.difference)
+    return f"{points} vs {theirs.label}", counted(compared.difference.n, "seed")
 
 
 def _question(plan: Plan) -> str:

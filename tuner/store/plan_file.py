@@ -29,6 +29,7 @@ ENTRIES: dict[str, Any] = {
     "test_data": Texts,
     "duplicates": Texts,
     "classes": Texts,
+    "changed_data": Texts,
     "data_version": str,
     "gpu_share": Mapping[str, Any] | None,
 }
@@ -43,6 +44,13 @@ def has_done_as_asked(facts: Mapping[str, Any]) -> bool:
 def begun(entries: Mapping[str, Any]) -> bool:
     """Return whether a trial of the run has been stored: what trials read is noted after that."""
     return bool(entries.get("read_by_search"))
+
+
+def data_notes(entries: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what must be known of a run's data: changed since, sets left out, regenerated, duplicates."""
+    return tuple(
+        line for name in ("changed_data", "test_data", "duplicates") for line in entries.get(name, ())
+    )
 
 
 def parse(data: bytes, uri: str) -> dict[str, Any]:

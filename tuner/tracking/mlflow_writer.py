@@ -150,6 +150,10 @@ class MlflowWriter:
         self._study.client.set_experiment_tag(self.experiment_id, name, value)
         self.views.add(event["name"])
 
+    def _tag_experiment(self, run: StoredRun, event: Event) -> None:
+        for name, value in event["experiment_tags"].items():
+            self._study.client.set_experiment_tag(self.experiment_id, name, value)
+
     def _keep_note(self, run: StoredRun, event: Event) -> None:
         """Show a text on the page of the experiment or the run, unless what is there may not be replaced."""
         client, of_experiment = self._study.client, event["on"] == "experiment"
@@ -321,6 +325,7 @@ OPERATIONS: dict[str, Callable[[MlflowWriter, StoredRun, Event], None]] = {
     "artifact": MlflowWriter._upload_after_metrics,
     "view": MlflowWriter._keep_view,
     "note": MlflowWriter._keep_note,
+    "experiment_tags": MlflowWriter._tag_experiment,
     "close": MlflowWriter._close,
     "settle": MlflowWriter._settle,
 }

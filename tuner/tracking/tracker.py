@@ -162,6 +162,10 @@ class Tracker:
         """
         self._put(op="note", key="", text=redact(text), on=on, first=first)
 
+    def experiment_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the experiment, which MLflow's list of experiments shows; the last value wins."""
+        self._put(op="experiment_tags", key="", experiment_tags=_texts(tags, _MAX_TAG))
+
     def inputs(self, key: str, datasets: Sequence[Mapping[str, str]]) -> None:
         """Name the data sets that a run reads.
 

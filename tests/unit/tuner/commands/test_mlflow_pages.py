@@ -18,6 +18,7 @@ class Told:
     views: dict[str, Any] = field(default_factory=dict)
     notes: list[tuple[str, bool, str]] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
+    of_experiment: dict[str, str] = field(default_factory=dict)
 
     def view(self, name: str, view: Any, title: str) -> None:
         self.views[name] = title
@@ -28,6 +29,9 @@ class Told:
     def tag(self, key: str, tags: dict[str, str]) -> None:
         assert key == ""
         self.tags |= tags
+
+    def experiment_tags(self, tags: dict[str, str]) -> None:
+        self.of_experiment |= tags
 
     def experiment_id(self) -> str:
         return "7"
@@ -67,6 +71,7 @@ def test_the_answer_with_links_to_everything_there_is() -> None:
     assert told.tags["best_trial"] == best.label
     assert told.tags["winner"].startswith(f"t{best.number} ")
     assert told.tags["model"] == found.model
+    assert told.of_experiment == {"claim": "supported, +11.0 ± 0.9 points vs oe"}
     texts = {on: text for on, first, text in told.notes if not first}
     assert set(texts) == {"experiment", "run"}
     for on, text in texts.items():
@@ -92,6 +97,7 @@ def test_no_winner_no_model_no_arms() -> None:
     told = Told()
     show_answer(session(told), result())
     assert told.tags == {}
+    assert told.of_experiment == {"claim": "not judged"}
     for _, _, text in told.notes:
         assert text.startswith("No winner.")
         for missing in ("[winner]", "[model]", "arms-"):

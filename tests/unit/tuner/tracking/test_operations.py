@@ -31,7 +31,7 @@ def test_the_writer_names_an_unknown_operation_and_goes_on(tmp_path: Path) -> No
     writer.send([{"op": "energy_used", "key": "", "v": {"kwh": 1.0}, "t": 1}])
     assert problems.lines() == [
         "study: energy_used left out: there is no operation of that name; known: start, child, inputs, tag, "
-        "metrics, final, text, artifact, view, note, close, settle"
+        "metrics, final, text, artifact, view, note, experiment_tags, close, settle"
     ]
 
 
@@ -156,6 +156,12 @@ def test_a_users_own_note_stays(pages: Pages, writer: MlflowWriter, on: str) -> 
     mine = tags[NOTE]
     writer.send([note(signed("another answer"), on)])
     assert tags[NOTE] == mine
+
+
+def test_tags_of_the_experiment(pages: Pages, writer: MlflowWriter) -> None:
+    event = {"op": "experiment_tags", "key": "", "experiment_tags": {"claim": "supported"}, "t": 1}
+    writer.send([event])
+    assert (pages.experiment, pages.run) == ({"claim": "supported"}, {})
 
 
 def test_a_view_is_a_tag_of_the_experiment(pages: Pages, writer: MlflowWriter) -> None:
