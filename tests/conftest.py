@@ -1,6 +1,7 @@
 """The order of the suite: quick unit tests first, then everything that takes longer or starts processes."""
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,10 @@ import pytest
 
 # tensors here are tiny: threads would cost more than they bring, above all beside other work
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# a shell's background job starts with SIGINT ignored, and so would every launch that a test interrupts
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 UNIT = Path(__file__).parent / "unit"
 QUICK_S = 2.0  # longest time of a test without the mark `slow` in tests/unit, on an idle machine
