@@ -16,6 +16,7 @@ import pytest
 from tests.tracking.stores import copy_empty_store
 
 ROOT = Path(__file__).resolve().parents[2]
+FEW_IMAGES = Path(__file__).with_name("few_images")
 SMALL = ["--max-epochs", "3", "--set", "pretrain.epochs=5", "--set", "outliers.count=200"]
 
 
@@ -104,17 +105,18 @@ def module_launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch
     yield from launcher_in(tmp_path_factory.mktemp("work"))
 
 
-def launcher_in(folder: Path, store: bool = True) -> Iterator[Launcher]:
+def launcher_in(folder: Path, store: bool = True, few_images: bool = True) -> Iterator[Launcher]:
     """Set a folder up for launches, with Ray's files elsewhere.
 
     Args:
         store: put an initialised MLflow store there; without, the launch makes its own.
+        few_images: have studies measure the first images of each set alone, see few_images/sitecustomize.py.
     """
     if store:
         copy_empty_store(folder)
     session = tempfile.mkdtemp(prefix="rt", dir="/tmp")  # Ray's sockets need a short path
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "RAY_", "TUNE_"))}
-    environment |= {"RAY_TMPDIR": session, "PYTHONPATH": str(ROOT)}
+    environment |= {"RAY_TMPDIR": session, "PYTHONPATH": f"{FEW_IMAGES}:{ROOT}" if few_images else str(ROOT)}
     environment |= {"XDG_CACHE_HOME": str(folder / "cache"), "XDG_STATE_HOME": str(folder / "state")}
     left_behind = (
         Path(session) / "ray" / "ray_current_cluster"

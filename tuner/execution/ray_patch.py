@@ -14,12 +14,16 @@ macOS and Windows.
 Processes: a Ray of one launch needs neither the server of a dashboard that is off, nor a monitor that would start more
 nodes, nor one that collects the workers' output. The patch leaves out these three Python processes: 280 MB, and the
 seconds that `ray.init` waits for the first.
+
+Start of workers: the raylet runs `setup_worker.py`, which imports Ray and is replaced by a worker that imports it
+again. The patch names another script, see `fork_server.py`.
 """
 
 import contextlib
 import functools
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -100,6 +104,26 @@ def needed_processes_only() -> Iterator[None]:
             stack.callback(setattr, Node, name, getattr(Node, name))
             setattr(Node, name, substitute)
         yield
+
+
+@contextlib.contextmanager
+def workers_started_by(script: Path) -> Iterator[None]:
+    """Within this, a Ray that is started here starts its Python workers by a script of one's own."""
+    check_ray_version()
+    from ray._private.node import Node
+
+    start_raylet = Node.start_raylet
+
+    @functools.wraps(start_raylet)
+    def with_script(self: Any, *args: Any, **kwargs: Any) -> Any:
+        self._ray_params.setup_worker_path = str(script)
+        return start_raylet(self, *args, **kwargs)
+
+    Node.start_raylet = with_script  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Node.start_raylet = start_raylet  # type: ignore[method-assign]
 
 
 def as_actor_error(exception: Exception) -> Exception:

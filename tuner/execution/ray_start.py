@@ -1,8 +1,13 @@
 """Starts Ray on this machine or connects to a cluster."""
 
+import atexit
+import contextlib
 import logging
 import os
 import socket
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import ray
@@ -12,11 +17,13 @@ from tuner.base import environment
 from tuner.base.errors import Interrupted, StudyHalted
 from tuner.base.text import one_line
 from tuner.execution.cluster_address import check_answers, no_cluster
-from tuner.execution.ray_patch import listen_on_loopback_only, needed_processes_only
+from tuner.execution.ray_patch import listen_on_loopback_only, needed_processes_only, workers_started_by
 from tuner.execution.ray_session import make_session_folder, remove_at_exit
+from tuner.execution.worker_start import SOCKET
 
-#: Ray starts a worker for each CPU at once; on larger machines most would hold torch in memory for nothing
-PRELOADING_CPUS = 8
+FORK_SERVER, WORKER_START = (
+    Path(__file__).with_name(f"{name}.py") for name in ("fork_server", "worker_start")
+)
 
 
 def start_ray(address: str | None) -> None:
@@ -48,17 +55,48 @@ def _start_here() -> None:
     except OSError as error:
         raise StudyHalted(f"Ray does not start here ({_reason(error)}); mend that") from error
     listen_on_loopback_only()
-    if (os.cpu_count() or 1) <= PRELOADING_CPUS:
-        # workers import torch while the driver goes on, and not once they have something to do
-        os.environ.setdefault("RAY_preload_python_modules", "tuner.execution.remote_tasks")
     try:
-        with needed_processes_only():
+        with needed_processes_only(), _forked_workers(folder.parent):
             _init("local", folder)
     except (OSError, ValueError, RuntimeError) as error:
         raise StudyHalted(
             f"Ray does not start here ({_reason(error)}; its logs are in {folder}); mend that"
         ) from error
     remove_at_exit(folder)
+
+
+@contextlib.contextmanager
+def _forked_workers(folder: Path) -> Iterator[None]:
+    """Within this, a Ray that is started here forks its workers, on Linux; see `fork_server.py`.
+
+    Args:
+        folder: that of the session, above Ray's own.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    with open(folder / "workers.log", "wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, str(FORK_SERVER), str(folder / SOCKET)],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is for the driver
+            env=os.environ
+            | {"JE_ARROW_MALLOC_CONF": "background_thread:false"},  # or nothing could be forked
+        )
+    atexit.register(_end, server)
+    # `ray.init` would wait for workers, and Ray for 60 s: both for the imports of the server
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+    os.environ.setdefault("RAY_worker_register_timeout_seconds", "180")
+    with workers_started_by(WORKER_START):
+        yield
+
+
+def _end(server: "subprocess.Popen[bytes]") -> None:
+    assert server.stdin is not None
+    server.stdin.close()
+    server.wait()
 
 
 def _check_loopback() -> None:

@@ -56,7 +56,11 @@ EVENTS = (
     "tuner.tracking.tracker:Tracker.close",
 )
 FOLDER = Path(os.environ.get("FAULTS_DIR", "/nonexistent"))
-WORKER = "default_worker.py" in " ".join(sys.orig_argv)
+
+
+def in_worker() -> bool:
+    """Return whether this is a Ray worker: begun as one, or forked from the server that has imported everything."""
+    return any("default_worker.py" in word for word in (*sys.orig_argv, *sys.argv[:1]))
 
 
 class Patcher(MetaPathFinder):
@@ -78,8 +82,10 @@ class Patcher(MetaPathFinder):
             if name == "tuner.commands.stages":  # of a launch alone
                 sign(FOLDER / "supervisor", os.getppid())
                 sign(FOLDER / "driver")
-            if name == "trainables.ray.trial_runner" and WORKER:
-                sign(FOLDER / f"worker-{os.getpid()}")
+            if name == "trainables.ray.trial_runner" and in_worker():
+                sign_worker()
+            if name == "trainables.ray.trial_runner" and "fork_server.py" in " ".join(sys.orig_argv):
+                os.register_at_fork(after_in_child=sign_worker)
             for path_in_module in wanted:
                 wrap(module, name, path_in_module)
 
@@ -125,7 +131,7 @@ def due_now(faults: list, when: str, args: tuple, kwargs: dict) -> list:
 
 def due(number: int, fault: dict, args: tuple, kwargs: dict) -> bool:
     """Count a matching call, over all processes, and say whether it is the one."""
-    if fault.get("of") == "workers" and not WORKER:
+    if fault.get("of") == "workers" and not in_worker():
         return False
     plain = [str(value) for value in (*args, *kwargs.values()) if isinstance(value, (str, int))]
     if not re.search(fault.get("match", ""), " ".join(plain)):
@@ -172,6 +178,10 @@ def kill_workers(fault: dict, result) -> None:
     own = FOLDER / f"worker-{os.getpid()}"
     for path in sorted(FOLDER.glob("worker-*"), key=lambda path: path == own):
         end(path)
+
+
+def sign_worker() -> None:
+    sign(FOLDER / f"worker-{os.getpid()}")
 
 
 def sign(path: Path, number: int = 0) -> None:
