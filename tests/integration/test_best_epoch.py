@@ -1,11 +1,13 @@
 """A study whose trials are judged by their best epoch: what is chosen, kept, evaluated and shown."""
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.conftest import Launcher
+from tests.integration.conftest import Launcher, launcher_in
 from tests.integration.test_main_job import client, rows
 from tuner.planning.plan import from_dict
 from tuner.store.trial_reader import read_trials
@@ -21,6 +23,12 @@ SETTINGS = (
     "attack.epsilon=0.1",
     "attack.widen=choice(1.0, 2.0)",
 )
+
+
+@pytest.fixture
+def launcher(tmp_path: Path) -> Iterator[Launcher]:
+    """A folder whose studies measure all images, as --evaluate does."""
+    yield from launcher_in(tmp_path, few_images=False)
 
 
 def records(launcher: Launcher) -> list[Any]:
