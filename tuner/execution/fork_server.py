@@ -46,6 +46,7 @@ def main() -> None:
 def import_what_needs_no_ray() -> None:
     """Import what workers train with, and what takes long of what Ray Tune imports.
 
+    The first step of an optimizer imports PyTorch's compiler, `torch._dynamo`; here such a step would look for GPUs.
     Ray Tune itself is left to the workers that run trials: its import draws from Ray's random generator, of which all
     forks would have copies.
     """
@@ -54,14 +55,10 @@ def import_what_needs_no_ray() -> None:
     import pydantic  # noqa: F401
     import sklearn.datasets
     import sklearn.decomposition  # noqa: F401
-    import torch
+    import torch._dynamo  # noqa: F401
 
     import trainables.ray.trial_runner  # noqa: F401
     import tuner.execution.remote_tasks  # noqa: F401
-
-    weight = torch.nn.Parameter(torch.zeros(1))
-    weight.grad = torch.zeros(1)
-    torch.optim.SGD([weight], lr=0.1).step()  # the first step of a process imports PyTorch's compiler
 
 
 def import_ray(environment: dict[str, str]) -> None:
@@ -127,7 +124,12 @@ def threads() -> int:
 
 
 def can_be_forked() -> bool:
-    """Return whether two forks would draw different random names for Ray's objects."""
+    """Return whether forks may use a GPU and draw different random names for Ray's objects.
+
+    CUDA does not work in a fork of a process that has begun to use it; its driver is loaded then.
+    """
+    if "libcuda.so" in Path("/proc/self/maps").read_text():
+        return False
     drawn = []
     for _ in range(2):
         reading, writing = os.pipe()
