@@ -115,8 +115,9 @@ def from_home(browser: Any, server: str) -> str:
     browser.get(server)
     browser.execute_script("localStorage.clear()")
     browser.refresh()
-    home = wait_for_text(browser, "aoe_sigma", "Winner: t")  # the list has the beginning of the answer
+    home = wait_for_text(browser, "aoe_sigma", "Winner: t", "claim")  # what the list has of the answer
     assert "Recent Experiments" in home
+    assert re.search(r"claim\s*: [a-z ]+, [+-][\d.]+ ± [\d.]+ points vs oe", home), home  # beside it
     keep(browser, "mlflow-1-home")
     follow(browser, "aoe_sigma")
     text = wait_for_text(browser, "Winner: t", *LINKS, *MORE_LINKS)

@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import robust_tuner as rt
-from tests.integration.conftest import ROOT, Done, Launcher
+from tests.integration.conftest import ROOT, Done, Launcher, launcher_in
 from trainables.data.loading.device_loader import to_unit
 from trainables.data.loading.open_dataset import load
 from trainables.data.types.splits import Split
@@ -29,6 +29,12 @@ ARMS = ["best", "gauss", "no_attack", "oe", "signnoise"]
 def small(name: str, trials: int, *more: str) -> list[str]:
     fast = ["--max-epochs", "3", "--set", "pretrain.epochs=5", "--set", "outliers.count=200"]
     return ["--study", "aoe_sigma", "--run-name", name, "--trials", str(trials), *fast, *more]
+
+
+@pytest.fixture(scope="module")
+def module_launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
+    """A folder whose studies measure all images, as --evaluate does."""
+    yield from launcher_in(tmp_path_factory.mktemp("work"), few_images=False)
 
 
 @pytest.fixture(scope="module")
