@@ -27,6 +27,13 @@ def listener(address: Path) -> Iterator[socket.socket]:
         yield made
 
 
+@pytest.fixture(autouse=True)
+def without_ray_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's own import leaves some in the process of the tests."""
+    for name in [name for name in os.environ if name.startswith("RAY_")]:
+        monkeypatch.delenv(name)
+
+
 def asked(listener: socket.socket, address: Path, **variables: str) -> tuple[Any, bool]:
     """Return what the server agrees to, and whether the client believes that there is a worker."""
     words = ["/ray/default_worker.py", "--language=PYTHON", "--worker-id=7"]
