@@ -269,6 +269,12 @@ def strongest(baselines: Sequence[ArmResult], metric: str) -> ArmResult:
     return max(measured or baselines, key=lambda arm: sign * arm.seed_interval(metric).mean)
 
 
+def strongest_baseline(result: StudyResult) -> ArmResult | None:
+    """Return the baseline that is best in the claim's metric, None without any."""
+    baselines = [arm for arm in result.arms if arm.role == "baseline"]
+    return strongest(baselines, claim_metric(result.plan)) if baselines else None
+
+
 def _control_sentences(
     winner: ArmResult, baseline: ArmResult, controls: Sequence[ArmResult], metric: str
 ) -> tuple[list[str], tuple[str, ...]]:

@@ -34,10 +34,10 @@ from tuner.planning.outlier_files import outlier_files
 from tuner.planning.plan import Plan
 from tuner.search.budget import NO_BUDGET, SearchBudget, share_of
 from tuner.store.database import connection_lost
+from tuner.store.plan_file import of_test_data
 from tuner.store.run_folder import RunFolder
 
 TASKS = "tuner.execution.remote_tasks"
-CHANGED = "the test data are not those that an earlier launch of this run had: its figures are of both"
 
 
 class Controller:
@@ -307,7 +307,8 @@ class Controller:
                     self._evaluated(*waiting.pop(ref), ref)
                     self.progress(len(todo) - len(waiting), len(todo), "evaluated")
             (version,) = self._wait([self._data_version])
-            self._compare_test_data(version)
+            if changes := of_test_data(self.folder.entries(), version):
+                self.folder.update(**changes)
         self._clock("evaluate", started)
 
     def _load_tests(self) -> Any:
@@ -318,16 +319,6 @@ class Controller:
         (found,) = self._wait([notes])
         self.folder.update(test_data=list(found))
         return benchmark
-
-    def _compare_test_data(self, version: str) -> None:
-        """Store a hash of the test data, and say so for good if an earlier launch of the run had others."""
-        entries = self.folder.entries()
-        known = entries.get("data_version")
-        if known == version:
-            return
-        self.folder.update(data_version=version)
-        if known is not None:
-            self.folder.update(changed_data=[CHANGED])
 
     def _evaluated(
         self, record: TrialRecord, checkpoint: str, protocol: EvaluationProtocol, ref: Any

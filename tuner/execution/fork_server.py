@@ -105,8 +105,9 @@ def agreed(client: socket.socket, first: dict[str, str]) -> Start | None:
             ray = {name: value for name, value in asked["environment"].items() if name.startswith("RAY_")}
             if not first:
                 import_ray(asked["environment"])
-                first |= ray if can_be_forked() else {"": "nothing is like this"}
-            if ray == first and threads() == 1:
+                if can_be_forked():
+                    first |= ray
+            if first and ray == first and threads() == 1:
                 client.sendall(b"ready\n")
                 if lines.readline() == b"go\n":
                     client.settimeout(None)

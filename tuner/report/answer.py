@@ -11,7 +11,7 @@ from tuner.analysis.verdict import (
     claim_metric,
     headline,
     measured_headline,
-    strongest,
+    strongest_baseline,
     verdict,
 )
 from tuner.base.records import TrialRecord
@@ -69,11 +69,9 @@ def answer(result: StudyResult) -> list[Block]:
 
 def _accuracy(result: StudyResult) -> str:
     """Return the clean accuracies of winner and strongest baseline, "" if the claim has them or they are unmeasured."""
-    metric, ours = claim_metric(result.plan), result.arm("best")
-    baselines = [arm for arm in result.arms if arm.role == "baseline"]
-    if metric == CLEAN or ours is None or not baselines:
+    ours, theirs = result.arm("best"), strongest_baseline(result)
+    if claim_metric(result.plan) == CLEAN or ours is None or theirs is None:
         return ""
-    theirs = strongest(baselines, metric)
     measured = [arm.seed_interval(CLEAN) for arm in (ours, theirs)]
     if not all(interval.n for interval in measured):
         return ""

@@ -15,7 +15,14 @@ from tuner.analysis.metric_text import (
 )
 from tuner.analysis.results import ArmResult, Comparison, StudyResult
 from tuner.analysis.set_metrics import families, family_label, set_label
-from tuner.analysis.verdict import ComparisonOutcome, claim_metric, outcome, paired_comparison, strongest
+from tuner.analysis.verdict import (
+    ComparisonOutcome,
+    claim_metric,
+    outcome,
+    paired_comparison,
+    strongest,
+    strongest_baseline,
+)
 from tuner.report.axes import Axis, span_axis
 from tuner.report.blocks import Table, Text
 from tuner.report.markup import Markup, element, join
@@ -248,7 +255,7 @@ def heat_maps(result: StudyResult) -> list[tuple[Markup, Table]]:
 
 def heat_legend(result: StudyResult) -> Markup | None:
     """Return what the colours of the heat maps mean, and Markdown's words for it."""
-    baseline = _baseline(result)
+    baseline = strongest_baseline(result)
     if baseline is None:
         return None
     return legend(
@@ -259,14 +266,9 @@ def heat_legend(result: StudyResult) -> Markup | None:
     )
 
 
-def _baseline(result: StudyResult) -> ArmResult | None:
-    baselines = [arm for arm in result.arms if arm.role == "baseline"]
-    return strongest(baselines, claim_metric(result.plan)) if baselines else None
-
-
 def _heat_map(result: StudyResult, metrics: Sequence[str]) -> tuple[Markup, Table]:
     """Return the table; a cell has a colour where its paired difference to the baseline excludes 0."""
-    baseline, title = _baseline(result), family_label(metrics[0])
+    baseline, title = strongest_baseline(result), family_label(metrics[0])
     compared = {
         (arm.name, m): paired_comparison(arm, baseline, m) for arm in result.arms for m in metrics if baseline
     }

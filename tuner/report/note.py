@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from tuner.analysis.metric_text import difference_text
 from tuner.analysis.results import StudyResult
-from tuner.analysis.verdict import claim_metric, paired_comparison, strongest, verdict
+from tuner.analysis.verdict import claim_metric, paired_comparison, strongest_baseline, verdict
 from tuner.base.text import counted, visible
 from tuner.planning.plan import Plan
 from tuner.report.answer import answer, findings, headline_metrics
@@ -76,10 +76,9 @@ def _head(result: StudyResult, winner: str) -> str:
 def _lead(result: StudyResult) -> tuple[str, ...]:
     """Return ("+9.1 ± 1.5 points vs oe", "5 seeds") of winner and strongest baseline, () if they were not compared."""
     metric, ours = claim_metric(result.plan), result.arm("best")
-    baselines = [arm for arm in result.arms if arm.role == "baseline"]
-    if ours is None or not baselines:
+    theirs = strongest_baseline(result)
+    if ours is None or theirs is None:
         return ()
-    theirs = strongest(baselines, metric)
     compared = paired_comparison(ours, theirs, metric)
     if compared is None or not math.isfinite(compared.difference.mean):
         return ()

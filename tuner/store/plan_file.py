@@ -34,6 +34,7 @@ ENTRIES: dict[str, Any] = {
     "gpu_share": Mapping[str, Any] | None,
 }
 NEEDED = ("created", "plan")
+CHANGED = "the test data are not those that an earlier launch of this run had: its figures are of both"
 
 
 def has_done_as_asked(facts: Mapping[str, Any]) -> bool:
@@ -44,6 +45,14 @@ def has_done_as_asked(facts: Mapping[str, Any]) -> bool:
 def begun(entries: Mapping[str, Any]) -> bool:
     """Return whether a trial of the run has been stored: what trials read is noted after that."""
     return bool(entries.get("read_by_search"))
+
+
+def of_test_data(entries: Mapping[str, Any], version: str) -> dict[str, Any]:
+    """Return the entries that a hash of the test data changes: none if it is known, a note for good if another was."""
+    known = entries.get("data_version")
+    if known == version:
+        return {}
+    return {"data_version": version} | ({} if known is None else {"changed_data": [CHANGED]})
 
 
 def data_notes(entries: Mapping[str, Any]) -> tuple[str, ...]:

@@ -7,10 +7,9 @@ import pytest
 
 from trainables.base.registry import resolve_reference
 from trainables.data.loading.leakage import leakage_notes
-from tuner.execution.controller import CHANGED, Controller
+from tuner.execution.controller import Controller
 from tuner.planning.command_line import parse
 from tuner.planning.resolve import resolve
-from tuner.store.plan_file import data_notes
 
 
 def look(stored: dict[str, Any], *arguments: str) -> list[tuple[Any, ...]]:
@@ -44,19 +43,3 @@ def test_every_file_of_outliers_is_compared(flag: list[str]) -> None:
         ("npz", "/data/o", 2.0),
     }
     assert allowed is bool(flag)
-
-
-def test_that_the_test_data_changed_between_two_launches_is_said_for_good() -> None:
-    stored: dict[str, Any] = {}
-    folder = SimpleNamespace(entries=lambda: stored, update=lambda **values: stored.update(values))
-    fake = SimpleNamespace(folder=folder)
-
-    def launch(version: str) -> tuple[str, ...]:
-        Controller._compare_test_data(fake, version)  # type: ignore[arg-type]
-        return data_notes(stored)
-
-    assert launch("a") == launch("a") == ()
-    assert launch("b") == (CHANGED,)
-    assert stored["data_version"] == "b"
-    assert launch("b") == (CHANGED,)  # once, and for good
-    assert launch("a") == (CHANGED,)
