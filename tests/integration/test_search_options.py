@@ -7,7 +7,6 @@ import pytest
 
 from tests.integration.conftest import Launcher
 from tests.integration.test_main_job import rows, runs_of, small
-from tuner.cli import run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 STAGES = ["--stages", "search,report", "--concurrency", "1"]
@@ -18,9 +17,7 @@ def plan_of(launcher: Launcher, name: str) -> dict:  # type: ignore[type-arg]
     return data
 
 
-def test_another_search_and_a_warm_start_from_it(
-    launcher: Launcher, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_search_and_a_warm_start_from_it(launcher: Launcher) -> None:
     """Six trials a lane asked for; 8 epochs allow fewer, the rest of the two lanes is left out and said so."""
     first = launcher.run(
         *small("first", 6, *STAGES, "--sampler", "random", "--scheduler", "median", "--epoch-budget", "8"),
@@ -38,9 +35,9 @@ def test_another_search_and_a_warm_start_from_it(
     assert parent.data.metrics["used/cpu_seconds"] > 0
     assert parent.data.tags["sampler"] == "random"
 
-    monkeypatch.chdir(launcher.folder)
-    assert run(small("next", 2, "--warm-start", "first", "--dry-run")) == 0
-    assert "(at the pace of first)" in capsys.readouterr().out
+    planned = launcher.run(*small("next", 2, "--warm-start", "first", "--dry-run"))
+    assert planned.code == 0, planned.out + planned.err
+    assert "(at the pace of first)" in planned.out
     assert not (launcher.folder / "runs" / "next").exists()
 
     arguments = [*STAGES, "--warm-start", "first", "--scheduler", "none"]
