@@ -12,6 +12,7 @@ NAMES = (
     "energy_margins",
     "ant_strength",
     "robgan",
+    "robgan_finetune",
     "dyart_margin",
     "adversarial_baselines",
     "compare_methods",

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from trainables.base.errors import InputError
 from trainables.base.schema import group, option
 from trainables.options.common import PretrainOptions, RunOptions
 
@@ -31,7 +32,12 @@ class GANAttackOptions:
 class FinetuneOptions:
     """The second phase: the class head is trained on attacked real and attacked generated images."""
 
-    share: float = option(0.25, "share of the epochs, the last ones; 0 = no second phase", low=0.0, high=0.9)
+    share: float = option(
+        0.25,
+        "share of the epochs, the last ones; 0 = no second phase; without effect if joint_epochs is set",
+        low=0.0,
+        high=0.9,
+    )
     lambda_f: float = option(0.3, "weight of the generated images; 0 = none", low=0.0, high=10.0)
     lr: float = option(3e-3, "largest learning rate, Adam (upstream 1e-3)", low=0.0)
     beta1: float = option(0.9, "Adam's first decay", low=0.0, high=0.999)
@@ -72,6 +78,12 @@ class RobGANOptions(RunOptions):
     batch_size: int = option(64, "real images per discriminator step, and fakes", low=2)
     augment: str = option(
         "none", "crop pads by an eighth; per image", choices=("none", "flip", "crop", "crop_flip")
+    )
+    joint_epochs: int = option(
+        0,
+        "epochs of a joint phase that is trained once for all trials that differ in ft.* alone, and kept; the trial's "
+        "own epochs are then the second phase; 0: a trial begins with its own joint phase",
+        low=0,
     )
     rounds: int = option(1, "passes over the training images per epoch (small sets)", low=1)
     loss: str = option("hinge", "of the real/fake head; bce is the paper's", choices=("hinge", "bce"))
@@ -119,3 +131,14 @@ class RobGANOptions(RunOptions):
     guards: GuardOptions = group(GuardOptions)
     judged: bool = option(True, "score samples with the pretrained classifier when the joint phase ends")
     pretrain: PretrainOptions = group(PretrainOptions)
+
+    def __post_init__(self) -> None:
+        """Check the options against one another.
+
+        Raises:
+            InputError: `joint_epochs` without a generator.
+        """
+        if self.joint_epochs and not self.generator:
+            raise InputError(
+                f"joint_epochs={self.joint_epochs} needs generator=true: a class head alone has no second phase"
+            )

@@ -3,21 +3,13 @@
 import dataclasses
 import hashlib
 import json
-import logging
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.base.cache import locked, make_cache_folder
-from trainables.base.errors import DataFileError
 from trainables.base.seeds import derive_seed
-from trainables.base.storage import atomic_write
-from trainables.base.streams import Streams
+from trainables.base.streams import Streams, preserved_rng
 from trainables.data.loading.open_dataset import fingerprint_images
 from trainables.data.types.benchmark import Benchmark
 from trainables.data.types.splits import Split
@@ -28,13 +20,12 @@ from trainables.options.classifiers import StandardOptions
 from trainables.options.common import PretrainOptions, TrainingOptions, balance_of
 from trainables.options.networks import NETWORKS
 from trainables.training.method import Context
+from trainables.training.trained_once import trained_once
 
 #: Hashed into every file's name: raise it when the training or a network changes.
 FORMAT = 2
 #: Of `PretrainOptions`; hashed only where they are not at their defaults, so that a hash of before stays.
 LATER_FIELDS = ("dropout", "ema", "warmup")
-
-log = logging.getLogger(__name__)
 
 
 def pretrained_state(
@@ -70,19 +61,13 @@ def pretrained_state(
             return load_weights(
                 Path(pretrain.checkpoint), template, f"pretrain.checkpoint {pretrain.checkpoint}"
             )
-        folder = Path(cache_dir) / "pretrained"
-        make_cache_folder(folder)
-        path = folder / f"{content_hash(options, pretrain, benchmark)}.pt"
-        state = _read_cache(path, template)
-        if state is not None:
-            return state
-        with locked(path.with_suffix(".lock")):
-            state = _read_cache(path, template)  # another process may have trained it meanwhile
-            if state is None:
-                state = _train(options, pretrain, benchmark, device)
-                with atomic_write(path) as file:
-                    torch.save({"format": FORMAT, "network": state}, file)
-    return state
+        path = Path(cache_dir) / "pretrained" / f"{content_hash(options, pretrain, benchmark)}.pt"
+        return trained_once(
+            path,
+            train=lambda: _train(options, pretrain, benchmark, device),
+            read=lambda file: load_weights(file, template, str(file)),
+            content=lambda state: {"format": FORMAT, "network": state},
+        )
 
 
 def content_hash(options: TrainingOptions, pretrain: PretrainOptions, benchmark: Benchmark) -> str:
@@ -120,17 +105,6 @@ def _template(options: TrainingOptions, benchmark: Benchmark) -> Classifier:
         return build_for(options, benchmark.info, dropout=0.0)
 
 
-def _read_cache(path: Path, template: Classifier) -> dict[str, Tensor] | None:
-    """Return the cached weights, or None where there is no file or a damaged one."""
-    if not path.exists():
-        return None
-    try:
-        return load_weights(path, template, str(path))
-    except DataFileError as error:
-        log.warning("the cached classifier is damaged and will be trained again: %s", error)
-        return None
-
-
 def _train(
     options: TrainingOptions, pretrain: PretrainOptions, benchmark: Benchmark, device: torch.device
 ) -> dict[str, Tensor]:
@@ -163,18 +137,3 @@ def _train(
     for epoch in range(pretrain.epochs):
         method.train_epoch(epoch)
     return {key: value.detach().cpu().clone() for key, value in method.classifier().state_dict().items()}
-
-
-@contextmanager
-def preserved_rng(device: torch.device) -> Iterator[None]:
-    """Give the global generators of Python, numpy and torch (CPU and this device) back as they were."""
-    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        torch.set_rng_state(cpu)
-        if gpu is not None:
-            torch.cuda.set_rng_state(gpu, device)

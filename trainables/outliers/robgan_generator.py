@@ -6,14 +6,13 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from trainables.base.streams import Streams
+from trainables.base.streams import Streams, preserved_rng
 from trainables.data.types.benchmark import Benchmark, LabelledImages
 from trainables.data.types.splits import DatasetInfo, Split
 from trainables.methods.robgan.robgan import RobGAN
 from trainables.networks.gan import Generator
 from trainables.options.robgan import FinetuneOptions, RobGANOptions
 from trainables.outliers.generators import FIT_N, State
-from trainables.outliers.pretrained import preserved_rng
 from trainables.training.method import Context
 
 STEPS = 450  #: discriminator steps of the fit, whatever the size of the data set

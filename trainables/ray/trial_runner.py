@@ -33,6 +33,7 @@ from trainables.ray.device import choose_device, gpu_share
 from trainables.training import checkpoints
 from trainables.training.checkpoint_files import checkpoint_name, retain
 from trainables.training.method import Context, Method
+from trainables.training.trained_once import shared_start
 
 #: every trial and epoch is validated with the same attack noise: common random numbers
 VALIDATION_SEED = 20_260
@@ -101,9 +102,11 @@ class TrialRunner:
         def outliers(wanted: Any, seed: int) -> Any:
             return sample_outliers(wanted, self._data.labelled(Split.TRAIN), seed, cache)
 
-        context = Context(
-            self._data, Streams(options.seed, device), device, pretrained, outliers, self._own_files()
-        )
+        def from_cache(wanted: Any, train: Any) -> dict[str, Any]:
+            return shared_start(replace(wanted, seed=pretrain_seed), train, context, cache)
+
+        streams = Streams(options.seed, device)
+        context = Context(self._data, streams, device, pretrained, outliers, self._own_files(), from_cache)
         method = entry.load_method()(options, context)
         self._epoch = 0
         self._remarks: list[str] = []

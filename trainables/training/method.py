@@ -4,7 +4,7 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -37,6 +37,9 @@ class Context:
         pretrained: called with no argument, returns the state dict of the clean classifier for this
             data set, network and seed (trained once, cached); only methods that fine-tune call it.
         outliers: called with (OutlierOptions, seed), returns (n, c, h, w) auxiliary outliers.
+        shared_start: called with (options, train), returns what `train(options, context)` returns: tensors and plain
+            values that trials of the same options start from (trained once, cached). The seed of these options is
+            replaced by that of the pretrained classifier, which all trials of one search have in common.
         folder: where artifacts of the trial may be written (sample grids), or None.
     """
 
@@ -46,7 +49,7 @@ class Context:
     pretrained: Callable[[], StateDict]
     outliers: Callable[[Any, int], Any]
     folder: str | None = None
-    extras: dict[str, Any] = field(default_factory=dict)
+    shared_start: Callable[[Any, Callable[[Any, "Context"], dict[str, Any]]], dict[str, Any]] | None = None
 
 
 class Method(ABC):

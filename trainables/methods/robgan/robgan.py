@@ -3,6 +3,7 @@
 import copy
 import math
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from trainables.methods.robgan import gan_quality
 from trainables.methods.robgan.samples import GUARD_N, Inspector, draw
 from trainables.methods.robgan.schedule import joint_epochs, ramp_up, rate_factor
 from trainables.networks.gan import Discriminator, Generator, build_class_head
-from trainables.options.robgan import RobGANOptions
+from trainables.options.robgan import FinetuneOptions, RobGANOptions
 from trainables.training.method import Context, Method, StateDict
 
 
@@ -37,6 +38,7 @@ class RobGAN(Method):
     Joint phase: PGD on real images against both heads; the discriminator learns attacked reals and fakes,
     the generator to fool it in the class asked for. Second phase, the last `ft.share` of the epochs: the
     generator (its weight average) stands still and the class head learns attacked reals and attacked fakes.
+    With `joint_epochs` the joint phase is trained once for all trials that differ in the second alone.
 
     Attributes:
         network: the discriminator; called like a classifier.
@@ -71,10 +73,8 @@ class RobGAN(Method):
         self.loader = self.training_loader()
         self.joint_epochs = joint_epochs(options)
         steps = len(self.loader) * options.rounds
-        self.joint_steps, self.ft_steps = (
-            steps * self.joint_epochs,
-            steps * (options.epochs - self.joint_epochs),
-        )
+        self.joint_steps = steps * (options.joint_epochs or self.joint_epochs)
+        self.ft_steps = steps * (options.epochs - self.joint_epochs)
         self.step = 0
         self.streak = torch.zeros((), dtype=torch.int64, device=self.device)
         self.optimizer_d = self._adam(self.network, options.lr_d)
@@ -96,7 +96,8 @@ class RobGAN(Method):
             Joint phase: means of the terms "loss" (L_D), "loss_g", "real", "fake", "ce_real", "ce_fake",
             "real_accuracy" and "fake_accuracy" (of the real/fake head), what the guards look at
             ("logit_size", "gradient_norm", "pixel_std", "diversity", "won_steps"), "epsilon"; after its
-            last epoch the judge's scores. Second phase: "loss", "ce_real" and, if lambda_f, "ce_fake".
+            last epoch the judge's scores. Second phase: "loss", "ce_real" and, if lambda_f, "ce_fake"; its first
+            epoch after a shared joint phase has that one's last means too.
 
         Raises:
             TrainingFailed: "collapsed: ..." if a guard fired, or a loss that is not finite.
@@ -104,6 +105,7 @@ class RobGAN(Method):
         self._sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
         self._counts: dict[str, int] = defaultdict(int)
         joint = epoch < self.joint_epochs
+        shared = self._load_joint_phase() if self.options.joint_epochs and not self.step else {}
         for _ in range(self.options.rounds):
             for images, labels in self.loader:
                 if joint:
@@ -112,7 +114,7 @@ class RobGAN(Method):
                     self._finetune_step(images, labels)
                 self.step += 1
             self.passes += self.passes_per_image(joint)
-        means = self._means()
+        means = shared | self._means()
         if joint and self.options.generator:
             means |= self._inspect(epoch, means)
         return means
@@ -146,6 +148,17 @@ class RobGAN(Method):
         return (attack + 3) + (attack + 4 if options.ft.lambda_f else 0)
 
     # -- joint phase ---------------------------------------------------------------------------------------
+
+    def _load_joint_phase(self) -> dict[str, float]:
+        """Begin with the end of the joint phase that trials share, and return the means of its last epoch."""
+        assert self.context.shared_start is not None
+        options = self.options
+        alone = replace(options, joint_epochs=0, epochs=options.joint_epochs, ft=FinetuneOptions(share=0.0))
+        start = self.context.shared_start(alone, _joint_phase)
+        self._load_networks(start)
+        self.step = self.joint_steps
+        means: dict[str, float] = start["means"]
+        return means
 
     def _joint_step(self, images: Tensor, labels: Tensor) -> None:
         options = self.options
@@ -358,11 +371,14 @@ class RobGAN(Method):
             "passes": self.passes,
         }
 
-    def load_state_dict(self, state: StateDict) -> None:
+    def _load_networks(self, state: StateDict) -> None:
         self.network.load_state_dict(state["discriminator"])
         self.generator.load_state_dict(state["generator"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+
+    def load_state_dict(self, state: StateDict) -> None:
+        self._load_networks(state)
         self.optimizer_d.load_state_dict(state["optimizer_d"])
         self.optimizer_g.load_state_dict(state["optimizer_g"])
         self.optimizer_ft = None
@@ -380,6 +396,16 @@ class RobGAN(Method):
     def classifier(self) -> nn.Module:
         """Return a copy of the class head with plain weights, as `build_classifier` builds it."""
         return self.network.class_head()
+
+
+def _joint_phase(options: Any, context: Context) -> dict[str, Any]:
+    """Train a joint phase alone; return its networks as `RobGAN.state_dict` has them, and its last epoch's "means"."""
+    method = RobGAN(options, context)
+    means: dict[str, float] = {}
+    for epoch in range(options.epochs):
+        means = method.train_epoch(epoch)
+    state = method.state_dict()
+    return {**{name: state[name] for name in ("discriminator", "generator", "average")}, "means": means}
 
 
 def _head_settings(

@@ -6,13 +6,15 @@ from trainables.options.robgan import RobGANOptions
 
 
 def joint_epochs(options: RobGANOptions) -> int:
-    """Return how many epochs the joint phase has: all but round(ft.share * epochs), at least one.
+    """Return how many of a trial's epochs are the joint phase: all but round(ft.share * epochs), at least one.
 
-    Without a generator there is no second phase.
+    Without a generator there is no second phase; with a shared joint phase (`options.joint_epochs`) there is only that.
 
     Example:
         40 epochs, share 0.25: 30. 2 epochs, share 0.1: 1, as a second phase that is asked for exists.
     """
+    if options.joint_epochs:
+        return 0
     if not options.generator or options.ft.share == 0:
         return options.epochs
     return max(1, options.epochs - max(1, round(options.ft.share * options.epochs)))
