@@ -6,7 +6,8 @@ For every seed the study's search is run as it is (its own sampler, scheduler an
 trial is evaluated; then the same search with another objective. Printed, over the seeds, in points of the claim's test
 metric: the regret of the chosen trial beside the best complete trial of its search; the regret of a complete trial
 that is drawn at random; Spearman's correlation of objective and test metric over the complete trials that meet the
-floors; the test value of the chosen trial; and the paired differences of the two objectives with 95 % t-intervals.
+floors; the test value of the chosen trial; the paired differences of the two objectives with 95 % t-intervals; and
+where the winners of the study's own objective lie in the ranges of their parameters, 0 at the low end, 1 at the high.
 """
 
 import argparse
@@ -24,7 +25,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from alternate import machine, table
 
+from search_spaces.domain import Float, Int
 from tuner.analysis.metric_text import larger_is_better
+from tuner.analysis.range_ends import share_of_range
 from tuner.analysis.ranking import ranking
 from tuner.analysis.results import interval
 from tuner.analysis.verdict import claim_metric
@@ -44,6 +47,7 @@ class Choice(NamedTuple):
     at_random: float
     correlation: float
     trials: int
+    places: dict[str, float]  #: {parameter: where the winner lies in its range, 0 to 1}
 
 
 def main() -> None:
@@ -72,12 +76,16 @@ def main() -> None:
     ]
     print(table([heads, *(line(name, choices) for name, choices in found.items())]))
     if options.objective:
-        own, other = found.values()
+        first, second = found.values()
         for what in ("value", "regret"):
-            pairs = [getattr(a, what) - getattr(b, what) for a, b in zip(own, other, strict=True)]
+            pairs = [getattr(a, what) - getattr(b, what) for a, b in zip(first, second, strict=True)]
             print(
                 f"\n{what}, the study's own minus the other: {shown(pairs)} points, paired over {len(pairs)} seeds"
             )
+    own = found["the study's own"]
+    names = dict.fromkeys(name for choice in own for name in choice.places)
+    rows = [[name, ", ".join(f"{c.places[name]:.2f}" for c in own if name in c.places)] for name in names]
+    print("\n" + table([["parameter", "winners, seed by seed"], *rows]))
 
 
 def searched(work: Path, study: str, seed: int, objective: str) -> Choice:
@@ -110,9 +118,14 @@ def searched(work: Path, study: str, seed: int, objective: str) -> Choice:
     values = {key: sign * result.tests[key][metric] for key in result.feasible if key in result.tests}
     chosen, best = values[result.best.key], max(values.values())
     ranked = ranking(result)
-    return Choice(
-        chosen, best - chosen, best - statistics.mean(values.values()), ranked.correlation, ranked.n
-    )
+    (space,) = (lane.space for lane in result.plan.lanes)
+    places = {
+        key: share_of_range(domain, result.best.params[key])
+        for key, domain in space.items()
+        if isinstance(domain, (Float, Int)) and key in result.best.params
+    }
+    random = best - statistics.mean(values.values())
+    return Choice(chosen, best - chosen, random, ranked.correlation, ranked.n, places)
 
 
 def line(name: str, choices: list[Choice]) -> list[str]:

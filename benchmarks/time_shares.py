@@ -98,7 +98,7 @@ def measured(root: Path, arguments: list[str]) -> tuple[dict[str, float], dict[s
 def watched(launch: subprocess.Popen[bytes], log: Path) -> tuple[dict[str, float], float]:
     """Wait for a launch; return {"CPU, kind of process": seconds} and the most memory of its driver in MB."""
     used: dict[int, tuple[str, float]] = {}
-    memory, first_epoch = 0.0, 0.0
+    memory, before = 0.0, dict[str, float]()
     top = psutil.Process(launch.pid)
     while launch.poll() is None:
         for process in [top, *_below(top)]:
@@ -111,18 +111,18 @@ def watched(launch: subprocess.Popen[bytes], log: Path) -> tuple[dict[str, float
                     memory = max(memory, process.memory_info().rss / 2**20)
             except psutil.Error:
                 continue  # it has ended
-        if not first_epoch and log.exists() and " epoch 1" in log.read_text():
-            first_epoch = sum(seconds for _, seconds in used.values())
+        if not before and log.exists() and " epoch 1" in log.read_text():
+            before = by_kind(used, "CPU before the first epoch")
         time.sleep(0.25)
-    by_kind: dict[str, float] = {}
+    return {**before, **by_kind(used, "CPU")}, memory
+
+
+def by_kind(used: dict[int, tuple[str, float]], what: str) -> dict[str, float]:
+    """Return {"what, kind of process": seconds} of {process: (kind, seconds)}, and their sum."""
+    kinds: dict[str, float] = {}
     for kind, seconds in used.values():
-        by_kind[f"CPU, {kind}"] = by_kind.get(f"CPU, {kind}", 0.0) + seconds
-    everything = sum(by_kind.values())
-    return {
-        "CPU before the first epoch": first_epoch,
-        **dict(sorted(by_kind.items())),
-        "CPU, all": everything,
-    }, memory
+        kinds[f"{what}, {kind}"] = kinds.get(f"{what}, {kind}", 0.0) + seconds
+    return {**dict(sorted(kinds.items())), f"{what}, all": sum(kinds.values())}
 
 
 def _below(top: psutil.Process) -> list[psutil.Process]:
