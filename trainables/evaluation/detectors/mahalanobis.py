@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from trainables.base.errors import InputError
 from trainables.evaluation.detectors.base import FeatureDetector
 from trainables.evaluation.detectors.features import in_double
+from trainables.evaluation.detectors.principal_axes import principal_axes
 
 
 @dataclass
@@ -37,17 +38,30 @@ class Mahalanobis(FeatureDetector):
         z = features.double()
         means = torch.stack([z[labels == c].mean(0) for c in classes])
         within = torch.cat([z[labels == c] - mean for c, mean in zip(classes, means, strict=True)])
-        values, vectors = torch.linalg.eigh(within.T @ within / len(within))
+        values, self._axes = principal_axes(within, "the Mahalanobis detector")
         # rounding may push an empty direction below 0
-        self._whiten = vectors / (values.clamp_min(0) + self.ridge).sqrt()
+        self._lengths = (values.clamp_min(0) + self.ridge).sqrt()
         self._origin = means.mean(0)  # near the data: the distances are differences of small numbers
-        self._means = (means - self._origin) @ self._whiten
+        self._means = self._whitened(means)
         return self
+
+    def _whitened(self, z: Tensor) -> Tensor:
+        """Return (n, k) coordinates whose squared distances are Mahalanobis distances."""
+        centred = z - self._origin
+        along = centred @ self._axes
+        white = along / self._lengths
+        if len(self._lengths) == z.shape[1]:
+            return white
+        outside = (
+            centred - along @ self._axes.T
+        )  # images were too few to reach there: its variance is the ridge
+        return torch.cat([white, outside / self.ridge**0.5], dim=1)
 
     def score_features(self, features: Tensor) -> Tensor:
         def nearest(z: Tensor) -> Tensor:
-            white = (z - self._origin) @ self._whiten
-            distances = torch.cdist(white, self._means, compute_mode="donot_use_mm_for_euclid_dist")
+            distances = torch.cdist(
+                self._whitened(z), self._means, compute_mode="donot_use_mm_for_euclid_dist"
+            )
             return distances.amin(1).square()
 
         return in_double(nearest, features)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from trainables.base.errors import InputError
 from trainables.evaluation.detectors.base import FeatureDetector
 from trainables.evaluation.detectors.features import in_double
+from trainables.evaluation.detectors.principal_axes import principal_axes
 from trainables.evaluation.metrics.scores import energy
 
 
@@ -21,9 +22,9 @@ def main_dimensions(width: int) -> int:
 class Vim(FeatureDetector):
     """ViM: one more logit, the length of what the features have outside the subspace of the training images.
 
-    With u = -pinv(W) b the features of all-equal logits, and R the eigenvectors of the second moment of z - u
-    beyond the `dim` largest: score = a |R^T (z - u)| - logsumexp f, where a is the ratio of the mean largest logit
-    to the mean length on training images.
+    With u = -pinv(W) b the features of all-equal logits, and M the eigenvectors of the `dim` largest eigenvalues of
+    the second moment of z - u: score = a |(1 - M M^T) (z - u)| - logsumexp f, where a is the ratio of the mean largest
+    logit to the mean length on training images.
 
     Attributes:
         dim: of the main subspace; 0 = the paper's rule: 1000 of 2048 features, 512 of 768, else half.
@@ -48,20 +49,23 @@ class Vim(FeatureDetector):
         self._origin = -torch.linalg.pinv(self._weight) @ self._bias
         z = features.double()
         centred = z - self._origin
-        # ascending: the first columns are the least used directions
-        vectors = torch.linalg.eigh(centred.T @ centred / len(z)).eigenvectors
-        self._residual = vectors[:, : width - dim].contiguous()
-        lengths = (centred @ self._residual).norm(dim=1)
+        _, axes = principal_axes(centred, "ViM")  # ascending
+        self._main = axes[:, -dim:].contiguous()
+        lengths = self._residual(centred)
         smallest = 1e-12 * centred.norm(dim=1).mean()  # images of too low a rank leave nothing outside
         self.alpha = float(self._logits(z).amax(1).mean() / torch.maximum(lengths.mean(), smallest))
         return self
+
+    def _residual(self, centred: Tensor) -> Tensor:
+        """Return (n,) lengths of what centred features have outside the main subspace."""
+        length: Tensor = (centred - centred @ self._main @ self._main.T).norm(dim=1)
+        return length
 
     def _logits(self, z: Tensor) -> Tensor:
         return z @ self._weight.T + self._bias
 
     def score_features(self, features: Tensor) -> Tensor:
         def virtual(z: Tensor) -> Tensor:
-            residual: Tensor = ((z - self._origin) @ self._residual).norm(dim=1)
-            return self.alpha * residual + energy(self._logits(z))
+            return self.alpha * self._residual(z - self._origin) + energy(self._logits(z))
 
         return in_double(virtual, features)

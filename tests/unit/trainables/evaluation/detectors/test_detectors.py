@@ -161,7 +161,7 @@ def test_vim_is_the_library_s_on_a_regular_spectrum():
 def test_vim_dimensions_follow_the_paper():
     assert [main_dimensions(width) for width in (640, 768, 1280, 2048)] == [320, 512, 512, 1000]
     features, head = torch.randn(30, 6, generator=generator()), nn.Linear(6, 2)
-    assert Vim().fit_features(features, torch.zeros(30), head)._residual.shape == (6, 3)
+    assert Vim().fit_features(features, torch.zeros(30), head)._main.shape == (6, 3)
     with pytest.raises(InputError, match="keeps 6 of 6"):
         Vim(dim=6).fit_features(features, torch.zeros(30), head)
 
