@@ -40,7 +40,7 @@ STUDY = Study(
     ),
     headline=("test/accuracy/robust_0.15", "test/accuracy/robust_0.2", "test/accuracy/clean"),
     effects=("ft.lambda_f", "ft.lr"),
-    trials=12,
+    trials=8,
     max_epochs=6,
     epoch="best",
     first_rung=2,

@@ -36,7 +36,7 @@ def test_the_main_job_with_its_defaults_gives_a_verdict(launcher: Launcher) -> N
     done = launcher.run("--study", "aoe_sigma", "--run-name", "whole", timeout=850)
     assert done.code == 0, done.out + done.err
     assert "over 5 fresh seeds" in done.out
-    levels = ("supported", "partly supported", "explained by a control", "not supported")
+    levels = ("supported", "partly supported", "not shown, a control may do as well", "not supported")
     assert any(f"\nclaim {level}: " in done.out for level in levels), done.out
     assert len(rows(launcher, "whole")) == 20
     assert len(done.out.splitlines()) < 150

@@ -71,10 +71,11 @@ def _controls(result: StudyResult) -> Check | None:
     if not any(arm.role == "control" for arm in result.arms):
         return None
     explaining = verdict(result).explained_by
-    found = f"A control shows the same gain as the winner: {', '.join(explaining)}."
-    return Check(
-        "no control that shows the same gain", (found,) if explaining else (), "a control gains as much"
+    found = (
+        f"The winner is not told apart from {', '.join(explaining)}, which gain{'s' if len(explaining) == 1 else ''} "
+        f"over the baseline as well: {'a control' if len(explaining) == 1 else 'controls'} without the method's part."
     )
+    return Check("no control that may do as well", (found,) if explaining else (), "a control may do as well")
 
 
 def _ranges(result: StudyResult) -> Check | None:
@@ -157,6 +158,10 @@ def _trials(result: StudyResult) -> Check | None:
     if len(failed) > MOST_FAILED * len(records):
         reason = most_common([" ".join(r.reason.split()) for r in failed])
         found.append(f"{len(failed)} of {counted(len(records), 'trial')} failed: {reason}.")
+    searched = len(result.plan.lanes[0].space)
+    if result.plan.trials < searched:
+        trials = counted(result.plan.trials, "trial")
+        found.append(f"{trials} for {searched} parameters: most values of their ranges were not tried.")
     if result.best is not None and complete < 3:
         found.append(f"The winner is the best of {counted(complete, 'trial')} that trained to the end.")
     return Check("trials ended as planned", tuple(found), "few or failed trials")

@@ -87,7 +87,8 @@ def _is_confirm(row: TrialRow) -> bool:
 def _state(row: TrialRow, table: TrialTable) -> str:
     record = row.record
     if table is TrialTable.LIVE:
-        return STATE_LABELS[record.state] if row.meets_floors else "below floor"
+        judged = row.meets_floors or record.state is State.RUNNING  # accuracy may dip early
+        return STATE_LABELS[record.state] if judged else "below floor"
     below = record.state is State.COMPLETE and not row.meets_floors
     return f"{STATE_LABELS_AT_END[record.state]}{', below floor' if below else ''}"
 

@@ -20,6 +20,8 @@ from tuner.analysis.results import ArmResult, Comparison, StudyResult, interval
 from tuner.base.records import State, TrialRecord
 from tuner.planning.plan import Plan
 
+CLEAN = "test/accuracy/clean"
+
 
 class ComparisonOutcome(StrEnum):
     """The result of comparing two arms in one metric."""
@@ -50,7 +52,7 @@ class Level(StrEnum):
 
     SUPPORTED = "supported"
     PARTLY = "partly supported"
-    EXPLAINED = "explained by a control"
+    EXPLAINED = "not shown, a control may do as well"
     REFUTED = "not supported"
     OPEN = "not judged"
 
@@ -61,14 +63,21 @@ class Verdict:
 
     Attributes:
         metric: the claim's test metric.
-        sentences: in the order to be read; the first one stands alone.
-        explained_by: controls that show the same gain as the winner.
+        sentences: in the order to be read; the first `deciding` ones stand alone.
+        explained_by: controls that gain over the baseline and that the winner cannot be told from.
+        accuracy: the one of the sentences that compares clean accuracies, "" where they are the claim or unmeasured.
     """
 
     level: Level
     metric: str
     sentences: tuple[str, ...]
     explained_by: tuple[str, ...] = ()
+    accuracy: str = ""
+
+    @property
+    def deciding(self) -> int:
+        """Return how many sentences it takes to say why: the baseline's, and of the control that does as well."""
+        return 2 if self.explained_by else 1
 
     @property
     def text(self) -> str:
@@ -161,11 +170,15 @@ def verdict(result: StudyResult) -> Verdict:
     level = _level([judgement for _, judgement in judged])
     explained: tuple[str, ...] = ()
     if level in (Level.SUPPORTED, Level.PARTLY):
-        lines, explained = _control_sentences(winner, strongest(baselines, metric), controls, metric)
-        sentences += lines
+        told = _control_sentences(winner, strongest(baselines, metric), controls, metric)
+        explained = tuple(name for name in told if name in _explaining(winner, baselines, controls, metric))
         level = Level.EXPLAINED if explained else level
+        sentences[1:1] = [told.pop(name) for name in explained]
+        sentences += told.values()
+    accuracy = _accuracy_sentence(winner, strongest(baselines, metric), metric)
+    sentences += [accuracy] if accuracy else []
     sentences += _losses(winner, baselines, result.plan)
-    return Verdict(level, metric, tuple(sentences), explained)
+    return Verdict(level, metric, tuple(sentences), explained, accuracy)
 
 
 def no_winner_reason(plan: Plan, searched: Sequence[TrialRecord]) -> str:
@@ -188,7 +201,7 @@ def _unconfirmed(result: StudyResult, metric: str) -> str:
     subject = "It" if result.plan.trains_one else "Its single run"
     seen = ""
     if value is not None:
-        seen = f" {subject} shows {value_text(metric, value)} in {metric_label(metric)}."
+        seen = f" {subject} shows {value_text(metric, value)} in {metric_label(metric)} on test data."
     if result.plan.trains_one:
         return (
             f"One training with one seed, so there is no interval.{seen} "
@@ -196,7 +209,7 @@ def _unconfirmed(result: StudyResult, metric: str) -> str:
         )
     if result.underway and "confirm" in result.plan.stages:
         return (
-            "The confirm stage has not run yet, so there is no interval and no comparison: the winner so far is the "
+            "The confirm stage is not over, so there is no interval and no comparison yet: the winner so far is the "
             f"best of many, with one seed each.{seen}"
         )
     return (
@@ -275,44 +288,71 @@ def strongest_baseline(result: StudyResult) -> ArmResult | None:
     return strongest(baselines, claim_metric(result.plan)) if baselines else None
 
 
+def _explaining(
+    winner: ArmResult, baselines: Sequence[ArmResult], controls: Sequence[ArmResult], metric: str
+) -> list[str]:
+    """Return the controls that beat the strongest baseline and that the winner does not."""
+    baseline = strongest(baselines, metric)
+    return [
+        control.name
+        for control in controls
+        if outcome(paired_comparison(control, baseline, metric)).better
+        and outcome(paired_comparison(winner, control, metric))
+        in (ComparisonOutcome.SAME, ComparisonOutcome.WORSE)
+    ]
+
+
 def _control_sentences(
     winner: ArmResult, baseline: ArmResult, controls: Sequence[ArmResult], metric: str
-) -> tuple[list[str], tuple[str, ...]]:
-    """Return a sentence for each control, and the names of those that show the winner's gain."""
-    sentences, explained = [], []
+) -> dict[str, str]:
+    """Return {control: a sentence on it}; {"": what their absence means} without any."""
     if not controls:
-        sentences.append("No control was run, so plain augmentation is not ruled out as the cause.")
-    for control in controls:
-        ahead, gained = (
-            paired_comparison(winner, control, metric),
-            paired_comparison(control, baseline, metric),
+        return {"": "No control was run, so plain augmentation is not ruled out as the cause."}
+    return {control.name: _control_sentence(winner, baseline, control, metric) for control in controls}
+
+
+def _control_sentence(winner: ArmResult, baseline: ArmResult, control: ArmResult, metric: str) -> str:
+    ahead, gained = paired_comparison(winner, control, metric), paired_comparison(control, baseline, metric)
+    ours, theirs = outcome(ahead), outcome(gained)
+    if ahead is None or gained is None or ComparisonOutcome.UNKNOWN in (ours, theirs):
+        return f"The control {control.name} could not be compared."
+    lead = difference_text(metric, ahead.difference)
+    own = difference_text(metric, gained.difference)
+    about = f"{control.name} ({control.about})" if control.about else control.name
+    if not ours.better and theirs.better:
+        return (
+            f"But the control {about} gains {own} over {baseline.name} as well, and the winner is not ahead of it "
+            f"({lead}): that the method is the cause is not shown."
         )
-        ours, theirs = outcome(ahead), outcome(gained)
-        if ahead is None or gained is None or ComparisonOutcome.UNKNOWN in (ours, theirs):
-            sentences.append(f"The control {control.name} could not be compared.")
-            continue
-        lead = difference_text(metric, ahead.difference)
-        own = difference_text(metric, gained.difference)
-        about = f"{control.name} ({control.about})" if control.about else control.name
-        if not ours.better and theirs.better:
-            explained.append(control.name)
-            sentences.append(
-                f"The control {about} shows the same gain ({own} over {baseline.name}; the winner "
-                f"differs from it by {lead}): it counts as augmentation, not as an effect of the method."
-            )
-        elif not ours.better:
-            sentences.append(
-                f"The winner cannot be told from the control {about} (difference {lead}), so what causes the "
-                "gain stays open."
-            )
-        elif theirs.better:
-            sentences.append(
-                f"The control {about} gains {own} over {baseline.name} too, and the winner {lead} over it: "
-                "part of the gain is augmentation."
-            )
-        else:
-            sentences.append(f"The control {about} does not show it: the winner differs by {lead}.")
-    return sentences, tuple(explained)
+    if not ours.better:
+        return (
+            f"The winner cannot be told from the control {about} (difference {lead}), so what causes the "
+            "gain stays open."
+        )
+    if theirs.better:
+        return (
+            f"The control {about} gains {own} over {baseline.name} too: that part of the gain has another cause, and "
+            f"the winner's own part is {lead}."
+        )
+    return f"The control {about} does not show it: the winner differs by {lead}."
+
+
+def _accuracy_sentence(winner: ArmResult, baseline: ArmResult, metric: str) -> str:
+    """Return what the winner's clean accuracy is beside the strongest baseline's, and which loss is not ruled out."""
+    compared = paired_comparison(winner, baseline, CLEAN)
+    if metric == CLEAN or compared is None:
+        return ""
+    label = metric_label(CLEAN)
+    ours, theirs = (interval_text(CLEAN, arm.seed_interval(CLEAN)) for arm in (winner, baseline))
+    text = f"{label[0].upper()}{label[1:]}: {ours} against {theirs}"
+    reading = outcome(compared)
+    if reading is ComparisonOutcome.UNKNOWN:
+        return f"{text}."
+    lead = difference_text(CLEAN, compared.difference)
+    if reading is ComparisonOutcome.SAME and compared.difference.low < 0:
+        most = 100 * -compared.difference.low
+        return f"{text} ({lead}: no loss is shown, one of up to {most:.1f} is not ruled out)."
+    return f"{text} ({lead})."
 
 
 def _losses(winner: ArmResult, baselines: Sequence[ArmResult], plan: Plan) -> list[str]:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from tuner.analysis.metric_text import duration, metric_label, setting_text, value_text
-from tuner.analysis.verdict import no_winner_reason
+from tuner.analysis.verdict import no_winner_reason, verdict
 from tuner.base.checksums import Damaged
 from tuner.base.errors import UsageError
 from tuner.base.records import State, TrialRecord
 from tuner.base.text import aligned, as_line, counted
-from tuner.commands.run_state import RunSnapshot, RunState, UnreadRun, read_run, read_runs
+from tuner.commands.run_state import RunSnapshot, RunState, TimeLeft, UnreadRun, read_run, read_runs
+from tuner.commands.stored_result import result_of
 from tuner.planning.launch_options import LaunchOptions
 from tuner.planning.own_study import find_study, name_of_study
 from tuner.planning.task_options import EVERY
@@ -141,10 +142,11 @@ def lines_of(run: RunSnapshot) -> list[str]:
         lines.append(f"driver: {run.claim}, since {run.claim.since}; stage: {run.stage or 'not known yet'}")
     lines += ["", *_lanes(run, alive), "", *_running(run, alive), *_waiting(run), "", *_best(run)]
     lines += [
-        f"evaluated: {counted(len(run.evaluated), 'trial')}; confirmed: {run.confirmed} of {run.to_confirm}"
+        f"evaluated: {counted(len(run.evaluated), 'trial')}; "
+        f"trained with fresh seeds: {run.confirmed} of {run.to_confirm}"
     ]
     if run.state not in (RunState.DONE, RunState.FAILED):
-        lines.append(time_text(run))
+        lines.append(time_text(run.time_left))
     if run.original is not None:
         lines.append(f"a copy of {run.original.uri}, as it was then; only that one goes on")
     if not goes_on(run):
@@ -213,17 +215,27 @@ def _best(run: RunSnapshot) -> list[str]:
         f"{metric_label(o.metric)} {value_text(o.metric, run.best.judged[o.metric])}"
         for o in run.plan.objectives
     )
+    over = bool(run.facts.get("finished"))
     return [
-        f"best so far: trial {run.best.number}, {values}",
+        f"{'winner' if over else 'best so far'}: trial {run.best.number}, {values}",
         *(f"  {key} = {setting_text(value)}" for key, value in run.best.params.items()),
+        *(_verdict(run) if over else []),
     ]
 
 
-def time_text(run: RunSnapshot) -> str:
+def _verdict(run: RunSnapshot) -> list[str]:
+    """Return whether the claim of a finished run holds, and why."""
+    judged = verdict(result_of(run))
+    claim = [f"claim {judged.level.value}: {run.plan.claim}"] if run.plan.claim else []
+    return [*claim, *(f"  {sentence}" for sentence in judged.sentences[: judged.deciding])]
+
+
+def time_text(left: TimeLeft) -> str:
     """Return the estimate of the training that is left, and what it rests on."""
-    left = run.time_left
     if left.seconds is None:
         return "time left: not known before the first epoch"
+    if not round(left.epochs):
+        return "time left: no training; evaluation and report are under way or to come"
     return (
         f"time left: about {duration(left.seconds)} of training, estimated from {duration(left.per_epoch)} per epoch "
         f"(measured over {left.measured}) for {counted(round(left.epochs), 'epoch')}, {left.concurrency} at a time; "

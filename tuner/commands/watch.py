@@ -188,7 +188,8 @@ def _box(run: RunSnapshot, tag: str) -> Markup:
     if run.to_confirm:
         lines.append(f"Fresh seeds: {run.confirmed} of {run.to_confirm} trained.")
     if run.state is not RunState.DONE:
-        lines.append(f"{status.time_text(run)[0].upper()}{status.time_text(run)[1:]}.")
+        left = status.time_text(run.time_left)
+        lines.append(f"{left[0].upper()}{left[1:]}.")
         lines.append(
             "What follows is as far as the run has come. It is read from the run's storage, ahead of MLflow."
         )

@@ -11,7 +11,6 @@ from tuner.analysis.verdict import (
     claim_metric,
     headline,
     measured_headline,
-    strongest_baseline,
     verdict,
 )
 from tuner.base.records import TrialRecord
@@ -23,7 +22,6 @@ from tuner.report.charts_arms import DIFFERENCES, arms_in_words, decomposition, 
 from tuner.report.markup import Markup, element, join, unbroken
 from tuner.report.page import block_markup, inline
 
-CLEAN = "test/accuracy/clean"
 _KINDS = {
     Level.SUPPORTED: "good",
     Level.PARTLY: "partly",
@@ -40,12 +38,11 @@ def answer(result: StudyResult) -> list[Block]:
     found = findings(result)
     more = element("a", _cautions_in_short(result, len(found)), href="#cautions") if found else None
     badge = _badge(judged.level, plan.claim) if plan.claim else ()
+    leading = dict.fromkeys([*judged.sentences[: judged.deciding], judged.accuracy])
     left = [
         element("div", *badge, more, class_="verdict"),
-        element("p", unbroken(judged.sentences[0]), class_="lead"),
+        *(element("p", unbroken(sentence), class_="lead") for sentence in leading if sentence),
     ]
-    if accuracy := _accuracy(result):
-        left.append(element("p", unbroken(accuracy), class_="lead"))
     if plan.trains_one or result.best is not None:
         left.insert(0, _settings(result))
     right = _forest_box(result, measured) if metric in measured else None
@@ -56,7 +53,7 @@ def answer(result: StudyResult) -> list[Block]:
             "div", element("p", "Train this configuration again:", class_="note"), again, class_="across"
         )
     card = element("div", element("div", *left), right, command, class_="card" if right else "card single")
-    others = [element("li", inline(unbroken(sentence))) for sentence in judged.sentences[1:]]
+    others = [element("li", inline(unbroken(line))) for line in judged.sentences if line not in leading]
     blocks: list[Block] = [
         Heading("Answer", "answer"),
         Figure(card),
@@ -65,19 +62,6 @@ def answer(result: StudyResult) -> list[Block]:
     if others:
         blocks.append(Figure(element("ul", *others)))
     return blocks if result.arms else blocks + _single_runs(result)
-
-
-def _accuracy(result: StudyResult) -> str:
-    """Return the clean accuracies of winner and strongest baseline, "" if the claim has them or they are unmeasured."""
-    ours, theirs = result.arm("best"), strongest_baseline(result)
-    if claim_metric(result.plan) == CLEAN or ours is None or theirs is None:
-        return ""
-    measured = [arm.seed_interval(CLEAN) for arm in (ours, theirs)]
-    if not all(interval.n for interval in measured):
-        return ""
-    texts = [interval_text(CLEAN, interval) for interval in measured]
-    label = metric_label(CLEAN)
-    return f"{label[0].upper()}{label[1:]}: {texts[0]} against {texts[1]}."
 
 
 def _in_words(result: StudyResult, judged: Verdict) -> list[Text | Code | Table]:

@@ -1,18 +1,27 @@
 """The answer as a short text for MLflow's pages: the winner, the verdict, what to beware of, and links."""
 
 import math
+import re
 from collections.abc import Mapping
 
 from tuner.analysis.metric_text import difference_text
 from tuner.analysis.results import StudyResult
-from tuner.analysis.verdict import claim_metric, paired_comparison, strongest_baseline, verdict
+from tuner.analysis.verdict import Level, claim_metric, paired_comparison, strongest_baseline, verdict
 from tuner.base.text import counted, visible
 from tuner.planning.plan import Plan
 from tuner.report.answer import answer, findings, headline_metrics
-from tuner.report.blocks import Block, Heading, Text, web_address
+from tuner.report.blocks import Block, Code, Heading, Text, Words, web_address
 from tuner.report.markdown import blocks_to_markdown
 
 MOST_CAUTIONS = 5
+#: {status of the claim: whether it holds in a word, and why not}
+IN_SHORT = {
+    Level.SUPPORTED: ("yes", ""),
+    Level.PARTLY: ("partly", "intervals overlap"),
+    Level.EXPLAINED: ("doubtful", "a control may do as well"),
+    Level.REFUTED: ("no", ""),
+    Level.OPEN: ("not judged", ""),
+}
 #: {link: what it is called}; those of the first line, and the others
 LABELS = {
     "runs": "trials",
@@ -43,10 +52,16 @@ def note(result: StudyResult, winner: str, links: Mapping[str, str], most: int) 
         cautions.append(Text(f"And {len(found) - MOST_CAUTIONS} more, in the report."))
     head = _linked(_head(result, winner), links, LABELS) + _linked(_question(plan), links, MORE_LABELS)
     for more in ([*headline_metrics(result), *cautions], cautions, []):
-        text = head + blocks_to_markdown([*answer(result)[1:], *more])
+        text = head + blocks_to_markdown([_narrow(block) for block in [*answer(result)[1:], *more]])
         if len(text) <= most:
             return visible(text)
     return visible(text)[: most - 4] + " ..."
+
+
+def _narrow(block: Block) -> Block:
+    """Break a command before its options: MLflow's page is as wide as its longest line, and tables go off screen."""
+    inner = block.block if isinstance(block, Words) else block
+    return Code(re.sub(r" (?=--)", " \\\\\n  ", inner.text)) if isinstance(inner, Code) else block
 
 
 def first_note(plan: Plan, links: Mapping[str, str]) -> str:
@@ -56,10 +71,16 @@ def first_note(plan: Plan, links: Mapping[str, str]) -> str:
 
 
 def claim_in_short(result: StudyResult) -> str:
-    """Return "supported, +9.1 ± 1.5 points vs oe", "not judged" before there are arms, "none" for one training."""
+    """Return whether the claim holds and by how much; lists of MLflow show the first ten or twenty characters.
+
+    Example:
+        "yes, +9.1 ± 1.5 points vs oe"; "doubtful, +5.0 ± 1.5 points vs oe: a control may do as well"; "not judged"
+        before there are arms; "none" for one training.
+    """
     if not result.plan.claim or result.plan.trains_one:
         return "none"
-    return ", ".join([verdict(result).level, *_lead(result)[:1]])
+    word, why = IN_SHORT[verdict(result).level]
+    return ", ".join([word, *_lead(result)[:1]]) + (f": {why}" if why else "")
 
 
 def _head(result: StudyResult, winner: str) -> str:

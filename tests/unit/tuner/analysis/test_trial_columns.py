@@ -80,3 +80,5 @@ def test_states() -> None:
     assert state.cell(TrialRow(cut, False), TrialTable.REPORT) == "stopped early"
     assert state.cell(TrialRow(cut, True), TrialTable.LIVE) == "stopped early"
     assert state.cell(TrialRow(cut, False), TrialTable.LIVE) == "below floor"
+    running = replace(record(0), state=State.RUNNING)  # which may still reach it
+    assert state.cell(TrialRow(running, False), TrialTable.LIVE) == "running"

@@ -71,7 +71,7 @@ def test_the_answer_with_links_to_everything_there_is() -> None:
     assert told.tags["best_trial"] == best.label
     assert told.tags["winner"].startswith(f"t{best.number} ")
     assert told.tags["model"] == found.model
-    assert told.of_experiment == {"claim": "supported, +11.0 ± 0.9 points vs oe"}
+    assert told.of_experiment == {"claim": "yes, +11.0 ± 0.9 points vs oe"}
     texts = {on: text for on, first, text in told.notes if not first}
     assert set(texts) == {"experiment", "run"}
     for on, text in texts.items():

@@ -19,6 +19,7 @@ from tuner.base.records import State
 from tuner.base.signals import Signals
 from tuner.cli import run as launch
 from tuner.commands.run_state import RunState, read_run, read_runs
+from tuner.commands.status import time_text
 from tuner.commands.supervisor import announce_restart
 from tuner.planning.plan import to_dict
 from tuner.store.lease import Lease
@@ -68,6 +69,25 @@ def test_an_interrupted_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "best so far: trial 0, validation robust AUROC (ε 0.1), near OOD 66.0 %" in text
     assert f"attack.epsilon = {run.lanes['search'].record(0).params['attack.epsilon']:.4g}" in text
     assert f"python launch.py --study aoe_sigma --resume one --storage {tmp_path}" in text
+
+
+def test_a_run_that_has_finished_shows_its_winner_and_whether_the_claim_holds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finished_rung(tmp_path)
+    run.folder.update(finished=True)
+    _, text = ask(capsys, "--status", "one", "--storage", str(tmp_path))
+    assert "winner: trial 0, validation robust AUROC (ε 0.1), near OOD 66.0 %" in text
+    assert "\nclaim not judged: AOE beats" in text
+    assert "\n  The confirm stage was not run, so there is no interval and no comparison" in text
+
+
+def test_without_an_epoch_left_no_time_of_training_is_said(tmp_path: Path) -> None:
+    finished_rung(tmp_path)
+    run = read_run("one", str(tmp_path))
+    done = replace(run.time_left, epochs=0.0, seconds=0.0)
+    says = "time left: no training; evaluation and report are under way or to come"
+    assert time_text(done) == says
 
 
 def test_the_time_left_is_worked_out_from_measured_epochs(tmp_path: Path) -> None:

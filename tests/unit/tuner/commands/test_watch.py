@@ -58,7 +58,7 @@ def test_a_run_that_is_driven_shows_its_stage_and_what_runs(stored: StoredRun) -
     assert f"trial {assignment.key} runs: 0 of 9 epochs done" in page
     assert "--resume" not in page
     assert "Best configuration of the search so far" in page
-    assert "The confirm stage has not run yet" in page
+    assert "The confirm stage is not over" in page
 
 
 def test_the_page_is_made_anew_where_something_has_changed_and_only_there(stored: StoredRun) -> None:

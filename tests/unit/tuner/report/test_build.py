@@ -267,7 +267,7 @@ def test_markdown_of_a_tiny_study_golden():
         "> Claim not judged on digits-open: C.\n\n"
         "The confirm stage was not run, so there is no interval and "
         "no comparison: the winner is the best of many, with one seed each. Its single run shows 75.0 % in "
-        "robust AUROC (ε 0.1), near OOD. Run it with --resume aoe_sigma-test --stages confirm,report.\n\n"
+        "robust AUROC (ε 0.1), near OOD on test data. Run it with --resume aoe_sigma-test --stages confirm,report.\n\n"
         "Train this configuration again:\n\n"
         "    python launch.py --train --study aoe_sigma --set outliers.sigma=1.0 --set lr=0.001\n\n"
         "Test metrics of single runs: one seed each, no interval, so no comparison can be drawn.\n\n"
