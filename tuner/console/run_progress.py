@@ -187,7 +187,9 @@ class RunProgress:
         from tuner.console.live_view import LiveTable
 
         table, metric = TrialTable.LIVE, self.plan.objectives[0].metric
-        params = list(self.plan.lanes[0].space)[: max(0, (width - 58) // 17)]
+        space = self.plan.lanes[0].space
+        asked = [name for name in self.plan.effects if name in space]  # what the study is about
+        params = list(dict.fromkeys([*asked, *space]))[: max(0, (width - 58) // 17)]
         columns = columns_of(table)
         own = [
             TrialRow(r, self.meets_floors(r))

@@ -14,6 +14,7 @@ from tuner.report.svg import BOX, WIDE, figure, inner_box, legend, line, path, p
 BEST = 5  # shades of lines, by fifths of the trials
 SHADES = 7  # of fields
 CELLS = 36  # of a field, each way
+FEWEST = 8  # trials that are averaged over a field
 MOST_AXES = 10
 
 
@@ -158,14 +159,14 @@ def _with_share(data: ReportData, key: str) -> str:
 
 
 def contour(data: ReportData) -> Markup | None:
-    """Return the objective over the two most important parameters."""
+    """Return the objective over the two most important parameters, None for too few trials to average."""
     if len(data.parameters) < 2:
         return None
     x, y = data.parameters[:2]
     points = points_of(data, x, y)
     heights = {i: place_of(data, data.objective, i) for i in points}
     known = [(points[i], height) for i, height in heights.items() if height is not None]
-    if not known:
+    if len(known) < FEWEST:
         return None
     cells = field([point for point, _ in known], [height for _, height in known])
     below = tuple(element("path", d=d or None, class_=f"h{shade}") for shade, d in enumerate(cells))

@@ -138,7 +138,7 @@ aoe_sigma on digits-open · first                                               
 CPU 93 % of 2, memory 3.1 of 16 GiB
 running  0006 1/9
 
-trial  state          epoch  objective  val. accuracy  outliers.sigma  outliers.weight  attack.name
+trial  state          epoch  objective  val. accuracy  outliers.sigma  attack.name  attack.epsilon
     2  complete           9     90.0 %         98.0 %  1
     6  running            1     85.0 %         98.0 %  1
     4  complete           9     80.0 %         98.0 %  1

@@ -12,7 +12,7 @@ from tuner.analysis.results import ArmResult, StudyResult
 from tuner.base.records import State
 from tuner.report.blocks import Figure, Table
 from tuner.report.charts_arms import decomposition, differences, forest, heat_maps
-from tuner.report.charts_explore import CELLS, curves, field, parallel, shades_of
+from tuner.report.charts_explore import CELLS, contour, curves, field, parallel, shades_of
 from tuner.report.charts_scores import attack_images
 from tuner.report.charts_search import agreement, points_of, progress, trend_path
 from tuner.report.data import report_data
@@ -115,6 +115,16 @@ def test_shades_go_by_rank_in_the_direction_of_the_objective() -> None:
         for r, v in zip(records, values, strict=True)
     )
     assert shades_of(report_data(result(plan=down, records=lower))) == [4, 0, 2, 3, 1]
+
+
+def test_a_field_over_two_parameters_needs_trials_to_average() -> None:
+    """Of four the winner's own cell was the shade of its neighbours' mean."""
+    records = [
+        record(n, (0.5 + n / 100,), params={"outliers.sigma": 0.5 + n / 4, "outliers.weight": 0.2 + n / 50})
+        for n in range(8)
+    ]
+    assert contour(report_data(result(records=tuple(records[:7])))) is None
+    assert contour(report_data(result(records=tuple(records)))) is not None
 
 
 def trend_of(params: list[dict[str, object]], key: str) -> str:
