@@ -44,6 +44,7 @@ PROFILES = [(name, p.dataset) for name in search_spaces.NAMES for p in search_sp
 MARKS = {
     ("ant_strength", "cifar10"): pytest.mark.slow,
     ("robgan", "cifar10"): pytest.mark.slow,
+    ("robgan_finetune", "cifar10"): pytest.mark.slow,
     ("adversarial_baselines", "cifar10"): pytest.mark.slow,
     ("dyart_margin", "tiny-imagenet"): pytest.mark.slow,
     ("ant_strength", "imagenet"): pytest.mark.long,
@@ -137,7 +138,8 @@ def settings(study: str) -> list[str]:
     chosen = search_spaces.get(study)
     methods = {chosen.method, *(arm.method for arm in chosen.arms if arm.method)}
     known = {key for method in methods for key in fields_of(METHODS[method].options)}
-    return [f"{key}={value}" for key, value in SHORT.items() if key in known]
+    short = [f"{key}={value}" for key, value in SHORT.items() if key in known]
+    return [*short, "joint_epochs=1"] if "joint_epochs" in chosen.space else short
 
 
 def resolved(study: str, dataset: str, data: Path, cache: Path) -> Plan:
