@@ -168,14 +168,15 @@ def verdict(result: StudyResult) -> Verdict:
     judged.sort(key=lambda one: _DECIDES.index(one[1]))  # the comparison that decides is told first
     sentences = [_baseline_sentence(winner, arm, metric, judgement) for arm, judgement in judged]
     level = _level([judgement for _, judgement in judged])
+    baseline = strongest(baselines, metric)
     explained: tuple[str, ...] = ()
     if level in (Level.SUPPORTED, Level.PARTLY):
-        told = _control_sentences(winner, strongest(baselines, metric), controls, metric)
-        explained = tuple(name for name in told if name in _explaining(winner, baselines, controls, metric))
+        told = _control_sentences(winner, baseline, controls, metric)
+        explained = tuple(c.name for c in controls if _may_do_as_well(winner, baseline, c, metric))
         level = Level.EXPLAINED if explained else level
         sentences[1:1] = [told.pop(name) for name in explained]
         sentences += told.values()
-    accuracy = _accuracy_sentence(winner, strongest(baselines, metric), metric)
+    accuracy = _accuracy_sentence(winner, baseline, metric)
     sentences += [accuracy] if accuracy else []
     sentences += _losses(winner, baselines, result.plan)
     return Verdict(level, metric, tuple(sentences), explained, accuracy)
@@ -288,18 +289,11 @@ def strongest_baseline(result: StudyResult) -> ArmResult | None:
     return strongest(baselines, claim_metric(result.plan)) if baselines else None
 
 
-def _explaining(
-    winner: ArmResult, baselines: Sequence[ArmResult], controls: Sequence[ArmResult], metric: str
-) -> list[str]:
-    """Return the controls that beat the strongest baseline and that the winner does not."""
-    baseline = strongest(baselines, metric)
-    return [
-        control.name
-        for control in controls
-        if outcome(paired_comparison(control, baseline, metric)).better
-        and outcome(paired_comparison(winner, control, metric))
-        in (ComparisonOutcome.SAME, ComparisonOutcome.WORSE)
-    ]
+def _may_do_as_well(winner: ArmResult, baseline: ArmResult, control: ArmResult, metric: str) -> bool:
+    """Return whether a control beats the baseline and the winner, compared with it, is not ahead."""
+    gained = outcome(paired_comparison(control, baseline, metric))
+    ahead = outcome(paired_comparison(winner, control, metric))
+    return gained.better and ahead in (ComparisonOutcome.SAME, ComparisonOutcome.WORSE)
 
 
 def _control_sentences(
@@ -319,7 +313,7 @@ def _control_sentence(winner: ArmResult, baseline: ArmResult, control: ArmResult
     lead = difference_text(metric, ahead.difference)
     own = difference_text(metric, gained.difference)
     about = f"{control.name} ({control.about})" if control.about else control.name
-    if not ours.better and theirs.better:
+    if _may_do_as_well(winner, baseline, control, metric):
         return (
             f"But the control {about} gains {own} over {baseline.name} as well, and the winner is not ahead of it "
             f"({lead}): that the method is the cause is not shown."
