@@ -29,7 +29,7 @@ def shown() -> dict[TrialTable, dict[str, str]]:
     run = RunProgress(MADE.plan, {"search": 2, "confirm": 0}, lambda: 0.0)
     run.follow(MADE.records[0])
     live = run.state(100).table
-    assert live.words == {"state", *list(MADE.plan.lanes[0].space)[:2]}
+    assert live.words == {"state", *MADE.plan.effects[:2]}  # what the study is about
     found[TrialTable.LIVE] = dict(zip(live.header, live.rows[0], strict=True))
     return found
 
