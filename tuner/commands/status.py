@@ -140,7 +140,8 @@ def lines_of(run: RunSnapshot) -> list[str]:
     alive = run.state is RunState.RUNNING
     if alive and run.claim is not None:
         lines.append(f"driver: {run.claim}, since {run.claim.since}; stage: {run.stage or 'not known yet'}")
-    lines += ["", *_lanes(run, alive), "", *_running(run, alive), *_waiting(run), "", *_best(run)]
+    for block in (_lanes(run, alive), [*_running(run, alive), *_waiting(run)], _best(run)):
+        lines += ["", *block] if block else []
     lines += [
         f"evaluated: {counted(len(run.evaluated), 'trial')}; "
         f"trained with fresh seeds: {run.confirmed} of {run.to_confirm}"
