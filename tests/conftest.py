@@ -10,9 +10,10 @@ import pytest
 # tensors here are tiny: threads would cost more than they bring, above all beside other work
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# a shell's background job starts with SIGINT ignored, and so would every launch that a test interrupts
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# a shell's background job starts with SIGINT ignored, one under nohup with SIGHUP; so would every launch of a test
+for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, default)
 
 UNIT = Path(__file__).parent / "unit"
 QUICK_S = 2.0  # longest time of a test without the mark `slow` in tests/unit, on an idle machine

@@ -159,7 +159,7 @@ def resolved(study: str, dataset: str, data: Path, cache: Path) -> Plan:
         max_epochs=epochs,
     )
     plan = resolve(request, "r")
-    few = {"max_images": 2 if dataset in LAZY else 4, "steps": 1}
+    few = {"max_images": 2, "steps": 1}
     return replace(plan, validation={**plan.validation, **few}, protocol={**plan.protocol, **few})
 
 

@@ -17,6 +17,8 @@ from tests.tracking.stores import copy_empty_store
 
 ROOT = Path(__file__).resolve().parents[2]
 FEW_IMAGES = Path(__file__).with_name("few_images")
+IMAGES = 40  # of each set that studies measure here, see few_images/
+FEW = ["--set", f"max_images={IMAGES}"]  # has --evaluate measure the same
 SMALL = ["--max-epochs", "3", "--set", "pretrain.epochs=5", "--set", "outliers.count=200"]
 
 

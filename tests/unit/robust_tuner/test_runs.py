@@ -76,7 +76,9 @@ def test_the_winner_meets_the_floor(run: rt.Run) -> None:
 
 def test_the_answer(run: rt.Run) -> None:
     assert run.answer.level is Level.OPEN
-    assert str(run.answer).startswith("The confirm stage is not over, so there is no interval and no comparison yet")
+    assert str(run.answer).startswith(
+        "The confirm stage is not over, so there is no interval and no comparison yet"
+    )
 
 
 def test_a_run_without_trials(tmp_path: Path) -> None:

@@ -152,8 +152,8 @@ def trained():
 
 @pytest.mark.slow
 def test_an_attack_on_the_bf16_copy_is_as_strong(trained):
-    """512 images: over seeds of the images and the attack, the ratio of the losses moves by 0.9 % around 1."""
-    data = toy.images_of(512, 9)
+    """256 images: over three seeds of the images and the attack, the ratio of the losses is 1.01 to 1.08."""
+    data = toy.images_of(256, 9)
     images, labels = torch.tensor(data.images), torch.tensor(data.labels)
     copied = AttackCopy(trained, torch.bfloat16).refresh()
     (_, exact), (logits, rounded) = (logits_and_gradient(n, images, labels) for n in (trained, copied))
@@ -168,7 +168,7 @@ def test_an_attack_on_the_bf16_copy_is_as_strong(trained):
             return F.cross_entropy(network(x), labels, reduction="none")
 
         with attack_mode(network):
-            attacked = ascend(loss, images, 0.2, 5, generator=generator())
+            attacked = ascend(loss, images, 0.2, 3, generator=generator())
         with torch.no_grad():
             return float(F.cross_entropy(trained(attacked), labels))  # judged in float32
 
@@ -185,8 +185,10 @@ def one_step(name, weights, values, images=32):
         "seed": 5,
         "optimizer": "sgd",
         "lr": 1e-3,
+        "schedule": "constant",
     }
-    given |= {"schedule": "constant", **({"attack.epsilon": 0.1} if name not in ("standard", "oe") else {})}
+    if name not in ("standard", "oe"):
+        given |= {"attack.epsilon": 0.1, "attack.steps": 2}
     if name not in ("oe", "aoe"):
         given["from_pretrained"] = True
     options = build(entry.options, given | values)
@@ -202,8 +204,9 @@ def one_step(name, weights, values, images=32):
 def test_a_bf16_step_goes_where_the_float32_step_goes(name, trained):
     """256 images: where an attack rounds, signs turn and each image's loss moves, up or down alike.
 
-    Over five seeds of the images and the attack, the loss of TRADES moves by 1.2 % (standard deviation) and its step's
-    length by 2 %, the largest of all methods; of 32 images by 12 % and 20 %.
+    Over five seeds of the images and the attack (ten steps) the loss of TRADES moves by 1.2 % (standard deviation) and
+    its step's length by 2 %, the largest of all methods; of 32 images by 12 % and 20 %. Two steps do here: a CPU
+    without instructions for bf16 takes minutes for ten.
     """
     _, loss, step = one_step(name, toy.weights(trained), {}, 256)
     method, loss_fast, step_fast = one_step(name, toy.weights(trained), FAST, 256)
