@@ -12,6 +12,7 @@ from tests.integration.test_main_job import rows, runs_of, small
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SEARCH = ["--stages", "search,evaluate,report", "--concurrency", "1"]
+ALONE = ["--stages", "search,report", "--arms", "none", "--concurrency", "1"]
 
 
 def comparable(found: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -52,7 +53,7 @@ def test_killed_in_mid_search_and_resumed_equals_uninterrupted(launcher: Launche
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_save_and_print_how_to_go_on(launcher: Launcher, number: int, code: int) -> None:
     """To the whole process group, as a terminal and a batch system send them: Ray must not get them."""
-    process = launcher.start(*small("stopped", 3, *SEARCH), group=0)
+    process = launcher.start(*small("stopped", 3, *ALONE), group=0)
     launcher.wait_for("stopped", " epoch ", 2, process)
     os.killpg(process.pid, number)
     out, err = process.communicate(timeout=60)
@@ -60,14 +61,14 @@ def test_signals_save_and_print_how_to_go_on(launcher: Launcher, number: int, co
     command = f"python {ROOT}/launch.py --study aoe_sigma --resume stopped"
     assert command in out + err
     assert "Traceback" not in out + err
-    done = launcher.run(*command.split()[2:], *SEARCH)
+    done = launcher.run(*command.split()[2:])
     assert done.code == 0, done.out + done.err
     assert [row["number"] for row in rows(launcher, "stopped")] == ["0", "1", "2"]
     check_mlflow(launcher, "stopped", 3)
 
 
 def test_two_drivers_are_refused(launcher: Launcher) -> None:
-    process = launcher.start(*small("mine", 3, *SEARCH))
+    process = launcher.start(*small("mine", 3, *ALONE))
     launcher.wait_for("mine", " epoch ", 1, process)
     second = launcher.run("--resume", "mine")
     assert second.code == 2
@@ -93,7 +94,7 @@ def states(launcher: Launcher, name: str) -> dict[str, list[dict[str, str]]]:
 def test_a_failing_trial_has_its_reason_and_the_study_goes_on(
     launcher: Launcher, setting: str, reason: str
 ) -> None:
-    arguments = small("some", 6, *SEARCH, "--set", "attack.epsilon=0.1")
+    arguments = small("some", 6, *ALONE, "--set", "attack.epsilon=0.1")
     name = setting.partition("=")[0]
     instead = [n for n, word in enumerate(arguments) if word.startswith(f"{name}=")]  # a key is set once
     if instead:
