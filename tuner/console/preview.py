@@ -132,8 +132,11 @@ def _trials(plan: Plan) -> list[str]:
         lines.append(
             f"  {lane.name}: {counted(lane.trials, 'trial')} of {lane.method}{plan.schedule.outlook(lane.trials)}"
         )
-    lines += [f"  {line}" for line in warm_start.lines(plan)]
-    lines += _judged_epochs(plan)
+    lines += [
+        *_early_decision(plan),
+        *(f"  {line}" for line in warm_start.lines(plan)),
+        *_judged_epochs(plan),
+    ]
     if plan.time_budget_s is not None:
         lines.append(f"  no new trials after {duration(plan.time_budget_s)}")
     if plan.epoch_budget is not None:
@@ -143,6 +146,20 @@ def _trials(plan: Plan) -> list[str]:
             f"  no new trials once {duration(plan.gpu_budget_s)} of GPU are used (of CPU where there is no GPU)"
         )
     return lines
+
+
+def _early_decision(plan: Plan) -> list[str]:
+    """Return that trials are first compared while their learning rate still rises, if they are."""
+    first = plan.schedule.first
+    rising = [
+        max(map(float, lane.values("warmup")), default=0.0) * plan.max_epochs
+        for lane in plan.lanes
+        if "one_cycle" in lane.values("schedule")
+    ]
+    if first is None or first > max(rising, default=0.0):
+        return []
+    words = f"the learning rate rises until epoch {max(rising):.3g} of {plan.max_epochs}"
+    return [f"  {words}: trials are first compared before that, after epoch {first}"]
 
 
 def _judged_epochs(plan: Plan) -> list[str]:
