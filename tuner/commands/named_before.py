@@ -1,4 +1,4 @@
-"""What a run folder names and its user never has: left out of commands that are printed to be copied.
+"""Leaves servers, stores and files out of printed commands that a run folder names and this user never has.
 
 A command on the command line is the user's own word, so one that repeats what a `plan.json` of somebody else says would
 make that their word: a cluster to connect to, a store to write to, a file to import.
