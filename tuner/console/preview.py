@@ -183,6 +183,7 @@ def _costs(plan: Plan, measured: Mapping[str, MeasuredCost]) -> list[str]:
         (plan.schedule.fewest_epochs(lane.trials), lane.trials * plan.max_epochs, measured[lane.name])
         for lane in plan.lanes
     ]
+    on_top = "; evaluations come on top" if {"evaluate", "confirm"} & set(plan.stages) else ""
     for name, value in (
         ("time", lambda p: p.seconds),
         ("GPU time", lambda p: p.gpu_seconds),
@@ -191,9 +192,21 @@ def _costs(plan: Plan, measured: Mapping[str, MeasuredCost]) -> list[str]:
         low = sum(few * value(p) for few, _, p in bounds)
         high = sum(many * value(p) for _, many, p in bounds)
         if high > 0:
-            lines.append(f"  {name}: about {duration(low)} to {duration(high)}, summed over trials")
+            confirmed = sum(epochs * value(p) for epochs, p in _confirm_epochs(plan, measured))
+            more = f", and {duration(confirmed)} for the confirm stage" if confirmed else ""
+            lines.append(
+                f"  {name}: about {duration(low)} to {duration(high)}{more}, summed over trials{on_top}"
+            )
     runs = ", ".join(dict.fromkeys(p.run for _, _, p in bounds))
     return [*lines, f"  (at the pace of {runs})"]
+
+
+def _confirm_epochs(plan: Plan, measured: Mapping[str, MeasuredCost]) -> list[tuple[int, MeasuredCost]]:
+    """Return (epochs, what one costs) of the winner and of each arm; one that is not searched costs as the winner."""
+    if "confirm" not in plan.stages:
+        return []
+    lanes = [plan.lanes[0].name, *(arm.name if arm.search else plan.lanes[0].name for arm in plan.arms)]
+    return [(plan.confirm_seeds * plan.max_epochs, measured[lane]) for lane in lanes]
 
 
 def _arms(plan: Plan) -> list[str]:

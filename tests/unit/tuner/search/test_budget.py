@@ -108,7 +108,7 @@ def test_the_pace_of_earlier_runs(tmp_path: Path) -> None:
 
 
 def test_the_preview_tells_time_only_where_it_was_measured(tmp_path: Path) -> None:
-    """20 trials a lane: 52 to 180 epochs each; at 1.5 s 2 x 78 s to 2 x 270 s."""
+    """20 trials a lane: 52 to 180 epochs each; at 1.5 s 2 x 78 s to 2 x 270 s; 25 confirm trainings of 13.5 s."""
     assert "time: unknown; no earlier run here has measured search, oe on digits-open" in plan_text(plan())
     measure(tmp_path, "half", ("search",))
     half = plan_text(plan(), costs=cost_history.measured(str(tmp_path), plan()))
@@ -116,7 +116,10 @@ def test_the_preview_tells_time_only_where_it_was_measured(tmp_path: Path) -> No
     measure(tmp_path, "one")
     text = plan_text(plan(), costs=cost_history.measured(str(tmp_path), plan()))
     assert "epochs: 104 with every rung cutting, 360 with none" in text
-    assert "time: about 2 min 36 s to 9 min 00 s, summed over trials" in text
+    times = "time: about 2 min 36 s to 9 min 00 s, and 5 min 38 s for the confirm stage, summed over trials"
+    assert f"  {times}; evaluations come on top\n" in text
+    short = plan_text(plan(stages=("search",)), costs=cost_history.measured(str(tmp_path), plan()))
+    assert "time: about 2 min 36 s to 9 min 00 s, summed over trials\n" in short
     assert "(at the pace of one)" in text
     assert "GPU time" not in text
 
