@@ -31,7 +31,7 @@ from tuner.planning.own_study import place_of
 from tuner.planning.paper_preset import deviations, size_and_sampler, with_preset
 from tuner.planning.plan import LanePlan, Plan, plain, with_stages
 from tuner.planning.radius_settings import methods_of, profile_at
-from tuner.planning.space_overrides import check_arm, override_space
+from tuner.planning.space_overrides import check_arm, check_together, override_space
 from tuner.planning.user_code import digests_of, own_code
 from tuner.search.sampler_specs import SAMPLERS, check_sampler
 from tuner.search.schedulers import SCHEDULERS
@@ -92,11 +92,12 @@ def _resolve(study: Study, options: LaunchOptions, run_name: str, command: str) 
     for arm in arms:
         check_arm(arm, space, arm.method or study.method)
     lanes = [_lane("search", "search", study.method, space, common, trials)]
+    check_together(lanes[0])
     for arm in arms:
-        if arm.search:
-            own = {k: v for k, v in space.items() if k not in arm.drop}
-            own |= arm.overrides
-            lanes.append(_lane(arm.name, arm.role, arm.method or study.method, own, common, trials))
+        own = {**{k: v for k, v in space.items() if k not in arm.drop}, **arm.overrides}
+        lane = _lane(arm.name, arm.role, arm.method or study.method, own, common, trials)
+        check_together(lane)
+        lanes += [lane] if arm.search else []
     sampler = SAMPLERS[_given(options.sampler, sampler)].name
     check_reference(judging.floors, lanes)
     for lane in lanes:

@@ -4,15 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from search_spaces.domain import Choice, Float, Int, Setting, parse_setting
+from search_spaces.domain import Choice, Domain, Float, Int, Setting, parse_setting
 from search_spaces.study import Arm
 from trainables.base.errors import InputError, nearest, unknown
 from trainables.base.registry import Registry, check_references
 from trainables.base.schema import check
 from trainables.base.storage import absolute_path
-from trainables.options import fields_of
+from trainables.options import build, fields_of
 from trainables.options.methods import METHODS, known_options
 from tuner.base.errors import UsageError
+from tuner.planning.plan import LanePlan
 
 #: {setting that --set cannot change: the option that does}
 RESERVED = {
@@ -106,6 +107,31 @@ def check_arm(arm: Arm, space: Mapping[str, Setting], method: str) -> None:
             raise InputError(
                 f"arm {arm.name} drops {key!r}, which the study does not set; {nearest(key, space)}"
             )
+
+
+def check_together(lane: LanePlan) -> None:
+    """Check that the settings of a lane, or of an arm without a search, do not contradict each other.
+
+    Searched settings are taken at the low ends of their ranges, then at the high ends: one of them has to be allowed.
+
+    Raises:
+        InputError: what the method's options refuse of their combination.
+    """
+    refused: list[InputError] = []
+    for end in (0, -1):
+        values = {key: _end(domain, end) for key, domain in lane.space.items()}
+        try:
+            build(METHODS[lane.method].options, {**lane.fixed, **values})
+        except InputError as error:
+            refused.append(error)
+    if len(refused) == 2:
+        arm = "" if lane.role == "search" else f"arm {lane.name}: "
+        more = "; --arms NAME,... leaves arms out" if arm else ""
+        raise InputError(f"{arm}{refused[0]}{more}") from refused[0]
+
+
+def _end(domain: Domain, end: int) -> Any:
+    return domain.options[end] if isinstance(domain, Choice) else (domain.low, domain.high)[end]
 
 
 def _from_anywhere(setting: Setting) -> Setting:

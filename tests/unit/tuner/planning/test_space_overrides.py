@@ -8,6 +8,8 @@ from search_spaces.domain import Choice, Float, Setting
 from search_spaces.study import Arm
 from trainables.base.errors import InputError
 from tuner.base.errors import UsageError
+from tuner.planning.launch_options import LaunchOptions
+from tuner.planning.resolve import resolve
 from tuner.planning.space_overrides import check_arm, override_space
 
 
@@ -62,3 +64,22 @@ def test_an_arm_is_checked_before_the_search(arm: Arm, said: str) -> None:
 def test_an_arm_that_is_searched_may_have_ranges() -> None:
     arm = Arm("a", "baseline", {"lr": Float(0.1, 0.2)}, search=True, drop=("momentum",))
     check_arm(arm, {"lr": 0.1, "momentum": 0.9}, "standard")
+
+
+def planned(*settings: str, arms: tuple[str, ...] | None = None) -> list[str]:
+    plan = resolve(LaunchOptions("robgan", settings=settings, arms=arms, pack=1), "r")
+    return [lane.name for lane in plan.lanes]
+
+
+def test_settings_that_contradict_each_other_in_an_arm_are_refused_before_anything_trains() -> None:
+    """The class head alone has no joint phase, the study's own method has."""
+    with pytest.raises(UsageError) as caught:
+        planned("joint_epochs=5")
+    assert str(caught.value) == (
+        "arm class_head_at: joint_epochs=5 needs generator=true: a class head alone has no second phase; "
+        "--arms NAME,... leaves arms out"
+    )
+    assert planned("joint_epochs=5", arms=("pgd_at",)) == ["search", "pgd_at"]
+    assert planned("joint_epochs=int(0, 5)") == ["search", "class_head_at", "pgd_at"]  # 0 is allowed
+    with pytest.raises(UsageError, match=r"^joint_epochs=5 needs generator=true: "):
+        planned("joint_epochs=5", "generator=false")
