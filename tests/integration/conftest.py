@@ -119,6 +119,7 @@ def launcher_in(folder: Path, store: bool = True, few_images: bool = True) -> It
     session = tempfile.mkdtemp(prefix="rt", dir="/tmp")  # Ray's sockets need a short path
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "RAY_", "TUNE_"))}
     environment |= {"RAY_TMPDIR": session, "PYTHONPATH": f"{FEW_IMAGES}:{ROOT}" if few_images else str(ROOT)}
+    environment |= {"FEW_IMAGES": str(IMAGES)}
     environment |= {"XDG_CACHE_HOME": str(folder / "cache"), "XDG_STATE_HOME": str(folder / "state")}
     left_behind = (
         Path(session) / "ray" / "ray_current_cluster"

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import robust_tuner as rt
-from tests.integration.conftest import FEW, IMAGES, ROOT, Done, Launcher
+from tests.integration.conftest import FEW, IMAGES, ROOT, SMALL, Done, Launcher
 from trainables.data.loading.device_loader import to_unit
 from trainables.data.loading.open_dataset import load
 from trainables.data.types.splits import Split
@@ -27,8 +27,7 @@ ARMS = ["best", "gauss", "no_attack", "oe", "signnoise"]
 
 
 def small(name: str, trials: int, *more: str) -> list[str]:
-    fast = ["--max-epochs", "3", "--set", "pretrain.epochs=5", "--set", "outliers.count=200"]
-    return ["--study", "aoe_sigma", "--run-name", name, "--trials", str(trials), *fast, *more]
+    return ["--study", "aoe_sigma", "--run-name", name, "--trials", str(trials), *SMALL, *more]
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,12 @@ user's launch.
 """
 
 import importlib.machinery
+import os
 import sys
 from dataclasses import replace
 from importlib.abc import MetaPathFinder
 
-IMAGES = 40
+IMAGES = int(os.environ["FEW_IMAGES"])
 
 
 class AfterImport(MetaPathFinder):
