@@ -183,6 +183,7 @@ def _costs(plan: Plan, measured: Mapping[str, MeasuredCost]) -> list[str]:
         (plan.schedule.fewest_epochs(lane.trials), lane.trials * plan.max_epochs, measured[lane.name])
         for lane in plan.lanes
     ]
+    confirm = _confirm_epochs(plan, measured)
     on_top = "; evaluations come on top" if {"evaluate", "confirm"} & set(plan.stages) else ""
     for name, value in (
         ("time", lambda p: p.seconds),
@@ -192,7 +193,7 @@ def _costs(plan: Plan, measured: Mapping[str, MeasuredCost]) -> list[str]:
         low = sum(few * value(p) for few, _, p in bounds)
         high = sum(many * value(p) for _, many, p in bounds)
         if high > 0:
-            confirmed = sum(epochs * value(p) for epochs, p in _confirm_epochs(plan, measured))
+            confirmed = sum(epochs * value(p) for epochs, p in confirm)
             more = f", and {duration(confirmed)} for the confirm stage" if confirmed else ""
             lines.append(
                 f"  {name}: about {duration(low)} to {duration(high)}{more}, summed over trials{on_top}"

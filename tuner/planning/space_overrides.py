@@ -117,17 +117,17 @@ def check_together(lane: LanePlan) -> None:
     Raises:
         InputError: what the method's options refuse of their combination.
     """
-    refused: list[InputError] = []
+    refused: InputError | None = None
     for end in (0, -1):
         values = {key: _end(domain, end) for key, domain in lane.space.items()}
         try:
             build(METHODS[lane.method].options, {**lane.fixed, **values})
+            return
         except InputError as error:
-            refused.append(error)
-    if len(refused) == 2:
-        arm = "" if lane.role == "search" else f"arm {lane.name}: "
-        more = "; --arms NAME,... leaves arms out" if arm else ""
-        raise InputError(f"{arm}{refused[0]}{more}") from refused[0]
+            refused = refused or error
+    if lane.role == "search":
+        raise InputError(str(refused)) from refused
+    raise InputError(f"arm {lane.name}: {refused}; --arms NAME,... leaves arms out") from refused
 
 
 def _end(domain: Domain, end: int) -> Any:
